@@ -1,0 +1,165 @@
+"""What the provider plans: defaults, unknowns, replacements; as the provider's SDK does it."""
+
+import copy
+import json
+
+from identity import partition
+from rules import RULES
+from values import UNKNOWN, canonical, has_unknown
+
+
+def plan(type_name, block, prior, proposed, config, context):
+    """Returns (planned state, names of the attributes that require replacement)."""
+    if proposed is None:
+        return None, []
+    rule = RULES.get(type_name, {})
+    planned = copy.deepcopy(proposed)
+    _fill(block, planned, prior, config, rule, "")
+    _region_and_tags(type_name, block, planned, prior, config, context)
+    for name in rule.get("json", []):
+        _keep_equal_json(planned, prior, name)
+    if prior is None:
+        _name_from_prefix(block, planned, config)
+        return planned, []
+
+    changed = changed_attributes(block, prior, planned)
+    replace = [name for name in [*rule.get("replace", []), "region"] if name in changed]
+    for computed, causes in rule.get("new_if", {}).items():
+        if any(cause in changed for cause in causes) and config.get(computed) is None:
+            planned[computed] = UNKNOWN
+    if planned.get("publish") and changed & set(rule.get("new_version_if_published", [])):
+        for computed in ("version", "qualified_arn", "qualified_invoke_arn"):
+            planned[computed] = UNKNOWN
+    return planned, replace
+
+
+def changed_attributes(block, prior, planned):
+    """Names of the attributes and blocks that differ; a computed one that is unknown counts too."""
+    return {
+        name
+        for name in [*block.attributes, *block.blocks]
+        if canonical(prior.get(name)) != canonical(planned.get(name))
+    }
+
+
+def _fill(block, planned, prior, config, rule, path):
+    for name, attribute in block.attributes.items():
+        if attribute.get("write_only"):
+            planned[name] = None  # Never in a plan or in the state.
+            continue
+        configured = (config or {}).get(name)
+        if configured is not None:
+            continue
+        default = rule.get("defaults", {}).get(path + name)
+        if default is not None and attribute.get("optional"):
+            planned[name] = default
+        elif attribute.get("computed") and prior is None and planned.get(name) is None:
+            # An element of a set has no prior of its own, but Terraform carried its value over.
+            planned[name] = UNKNOWN
+    for name, nested in block.blocks.items():
+        value = planned.get(name)
+        if value is None or value is UNKNOWN:
+            continue
+        inner = value if isinstance(value, list) else [value]
+        old = (prior or {}).get(name)
+        old = old if isinstance(old, list) else [old] if old else []
+        written = (config or {}).get(name)
+        written = written if isinstance(written, list) else [written] if written else []
+        for index, item in enumerate(inner):
+            if item is UNKNOWN:
+                continue
+            # The blocks of a set have no index.
+            before = old[index] if nested.mode == "list" and index < len(old) else None
+            wanted = written[index] if nested.mode == "list" and index < len(written) else _match(item, written)
+            _fill(nested.block, item, before, wanted, rule, f"{path}{name}.")
+
+
+def _match(item, written):
+    for candidate in written:
+        if isinstance(candidate, dict) and all(v is None or canonical(item.get(k)) == canonical(v) for k, v in candidate.items()):
+            return candidate
+    return None
+
+
+def _region_and_tags(type_name, block, planned, prior, config, context):
+    if "region" in block.attributes and block.attributes["region"].get("computed") and config.get("region") is None:
+        planned["region"] = context.region
+    if "tags_all" not in block.attributes:
+        return
+    tags = planned.get("tags")
+    if has_unknown(tags):
+        planned["tags_all"] = UNKNOWN
+    else:
+        planned["tags_all"] = {**context.default_tags, **(tags or {})}
+
+
+def _keep_equal_json(planned, prior, name):
+    """An argument that is the same JSON in other words is no change."""
+    new, old = planned.get(name), (prior or {}).get(name)
+    if isinstance(new, str) and isinstance(old, str) and equal_json(new, old):
+        planned[name] = old
+
+
+def equal_json(one, other):
+    try:
+        return normal_policy(json.loads(one)) == normal_policy(json.loads(other))
+    except ValueError:
+        return one == other
+
+
+def normal_policy(value):
+    """IAM reads a list of one string as the string, and lists of strings as sets."""
+    if isinstance(value, dict):
+        return {key: normal_policy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        items = [normal_policy(item) for item in value]
+        if items and all(isinstance(item, str) for item in items):
+            return items[0] if len(set(items)) == 1 else sorted(set(items))
+        return items
+    return value
+
+
+def _name_from_prefix(block, planned, config):
+    """`name` follows `name_prefix` or is made up; in both cases it is known only after the apply."""
+    if planned.get("name") is UNKNOWN and "name_prefix" not in block.attributes:
+        return
+    name = planned.get("name")
+    if isinstance(name, str) and planned.get("name_prefix") is UNKNOWN:
+        # The SDK's name_prefix is what is left of the name after a generated suffix: none here.
+        planned["name_prefix"] = ""
+
+
+def settle(type_name, block, planned, known, context):
+    """The state after an apply: each unknown gets the backend's value, or the zero of its type, which
+    is what the SDK writes for a computed attribute that the API does not return."""
+    state = copy.deepcopy(planned)
+    for name, attribute in block.attributes.items():
+        if state.get(name) is UNKNOWN:
+            state[name] = known[name] if name in known else _zero(attribute["type"], name, state, context)
+    for name in block.blocks:
+        state[name] = _settle_nested(block.blocks[name].block, state.get(name))
+    return state
+
+
+def _settle_nested(block, value):
+    if isinstance(value, list):
+        return [_settle_nested(block, item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    for name, attribute in block.attributes.items():
+        if value.get(name) is UNKNOWN:
+            value[name] = _zero(attribute["type"], name, value, None)
+    for name, nested in block.blocks.items():
+        value[name] = _settle_nested(nested.block, value.get(name))
+    return value
+
+
+def _zero(kind, name, state, context):
+    if name == "name" and context is not None:
+        return f"{state.get('name_prefix') or 'terraform-'}{context.new_id()}"
+    if isinstance(kind, list):
+        return {} if kind[0] == "map" else []
+    return {"string": "", "number": 0, "bool": False}[kind]
+
+
+__all__ = ["changed_attributes", "equal_json", "normal_policy", "partition", "plan", "settle"]
