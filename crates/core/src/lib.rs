@@ -1,1 +1,19 @@
-#![doc = ""]
+//! The decisions of Nightshift.
+//!
+//! **Invariant:** nothing here knows a clock, randomness, the network, AWS, an async runtime or the environment;
+//! time, deadline and jitter are arguments.
+
+pub mod cost;
+pub mod dead_letter;
+pub mod failure;
+pub mod input_hash;
+pub mod job;
+pub mod json;
+pub mod limits;
+pub mod metric;
+pub mod model;
+pub mod next_step;
+pub mod output_validation;
+pub mod record;
+pub mod retry;
+pub mod task;

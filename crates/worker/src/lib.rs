@@ -1,1 +1,3 @@
-#![doc = ""]
+//! The loop over ports: one job, one batch, and how fast.
+
+pub mod ports;

@@ -1,0 +1,90 @@
+//! What calls cost, in millionths of a dollar: integers, so that sums never drift.
+
+use crate::model::Usage;
+
+/// The price of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Price {
+    /// For a million tokens read.
+    pub input_micro_usd_per_mtok: u64,
+    /// For a million tokens written.
+    pub output_micro_usd_per_mtok: u64,
+}
+
+impl Price {
+    /// What this usage costs, rounded up.
+    #[must_use]
+    pub fn of(self, usage: Usage) -> u64 {
+        let cost = u128::from(usage.input_tokens) * u128::from(self.input_micro_usd_per_mtok)
+            + u128::from(usage.output_tokens) * u128::from(self.output_micro_usd_per_mtok);
+        u64::try_from(cost.div_ceil(1_000_000)).unwrap_or(u64::MAX)
+    }
+
+    /// The most that one call can cost: a token is at least one byte of the prompt.
+    #[must_use]
+    pub fn worst_case(self, prompt_bytes: usize, output_tokens_max: u32) -> u64 {
+        self.of(Usage {
+            input_tokens: u64::try_from(prompt_bytes).unwrap_or(u64::MAX),
+            output_tokens: u64::from(output_tokens_max),
+        })
+    }
+}
+
+/// Millionths of a dollar as dollars, for people and metrics.
+#[must_use]
+pub fn usd(micro_usd: u64) -> f64 {
+    micro_usd as f64 / 1e6
+}
+
+/// The UTC day of a time, as `YYYY-MM-DD`: the key of a day's spend.
+#[must_use]
+pub fn utc_day(now_ms: u64) -> String {
+    // Civil-from-days over the proleptic Gregorian calendar, in years that start in March.
+    let days = now_ms / 86_400_000 + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_are_rounded_up_and_never_overflow() {
+        let price = Price { input_micro_usd_per_mtok: 3_000_000, output_micro_usd_per_mtok: 15_000_000 };
+        for (input_tokens, output_tokens, micro_usd) in [
+            (0, 0, 0),
+            (1, 0, 3),
+            (0, 1, 15),
+            (1_000_000, 1_000_000, 18_000_000),
+            (u64::MAX, u64::MAX, u64::MAX),
+        ] {
+            assert_eq!(price.of(Usage { input_tokens, output_tokens }), micro_usd);
+        }
+        let cheap = Price { input_micro_usd_per_mtok: 1, output_micro_usd_per_mtok: 1 };
+        assert_eq!(cheap.of(Usage { input_tokens: 1, output_tokens: 0 }), 1);
+        assert_eq!(price.worst_case(1_000, 100), 4_500);
+    }
+
+    #[test]
+    fn a_day_is_utc() {
+        for (now_ms, day) in [
+            (0, "1970-01-01"),
+            (951_782_399_999, "2000-02-28"),
+            (951_782_400_000, "2000-02-29"),
+            (1_709_251_199_999, "2024-02-29"),
+            (1_709_251_200_000, "2024-03-01"),
+            (1_795_478_399_999, "2026-11-23"),
+            (1_798_761_600_000, "2027-01-01"),
+        ] {
+            assert_eq!(utc_day(now_ms), day, "{now_ms}");
+        }
+    }
+}

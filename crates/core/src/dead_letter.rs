@@ -1,0 +1,306 @@
+//! A job that cannot succeed, with its failure on it.
+//!
+//! The body is the original, byte for byte, so that a native redrive works as it is; the failure is in message attributes.
+
+use serde::Serialize;
+
+use crate::failure::{FailureReason, Stage};
+use crate::record::{Failed, Record, State};
+
+/// Message attributes that SQS allows on one message (Amazon SQS message metadata).
+pub const ATTRIBUTES_MAX: usize = 10;
+/// Bytes of body and attributes together that SQS allows (Amazon SQS message quotas: 1 MiB).
+pub const MESSAGE_BYTES_MAX: usize = 1_048_576;
+/// Longest excerpt of an answer, in characters.
+pub const EXCERPT_CHARS_MAX: usize = 2_000;
+/// Longest detail, in characters.
+pub const DETAIL_CHARS_MAX: usize = 2_000;
+
+/// The three attributes that are ours.
+pub const REASON_ATTRIBUTE: &str = "FailureReason";
+/// The key of the record.
+pub const HASH_ATTRIBUTE: &str = "InputHash";
+/// Everything else, as JSON.
+pub const CONTEXT_ATTRIBUTE: &str = "FailureContext";
+
+/// A message attribute as SQS carries it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attribute {
+    /// `String`, `Number` or `Binary`, with an optional label after a dot.
+    pub data_type: String,
+    /// The value.
+    pub value: AttributeValue,
+}
+
+/// The value of a message attribute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AttributeValue {
+    /// For `String` and `Number`.
+    Text(String),
+    /// For `Binary`.
+    Bytes(Vec<u8>),
+}
+
+impl Attribute {
+    fn text(value: String) -> Self {
+        Self { data_type: "String".to_owned(), value: AttributeValue::Text(value) }
+    }
+
+    /// What SQS counts: name, type and value.
+    fn bytes(&self, name: &str) -> usize {
+        let value = match &self.value {
+            AttributeValue::Text(text) => text.len(),
+            AttributeValue::Bytes(bytes) => bytes.len(),
+        };
+        name.len() + self.data_type.len() + value
+    }
+}
+
+/// The message for the `dead-letters` queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The original body.
+    pub body: String,
+    /// The sender's attributes and ours, in order.
+    pub attributes: Vec<(String, Attribute)>,
+}
+
+#[derive(Serialize)]
+struct Context<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<FailureReason>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_hash: Option<&'a str>,
+    stage: Stage,
+    detail: &'a str,
+    attempts: u32,
+    model_calls: u32,
+    crashes: u32,
+    cost_usd: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_request_id: Option<&'a str>,
+    task: Option<&'a str>,
+    task_revision: &'a str,
+    source_message_id: &'a str,
+    first_received_ms: u64,
+    failed_at_ms: u64,
+    redrives: u32,
+    #[serde(skip_serializing_if = "is_zero")]
+    attributes_left_out: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    excerpt: Option<&'a str>,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+/// The dead letter of a failed record, for the message that brought the job (or brought it again).
+///
+/// The sender's attributes are kept. Where they leave no room for three of ours, `FailureContext` carries everything;
+/// where they leave none at all, the sender's last is left out and the context says so. What does not fit into the
+/// message goes in this order: the excerpt, then the rest of the context; the ledger always has it all.
+///
+/// Returns `None` when the record has not failed.
+#[must_use]
+pub fn dead_letter(
+    record: &Record,
+    body: &str,
+    message_id: &str,
+    sender_attributes: &[(String, Attribute)],
+) -> Option<DeadLetter> {
+    let State::Failed(failed) = &record.state else { return None };
+    let mut attributes: Vec<_> =
+        sender_attributes.iter().filter(|(name, _)| !is_ours(name)).cloned().collect();
+    let left_out = (attributes.len() + 1).saturating_sub(ATTRIBUTES_MAX);
+    attributes.truncate(ATTRIBUTES_MAX - 1);
+    let alone = attributes.len() + 3 > ATTRIBUTES_MAX;
+    if !alone {
+        attributes.push((REASON_ATTRIBUTE.to_owned(), Attribute::text(failed.reason.to_string())));
+        attributes.push((HASH_ATTRIBUTE.to_owned(), Attribute::text(record.key.to_string())));
+    }
+    let used = body.len() + attributes.iter().map(|(name, attribute)| attribute.bytes(name)).sum::<usize>();
+    let room = MESSAGE_BYTES_MAX.saturating_sub(used + CONTEXT_ATTRIBUTE.len() + "String".len());
+    let context = [failed.excerpt.as_deref(), None]
+        .into_iter()
+        .map(|excerpt| context(record, failed, message_id, alone, left_out, excerpt))
+        .find(|context| context.len() <= room);
+    if let Some(context) = context {
+        attributes.push((CONTEXT_ATTRIBUTE.to_owned(), Attribute::text(context)));
+    }
+    Some(DeadLetter { body: body.to_owned(), attributes })
+}
+
+/// Whether an attribute is one that a dead letter of ours carries; a redriven message still has them.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    matches!(name, REASON_ATTRIBUTE | HASH_ATTRIBUTE | CONTEXT_ATTRIBUTE)
+}
+
+fn context(
+    record: &Record,
+    failed: &Failed,
+    message_id: &str,
+    alone: bool,
+    attributes_left_out: usize,
+    excerpt: Option<&str>,
+) -> String {
+    let context = Context {
+        reason: alone.then_some(failed.reason),
+        input_hash: alone.then_some(record.key.as_str()),
+        stage: failed.stage(),
+        detail: &failed.detail,
+        attempts: record.budget.claims,
+        model_calls: record.budget.calls,
+        crashes: record.budget.crashes,
+        cost_usd: crate::cost::usd(record.budget.cost_micro_usd),
+        provider_request_id: failed.request_id.as_deref(),
+        task: record.task.as_deref(),
+        task_revision: &failed.revision.hash,
+        source_message_id: message_id,
+        first_received_ms: record.first_received_ms,
+        failed_at_ms: failed.failed_at_ms,
+        redrives: record.redrives,
+        attributes_left_out,
+        excerpt,
+    };
+    // Serialising strings and numbers into memory cannot fail; an empty context would still be a dead letter.
+    ascii_json(&serde_json::to_string(&context).unwrap_or_default())
+}
+
+/// A JSON text with everything outside ASCII escaped, so that no console or shell can damage it.
+#[must_use]
+pub fn ascii_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() && c != '\u{7f}' {
+            out.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    out
+}
+
+/// At most `chars_max` characters of a text, with a mark where it was cut.
+#[must_use]
+pub fn cut(text: &str, chars_max: usize) -> String {
+    match text.char_indices().nth(chars_max) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input_hash::InputHash;
+    use crate::record::{Budget, Revision};
+
+    fn failed(excerpt: Option<String>) -> Record {
+        Record {
+            key: InputHash::of_body("x"),
+            task: Some("categorize_ticket".to_owned()),
+            reference: None,
+            version: 2,
+            token: "token".to_owned(),
+            state: State::Failed(Box::new(Failed {
+                reason: FailureReason::InvalidOutput,
+                detail: "Ärger".to_owned(),
+                failed_at_ms: 2_000,
+                request_id: Some("req_1".to_owned()),
+                excerpt,
+                revision: Revision { hash: "abc".to_owned(), built_at_ms: 1, function_version: 1 },
+            })),
+            message_id: "m-1".to_owned(),
+            sent_at_ms: 900,
+            first_received_ms: 1_000,
+            last_claimed_ms: 1_000,
+            budget: Budget { claims: 1, calls: 3, cost_micro_usd: 1_500, ..Budget::default() },
+            redrives: 0,
+            history: Vec::new(),
+            expires_at_ms: 9_000,
+        }
+    }
+
+    fn sender(count: usize) -> Vec<(String, Attribute)> {
+        (0..count).map(|n| (format!("own-{n}"), Attribute::text("v".to_owned()))).collect()
+    }
+
+    fn names(letter: &DeadLetter) -> Vec<&str> {
+        letter.attributes.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    #[test]
+    fn the_failure_is_in_three_attributes_and_the_body_is_untouched() {
+        let letter =
+            dead_letter(&failed(Some("😀 prose".to_owned())), "bödy\r\n", "m-1", &sender(1)).unwrap();
+        assert_eq!(letter.body, "bödy\r\n");
+        let text: Vec<_> = letter
+            .attributes
+            .iter()
+            .map(|(name, attribute)| match &attribute.value {
+                AttributeValue::Text(text) => format!("{name}: {text}"),
+                AttributeValue::Bytes(_) => name.clone(),
+            })
+            .collect();
+        insta::assert_snapshot!(text.join("\n"));
+    }
+
+    #[test]
+    fn the_senders_attributes_are_kept_as_long_as_there_is_room() {
+        for (own, expected_own, ours) in [
+            (0, 0, vec!["FailureReason", "InputHash", "FailureContext"]),
+            (7, 7, vec!["FailureReason", "InputHash", "FailureContext"]),
+            (8, 8, vec!["FailureContext"]),
+            (9, 9, vec!["FailureContext"]),
+            (10, 9, vec!["FailureContext"]),
+        ] {
+            let letter = dead_letter(&failed(None), "b", "m", &sender(own)).unwrap();
+            let (kept, added) = names(&letter)
+                .into_iter()
+                .map(str::to_owned)
+                .partition::<Vec<_>, _>(|n| n.starts_with("own-"));
+            assert_eq!(
+                (kept.len(), added),
+                (expected_own, ours.into_iter().map(str::to_owned).collect()),
+                "{own}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_redriven_letter_that_fails_again_carries_only_the_new_failure() {
+        let first = dead_letter(&failed(None), "b", "m-1", &sender(2)).unwrap();
+        let second = dead_letter(&failed(None), "b", "m-2", &first.attributes).unwrap();
+        assert_eq!(names(&first), names(&second));
+        assert_ne!(first, second, "the source message differs");
+    }
+
+    #[test]
+    fn what_does_not_fit_goes_excerpt_first() {
+        let record = failed(Some("e".repeat(2_000)));
+        let body = |room: usize| "b".repeat(MESSAGE_BYTES_MAX - room);
+        for (room, has_context, has_excerpt) in
+            [(4_000, true, true), (1_500, true, false), (300, false, false)]
+        {
+            let letter = dead_letter(&record, &body(room), "m", &[]).unwrap();
+            let total = letter.body.len() + letter.attributes.iter().map(|(n, a)| a.bytes(n)).sum::<usize>();
+            assert!(total <= MESSAGE_BYTES_MAX);
+            let context = letter.attributes.iter().find(|(name, _)| name == CONTEXT_ATTRIBUTE);
+            assert_eq!(context.is_some(), has_context, "{room}");
+            let excerpt = context
+                .is_some_and(|(_, a)| matches!(&a.value, AttributeValue::Text(t) if t.contains("excerpt")));
+            assert_eq!(excerpt, has_excerpt, "{room}");
+        }
+    }
+
+    #[test]
+    fn only_a_failed_record_has_a_dead_letter() {
+        let mut record = failed(None);
+        record.state = State::Open;
+        assert_eq!(dead_letter(&record, "b", "m", &[]), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! What is asked of a model and what may come back, in no provider's words.
+
+use serde_json::Value;
+
+/// The two halves of a prompt: what we say, and the customer's text as data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// Our instructions; never contains customer text.
+    pub system: String,
+    /// The customer's text in delimited blocks.
+    pub user: String,
+}
+
+/// One turn of the conversation that a request carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// What we send.
+    User(String),
+    /// What the model answered before; present only when it is asked again.
+    Assistant(String),
+}
+
+/// One call, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct ModelRequest {
+    /// Our instructions.
+    pub system: String,
+    /// The conversation, oldest first; starts and ends with a user turn.
+    pub turns: Vec<Turn>,
+    /// The name under which the provider is given the schema; `[a-z_]{1,64}`.
+    pub schema_name: String,
+    /// JSON Schema of the output, as derived from the task's output type; an adapter lowers it.
+    pub schema: Value,
+    /// Upper bound of the answer, in tokens.
+    pub output_tokens_max: u32,
+    /// The whole call, connection included, ends within this time.
+    pub timeout_ms: u64,
+}
+
+/// Tokens that the provider counted for one call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Usage {
+    /// Tokens read, cached ones included.
+    pub input_tokens: u64,
+    /// Tokens written.
+    pub output_tokens: u64,
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+    }
+}
+
+/// What the provider marked as its answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Finished text; still to be validated.
+    Text(String),
+    /// The provider or the model declined. Never parsed as a result.
+    Refused {
+        /// The provider's category or stop reason, without customer text.
+        why: String,
+        /// What was said, if anything.
+        text: String,
+    },
+    /// Cut off by a token limit. Never parsed as a result.
+    Truncated {
+        /// What was said until then.
+        text: String,
+    },
+    /// Answered, but with nothing that could be an answer (no text, a foreign shape).
+    Unusable {
+        /// What is wrong with it, without its text.
+        why: String,
+    },
+}
+
+/// An answered call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelReply {
+    /// What was answered.
+    pub answer: Answer,
+    /// What it consumed.
+    pub usage: Usage,
+    /// The provider's id of the call, for its support.
+    pub request_id: Option<String>,
+    /// What the provider says is left of its limits.
+    pub headroom: Headroom,
+}
+
+/// When a limit is full again, as providers say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// At this time, in milliseconds since 1970 by the provider's clock.
+    At(u64),
+    /// In this many milliseconds from the answer.
+    In(u64),
+}
+
+/// One of the provider's limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Window {
+    /// The whole of it.
+    pub limit: Option<u64>,
+    /// What is left now.
+    pub remaining: Option<u64>,
+    /// When it is full again.
+    pub reset: Option<Reset>,
+}
+
+/// What the provider's headers say is left; all empty where it says nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Headroom {
+    /// Requests.
+    pub requests: Window,
+    /// Tokens: the tightest of input, output and total where the provider names several.
+    pub tokens: Window,
+}
+
+/// What a call that was not answered means for its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureClass {
+    /// Throttled, overloaded, unavailable, or never connected: nobody was billed, so waiting spends no attempt.
+    Capacity,
+    /// The provider or the network failed in a way that may have been billed (500, a timeout, a reset).
+    Transient,
+    /// Key, credit, spend limit or model access: nobody's job is at fault.
+    Account,
+    /// This request can never work.
+    Rejected,
+}
+
+/// The retry headers of a response, unparsed: what they mean depends on the time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RetryAdvice {
+    /// `retry-after-ms`.
+    pub retry_after_ms: Option<String>,
+    /// `retry-after`: seconds or an HTTP date.
+    pub retry_after: Option<String>,
+    /// `x-should-retry`.
+    pub should_retry: Option<bool>,
+}
+
+/// A call that was not answered.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("the model call failed: {error_type}{}: {message}", status.map(|s| format!(" (HTTP {s})")).unwrap_or_default())]
+pub struct ModelFailure {
+    /// What it means.
+    pub class: FailureClass,
+    /// The HTTP status, where there was one.
+    pub status: Option<u16>,
+    /// The provider's own name of the error, or `timeout`, `connect`, `reset`.
+    pub error_type: String,
+    /// The provider's message, at most 300 characters, keys masked.
+    pub message: String,
+    /// The provider's id of the call.
+    pub request_id: Option<String>,
+    /// What it says about retrying.
+    pub advice: RetryAdvice,
+    /// What it says is left of its limits.
+    pub headroom: Headroom,
+}

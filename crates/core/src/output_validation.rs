@@ -1,0 +1,184 @@
+//! From what a model said to a value that may be stored, or to the list of what is wrong with it.
+//!
+//! **Invariant:** nothing is repaired. A text that needs repair is a rejection, because a guess that happens to parse
+//! would be stored as if the model had said it.
+
+use serde_json::Value;
+use validator::{ValidationErrors, ValidationErrorsKind};
+
+use crate::json;
+use crate::task::{Task, VIOLATIONS_LISTED_MAX, Violations};
+
+/// The output of the task, if the answer holds exactly one that its type and all its rules accept.
+///
+/// # Errors
+/// What is wrong, in sentences that the model can act on.
+pub fn validate(task: &dyn Task, answer: &str) -> Result<Value, Violations> {
+    task.accept(extract(answer).map_err(|what| Violations(vec![what]))?)
+}
+
+/// The one JSON object of an answer: bare, in a fence, or with prose around it.
+///
+/// The first bracket of the text must open it, and no bracket may follow it: two candidates, a list, leftovers of a
+/// damaged object or a cut-off one are all refused.
+///
+/// # Errors
+/// One sentence that says what is wrong; it quotes nothing but a doubled member's name.
+pub fn extract(answer: &str) -> Result<Value, String> {
+    let start = answer.find(['{', '[', '}', ']']).ok_or("The answer holds no JSON object.")?;
+    let candidate = answer.get(start..).unwrap_or_default();
+    if !candidate.starts_with('{') {
+        return Err("The answer is not one JSON object: it starts with a list or a stray bracket.".to_owned());
+    }
+    let (value, length) = json::parse_prefix(candidate)
+        .map_err(|fault| format!("The answer is not one JSON object: {fault}."))?;
+    let (object, rest) = candidate.split_at_checked(length).unwrap_or((candidate, ""));
+    json::exact_integers(object).map_err(|fault| format!("The answer is not one JSON object: {fault}."))?;
+    if rest.contains(['{', '[', '}', ']']) {
+        return Err(
+            "The answer holds more than one JSON value, or remains of one: answer with one object only."
+                .to_owned(),
+        );
+    }
+    Ok(value)
+}
+
+/// What the model is told after an answer that was not accepted.
+#[must_use]
+pub fn reask_text(violations: &Violations) -> String {
+    let list: String = violations.0.iter().take(VIOLATIONS_LISTED_MAX).map(|v| format!("- {v}\n")).collect();
+    format!(
+        "Your answer was not accepted, for these reasons:\n{list}\
+         Answer again: the whole JSON object, corrected, and nothing before or after it."
+    )
+}
+
+/// The failed rules of a `validator` type as sentences, each with the path of its member.
+#[must_use]
+pub fn violations_of(errors: &ValidationErrors) -> Violations {
+    let mut sentences = Vec::new();
+    collect(errors, "", &mut sentences);
+    sentences.sort();
+    sentences.truncate(VIOLATIONS_LISTED_MAX);
+    Violations(sentences)
+}
+
+fn collect(errors: &ValidationErrors, path: &str, sentences: &mut Vec<String>) {
+    for (member, kind) in errors.errors() {
+        let path = match (path, &**member) {
+            (_, "__all__") => path.to_owned(),
+            ("", member) => member.to_owned(),
+            (path, member) => format!("{path}.{member}"),
+        };
+        match kind {
+            ValidationErrorsKind::Struct(inner) => collect(inner, &path, sentences),
+            ValidationErrorsKind::List(items) => {
+                for (index, inner) in items {
+                    collect(inner, &format!("{path}[{index}]"), sentences);
+                }
+            }
+            ValidationErrorsKind::Field(failed) => {
+                sentences.extend(failed.iter().map(|rule| sentence(&path, rule)))
+            }
+        }
+    }
+}
+
+fn sentence(path: &str, rule: &validator::ValidationError) -> String {
+    let subject = if path.is_empty() { "The whole".to_owned() } else { format!("The member {path}") };
+    if let Some(message) = &rule.message {
+        return format!("{subject} {message}");
+    }
+    // `value` is what was sent; it is left out on purpose, because it is a customer's or the model's text.
+    let mut bounds: Vec<_> = rule
+        .params
+        .iter()
+        .filter(|(name, _)| *name != "value")
+        .map(|(name, bound)| format!("{name} {bound}"))
+        .collect();
+    bounds.sort();
+    let bounds = if bounds.is_empty() { String::new() } else { format!(" ({})", bounds.join(", ")) };
+    format!("{subject} breaks the rule {}{bounds}.", rule.code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[test]
+    fn one_object_is_found_wherever_it_stands() {
+        for text in [
+            r#"{"a":"b"}"#,
+            "\n {\"a\":\"b\"}\n",
+            "```json\n{\"a\":\"b\"}\n```",
+            "```{\"a\":\"b\"}```",
+            "Here it is (as asked):\n\n```\n{\"a\":\"b\"}\n```\nAnything else?",
+            "- {\"a\":\"b\"}",
+            "```json\n{\"a\":\"b\"}\n",
+        ] {
+            assert_eq!(extract(text), Ok(json!({"a": "b"})), "{text}");
+        }
+        assert_eq!(extract("```json\n{\"a\":\"```b]}```\"}\n```"), Ok(json!({"a": "```b]}```"})));
+        assert_eq!(
+            extract(r#"{"a":"{\"b\":1}"}"#),
+            Ok(json!({"a": "{\"b\":1}"})),
+            "nested JSON stays a string"
+        );
+        assert_eq!(
+            extract(r#"{"n":12345678901234567890}"#),
+            Ok(json!({"n": 12_345_678_901_234_567_890_u64}))
+        );
+    }
+
+    #[test]
+    fn anything_that_needs_repair_or_a_guess_is_refused() {
+        for (text, expected) in [
+            ("", "The answer holds no JSON object."),
+            ("I cannot do that.", "The answer holds no JSON object."),
+            ("null", "The answer holds no JSON object."),
+            ("[1,2]", "The answer is not one JSON object: it starts with a list or a stray bracket."),
+            ("[]{}", "The answer is not one JSON object: it starts with a list or a stray bracket."),
+            (
+                "{\"a\":1",
+                "The answer is not one JSON object: it is not valid JSON at line 1, column 6: EOF while parsing an object.",
+            ),
+            (
+                "{\"a\":1,}",
+                "The answer is not one JSON object: it is not valid JSON at line 1, column 8: trailing comma.",
+            ),
+            (
+                "{'a':1}",
+                "The answer is not one JSON object: it is not valid JSON at line 1, column 2: key must be a string.",
+            ),
+            (
+                "{\"a\":1} {\"a\":2}",
+                "The answer holds more than one JSON value, or remains of one: answer with one object only.",
+            ),
+            (
+                "{\"a\":1}, \"b\":2}",
+                "The answer holds more than one JSON value, or remains of one: answer with one object only.",
+            ),
+            (
+                "{\"a\":1,\"a\":1}",
+                "The answer is not one JSON object: the member \"a\" appears twice in one object: which one counts would be a guess, so remove one.",
+            ),
+            (
+                "{\"a\":123123123123123123123123123123}",
+                "The answer is not one JSON object: the number that starts with 123123123123123123123123 is beyond ±(2^53 − 1) and would lose digits: send it as a string.",
+            ),
+        ] {
+            assert_eq!(extract(text), Err(expected.to_owned()), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "[\\[\\]{}\":,a-z0-9\\\\ \\n`]{0,80}") {
+            if let Ok(value) = extract(&text) {
+                prop_assert!(value.is_object());
+            }
+        }
+    }
+}

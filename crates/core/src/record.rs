@@ -1,0 +1,297 @@
+//! The ledger: one record per input hash, and the only ways in which it may change.
+//!
+//! Each write is a whole record under a condition, so that it can be repeated: a refusal that finds our own token at
+//! our own version (or later) is our own write whose reply was lost.
+//!
+//! **Invariant:** whoever does not hold the last claim's token cannot change the record, except by taking it over
+//! under the exact version that was read.
+
+use serde_json::Value;
+
+use crate::failure::{FailureReason, Stage};
+use crate::input_hash::InputHash;
+use crate::model::Usage;
+
+/// How many earlier failures a record keeps.
+pub const HISTORY_MAX: usize = 10;
+
+/// Everything known of one input.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// The key.
+    pub key: InputHash,
+    /// The task; `None` when the body could not be parsed.
+    pub task: Option<String>,
+    /// The first sender's reference.
+    pub reference: Option<String>,
+    /// Grows with every write.
+    pub version: u64,
+    /// The fencing token of the last claim.
+    pub token: String,
+    /// Where the job stands.
+    pub state: State,
+    /// The message that was last worked on.
+    pub message_id: String,
+    /// When that message was sent, by SQS's clock.
+    pub sent_at_ms: u64,
+    /// When a worker first received this input.
+    pub first_received_ms: u64,
+    /// When a worker last claimed it.
+    pub last_claimed_ms: u64,
+    /// What was spent since the job last started afresh.
+    pub budget: Budget,
+    /// How often it was started afresh after a failure.
+    pub redrives: u32,
+    /// Earlier failures, oldest first, at most `HISTORY_MAX`.
+    pub history: Vec<PastFailure>,
+    /// When the record counts as gone, in milliseconds; compared in code, because DynamoDB deletes late.
+    pub expires_at_ms: u64,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum State {
+    /// Handed back; a delivery will come.
+    Open,
+    /// A worker has it.
+    Claimed {
+        /// Until then nobody else may.
+        lease_until_ms: u64,
+        /// Its worker had nothing else open.
+        alone: bool,
+    },
+    /// A result is stored.
+    Done(Box<Done>),
+    /// It cannot succeed.
+    Failed(Box<Failed>),
+}
+
+impl State {
+    /// The word that stands in the table.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Claimed { .. } => "claimed",
+            Self::Done(_) => "done",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// What one job has used of its limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Claims.
+    pub claims: u32,
+    /// Calls that were answered or may have been billed, and the one that an open claim is about to make.
+    pub calls: u32,
+    /// Re-asks.
+    pub reasks: u32,
+    /// Workers that died with only this job.
+    pub crashes: u32,
+    /// Since when it waits for capacity without an answer.
+    pub waiting_since_ms: Option<u64>,
+    /// Tokens of all answered calls.
+    pub usage: Usage,
+    /// Their cost.
+    pub cost_micro_usd: u64,
+}
+
+/// A result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    /// The validated output.
+    pub output: Value,
+    /// It is a fallback that a person should look at.
+    pub needs_review: bool,
+    /// A person has looked at it; never overwritten by a model.
+    pub reviewed: bool,
+    /// What made it.
+    pub revision: Revision,
+    /// The model that made it.
+    pub model: String,
+    /// When, by the worker's clock.
+    pub finished_at_ms: u64,
+}
+
+/// A failure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failed {
+    /// The word.
+    pub reason: FailureReason,
+    /// Sentences for a person.
+    pub detail: String,
+    /// When, by the worker's clock.
+    pub failed_at_ms: u64,
+    /// The provider's id of the last call.
+    pub request_id: Option<String>,
+    /// What the model said last, cut.
+    pub excerpt: Option<String>,
+    /// What was deployed then.
+    pub revision: Revision,
+}
+
+impl Failed {
+    /// Where it failed.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.reason.stage()
+    }
+}
+
+/// A failure before the last fresh start.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct PastFailure {
+    /// The word.
+    pub reason: FailureReason,
+    /// When.
+    pub failed_at_ms: u64,
+    /// Calls made then.
+    pub calls: u32,
+    /// Which message.
+    pub message_id: String,
+}
+
+/// Which prompt, schema and model settings made a result, and how new they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Revision {
+    /// Hash over prompt, schema and model settings.
+    pub hash: String,
+    /// When the worker was built, in milliseconds since 1970.
+    pub built_at_ms: u64,
+    /// The function's version: Lambda counts it up with every change of code or settings. 0 outside Lambda.
+    pub function_version: u64,
+}
+
+impl Revision {
+    /// Whether a result of `self` should be made again by `deployed`.
+    /// Of two that were built at the same time, neither is known to be older, so a difference is enough.
+    #[must_use]
+    pub fn is_older_than(&self, deployed: &Self) -> bool {
+        let age = |r: &Self| (r.built_at_ms, r.function_version);
+        self.hash != deployed.hash && age(self) <= age(deployed)
+    }
+}
+
+/// A whole record and the condition under which it may be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecordWrite {
+    /// What shall stand.
+    pub record: Record,
+    /// What must stand before.
+    pub expect: Expect,
+}
+
+/// The condition of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// No record of this key.
+    Absent,
+    /// Exactly this version: a takeover.
+    Version(u64),
+    /// The record's token is the write's own, at an earlier version: the owner's write.
+    Fence,
+}
+
+impl RecordWrite {
+    /// Whether `standing`, found by a refused write, is what this write wrote before its reply was lost.
+    #[must_use]
+    pub fn took_effect(&self, standing: &Record) -> bool {
+        standing.token == self.record.token && standing.version >= self.record.version
+    }
+
+    /// Whether the condition holds; what the table evaluates, for the stores that we hold in memory.
+    #[must_use]
+    pub fn allowed(&self, standing: Option<&Record>) -> bool {
+        match (&self.expect, standing) {
+            (Expect::Absent, standing) => standing.is_none(),
+            (Expect::Version(version), Some(standing)) => standing.version == *version,
+            (Expect::Fence, Some(standing)) => {
+                standing.token == self.record.token && standing.version < self.record.version
+            }
+            (_, None) => false,
+        }
+    }
+}
+
+/// What the operator, or the sentinel, tells all workers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Control {
+    /// Set: hand every record back without a call.
+    pub paused: Option<Pause>,
+}
+
+/// Why nothing is being worked on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// For people.
+    pub reason: String,
+    /// Since when.
+    pub since_ms: u64,
+}
+
+/// A change of the day's spend record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpendChange {
+    /// Idempotency token: the same change twice counts once.
+    pub id: String,
+    /// UTC day, `YYYY-MM-DD`.
+    pub day: String,
+    /// Which.
+    pub kind: SpendKind,
+}
+
+/// Reserve before the first call, settle after the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpendKind {
+    /// Adds the worst case, unless spent and reserved would then exceed the cap.
+    Reserve {
+        /// The worst case.
+        micro_usd: u64,
+        /// The day's cap.
+        cap_micro_usd: u64,
+    },
+    /// Gives the reservation back and adds what was spent.
+    Settle {
+        /// As reserved.
+        reserved_micro_usd: u64,
+        /// As paid.
+        spent_micro_usd: u64,
+    },
+}
+
+/// The answer to a change of the spend record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpendAnswer {
+    /// It counts.
+    Counted,
+    /// The cap leaves no room for this reservation.
+    CapReached,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_result_is_one_that_the_deployed_worker_would_make_differently() {
+        let revision = |hash: &str, built_at_ms, function_version| Revision {
+            hash: hash.to_owned(),
+            built_at_ms,
+            function_version,
+        };
+        let deployed = revision("b", 100, 7);
+        for (stored, older) in [
+            (revision("b", 100, 7), false),
+            (revision("b", 50, 1), false),
+            (revision("a", 50, 1), true),
+            (revision("a", 100, 6), true),
+            (revision("a", 100, 7), true),
+            (revision("a", 100, 8), false),
+            (revision("a", 200, 1), false),
+        ] {
+            assert_eq!(stored.is_older_than(&deployed), older, "{stored:?}");
+        }
+    }
+}
