@@ -1,0 +1,342 @@
+# Every alarm is one entry here, called <prefix>-<page> after its page in runbook/.
+#
+#   severity    page: a person is needed now; ticket: it can wait for the morning
+#   summary     what has happened, in one line; with the page it is the alarm's description
+#   metrics     id = [source, metric, statistic]; one without an expression, several with one
+#   expression  CloudWatch metric math over the ids
+#   threshold   raised at this value and above, unless `below` is set
+#   period_s, periods, datapoints   raised when `datapoints` of the last `periods` values breach
+#   missing     what no data means, where it is not "nothing happened"
+#   children    parts without actions; the alarm is raised while all of them are
+#
+# No data. AWS/SQS has no age while a queue is empty, no in-flight count while nothing is, and no data at all for a queue
+# that was empty and untouched for six hours; Lambda and the worker publish per invocation. So for all of these no data
+# means that nothing is there or nothing ran: `notBreaching`, and FILL(x, 0) inside an expression, which would be without
+# a value as soon as one of its metrics is. ("Available CloudWatch metrics for Amazon SQS")
+#
+# Periods slide: CloudWatch looks each minute at the last `period_s` × `periods` seconds. ("Alarm evaluation window")
+
+locals {
+  sources = {
+    stack        = { namespace = "Nightshift", dimensions = { Stack = var.prefix } }
+    function     = { namespace = "AWS/Lambda", dimensions = { FunctionName = local.worker_name } }
+    jobs         = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.jobs.name } }
+    dead_letters = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.dead_letters.name } }
+    crashed      = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.crashed.name } }
+  }
+
+  # Looking at a message hides it, so a depth is what is visible and what is not.
+  depth = "FILL(visible, 0) + FILL(hidden, 0)"
+
+  minute_s = 60
+  hour_s   = 3600
+
+  # A job that has to be looked at by a person was not a success.
+  job_outcomes = {
+    good   = ["stack", "JobsSucceeded", "Sum"]
+    review = ["stack", "JobsNeedingReview", "Sum"]
+    dead   = ["stack", "DeadLetters", "Sum"]
+  }
+  jobs_bad = "(FILL(dead, 0) + FILL(review, 0))"
+  jobs_all = "(FILL(good, 0) + FILL(dead, 0) + FILL(review, 0))"
+
+  # Burn rates, and why two windows: "Site Reliability Workbook", chapter "Alerting on SLOs". At 14.4 a month's budget is
+  # gone in two days, at 6 in five. The long window has a least volume, or one bad job at night would wake somebody; the
+  # short one ends the alarm soon after the failures end.
+  error_budget_percent = 100 - var.success_objective_percent
+
+  alarms = {
+    dead-letters-present = {
+      severity   = "ticket"
+      summary    = "Jobs failed for good and wait in dead-letters, each with its reason."
+      metrics    = { visible = ["dead_letters", "ApproximateNumberOfMessagesVisible", "Maximum"], hidden = ["dead_letters", "ApproximateNumberOfMessagesNotVisible", "Maximum"] }
+      expression = local.depth
+      threshold  = 1
+      period_s   = 5 * local.minute_s
+      periods    = 1
+    }
+
+    dead-letters-rising = {
+      severity   = "page"
+      summary    = "dead-letters grew by ten or more within 15 minutes: jobs are failing for good right now."
+      metrics    = { visible = ["dead_letters", "ApproximateNumberOfMessagesVisible", "Maximum"], hidden = ["dead_letters", "ApproximateNumberOfMessagesNotVisible", "Maximum"] }
+      expression = "DIFF(${local.depth})"
+      threshold  = 10
+      period_s   = 15 * local.minute_s
+      periods    = 2 # DIFF has no value for the first one.
+      datapoints = 1
+    }
+
+    crashed-jobs = {
+      severity   = "page"
+      summary    = "SQS gave up on jobs that no worker could settle or explain."
+      metrics    = { visible = ["crashed", "ApproximateNumberOfMessagesVisible", "Maximum"], hidden = ["crashed", "ApproximateNumberOfMessagesNotVisible", "Maximum"] }
+      expression = local.depth
+      threshold  = 1
+      period_s   = 5 * local.minute_s
+      periods    = 1
+    }
+
+    oldest-job-too-old = {
+      severity  = "page"
+      summary   = "A job has waited for an hour or more."
+      metrics   = { age_s = ["jobs", "ApproximateAgeOfOldestMessage", "Maximum"] }
+      threshold = local.hour_s
+      period_s  = 5 * local.minute_s
+      periods   = 1
+    }
+
+    no-progress = {
+      severity = "page"
+      summary  = "Jobs are waiting and for 15 minutes no invocation has settled one."
+      metrics  = { waiting = ["jobs", "ApproximateNumberOfMessagesVisible", "Minimum"], settled = ["stack", "JobsReceived", "Sum"] }
+      # JobsReceived is published at the end of an invocation and is the sum of all outcomes, hand-backs included.
+      expression = "IF(waiting > 0 AND FILL(settled, 0) == 0, 1, 0)"
+      threshold  = 1
+      period_s   = 5 * local.minute_s
+      periods    = 3        # An invocation may work for five minutes before it publishes.
+      missing    = "ignore" # A queue that nobody polls, because the event source is off, can fall silent with jobs in it.
+    }
+
+    jobs-expiring = {
+      severity  = "page"
+      summary   = "A job has waited for half of its retention; at the end of it SQS deletes the job."
+      metrics   = { age_s = ["jobs", "ApproximateAgeOfOldestMessage", "Maximum"] }
+      threshold = var.queues.retention_days * local.day_s / 2
+      period_s  = 5 * local.minute_s
+      periods   = 1
+    }
+
+    dead-letters-expiring = {
+      severity   = "ticket"
+      summary    = "A dead letter or a crashed job has waited for half of its retention; at the end of it SQS deletes it."
+      metrics    = { dead_s = ["dead_letters", "ApproximateAgeOfOldestMessage", "Maximum"], crashed_s = ["crashed", "ApproximateAgeOfOldestMessage", "Maximum"] }
+      expression = "MAX([FILL(dead_s, 0), FILL(crashed_s, 0)])"
+      threshold  = var.queues.dead_letter_retention_days * local.day_s / 2
+      period_s   = 5 * local.minute_s
+      periods    = 1
+    }
+
+    success-burning-fast = {
+      severity = "page"
+      summary  = "So many jobs end without a result that a month's error budget would be gone in two days."
+      children = {
+        "1h" = {
+          metrics    = local.job_outcomes
+          expression = "IF(${local.jobs_all} >= 20, 100 * ${local.jobs_bad} / ${local.jobs_all}, 0)"
+          threshold  = 14.4 * local.error_budget_percent
+          period_s   = local.hour_s
+          periods    = 1
+        }
+        "5m" = {
+          metrics    = local.job_outcomes
+          expression = "IF(${local.jobs_all} >= 1, 100 * ${local.jobs_bad} / ${local.jobs_all}, 0)"
+          threshold  = 14.4 * local.error_budget_percent
+          period_s   = 5 * local.minute_s
+          periods    = 1
+        }
+      }
+    }
+
+    success-burning-slow = {
+      severity = "ticket"
+      summary  = "So many jobs end without a result that a month's error budget would be gone in five days."
+      children = {
+        "6h" = {
+          metrics    = local.job_outcomes
+          expression = "IF(${local.jobs_all} >= 50, 100 * ${local.jobs_bad} / ${local.jobs_all}, 0)"
+          threshold  = 6 * local.error_budget_percent
+          period_s   = 6 * local.hour_s
+          periods    = 1
+        }
+        "30m" = {
+          metrics    = local.job_outcomes
+          expression = "IF(${local.jobs_all} >= 1, 100 * ${local.jobs_bad} / ${local.jobs_all}, 0)"
+          threshold  = 6 * local.error_budget_percent
+          period_s   = 30 * local.minute_s
+          periods    = 1
+        }
+      }
+    }
+
+    output-rejected = {
+      severity   = "ticket"
+      summary    = "A fifth of the model's answers fail validation: asked again, they cost twice."
+      metrics    = { rejected = ["stack", "OutputRejections", "Sum"], calls = ["stack", "ModelCalls", "Sum"] }
+      expression = "IF(FILL(calls, 0) >= 20, 100 * FILL(rejected, 0) / FILL(calls, 0), 0)"
+      threshold  = 20
+      period_s   = 15 * local.minute_s
+      periods    = 1
+    }
+
+    model-throttled = {
+      severity   = "ticket"
+      summary    = "The provider refuses a tenth of the calls for rate: jobs wait longer than they need to."
+      metrics    = { throttled = ["stack", "ModelThrottled", "Sum"], calls = ["stack", "ModelCalls", "Sum"] }
+      expression = "IF(FILL(calls, 0) >= 20, 100 * FILL(throttled, 0) / FILL(calls, 0), 0)"
+      threshold  = 10
+      period_s   = 15 * local.minute_s
+      periods    = 1
+    }
+
+    model-failing = {
+      severity   = "ticket" # Jobs wait for the provider for hours; if they wait too long, oldest-job-too-old is a page.
+      summary    = "Half of the model calls fail on the provider's side or in the network."
+      metrics    = { errors = ["stack", "ModelErrors", "Sum"], calls = ["stack", "ModelCalls", "Sum"] }
+      expression = "IF(FILL(calls, 0) >= 10, 100 * FILL(errors, 0) / FILL(calls, 0), 0)"
+      threshold  = 50
+      period_s   = 15 * local.minute_s
+      periods    = 1
+    }
+
+    model-account = {
+      severity   = "page"
+      summary    = "The provider refuses our account: key, credit, spend limit or model access. No job can be worked on."
+      metrics    = { failures = ["stack", "AccountFailures", "Sum"] }
+      threshold  = 1
+      period_s   = local.minute_s
+      periods    = 20 # Longer than the longest hand-back, or it would end and begin again with each try.
+      datapoints = 1
+    }
+
+    worker-failing = {
+      severity   = "page"
+      summary    = "Invocations of the worker die: a crash, a timeout, too little memory, or a binary that does not start."
+      metrics    = { errors = ["function", "Errors", "Sum"] }
+      threshold  = 1
+      period_s   = local.minute_s
+      periods    = 60 # A batch that died comes back after the visibility timeout: twice an hour, when there is little else.
+      datapoints = 2
+    }
+
+    worker-near-timeout = {
+      severity  = "ticket"
+      summary   = "An invocation ran on past its own deadline, which a slow provider cannot cause."
+      metrics   = { duration_ms = ["function", "Duration", "Maximum"] }
+      threshold = var.worker.timeout_s * 1000 - var.limits.deadline_margin_s * 500 # Half of the margin is for handing back.
+      period_s  = 5 * local.minute_s
+      periods   = 1
+    }
+
+    worker-throttled = {
+      severity  = "ticket"
+      summary   = "Lambda refuses invocations: the account or the function has no execution left."
+      metrics   = { throttles = ["function", "Throttles", "Sum"] }
+      threshold = 1
+      period_s  = 5 * local.minute_s
+      periods   = 3
+    }
+
+    ledger-failing = {
+      severity   = "page"
+      summary    = "Reads or writes of the ledger fail after the SDK's own retries: no job can be claimed or stored."
+      metrics    = { errors = ["stack", "LedgerErrors", "Sum"] }
+      threshold  = 1
+      period_s   = local.minute_s
+      periods    = 15
+      datapoints = 3
+    }
+
+    no-jobs = {
+      severity   = "ticket"
+      summary    = "Jobs are expected at this time and none was sent."
+      enabled    = var.jobs_expected != null
+      metrics    = { sent = ["jobs", "NumberOfMessagesSent", "Sum"] }
+      expression = "IF(HOUR(sent) >= ${local.expected.from_hour} AND HOUR(sent) < ${local.expected.to_hour}${local.expected.weekdays_only ? " AND DAY(sent) < 6" : ""}, FILL(sent, 0), 1)"
+      threshold  = 1
+      below      = true
+      period_s   = local.hour_s
+      periods    = local.expected.within_hours
+    }
+  }
+
+  expected = coalesce(var.jobs_expected, { from_hour = 0, to_hour = 24, weekdays_only = false, within_hours = 2 })
+
+  # One for each CloudWatch alarm: an entry of its own, or a child.
+  metric_alarms = merge(
+    { for page, alarm in local.alarms : page => merge(alarm, { page = page, acts = true }, can(alarm.expression) ? {} : { single = values(alarm.metrics)[0] })
+    if !can(alarm.children) && try(alarm.enabled, true) },
+    merge([for page, alarm in local.alarms : {
+      for name, child in alarm.children : "${page}-${name}" => merge(child, { page = page, acts = false, severity = alarm.severity, summary = "${name} window of ${page}." })
+    } if can(alarm.children)]...)
+  )
+  composite_alarms = { for page, alarm in local.alarms : page => alarm if can(alarm.children) }
+
+  alarm_description = "%s Runbook: ${var.runbook_url}/%s.md"
+}
+
+resource "aws_cloudwatch_metric_alarm" "stack" {
+  for_each = local.metric_alarms
+
+  alarm_name        = "${var.prefix}-${each.key}"
+  alarm_description = format(local.alarm_description, each.value.summary, each.value.page)
+
+  comparison_operator = try(each.value.below, false) ? "LessThanThreshold" : "GreaterThanOrEqualToThreshold"
+  threshold           = lookup(var.alarm_thresholds, each.key, each.value.threshold)
+  evaluation_periods  = each.value.periods
+  datapoints_to_alarm = try(each.value.datapoints, each.value.periods)
+  treat_missing_data  = try(each.value.missing, "notBreaching")
+
+  # One metric: the plain form, which the console can edit and graph.
+  namespace   = try(local.sources[each.value.single[0]].namespace, null)
+  dimensions  = try(local.sources[each.value.single[0]].dimensions, null)
+  metric_name = try(each.value.single[1], null)
+  statistic   = try(each.value.single[2], null)
+  period      = can(each.value.single[0]) ? each.value.period_s : null
+
+  dynamic "metric_query" {
+    for_each = can(each.value.expression) ? each.value.metrics : {}
+
+    content {
+      id = metric_query.key
+
+      metric {
+        namespace   = local.sources[metric_query.value[0]].namespace
+        dimensions  = local.sources[metric_query.value[0]].dimensions
+        metric_name = metric_query.value[1]
+        stat        = metric_query.value[2]
+        period      = each.value.period_s
+      }
+    }
+  }
+
+  dynamic "metric_query" {
+    for_each = can(each.value.expression) ? [each.value.expression] : []
+
+    content {
+      id          = "result"
+      label       = each.value.page
+      expression  = metric_query.value
+      return_data = true
+    }
+  }
+
+  # On the alarm itself: a composite over all would not notify again while a second one joins.
+  alarm_actions = each.value.acts ? [aws_sns_topic.severity[each.value.severity].arn] : []
+  ok_actions    = each.value.acts ? [aws_sns_topic.severity[each.value.severity].arn] : []
+
+  lifecycle {
+    precondition {
+      condition     = fileexists("${path.module}/../runbook/${each.value.page}.md")
+      error_message = "Alarm ${each.value.page} has no page: write runbook/${each.value.page}.md, for the person whom it wakes."
+    }
+  }
+}
+
+resource "aws_cloudwatch_composite_alarm" "stack" {
+  for_each = local.composite_alarms
+
+  alarm_name        = "${var.prefix}-${each.key}"
+  alarm_description = format(local.alarm_description, each.value.summary, each.key)
+  alarm_rule        = join(" AND ", [for name, child in each.value.children : "ALARM(\"${aws_cloudwatch_metric_alarm.stack["${each.key}-${name}"].alarm_name}\")"])
+
+  alarm_actions = [aws_sns_topic.severity[each.value.severity].arn]
+  ok_actions    = [aws_sns_topic.severity[each.value.severity].arn]
+
+  lifecycle {
+    precondition {
+      condition     = fileexists("${path.module}/../runbook/${each.key}.md")
+      error_message = "Alarm ${each.key} has no page: write runbook/${each.key}.md, for the person whom it wakes."
+    }
+  }
+}

@@ -1,0 +1,69 @@
+# Without a customer key everything is still encrypted at rest: queues by SSE-SQS, the table and the logs under keys
+# that AWS owns, the secret under aws/secretsmanager. The topics alone are not: see notifications.tf.
+
+locals {
+  key_arn = one(aws_kms_key.stack[*].arn)
+}
+
+resource "aws_kms_key" "stack" {
+  count = var.customer_key ? 1 : 0
+
+  description             = "Queues, ledger, topics, logs and secret of ${var.prefix}"
+  enable_key_rotation     = true
+  deletion_window_in_days = var.protect_data ? 30 : 7
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        # Without this nobody could ever change the key; who in the account may is left to IAM.
+        Sid       = "AccountAdministersByIam"
+        Effect    = "Allow"
+        Principal = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
+        Action    = "kms:*"
+        Resource  = "*"
+      },
+      {
+        # As the keys that AWS manages do it: who may use a queue, the table, a topic or the secret may use the key
+        # through that service, and in no other way. CreateGrant is what DynamoDB needs to work in the background.
+        Sid       = "AccountUsesThroughServices"
+        Effect    = "Allow"
+        Principal = { AWS = "*" }
+        Action    = ["kms:CreateGrant", "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"]
+        Resource  = "*"
+        Condition = {
+          StringEquals = {
+            "kms:CallerAccount" = local.account
+            "kms:ViaService"    = [for service in ["dynamodb", "secretsmanager", "sns", "sqs"] : "${service}.${local.region}.amazonaws.com"]
+          }
+        }
+      },
+      {
+        # An alarm publishes as CloudWatch itself, not as anyone of the account.
+        Sid       = "AlarmsPublish"
+        Effect    = "Allow"
+        Principal = { Service = "cloudwatch.amazonaws.com" }
+        Action    = ["kms:Decrypt", "kms:GenerateDataKey*"]
+        Resource  = "*"
+        Condition = { StringEquals = { "aws:SourceAccount" = local.account } }
+      },
+      {
+        Sid       = "LogsAreWritten"
+        Effect    = "Allow"
+        Principal = { Service = "logs.${local.region}.amazonaws.com" }
+        Action    = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"]
+        Resource  = "*"
+        Condition = {
+          ArnLike = { "kms:EncryptionContext:aws:logs:arn" = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:/aws/lambda/${var.prefix}-*" }
+        }
+      },
+    ]
+  })
+}
+
+resource "aws_kms_alias" "stack" {
+  count = var.customer_key ? 1 : 0
+
+  name          = "alias/${var.prefix}"
+  target_key_id = aws_kms_key.stack[0].key_id
+}

@@ -1,0 +1,75 @@
+# One record per input hash, the control record and the day's spend. On demand: jobs come in bursts, and an idle table
+# costs its storage only.
+
+locals {
+  retention_days_max = max(var.queues.retention_days, var.queues.dead_letter_retention_days)
+}
+
+resource "aws_dynamodb_table" "ledger" {
+  name                        = "${var.prefix}-ledger"
+  billing_mode                = "PAY_PER_REQUEST"
+  hash_key                    = "id"
+  deletion_protection_enabled = var.protect_data
+
+  stream_enabled   = var.ledger.stream
+  stream_view_type = var.ledger.stream ? "NEW_IMAGE" : null
+
+  attribute {
+    name = "id"
+    type = "S"
+  }
+
+  attribute {
+    name = "unsettled"
+    type = "S"
+  }
+
+  attribute {
+    name = "first_received_ms"
+    type = "N"
+  }
+
+  # Sparse: a finished record has no `unsettled` and so is not in it. It answers what is open, what failed and since when.
+  global_secondary_index {
+    name               = "unsettled"
+    projection_type    = "INCLUDE"
+    non_key_attributes = ["lease_until_ms", "reason", "task"]
+
+    key_schema {
+      attribute_name = "unsettled"
+      key_type       = "HASH"
+    }
+
+    key_schema {
+      attribute_name = "first_received_ms"
+      key_type       = "RANGE"
+    }
+  }
+
+  # DynamoDB deletes expired items late, by days; the worker compares the time itself.
+  ttl {
+    attribute_name = "expires_at"
+    enabled        = true
+  }
+
+  point_in_time_recovery {
+    enabled = var.protect_data
+  }
+
+  # No block: a key that AWS owns, at no charge.
+  dynamic "server_side_encryption" {
+    for_each = aws_kms_key.stack
+
+    content {
+      enabled     = true
+      kms_key_arn = server_side_encryption.value.arn
+    }
+  }
+
+  lifecycle {
+    precondition {
+      condition     = min(var.ledger.result_expiry_days, var.ledger.failure_expiry_days) > local.retention_days_max
+      error_message = "A message could outlive its record and be paid for twice: ledger.result_expiry_days (${var.ledger.result_expiry_days}) and ledger.failure_expiry_days (${var.ledger.failure_expiry_days}) must both exceed the longer retention in queues (${local.retention_days_max} days)."
+    }
+  }
+}

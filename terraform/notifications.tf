@@ -1,0 +1,60 @@
+# page: a person is needed now. ticket: it can wait for the morning.
+#
+# Not under the AWS-managed key alias/aws/sns: its policy cannot be changed and does not admit CloudWatch, so that an
+# alarm's notification would fail without a sound. A customer key admits it (encryption.tf); without one the topics are
+# not encrypted at rest, and carry alarm names and numbers only.
+
+locals {
+  severities = ["page", "ticket"]
+
+  subscriptions = merge(
+    { for address in var.page_emails : "page ${address}" => { severity = "page", address = address } },
+    { for address in var.ticket_emails : "ticket ${address}" => { severity = "ticket", address = address } },
+  )
+}
+
+resource "aws_sns_topic" "severity" {
+  for_each = toset(local.severities)
+
+  name              = "${var.prefix}-${each.key}"
+  kms_master_key_id = local.key_arn
+}
+
+resource "aws_sns_topic_policy" "severity" {
+  for_each = aws_sns_topic.severity
+
+  arn = each.value.arn
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid       = "AlarmsOfThisStackPublish"
+        Effect    = "Allow"
+        Principal = { Service = "cloudwatch.amazonaws.com" }
+        Action    = "sns:Publish"
+        Resource  = each.value.arn
+        Condition = {
+          StringEquals = { "aws:SourceAccount" = local.account }
+          ArnLike      = { "aws:SourceArn" = "arn:${local.partition}:cloudwatch:${local.region}:${local.account}:alarm:${var.prefix}-*" }
+        }
+      },
+      {
+        Sid       = "RefusePlainHttp"
+        Effect    = "Deny"
+        Principal = "*"
+        Action    = "sns:Publish"
+        Resource  = each.value.arn
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      },
+    ]
+  })
+}
+
+resource "aws_sns_topic_subscription" "email" {
+  for_each = local.subscriptions
+
+  topic_arn = aws_sns_topic.severity[each.value.severity].arn
+  protocol  = "email"
+  endpoint  = each.value.address
+}

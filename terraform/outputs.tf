@@ -1,0 +1,99 @@
+# Names that people and tools need; scripts and the runbook read them by these names.
+
+output "prefix" {
+  description = "Start of every name of the stack."
+  value       = var.prefix
+}
+
+output "region" {
+  description = "Region of the stack."
+  value       = local.region
+}
+
+output "jobs_queue_url" {
+  description = "Where jobs are sent."
+  value       = aws_sqs_queue.jobs.url
+}
+
+output "jobs_queue_arn" {
+  description = "Destination of a redrive."
+  value       = aws_sqs_queue.jobs.arn
+}
+
+output "dead_letters_queue_url" {
+  description = "Jobs that failed for good, with a reason."
+  value       = aws_sqs_queue.dead_letters.url
+}
+
+output "dead_letters_queue_arn" {
+  description = "Source of a redrive."
+  value       = aws_sqs_queue.dead_letters.arn
+}
+
+output "crashed_queue_url" {
+  description = "Jobs that SQS gave up on."
+  value       = aws_sqs_queue.crashed.url
+}
+
+output "crashed_queue_arn" {
+  description = "Source of a redrive."
+  value       = aws_sqs_queue.crashed.arn
+}
+
+output "ledger_table" {
+  description = "Table of results and failures."
+  value       = aws_dynamodb_table.ledger.name
+}
+
+output "ledger_stream_arn" {
+  description = "Stream of new and changed records; null where ledger.stream is off."
+  value       = var.ledger.stream ? aws_dynamodb_table.ledger.stream_arn : null
+}
+
+output "worker_function" {
+  description = "The worker function."
+  value       = aws_lambda_function.worker.function_name
+}
+
+output "worker_version" {
+  description = "Version that the alias live pointed at when this was applied."
+  value       = aws_lambda_alias.live.function_version
+}
+
+output "event_source_mapping" {
+  description = "What is disabled to pause the stack."
+  value       = aws_lambda_event_source_mapping.worker.uuid
+}
+
+output "log_group" {
+  description = "Log of the worker."
+  value       = aws_cloudwatch_log_group.worker.name
+}
+
+output "model_key_secret" {
+  description = "Where the model key goes; null where the provider needs none or it is an SSM parameter."
+  value       = one(aws_secretsmanager_secret.model_key[*].name)
+}
+
+output "topics" {
+  description = "SNS topics by severity, for a pager or a chat."
+  value       = { for severity, topic in aws_sns_topic.severity : severity => topic.arn }
+}
+
+output "policies" {
+  description = "Managed policies to attach to producers, readers and operators."
+  value       = { for role, policy in aws_iam_policy.stack : role => policy.arn }
+}
+
+output "alarms" {
+  description = "Alarms that notify, by runbook page."
+  value = merge(
+    { for page, alarm in aws_cloudwatch_composite_alarm.stack : page => alarm.alarm_name },
+    { for key, alarm in aws_cloudwatch_metric_alarm.stack : key => alarm.alarm_name if local.metric_alarms[key].acts },
+  )
+}
+
+output "dashboard_url" {
+  description = "The dashboard, in the console."
+  value       = "https://console.aws.amazon.com/cloudwatch/home?region=${local.region}#dashboards/dashboard/${aws_cloudwatch_dashboard.stack.dashboard_name}"
+}

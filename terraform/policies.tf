@@ -1,0 +1,125 @@
+# Managed policies to attach to whoever sends jobs, reads results and operates the stack.
+
+locals {
+  policies = {
+    producer = {
+      description = "Send jobs to ${var.prefix}"
+      statements = [
+        {
+          Sid      = "SendJobs"
+          Effect   = "Allow"
+          Action   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl", "sqs:SendMessage"]
+          Resource = [aws_sqs_queue.jobs.arn]
+        },
+      ]
+    }
+
+    reader = {
+      description = "Read the results of ${var.prefix}"
+      statements = [
+        {
+          Sid      = "ReadResults"
+          Effect   = "Allow"
+          Action   = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"]
+          Resource = [aws_dynamodb_table.ledger.arn, "${aws_dynamodb_table.ledger.arn}/index/*"]
+        },
+      ]
+    }
+
+    # What the pages of runbook/ ask for, but for deploying and restoring.
+    operator = {
+      description = "Operate ${var.prefix}: look, redrive, pause, roll back, rotate the key"
+      statements = concat(
+        [
+          {
+            Sid      = "LookAtQueues"
+            Effect   = "Allow"
+            Action   = ["sqs:GetQueueAttributes", "sqs:GetQueueUrl"]
+            Resource = [aws_sqs_queue.jobs.arn, aws_sqs_queue.dead_letters.arn, aws_sqs_queue.crashed.arn]
+          },
+          {
+            Sid      = "RedriveFrom" # Receive and Delete are what a move task does in the operator's name.
+            Effect   = "Allow"
+            Action   = ["sqs:CancelMessageMoveTask", "sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ListDeadLetterSourceQueues", "sqs:ListMessageMoveTasks", "sqs:ReceiveMessage", "sqs:StartMessageMoveTask"]
+            Resource = [aws_sqs_queue.dead_letters.arn, aws_sqs_queue.crashed.arn]
+          },
+          {
+            Sid      = "RedriveTo"
+            Effect   = "Allow"
+            Action   = ["sqs:SendMessage"]
+            Resource = [aws_sqs_queue.jobs.arn]
+          },
+          {
+            Sid      = "ReadTheLedger"
+            Effect   = "Allow"
+            Action   = ["dynamodb:BatchGetItem", "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query"]
+            Resource = [aws_dynamodb_table.ledger.arn, "${aws_dynamodb_table.ledger.arn}/index/*"]
+          },
+          {
+            Sid      = "PauseAndResume"
+            Effect   = "Allow"
+            Action   = ["lambda:GetEventSourceMapping", "lambda:UpdateEventSourceMapping"]
+            Resource = [aws_lambda_event_source_mapping.worker.arn]
+          },
+          {
+            Sid      = "RollBack"
+            Effect   = "Allow"
+            Action   = ["lambda:GetAlias", "lambda:GetFunction", "lambda:GetFunctionConfiguration", "lambda:ListVersionsByFunction", "lambda:UpdateAlias"]
+            Resource = [aws_lambda_function.worker.arn, "${aws_lambda_function.worker.arn}:*"]
+          },
+          {
+            Sid      = "ReadLogs"
+            Effect   = "Allow"
+            Action   = ["logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents", "logs:StartQuery"]
+            Resource = [aws_cloudwatch_log_group.worker.arn, "${aws_cloudwatch_log_group.worker.arn}:*"]
+          },
+          {
+            Sid      = "DrillAlarms"
+            Effect   = "Allow"
+            Action   = ["cloudwatch:SetAlarmState"]
+            Resource = ["arn:${local.partition}:cloudwatch:${local.region}:${local.account}:alarm:${var.prefix}-*"]
+          },
+          {
+            Sid    = "Look" # Actions that know no resource, or list what there is.
+            Effect = "Allow"
+            Action = [
+              "cloudwatch:DescribeAlarmHistory",
+              "cloudwatch:DescribeAlarms",
+              "cloudwatch:GetMetricData",
+              "cloudwatch:GetMetricStatistics",
+              "cloudwatch:ListMetrics",
+              "lambda:GetAccountSettings",
+              "lambda:ListEventSourceMappings",
+              "logs:GetQueryResults",
+            ]
+            Resource = ["*"]
+          },
+          {
+            Sid      = "LookAtTheDashboard"
+            Effect   = "Allow"
+            Action   = ["cloudwatch:GetDashboard"]
+            Resource = [aws_cloudwatch_dashboard.stack.dashboard_arn]
+          },
+        ],
+        [for secret in aws_secretsmanager_secret.model_key : {
+          Sid      = "RotateTheKey" # Writing it does not need reading it.
+          Effect   = "Allow"
+          Action   = ["secretsmanager:DescribeSecret", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage"]
+          Resource = [secret.arn]
+        }],
+      )
+    }
+  }
+}
+
+resource "aws_iam_policy" "stack" {
+  for_each = local.policies
+
+  name        = "${var.prefix}-${each.key}-${local.global_suffix}"
+  description = each.value.description
+
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = each.value.statements
+  })
+}

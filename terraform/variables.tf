@@ -1,0 +1,299 @@
+# Each number here is a limit that the worker checks again when it starts; where two of them could contradict each
+# other, a precondition beside the resource refuses the plan and says what to change.
+
+variable "prefix" {
+  description = "Start of every name: two stacks with different prefixes fit into one account and region."
+  type        = string
+  default     = "nightshift"
+
+  validation {
+    # 20: the longest name made from it, an IAM role with a region behind it, must stay within 64 characters.
+    condition     = can(regex("^[a-z][a-z0-9-]{0,18}[a-z0-9]$", var.prefix))
+    error_message = "prefix must be 2 to 20 lower-case letters, digits and hyphens, start with a letter and not end with a hyphen."
+  }
+}
+
+variable "region" {
+  description = "AWS region; null takes AWS_REGION or the profile's."
+  type        = string
+  default     = null
+}
+
+variable "tags" {
+  description = "Tags on everything, beside Application and Stack."
+  type        = map(string)
+  default     = {}
+}
+
+variable "model" {
+  description = <<-E
+    The model that does the work.
+    provider: anthropic, bedrock, openai (any server with an OpenAI-compatible API, by base_url), or rehearsal (a model inside the worker: no call is paid).
+    key_parameter: name of an existing SSM SecureString under the aws/ssm key; null makes a Secrets Manager secret, to be filled after the first apply.
+    input_usd_per_mtok, output_usd_per_mtok: price of a model that is not in the worker's table.
+    requests_per_minute, tokens_per_minute: the provider's limits for this account; 0 is unknown.
+  E
+  type = object({
+    provider            = optional(string, "anthropic")
+    id                  = optional(string, "claude-haiku-4-5")
+    base_url            = optional(string)
+    key_parameter       = optional(string)
+    input_usd_per_mtok  = optional(number)
+    output_usd_per_mtok = optional(number)
+    requests_per_minute = optional(number, 0)
+    tokens_per_minute   = optional(number, 0)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = contains(["anthropic", "bedrock", "openai", "rehearsal"], var.model.provider)
+    error_message = "model.provider must be anthropic, bedrock, openai or rehearsal."
+  }
+  validation {
+    condition     = var.model.base_url == null || can(regex("^https?://", var.model.base_url))
+    error_message = "model.base_url must start with https:// (or http://, for a server in your own network)."
+  }
+  validation {
+    condition     = var.model.key_parameter == null || can(regex("^/?[A-Za-z0-9_./-]+$", var.model.key_parameter))
+    error_message = "model.key_parameter must be the name of an SSM parameter, not its ARN and not the key itself."
+  }
+  validation {
+    condition     = (var.model.input_usd_per_mtok == null) == (var.model.output_usd_per_mtok == null)
+    error_message = "Set both model.input_usd_per_mtok and model.output_usd_per_mtok, or neither."
+  }
+  validation {
+    condition     = var.model.requests_per_minute >= 0 && var.model.tokens_per_minute >= 0
+    error_message = "model.requests_per_minute and model.tokens_per_minute must be 0 (unknown) or more."
+  }
+}
+
+variable "limits" {
+  description = <<-E
+    What one job may take.
+    call_limit: model calls per claim; paid_call_limit: calls that were answered or may have been billed, per job over all deliveries.
+    capacity_wait_s_max: how long a job may wait for a throttled or broken provider before it is a dead letter.
+    spend_cap_usd_per_day: UTC day; it holds to within what is in flight.
+  E
+  type = object({
+    call_timeout_s        = optional(number, 120)
+    call_limit            = optional(number, 5)
+    reask_limit           = optional(number, 2)
+    paid_call_limit       = optional(number, 6)
+    crash_limit           = optional(number, 3)
+    backoff_base_ms       = optional(number, 1000)
+    backoff_ms_max        = optional(number, 30000)
+    hand_back_base_s      = optional(number, 30)
+    hand_back_s_max       = optional(number, 900)
+    capacity_wait_s_max   = optional(number, 43200)
+    lease_margin_s        = optional(number, 10)
+    deadline_margin_s     = optional(number, 10)
+    body_bytes_max        = optional(number, 921600)
+    output_bytes_max      = optional(number, 307200)
+    spend_cap_usd_per_day = optional(number, 50)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name, value in var.limits : value >= 1 if name != "reask_limit"]) && var.limits.reask_limit >= 0
+    error_message = "Every member of limits must be at least 1 (reask_limit: 0)."
+  }
+  validation {
+    condition     = var.limits.backoff_base_ms <= var.limits.backoff_ms_max && var.limits.hand_back_base_s <= var.limits.hand_back_s_max
+    error_message = "In limits, backoff_base_ms must not exceed backoff_ms_max, nor hand_back_base_s hand_back_s_max."
+  }
+  validation {
+    condition     = var.limits.hand_back_s_max <= 39600
+    error_message = "limits.hand_back_s_max must be at most 39600: SQS hides a message no longer than 12 hours from its receipt, and some of that is spent before the hand-back."
+  }
+  validation {
+    condition     = var.limits.reask_limit < var.limits.paid_call_limit
+    error_message = "limits.paid_call_limit must exceed limits.reask_limit: a re-ask is a paid call after the first."
+  }
+  validation {
+    condition     = var.limits.body_bytes_max <= 1048576 - 65536
+    error_message = "limits.body_bytes_max must leave 64 KiB of SQS's 1 MiB for the attributes of a dead letter: at most 983040."
+  }
+  validation {
+    condition     = var.limits.output_bytes_max <= 358400
+    error_message = "limits.output_bytes_max must be at most 358400: a DynamoDB item ends at 400 KB, and the record needs room beside the output."
+  }
+}
+
+variable "queues" {
+  description = "The queues and how the worker takes from them."
+  type = object({
+    visibility_timeout_s       = optional(number, 1800)
+    retention_days             = optional(number, 7)
+    dead_letter_retention_days = optional(number, 14)
+    max_receive_count          = optional(number, 100)
+    batch_size                 = optional(number, 10)
+    batch_window_s             = optional(number, 0)
+    maximum_concurrency        = optional(number, 10)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.queues.visibility_timeout_s >= 30 && var.queues.visibility_timeout_s <= 43200
+    error_message = "queues.visibility_timeout_s must be 30 to 43200 (SQS's 12 hours)."
+  }
+  validation {
+    condition     = alltrue([for days in [var.queues.retention_days, var.queues.dead_letter_retention_days] : days >= 1 && days <= 14])
+    error_message = "Retentions in queues must be 1 to 14 days (SQS's limit)."
+  }
+  validation {
+    condition     = var.queues.max_receive_count >= 1 && var.queues.max_receive_count <= 1000
+    error_message = "queues.max_receive_count must be 1 to 1000 (SQS's limit)."
+  }
+  validation {
+    condition     = var.queues.batch_size >= 1 && var.queues.batch_size <= 10000 && var.queues.batch_window_s >= 0 && var.queues.batch_window_s <= 300
+    error_message = "queues.batch_size must be 1 to 10000, queues.batch_window_s 0 to 300 (Lambda's limits)."
+  }
+  validation {
+    condition     = var.queues.maximum_concurrency >= 2 && var.queues.maximum_concurrency <= 1000
+    error_message = "queues.maximum_concurrency must be 2 to 1000 (Lambda's limits)."
+  }
+}
+
+variable "worker" {
+  description = <<-E
+    The worker function.
+    reserved_concurrency: null reserves none (a new account may have ten executions in all); where it is set, account_concurrency must say what the account has.
+  E
+  type = object({
+    timeout_s            = optional(number, 300)
+    memory_mb            = optional(number, 256)
+    architecture         = optional(string, "arm64")
+    reserved_concurrency = optional(number)
+    account_concurrency  = optional(number)
+    log_retention_days   = optional(number, 30)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.worker.timeout_s >= 30 && var.worker.timeout_s <= 900
+    error_message = "worker.timeout_s must be 30 to 900 (Lambda's limit)."
+  }
+  validation {
+    condition     = var.worker.memory_mb >= 128 && var.worker.memory_mb <= 10240
+    error_message = "worker.memory_mb must be 128 to 10240 (Lambda's limits)."
+  }
+  validation {
+    condition     = contains(["arm64", "x86_64"], var.worker.architecture)
+    error_message = "worker.architecture must be arm64 or x86_64, the one that scripts/build was run for."
+  }
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731], var.worker.log_retention_days)
+    error_message = "worker.log_retention_days must be one of CloudWatch's: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731."
+  }
+}
+
+variable "ledger" {
+  description = <<-E
+    The table of results and failures.
+    stream: switches on a DynamoDB stream (new images) for those who act on results as they arrive.
+  E
+  type = object({
+    result_expiry_days  = optional(number, 90)
+    failure_expiry_days = optional(number, 30)
+    stream              = optional(bool, false)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = var.ledger.result_expiry_days >= 1 && var.ledger.failure_expiry_days >= 1
+    error_message = "Expiries in ledger must be at least 1 day."
+  }
+}
+
+variable "protect_data" {
+  description = "Point-in-time recovery and deletion protection of the ledger, and 30 days to recover the secret. false is the one step before `terraform destroy`: runbook/procedures/destroy-and-recreate.md."
+  type        = bool
+  default     = true
+}
+
+variable "customer_key" {
+  description = "true encrypts queues, ledger, topics, logs and secret under a KMS key of this stack, for 1 USD a month and its requests; false uses the keys that AWS owns."
+  type        = bool
+  default     = false
+}
+
+variable "artifacts_dir" {
+  description = "Where scripts/build puts the zips, as <architecture>/worker.zip."
+  type        = string
+  default     = "../target/zips"
+}
+
+variable "page_emails" {
+  description = "Addresses that are told when a person is needed now. Each has to confirm once, by mail."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for address in var.page_emails : can(regex("^[^@\\s]+@[^@\\s]+$", address))])
+    error_message = "page_emails must be mail addresses."
+  }
+}
+
+variable "ticket_emails" {
+  description = "Addresses that are told what can wait for the morning."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for address in var.ticket_emails : can(regex("^[^@\\s]+@[^@\\s]+$", address))])
+    error_message = "ticket_emails must be mail addresses."
+  }
+}
+
+variable "success_objective_percent" {
+  description = "Share of jobs that should end as a result. What is left is the error budget of the success-burning alarms."
+  type        = number
+  default     = 99
+
+  validation {
+    # Below 94 the fast alarm would need more than 86 % failures, and at 93 more than 100 %.
+    condition     = var.success_objective_percent >= 94 && var.success_objective_percent <= 99.99
+    error_message = "success_objective_percent must be 94 to 99.99."
+  }
+}
+
+variable "alarm_thresholds" {
+  description = "Other thresholds than alarms.tf has, by alarm, in its unit: { oldest-job-too-old = 7200 }."
+  type        = map(number)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for page in keys(var.alarm_thresholds) : contains([for name, alarm in local.alarms : name if !can(alarm.children)], page)])
+    error_message = "alarm_thresholds must name alarms of alarms.tf that have one threshold; those of success-burning-* follow from success_objective_percent."
+  }
+}
+
+variable "jobs_expected" {
+  description = "When jobs are expected, in UTC: the alarm no-jobs is raised after within_hours without one. null: never."
+  type = object({
+    from_hour     = number
+    to_hour       = number
+    weekdays_only = optional(bool, true)
+    within_hours  = optional(number, 2)
+  })
+  default = null
+
+  validation {
+    condition = var.jobs_expected == null ? true : (
+      var.jobs_expected.from_hour >= 0 && var.jobs_expected.to_hour <= 24 && var.jobs_expected.within_hours >= 1 &&
+      var.jobs_expected.to_hour - var.jobs_expected.from_hour >= var.jobs_expected.within_hours
+    )
+    error_message = "jobs_expected: from_hour and to_hour are hours of one UTC day (0 to 24), at least within_hours (1 or more) apart."
+  }
+}
+
+variable "runbook_url" {
+  description = "Where the folder runbook/ can be read; alarms link to their page below it."
+  type        = string
+  default     = "runbook"
+}
