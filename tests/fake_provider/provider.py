@@ -146,6 +146,15 @@ class Provider(services.ProviderServicer):
         response.new_state.CopyFrom(request.prior_state)
 
         def apply():
+            try:
+                attempt()
+            except Exception as error:
+                # What was made before the failure exists: Terraform must know of it.
+                if getattr(error, "state", None) is not None:
+                    response.new_state.CopyFrom(self._dynamic(error.state, block.kind))
+                raise
+
+        def attempt():
             prior, planned, config = (
                 decode(value, block.kind) for value in (request.prior_state, request.planned_state, request.config)
             )
@@ -231,7 +240,7 @@ class Provider(services.ProviderServicer):
         return response
 
 
-def make_backend(name, schema):
+def make_backend(name):
     if name == "memory":
         return MemoryBackend(os.environ.get("FAKE_AWS_STORE"))
     from backend_ministack import MiniStackBackend
@@ -250,8 +259,10 @@ def main():
     unknown_rules = set(RULES) - set(schema.resources)
     if unknown_rules:
         raise SystemExit(f"rules.py names types that schema.json does not have: {sorted(unknown_rules)}")
+    backend = make_backend(arguments.backend)
+    account = getattr(backend, "account", arguments.account)
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=[("grpc.so_reuseport", 0)])
-    services.add_ProviderServicer_to_server(Provider(schema, make_backend(arguments.backend, schema), arguments.account), server)
+    services.add_ProviderServicer_to_server(Provider(schema, backend, account), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     reattach = {

@@ -43,13 +43,15 @@ def validate(type_name, config):
                 json.loads(value)
             except ValueError as error:
                 problems.append((path, f"{path!r} contains an invalid JSON: {error}"))
+    # As the SDK does it: an unknown value may turn out to be null, so it neither conflicts nor counts.
     for group in rule.get("conflicts", []):
-        present = [name for name in group if _is_set(config, name)]
+        present = [name for name in group if _is_set(config, name) and config[name] is not UNKNOWN]
         if len(present) > 1:
             problems.append((present[0], f"{present[0]!r}: conflicts with {present[1]}"))
     for group in rule.get("one_of", []):
-        present = [name for name in group if _is_set(config, name)]
-        if len(present) != 1:
+        present = [name for name in group if _is_set(config, name) and config[name] is not UNKNOWN]
+        unknown = any(config.get(name) is UNKNOWN for name in group)
+        if len(present) > 1 or (not present and not unknown):
             problems.append((group[0], f"{group[0]!r}: one of `{','.join(group)}` must be specified (exactly one), found {present}"))
     for group in rule.get("at_least_one", []):
         if not any(_is_set(config, name) for name in group):
