@@ -26,13 +26,13 @@ variable "tags" {
 }
 
 variable "model" {
-  description = <<-E
+  description = <<-EOT
     The model that does the work.
     provider: anthropic, bedrock, openai (any server with an OpenAI-compatible API, by base_url), or rehearsal (a model inside the worker: no call is paid).
     key_parameter: name of an existing SSM SecureString under the aws/ssm key; null makes a Secrets Manager secret, to be filled after the first apply.
     input_usd_per_mtok, output_usd_per_mtok: price of a model that is not in the worker's table.
     requests_per_minute, tokens_per_minute: the provider's limits for this account; 0 is unknown.
-  E
+  EOT
   type = object({
     provider            = optional(string, "anthropic")
     id                  = optional(string, "claude-haiku-4-5")
@@ -69,12 +69,12 @@ variable "model" {
 }
 
 variable "limits" {
-  description = <<-E
+  description = <<-EOT
     What one job may take.
     call_limit: model calls per claim; paid_call_limit: calls that were answered or may have been billed, per job over all deliveries.
     capacity_wait_s_max: how long a job may wait for a throttled or broken provider before it is a dead letter.
     spend_cap_usd_per_day: UTC day; it holds to within what is in flight.
-  E
+  EOT
   type = object({
     call_timeout_s        = optional(number, 120)
     call_limit            = optional(number, 5)
@@ -158,10 +158,10 @@ variable "queues" {
 }
 
 variable "worker" {
-  description = <<-E
+  description = <<-EOT
     The worker function.
     reserved_concurrency: null reserves none (a new account may have ten executions in all); where it is set, account_concurrency must say what the account has.
-  E
+  EOT
   type = object({
     timeout_s            = optional(number, 300)
     memory_mb            = optional(number, 256)
@@ -192,10 +192,10 @@ variable "worker" {
 }
 
 variable "ledger" {
-  description = <<-E
+  description = <<-EOT
     The table of results and failures.
     stream: switches on a DynamoDB stream (new images) for those who act on results as they arrive.
-  E
+  EOT
   type = object({
     result_expiry_days  = optional(number, 90)
     failure_expiry_days = optional(number, 30)
