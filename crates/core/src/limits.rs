@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn each_contradiction_says_what_to_change() {
-        let cases: Vec<(fn(&mut Limits), &str)> = vec![
+        type Change = fn(&mut Limits);
+        let cases: Vec<(Change, &str)> = vec![
             (|l| l.call_limit = 0, "CALL_LIMIT"),
             (|l| l.crash_limit = 0, "CRASH_LIMIT"),
             (|l| l.batch_size = 0, "BATCH_SIZE"),

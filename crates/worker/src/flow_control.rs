@@ -1,0 +1,337 @@
+//! How many calls this environment has open, and how fast it opens them.
+//!
+//! Three brakes, each for what the provider lets us see: a shared wait after a refusal, a concurrency limit that adapts
+//! by additive increase and multiplicative decrease, and a pace that the provider's own headers steer.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nightshift_core::limits::Limits;
+use nightshift_core::model::{FailureClass, Headroom, Window};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// What a call is taken to last before one was seen: a quarter of its timeout.
+const USUAL_SHARE_OF_TIMEOUT: u64 = 4;
+/// Weight of the newest call in the running means.
+const NEWEST_WEIGHT: f64 = 0.2;
+/// A refusal takes this share of the pace away, where no header steers it.
+const PACE_AFTER_REFUSAL: f64 = 0.7;
+/// A success gives this share of the fair pace back.
+const PACE_STEP: f64 = 0.02;
+
+/// Shared by all records of an environment, across invocations.
+#[derive(Debug)]
+pub struct FlowControl {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    open: usize,
+    open_limit: f64,
+    open_limit_max: f64,
+    last_decrease: Option<Instant>,
+    hold_until: Option<Instant>,
+    next_start: Option<Instant>,
+    pace: Pace,
+    mean_ms: f64,
+    deviation_ms: f64,
+    seen_call: bool,
+}
+
+/// Calls per minute, as a share of the provider's limit.
+#[derive(Debug)]
+struct Pace {
+    /// Environments that share the limit.
+    sharers: f64,
+    requests_per_minute: f64,
+    tokens_per_minute: f64,
+    mean_tokens: f64,
+    /// This environment's pace in fair shares.
+    factor: f64,
+    steered: bool,
+}
+
+/// The answer to: may I call?
+#[derive(Debug)]
+pub enum Admission<'a> {
+    /// Now; the call counts as open until the permit is dropped.
+    Granted(Permit<'a>),
+    /// Not early enough to finish before the deadline.
+    NotInTime {
+        /// When it could have been.
+        at_least_ms: u64,
+    },
+}
+
+/// One open call.
+#[derive(Debug)]
+pub struct Permit<'a> {
+    flow: &'a FlowControl,
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        let mut state = self.flow.lock();
+        state.open = state.open.saturating_sub(1);
+        drop(state);
+        self.flow.changed.notify_waiters();
+    }
+}
+
+impl FlowControl {
+    /// The flow control of a fresh environment.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        let open_limit_max = f64::from(limits.batch_size.max(1));
+        Self {
+            state: Mutex::new(State {
+                open: 0,
+                open_limit: open_limit_max,
+                open_limit_max,
+                last_decrease: None,
+                hold_until: None,
+                next_start: None,
+                pace: Pace {
+                    sharers: f64::from(limits.concurrency_max.max(1)),
+                    requests_per_minute: limits.requests_per_minute as f64,
+                    tokens_per_minute: limits.tokens_per_minute as f64,
+                    mean_tokens: 0.0,
+                    factor: 1.0,
+                    steered: false,
+                },
+                mean_ms: (limits.call_timeout_ms / USUAL_SHARE_OF_TIMEOUT) as f64,
+                deviation_ms: 0.0,
+                seen_call: false,
+            }),
+            changed: Notify::new(),
+        }
+    }
+
+    /// What a call usually takes here: the mean and twice the mean deviation of the last ones.
+    #[must_use]
+    pub fn usual_call_ms(&self) -> u64 {
+        self.lock().usual_ms()
+    }
+
+    /// Waits until a call may start, if it can then still end before the deadline.
+    pub async fn admit(&self, deadline: Instant) -> Admission<'_> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the state is read, so that no change in between is missed.
+            changed.as_mut().enable();
+            let now = Instant::now();
+            let wait_until = {
+                let mut state = self.lock();
+                let latest = deadline - Duration::from_millis(state.usual_ms().min(ms(deadline, now)));
+                match state.start_at(now) {
+                    Some(at) if at <= now => {
+                        state.open += 1;
+                        state.next_start = state.pace.interval().map(|interval| at.max(now) + interval);
+                        return Admission::Granted(Permit { flow: self });
+                    }
+                    Some(at) if at > latest => return Admission::NotInTime { at_least_ms: ms(at, now) },
+                    Some(at) => at,
+                    None if now >= latest => return Admission::NotInTime { at_least_ms: 0 },
+                    None => latest,
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(wait_until) => {}
+                () = changed => {}
+            }
+        }
+    }
+
+    /// A call was answered.
+    pub fn answered(&self, took_ms: u64, tokens: u64, headroom: &Headroom) {
+        let mut state = self.lock();
+        state.took(took_ms);
+        state.open_limit = (state.open_limit + 1.0 / state.open_limit).min(state.open_limit_max);
+        state.pace.answered(tokens);
+        state.pace.steer(headroom);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// A call was not answered, and its job waits for `wait_ms`: so do all others.
+    pub fn failed(&self, class: FailureClass, wait_ms: u64, headroom: &Headroom) {
+        if class != FailureClass::Capacity {
+            return;
+        }
+        let now = Instant::now();
+        let mut state = self.lock();
+        let hold_until = now + Duration::from_millis(wait_ms);
+        state.hold_until = Some(state.hold_until.map_or(hold_until, |until| until.max(hold_until)));
+        // Calls that were opened together are refused together: that is one signal.
+        let one_call = Duration::from_millis(state.usual_ms());
+        if state.last_decrease.is_none_or(|at| now.duration_since(at) >= one_call) {
+            state.last_decrease = Some(now);
+            state.open_limit = (state.open_limit / 2.0).max(1.0);
+            state.pace.refused();
+        }
+        state.pace.steer(headroom);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// When the next call may start; `None`: when an open one has ended.
+    fn start_at(&self, now: Instant) -> Option<Instant> {
+        let free = (self.open as f64) + 1.0 <= self.open_limit;
+        free.then(|| [self.hold_until, self.next_start].into_iter().flatten().fold(now, Instant::max))
+    }
+
+    fn usual_ms(&self) -> u64 {
+        (self.mean_ms + 2.0 * self.deviation_ms) as u64
+    }
+
+    fn took(&mut self, took_ms: u64) {
+        let took_ms = took_ms as f64;
+        if self.seen_call {
+            let error = (took_ms - self.mean_ms).abs();
+            self.deviation_ms += NEWEST_WEIGHT * (error - self.deviation_ms);
+            self.mean_ms += NEWEST_WEIGHT * (took_ms - self.mean_ms);
+        } else {
+            self.seen_call = true;
+            self.mean_ms = took_ms;
+            self.deviation_ms = took_ms / 2.0;
+        }
+    }
+}
+
+impl Pace {
+    /// Between two starts; `None`: no limit is known.
+    fn interval(&self) -> Option<Duration> {
+        let by_requests = (self.requests_per_minute > 0.0).then_some(self.requests_per_minute);
+        let by_tokens = (self.tokens_per_minute > 0.0 && self.mean_tokens > 0.0)
+            .then(|| self.tokens_per_minute / self.mean_tokens);
+        let limit = match (by_requests, by_tokens) {
+            (Some(a), Some(b)) => a.min(b),
+            (a, b) => a.or(b)?,
+        };
+        let per_minute = limit / self.sharers * self.factor;
+        Some(Duration::from_secs_f64((60.0 / per_minute).min(60.0)))
+    }
+
+    fn answered(&mut self, tokens: u64) {
+        let tokens = tokens as f64;
+        self.mean_tokens = if self.mean_tokens == 0.0 {
+            tokens
+        } else {
+            self.mean_tokens + NEWEST_WEIGHT * (tokens - self.mean_tokens)
+        };
+        if !self.steered {
+            self.factor = (self.factor + PACE_STEP).min(self.sharers);
+        }
+    }
+
+    fn refused(&mut self) {
+        if !self.steered {
+            self.factor = (self.factor * PACE_AFTER_REFUSAL).max(1.0 / self.sharers);
+        }
+    }
+
+    /// All environments see the same remainder, so it can steer them together: at half of the limit each takes its fair
+    /// share, at a full one each takes everything (it must be alone), at an empty one next to nothing. In between the
+    /// pace is exponential, so that any number of environments settles where their sum is the limit.
+    fn steer(&mut self, headroom: &Headroom) {
+        let share = |window: &Window| match (window.remaining, window.limit) {
+            (Some(remaining), Some(limit)) if limit > 0 => Some(remaining as f64 / limit as f64),
+            _ => None,
+        };
+        if let Some(limit) = headroom.requests.limit {
+            self.requests_per_minute = limit as f64;
+        }
+        if let Some(limit) = headroom.tokens.limit {
+            self.tokens_per_minute = limit as f64;
+        }
+        let tightest =
+            [share(&headroom.requests), share(&headroom.tokens)].into_iter().flatten().reduce(f64::min);
+        if let Some(left) = tightest {
+            self.steered = true;
+            self.factor = self.sharers.max(2.0).powf(2.0 * left.clamp(0.0, 1.0) - 1.0);
+        }
+    }
+}
+
+fn ms(later: Instant, earlier: Instant) -> u64 {
+    u64::try_from(later.saturating_duration_since(earlier).as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(batch_size: u32, requests_per_minute: u64) -> Limits {
+        Limits {
+            batch_size,
+            requests_per_minute,
+            concurrency_max: 1,
+            call_timeout_ms: 4_000,
+            ..Limits::default()
+        }
+    }
+
+    async fn admitted(flow: &FlowControl, deadline: Instant) -> Permit<'_> {
+        match flow.admit(deadline).await {
+            Admission::Granted(permit) => permit,
+            Admission::NotInTime { at_least_ms } => panic!("not in time: {at_least_ms}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_refusal_makes_every_neighbour_wait_and_halves_what_is_open() {
+        let flow = FlowControl::new(&limits(4, 0));
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(100);
+        let first = admitted(&flow, deadline).await;
+        flow.failed(FailureClass::Capacity, 5_000, &Headroom::default());
+        drop(first);
+        let _a = admitted(&flow, deadline).await;
+        assert_eq!(ms(Instant::now(), start), 5_000);
+        let _b = admitted(&flow, deadline).await;
+        assert_eq!(ms(Instant::now(), start), 5_000);
+        assert!(matches!(flow.admit(start + Duration::from_secs(20)).await, Admission::NotInTime { .. }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_beyond_the_deadline_is_told_at_once() {
+        let flow = FlowControl::new(&limits(4, 0));
+        let start = Instant::now();
+        flow.failed(FailureClass::Capacity, 60_000, &Headroom::default());
+        match flow.admit(start + Duration::from_secs(30)).await {
+            Admission::NotInTime { at_least_ms } => assert_eq!(at_least_ms, 60_000),
+            Admission::Granted(_) => panic!("granted"),
+        }
+        assert_eq!(Instant::now(), start);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_start_at_the_pace_of_the_limit() {
+        let flow = FlowControl::new(&limits(10, 60));
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(100);
+        for _ in 0..5 {
+            drop(admitted(&flow, deadline).await);
+        }
+        assert_eq!(ms(Instant::now(), start), 4_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_that_are_not_about_capacity_hold_nobody_up() {
+        let flow = FlowControl::new(&limits(2, 0));
+        let start = Instant::now();
+        for class in [FailureClass::Transient, FailureClass::Account, FailureClass::Rejected] {
+            flow.failed(class, 5_000, &Headroom::default());
+        }
+        let _permit = admitted(&flow, start + Duration::from_secs(100)).await;
+        assert_eq!(Instant::now(), start);
+    }
+}

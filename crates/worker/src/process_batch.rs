@@ -1,0 +1,440 @@
+//! One invocation: the records of a batch, side by side, each settled for itself.
+//!
+//! **Invariant:** a record is acknowledged only when it is settled: whatever is not, because it failed, panicked or ran
+//! out of time, is reported in `batchItemFailures` and comes back.
+//! **Invariant:** no future outlives its invocation; everything runs inside the one that `process_batch` returns.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use nightshift_core::cost::{Price, utc_day};
+use nightshift_core::dead_letter::Attribute;
+use nightshift_core::failure::Rejection;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::job::{self, Job};
+use nightshift_core::limits::Limits;
+use nightshift_core::metric::{HandBackCause, InvocationMetrics, Metric, NO_TASK, Outcome};
+use nightshift_core::next_step::Delivery;
+use nightshift_core::record::{Control, Revision, SpendAnswer, SpendChange, SpendKind};
+use nightshift_core::task::Tasks;
+use tokio::time::Instant;
+
+use crate::flow_control::FlowControl;
+use crate::ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, Model, Visibility};
+
+/// How long a control record is believed before it is read again.
+const CONTROL_CACHE: Duration = Duration::from_secs(5);
+/// Whatever is not settled this long before the function's timeout is reported as it is.
+const REPORT_MARGIN_MS: u64 = 2_000;
+/// What our own instructions add to a prompt at most, in bytes, for the reservation of its cost.
+const INSTRUCTION_BYTES_MAX: usize = 16 * 1_024;
+
+/// The world, as the worker sees it.
+#[derive(Clone)]
+#[allow(missing_docs)] // each port is documented where it is defined
+pub struct Ports {
+    pub ledger: Arc<dyn Ledger>,
+    pub dead_letters: Arc<dyn DeadLetters>,
+    pub visibility: Arc<dyn Visibility>,
+    pub model: Arc<dyn Model>,
+    pub metrics: Arc<dyn Metrics>,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// What is deployed.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    /// The stack's name, the dimension `Stack`.
+    pub stack: String,
+    /// The model's name.
+    pub model: String,
+    /// Its price.
+    pub price: Price,
+    /// The limits.
+    pub limits: Limits,
+    /// When the worker was built, in milliseconds since 1970.
+    pub built_at_ms: u64,
+    /// The function's version; 0 outside Lambda.
+    pub function_version: u64,
+}
+
+/// The worker of one environment; lives as long as the environment.
+pub struct Worker {
+    pub(crate) ports: Ports,
+    pub(crate) tasks: Box<dyn Tasks>,
+    pub(crate) deployment: Deployment,
+    pub(crate) flow: FlowControl,
+    revisions: HashMap<&'static str, Revision>,
+    control: Mutex<Option<(Instant, Control)>>,
+}
+
+/// One record of a batch, as SQS delivered it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// SQS's id.
+    pub message_id: String,
+    /// The handle of this delivery.
+    pub receipt_handle: String,
+    /// The body.
+    pub body: String,
+    /// `SentTimestamp`, in milliseconds since 1970.
+    pub sent_at_ms: u64,
+    /// `ApproximateReceiveCount`, from 1.
+    pub receive_count: u32,
+    /// The sender's attributes.
+    pub attributes: Vec<(String, Attribute)>,
+}
+
+/// How an invocation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchReport {
+    /// `batchItemFailures`: the ids of the messages that must come back.
+    pub failed_message_ids: Vec<String>,
+    /// How each message ended, in the order of the batch.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// A message, read.
+pub(crate) struct Item {
+    pub(crate) message: Message,
+    pub(crate) delivery: Delivery,
+    pub(crate) key: InputHash,
+    pub(crate) job: Result<Job, Rejection>,
+}
+
+impl Item {
+    pub(crate) fn task_name(&self) -> &str {
+        self.job.as_ref().map_or(NO_TASK, |job| job.task.as_str())
+    }
+}
+
+/// What all records of one invocation share.
+pub(crate) struct Invocation<'a> {
+    pub(crate) id: &'a str,
+    /// No call is open later.
+    pub(crate) deadline: Instant,
+    pub(crate) lease_until_ms: u64,
+    numbers: Mutex<InvocationMetrics>,
+}
+
+impl Invocation<'_> {
+    pub(crate) fn numbers<T>(&self, change: impl FnOnce(&mut InvocationMetrics) -> T) -> T {
+        change(&mut self.numbers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// How a record left `process_job`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// It is settled, or handed back.
+    With(Outcome),
+    /// It is a suspect, and waits until nothing else is open.
+    AsSuspect,
+}
+
+impl Worker {
+    /// A worker with everything that it needs.
+    #[must_use]
+    pub fn new(ports: Ports, tasks: Box<dyn Tasks>, deployment: Deployment) -> Self {
+        let revisions = tasks
+            .names()
+            .into_iter()
+            .filter_map(|name| {
+                let task = tasks.find(name)?;
+                let settings = format!("{}\n{}", task.fingerprint(), deployment.model);
+                Some((name, revision(&deployment, InputHash::of_body(&settings).as_str())))
+            })
+            .collect();
+        let flow = FlowControl::new(&deployment.limits);
+        Self { ports, tasks, deployment, flow, revisions, control: Mutex::new(None) }
+    }
+
+    /// What is deployed for a task; of an unknown one, only when.
+    pub(crate) fn revision(&self, task: &str) -> Revision {
+        self.revisions.get(task).cloned().unwrap_or_else(|| revision(&self.deployment, ""))
+    }
+
+    /// Works on a batch and says which messages must come back.
+    ///
+    /// `time_left_ms` is the time until Lambda kills the function. Dropping the future is the same as being killed.
+    pub async fn process_batch(
+        &self,
+        invocation_id: &str,
+        time_left_ms: u64,
+        messages: Vec<Message>,
+    ) -> BatchReport {
+        let limits = &self.deployment.limits;
+        let started = Instant::now();
+        let now_ms = self.ports.clock.now_ms();
+        let until = |margin_ms: u64| started + Duration::from_millis(time_left_ms.saturating_sub(margin_ms));
+        let invocation = Invocation {
+            id: invocation_id,
+            deadline: until(limits.deadline_margin_ms),
+            lease_until_ms: now_ms.saturating_add(time_left_ms).saturating_add(limits.lease_margin_ms),
+            numbers: Mutex::new(InvocationMetrics::new(messages.len())),
+        };
+        let items: Vec<Item> = messages.into_iter().map(|message| read(message, now_ms, limits)).collect();
+        for item in &items {
+            let waited_ms = now_ms.saturating_sub(item.message.sent_at_ms);
+            invocation.numbers(|n| n.sample_ms(item.task_name(), Metric::QueueWait, waited_ms));
+        }
+        let mut ended: Vec<Option<Ended>> = vec![None; items.len()];
+        // What is still running then is dropped, and reported below.
+        let _ = tokio::time::timeout_at(
+            until(REPORT_MARGIN_MS),
+            self.settle_all(&invocation, &items, &mut ended),
+        )
+        .await;
+        let outcomes: Vec<Outcome> = ended
+            .into_iter()
+            .map(|ended| match ended {
+                Some(Ended::With(outcome)) => outcome,
+                Some(Ended::AsSuspect) => Outcome::HandedBack(HandBackCause::Suspect),
+                None => Outcome::HandedBack(HandBackCause::Deadline),
+            })
+            .collect();
+        for (item, outcome) in items.iter().zip(&outcomes) {
+            invocation.numbers(|n| n.settle(item.task_name(), *outcome));
+            tracing::info!(
+                request_id = invocation.id, input_hash = %item.key, task = item.task_name(),
+                message_id = item.message.message_id, receive_count = item.message.receive_count,
+                outcome = ?outcome, "record ended"
+            );
+        }
+        let numbers = invocation.numbers.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = numbers.conserved() {
+            tracing::error!(request_id = invocation_id, %error, "the records do not add up");
+            debug_assert!(false, "{error}");
+        }
+        let batch = numbers.into_batch(&self.deployment.stack, self.ports.clock.now_ms());
+        let _ =
+            tokio::time::timeout_at(until(REPORT_MARGIN_MS / 2), self.ports.metrics.publish(&batch)).await;
+        let failed_message_ids = items
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| matches!(outcome, Outcome::HandedBack(_)))
+            .map(|(item, _)| item.message.message_id.clone())
+            .collect();
+        BatchReport { failed_message_ids, outcomes }
+    }
+
+    async fn settle_all(&self, invocation: &Invocation<'_>, items: &[Item], ended: &mut [Option<Ended>]) {
+        let hold = match self.control().await {
+            Ok(Control { paused: Some(pause) }) => {
+                tracing::info!(request_id = invocation.id, reason = pause.reason, "paused: handing back");
+                Some(HandBackCause::Paused)
+            }
+            Ok(_) => None,
+            Err(error) => {
+                // Not being able to read the pause is no pause: the claims will tell whether the ledger works.
+                tracing::warn!(request_id = invocation.id, %error, "the control record could not be read");
+                invocation.numbers(|n| n.add(NO_TASK, Metric::LedgerErrors, 1.0));
+                None
+            }
+        };
+        let (hold, reserved) = match hold {
+            Some(cause) => (Some(cause), None),
+            None => match self.reserve(invocation, items).await {
+                Ok(reserved) => (None, reserved),
+                Err(cause) => (Some(cause), None),
+            },
+        };
+        match hold {
+            Some(cause) => {
+                let mut returns: FuturesUnordered<_> = items
+                    .iter()
+                    .enumerate()
+                    .map(|(index, item)| async move {
+                        (index, self.return_unclaimed(invocation, item, cause, 0).await)
+                    })
+                    .collect();
+                while let Some((index, outcome)) = returns.next().await {
+                    set(ended, index, Ended::With(outcome));
+                }
+            }
+            None => self.work_on_all(invocation, items, ended).await,
+        }
+        if let Some(reserved) = reserved {
+            self.settle_spend(invocation, &reserved).await;
+        }
+    }
+
+    /// Distinct inputs side by side; equal ones after each other, so that they make one call; suspects last and alone.
+    async fn work_on_all(&self, invocation: &Invocation<'_>, items: &[Item], ended: &mut [Option<Ended>]) {
+        let mut queues: HashMap<&InputHash, VecDeque<usize>> = HashMap::new();
+        let mut leaders = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            let queue = queues.entry(&item.key).or_default();
+            if queue.is_empty() {
+                leaders.push(index);
+            }
+            queue.push_back(index);
+        }
+        let alone = leaders.len() == 1;
+        let mut running = FuturesUnordered::new();
+        let mut suspects = VecDeque::new();
+        let start = |index: usize, alone: bool| async move {
+            match items.get(index) {
+                Some(item) => (index, self.process_caught(invocation, item, alone).await),
+                None => (index, Ended::AsSuspect),
+            }
+        };
+        running.extend(leaders.into_iter().map(|index| start(index, alone)));
+        while let Some((index, end)) = running.next().await {
+            set(ended, index, end);
+            let Some(item) = items.get(index) else { continue };
+            let followers = queues.entry(&item.key).or_default();
+            if followers.front() == Some(&index) {
+                followers.pop_front();
+            }
+            match end {
+                // The next of the same input will find the record settled, and settles for itself.
+                Ended::With(Outcome::HandedBack(cause)) => {
+                    for follower in std::mem::take(followers) {
+                        if let Some(item) = items.get(follower) {
+                            let outcome = self.return_unclaimed(invocation, item, cause, 0).await;
+                            set(ended, follower, Ended::With(outcome));
+                        }
+                    }
+                }
+                Ended::With(_) => {
+                    if let Some(follower) = followers.front() {
+                        running.push(start(*follower, false));
+                    }
+                }
+                Ended::AsSuspect => {
+                    followers.push_front(index);
+                    suspects.push_back(index);
+                }
+            }
+            if running.is_empty()
+                && let Some(suspect) = suspects.pop_front()
+            {
+                running.push(start(suspect, true));
+            }
+        }
+    }
+
+    /// A panic fails its record alone.
+    async fn process_caught(&self, invocation: &Invocation<'_>, item: &Item, alone: bool) -> Ended {
+        let token = self.ports.entropy.token();
+        match AssertUnwindSafe(self.process_job(invocation, item, &token, alone)).catch_unwind().await {
+            Ok(ended) => ended,
+            Err(_) => {
+                tracing::error!(request_id = invocation.id, input_hash = %item.key, task = item.task_name(), "panicked");
+                Ended::With(self.settle_panic(invocation, item, &token).await)
+            }
+        }
+    }
+
+    async fn control(&self) -> Result<Control, crate::ports::PortError> {
+        let cached = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((read_at, control)) = cached
+            && read_at.elapsed() < CONTROL_CACHE
+        {
+            return Ok(control);
+        }
+        let control = self.ports.ledger.control().await?;
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), control.clone()));
+        Ok(control)
+    }
+
+    /// Reserves the worst case of all calls of this invocation.
+    async fn reserve(
+        &self,
+        invocation: &Invocation<'_>,
+        items: &[Item],
+    ) -> Result<Option<Reserved>, HandBackCause> {
+        let Deployment { limits, price, .. } = &self.deployment;
+        let worst_case = |job: &Job, body: &str| {
+            let task = self.tasks.find(&job.task)?;
+            Some(price.worst_case(body.len() + INSTRUCTION_BYTES_MAX, task.output_tokens_max()))
+        };
+        let micro_usd = items
+            .iter()
+            .filter_map(|item| worst_case(item.job.as_ref().ok()?, &item.message.body))
+            .fold(0_u64, u64::saturating_add)
+            .saturating_mul(u64::from(limits.call_limit.min(limits.paid_call_limit)));
+        if micro_usd == 0 {
+            return Ok(None);
+        }
+        let day = utc_day(self.ports.clock.now_ms());
+        let change = SpendChange {
+            id: format!("{}-reserve", invocation.id),
+            day: day.clone(),
+            kind: SpendKind::Reserve { micro_usd, cap_micro_usd: limits.spend_cap_micro_usd },
+        };
+        match self.ports.ledger.spend(&change).await {
+            Ok(SpendAnswer::Counted) => Ok(Some(Reserved { day, micro_usd })),
+            Ok(SpendAnswer::CapReached) => {
+                tracing::warn!(
+                    request_id = invocation.id,
+                    day,
+                    "the day's spend cap leaves no room: handing back"
+                );
+                Err(HandBackCause::SpendCap)
+            }
+            Err(error) => {
+                tracing::warn!(request_id = invocation.id, %error, "the spend record could not be written: handing back");
+                invocation.numbers(|n| n.add(NO_TASK, Metric::LedgerErrors, 1.0));
+                Err(HandBackCause::Ledger)
+            }
+        }
+    }
+
+    /// On failure the whole reservation stays counted, which errs on the safe side.
+    async fn settle_spend(&self, invocation: &Invocation<'_>, reserved: &Reserved) {
+        let change = SpendChange {
+            id: format!("{}-settle", invocation.id),
+            day: reserved.day.clone(),
+            kind: SpendKind::Settle {
+                reserved_micro_usd: reserved.micro_usd,
+                spent_micro_usd: invocation.numbers(|n| n.spent_micro_usd()),
+            },
+        };
+        if let Err(error) = self.ports.ledger.spend(&change).await {
+            tracing::warn!(request_id = invocation.id, %error, "the spend record could not be settled");
+            invocation.numbers(|n| n.add(NO_TASK, Metric::LedgerErrors, 1.0));
+        }
+    }
+}
+
+struct Reserved {
+    day: String,
+    micro_usd: u64,
+}
+
+fn revision(deployment: &Deployment, hash: &str) -> Revision {
+    Revision {
+        hash: hash.get(..16).unwrap_or(hash).to_owned(),
+        built_at_ms: deployment.built_at_ms,
+        function_version: deployment.function_version,
+    }
+}
+
+fn read(message: Message, now_ms: u64, limits: &Limits) -> Item {
+    let job = job::parse(&message.body, limits.body_bytes_max);
+    let key = match &job {
+        Ok(job) => InputHash::of_job(&job.task, &job.input),
+        Err(_) => InputHash::of_body(&message.body),
+    };
+    let delivery = Delivery {
+        message_id: message.message_id.clone(),
+        sent_at_ms: message.sent_at_ms,
+        receive_count: message.receive_count,
+        received_at_ms: now_ms,
+    };
+    Item { message, delivery, key, job }
+}
+
+fn set(ended: &mut [Option<Ended>], index: usize, end: Ended) {
+    if let Some(slot) = ended.get_mut(index) {
+        *slot = Some(end);
+    }
+}

@@ -1,0 +1,555 @@
+//! The path of one job: refuse or claim, call, validate, store, settle.
+//!
+//! Every decision is the core's (`next_step`); here it is performed, in this order: the ledger, then the queue, then
+//! the acknowledgement.
+
+use std::time::Duration;
+
+use nightshift_core::dead_letter::dead_letter;
+use nightshift_core::failure::{FailureReason, Rejection};
+use nightshift_core::job::Job;
+use nightshift_core::metric::{HandBackCause, Metric, Outcome};
+use nightshift_core::model::{FailureClass, ModelFailure, ModelReply, ModelRequest, Prompt};
+use nightshift_core::next_step::{
+    AfterCall, BeforeCall, ClaimAsk, ClaimStep, HandBack, JobRun, TimeLeft, Work, after_panic, hand_back,
+    refuse,
+};
+use nightshift_core::record::{Record, RecordWrite, Revision, State};
+use nightshift_core::task::Task;
+use tokio::time::Instant;
+
+use crate::flow_control::Admission;
+use crate::ports::{PortError, WriteAnswer};
+use crate::process_batch::{Ended, Invocation, Item, Worker};
+
+/// How often a claim is decided anew because the record changed in between.
+const CLAIM_ROUNDS_MAX: u32 = 3;
+/// An adapter that does not keep its timeout is cut off this much later.
+const TIMEOUT_GRACE_MS: u64 = 500;
+
+/// What a claim led to.
+enum Claim {
+    /// Ours.
+    Granted(Box<Record>),
+    /// Settled, or not for us.
+    Ended(Ended),
+}
+
+impl Worker {
+    /// One record from its message to its settlement.
+    pub(crate) async fn process_job(
+        &self,
+        invocation: &Invocation<'_>,
+        item: &Item,
+        token: &str,
+        alone: bool,
+    ) -> Ended {
+        let revision = self.revision(item.task_name());
+        let ready = self.prepare(item);
+        let rejection = ready.as_ref().err();
+        let record = match self.claim(invocation, item, token, alone, &revision, rejection).await {
+            Claim::Granted(record) => *record,
+            Claim::Ended(ended) => return ended,
+        };
+        match ready {
+            Ok((job, task, prompt)) => {
+                let work = Work {
+                    task,
+                    input: &job.input,
+                    limits: &self.deployment.limits,
+                    price: self.deployment.price,
+                    model: &self.deployment.model,
+                    revision: &revision,
+                };
+                Ended::With(self.work_on(invocation, item, work, record, &prompt).await)
+            }
+            Err(_) => Ended::With(self.bury(invocation, item, &record).await),
+        }
+    }
+
+    /// The job with its task and prompt, or why there will be none.
+    fn prepare<'a>(&'a self, item: &'a Item) -> Result<(&'a Job, &'a dyn Task, Prompt), Rejection> {
+        let job = item.job.as_ref().map_err(Clone::clone)?;
+        let task = self.tasks.find(&job.task).ok_or_else(|| {
+            let known = self.tasks.names().join(", ");
+            Rejection::new(
+                FailureReason::UnknownTask,
+                format!("No task of this name is deployed; there are: {known}."),
+            )
+        })?;
+        let prompt = task
+            .prompt(&job.input)
+            .map_err(|violations| Rejection::new(FailureReason::InvalidInput, violations.0.join(" ")))?;
+        Ok((job, task, prompt))
+    }
+
+    /// Claims the record, or writes the rejection at once; both in one write where nobody has seen the input.
+    async fn claim(
+        &self,
+        invocation: &Invocation<'_>,
+        item: &Item,
+        token: &str,
+        alone: bool,
+        revision: &Revision,
+        rejection: Option<&Rejection>,
+    ) -> Claim {
+        let now_ms = self.ports.clock.now_ms();
+        let limits = &self.deployment.limits;
+        // A job that is refused before any work cannot kill its worker, so it need not wait to be alone.
+        let ask = self.claim_ask(
+            item,
+            token,
+            now_ms,
+            invocation.lease_until_ms,
+            alone || rejection.is_some(),
+            revision,
+        );
+        let mut write = ask.first();
+        for _ in 0..CLAIM_ROUNDS_MAX {
+            let intended = match rejection {
+                Some(rejection) => refuse(write, rejection, now_ms, revision, limits),
+                None => write,
+            };
+            let standing = match self.ports.ledger.write(&intended).await {
+                Ok(WriteAnswer::Written) => return Claim::Granted(Box::new(intended.record)),
+                Ok(WriteAnswer::Refused(standing)) => standing,
+                Err(error) => {
+                    self.ledger_error(invocation, item, &error);
+                    return self.ended_with_return(invocation, item, HandBackCause::Ledger, 0).await;
+                }
+            };
+            let Some(standing) = standing else {
+                // It was deleted between the condition and the read of it.
+                write = ask.first();
+                continue;
+            };
+            write = match ask.refused_by(&standing) {
+                ClaimStep::Held(record) => return Claim::Granted(record),
+                ClaimStep::TakeOver(write) => *write,
+                ClaimStep::Fail(write) => return self.claim_to_fail(invocation, item, *write).await,
+                ClaimStep::RunAlone => return Claim::Ended(Ended::AsSuspect),
+                ClaimStep::AlreadyDone => {
+                    if let Err(error) =
+                        self.ports.ledger.count_duplicate(&item.key, &item.message.message_id).await
+                    {
+                        // The count is for people; the result stands.
+                        self.ledger_error(invocation, item, &error);
+                    }
+                    return Claim::Ended(Ended::With(Outcome::Duplicate));
+                }
+                ClaimStep::AlreadyFailed(record) => {
+                    return Claim::Ended(Ended::With(self.bury(invocation, item, &record).await));
+                }
+                ClaimStep::HeldByOther { until_ms } => {
+                    let at_least_ms = until_ms.saturating_sub(now_ms);
+                    return self
+                        .ended_with_return(invocation, item, HandBackCause::HeldByOther, at_least_ms)
+                        .await;
+                }
+            };
+        }
+        self.ended_with_return(invocation, item, HandBackCause::HeldByOther, 0).await
+    }
+
+    fn claim_ask<'a>(
+        &'a self,
+        item: &'a Item,
+        token: &'a str,
+        now_ms: u64,
+        lease_until_ms: u64,
+        alone: bool,
+        revision: &'a Revision,
+    ) -> ClaimAsk<'a> {
+        let job = item.job.as_ref().ok();
+        ClaimAsk {
+            key: &item.key,
+            task: job.map(|job| job.task.as_str()),
+            reference: job.and_then(|job| job.reference.as_deref()),
+            delivery: &item.delivery,
+            token,
+            now_ms,
+            lease_until_ms,
+            alone,
+            revision,
+            limits: &self.deployment.limits,
+        }
+    }
+
+    async fn claim_to_fail(&self, invocation: &Invocation<'_>, item: &Item, write: RecordWrite) -> Claim {
+        let outcome = self.write_failure(invocation, item, write).await;
+        Claim::Ended(Ended::With(outcome))
+    }
+
+    async fn ended_with_return(
+        &self,
+        invocation: &Invocation<'_>,
+        item: &Item,
+        cause: HandBackCause,
+        at_least_ms: u64,
+    ) -> Claim {
+        Claim::Ended(Ended::With(self.return_unclaimed(invocation, item, cause, at_least_ms).await))
+    }
+
+    /// Calls the model until there is an answer to store, a reason to fail, or no sense in going on now.
+    async fn work_on(
+        &self,
+        invocation: &Invocation<'_>,
+        item: &Item,
+        work: Work<'_>,
+        record: Record,
+        prompt: &Prompt,
+    ) -> Outcome {
+        let mut run = JobRun::new(record, prompt);
+        let mut last_cost_micro_usd = 0;
+        let mut paid_micro_usd = 0_u64;
+        let next = loop {
+            let permit = match self.flow.admit(invocation.deadline).await {
+                Admission::Granted(permit) => permit,
+                Admission::NotInTime { at_least_ms } => {
+                    let cause =
+                        if at_least_ms > 0 { HandBackCause::Capacity } else { HandBackCause::Deadline };
+                    break AfterCall::HandBack { cause, at_least_ms };
+                }
+            };
+            let timeout_ms = match run.before_call(work, self.time_left(invocation)) {
+                BeforeCall::Call { timeout_ms, count_first: None } => timeout_ms,
+                BeforeCall::Call { timeout_ms, count_first: Some(write) } => {
+                    match self.ports.ledger.write(&write).await {
+                        Ok(WriteAnswer::Written) => {
+                            run.written(write.record);
+                            timeout_ms
+                        }
+                        Ok(WriteAnswer::Refused(_)) => break lost_claim(),
+                        Err(error) => {
+                            self.ledger_error(invocation, item, &error);
+                            break AfterCall::HandBack { cause: HandBackCause::Ledger, at_least_ms: 0 };
+                        }
+                    }
+                }
+                BeforeCall::HandBack { cause, at_least_ms } => {
+                    break AfterCall::HandBack { cause, at_least_ms };
+                }
+                BeforeCall::Fail(rejection) => break AfterCall::Fail(rejection),
+            };
+            let request = ModelRequest {
+                system: prompt.system.clone(),
+                turns: run.turns().to_vec(),
+                schema_name: work.task.name().to_owned(),
+                schema: work.task.schema().clone(),
+                output_tokens_max: work.task.output_tokens_max(),
+                timeout_ms,
+            };
+            let (result, took_ms) = self.call(&request).await;
+            let after = match &result {
+                Ok(reply) => {
+                    last_cost_micro_usd = work.price.of(reply.usage);
+                    paid_micro_usd = paid_micro_usd.saturating_add(last_cost_micro_usd);
+                    self.count_reply(invocation, item, reply, took_ms, last_cost_micro_usd);
+                    self.flow.answered(
+                        took_ms,
+                        reply.usage.input_tokens + reply.usage.output_tokens,
+                        &reply.headroom,
+                    );
+                    run.after_reply(work, reply)
+                }
+                Err(failure) => {
+                    self.count_failure(invocation, item, failure);
+                    let now_ms = self.ports.clock.now_ms();
+                    let fraction = self.ports.entropy.fraction();
+                    let after =
+                        run.after_failure(work, failure, now_ms, self.time_left(invocation), fraction);
+                    let wait_ms = match after {
+                        AfterCall::CallAgain { delay_ms } => delay_ms,
+                        AfterCall::HandBack { at_least_ms, .. } => at_least_ms,
+                        _ => 0,
+                    };
+                    self.flow.failed(failure.class, wait_ms, &failure.headroom);
+                    after
+                }
+            };
+            drop(permit);
+            match after {
+                AfterCall::CallAgain { delay_ms } => {
+                    let metric = if result.is_ok() { Metric::OutputRejections } else { Metric::ModelRetries };
+                    invocation.numbers(|n| n.add(item.task_name(), metric, 1.0));
+                    tracing::info!(
+                        request_id = invocation.id, input_hash = %item.key, task = item.task_name(),
+                        attempt = run.budget().claims, calls = run.budget().calls, delay_ms,
+                        why = result.as_ref().err().map_or("answer not accepted", |f| f.error_type.as_str()),
+                        "calling again"
+                    );
+                    tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+                }
+                after => break after,
+            }
+        };
+        let outcome = self.settle(invocation, item, work, &run, next).await;
+        let useful_micro_usd = match outcome {
+            Outcome::Succeeded => last_cost_micro_usd,
+            _ => 0,
+        };
+        let wasted = nightshift_core::cost::usd(paid_micro_usd.saturating_sub(useful_micro_usd));
+        invocation.numbers(|n| n.add(item.task_name(), Metric::WastedCostUsd, wasted));
+        outcome
+    }
+
+    async fn settle(
+        &self,
+        invocation: &Invocation<'_>,
+        item: &Item,
+        work: Work<'_>,
+        run: &JobRun,
+        next: AfterCall,
+    ) -> Outcome {
+        let now_ms = self.ports.clock.now_ms();
+        let (cause, at_least_ms) = match next {
+            AfterCall::Store { output, needs_review } => {
+                match run.store(work, output, needs_review, now_ms) {
+                    Ok(write) => match self.ports.ledger.write(&write).await {
+                        Ok(WriteAnswer::Written) => {
+                            self.measure_stored(invocation, item, run);
+                            return if needs_review { Outcome::NeedsReview } else { Outcome::Succeeded };
+                        }
+                        Ok(WriteAnswer::Refused(_)) => (HandBackCause::LostClaim, 0),
+                        Err(error) => {
+                            self.ledger_error(invocation, item, &error);
+                            (HandBackCause::Ledger, 0)
+                        }
+                    },
+                    Err(rejection) => {
+                        let write = run.fail(&rejection, now_ms, work.revision, work.limits);
+                        return self.write_failure(invocation, item, write).await;
+                    }
+                }
+            }
+            AfterCall::Fail(rejection) => {
+                let write = run.fail(&rejection, now_ms, work.revision, work.limits);
+                return self.write_failure(invocation, item, write).await;
+            }
+            AfterCall::HandBack { cause, at_least_ms } => (cause, at_least_ms),
+            AfterCall::CallAgain { delay_ms } => (HandBackCause::CallFailed, delay_ms),
+        };
+        match self.decide_return(item, cause, at_least_ms) {
+            HandBack::GiveUp(rejection) => {
+                let write = run.fail(&rejection, now_ms, work.revision, work.limits);
+                self.write_failure(invocation, item, write).await
+            }
+            HandBack::Return { delay_s } => {
+                if cause != HandBackCause::LostClaim
+                    && let Err(error) = self.ports.ledger.write(&run.release()).await
+                {
+                    // The lease will end by itself.
+                    self.ledger_error(invocation, item, &error);
+                }
+                self.make_visible(invocation, item, delay_s).await;
+                Outcome::HandedBack(cause)
+            }
+        }
+    }
+
+    /// One call, cut off if the adapter does not keep its timeout; and how long it took.
+    async fn call(&self, request: &ModelRequest) -> (Result<ModelReply, ModelFailure>, u64) {
+        let started = Instant::now();
+        let limit = Duration::from_millis(request.timeout_ms + TIMEOUT_GRACE_MS);
+        let result = tokio::time::timeout(limit, self.ports.model.call(request)).await.unwrap_or_else(|_| {
+            Err(ModelFailure {
+                class: FailureClass::Transient,
+                status: None,
+                error_type: "timeout".to_owned(),
+                message: format!("no answer within {} ms", request.timeout_ms),
+                request_id: None,
+                advice: Default::default(),
+                headroom: Default::default(),
+            })
+        });
+        (result, u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn time_left(&self, invocation: &Invocation<'_>) -> TimeLeft {
+        let left = invocation.deadline.saturating_duration_since(Instant::now());
+        TimeLeft {
+            left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            usual_call_ms: self.flow.usual_call_ms(),
+        }
+    }
+
+    /// Writes a failure, then sends its dead letter.
+    async fn write_failure(&self, invocation: &Invocation<'_>, item: &Item, write: RecordWrite) -> Outcome {
+        match self.ports.ledger.write(&write).await {
+            Ok(WriteAnswer::Written) => self.bury(invocation, item, &write.record).await,
+            Ok(WriteAnswer::Refused(_)) => {
+                self.return_unclaimed(invocation, item, HandBackCause::LostClaim, 0).await
+            }
+            Err(error) => {
+                self.ledger_error(invocation, item, &error);
+                self.return_unclaimed(invocation, item, HandBackCause::Ledger, 0).await
+            }
+        }
+    }
+
+    /// Sends the dead letter of a failed record. If that fails, the redelivery finds the failure and sends it again.
+    async fn bury(&self, invocation: &Invocation<'_>, item: &Item, record: &Record) -> Outcome {
+        let message = &item.message;
+        let letter = dead_letter(record, &message.body, &message.message_id, &message.attributes);
+        let (Some(letter), State::Failed(failed)) = (letter, &record.state) else {
+            return self.return_unclaimed(invocation, item, HandBackCause::LostClaim, 0).await;
+        };
+        match self.ports.dead_letters.send(&letter).await {
+            Ok(()) => Outcome::DeadLettered(failed.reason),
+            Err(error) => {
+                tracing::warn!(request_id = invocation.id, input_hash = %item.key, %error, "the dead letter was not sent");
+                match self.decide_return(item, HandBackCause::DeadLetterUnsent, 0) {
+                    HandBack::Return { delay_s } => self.make_visible(invocation, item, delay_s).await,
+                    // SQS will move it to `crashed` by itself; the reason stands in the ledger.
+                    HandBack::GiveUp(_) => {}
+                }
+                Outcome::HandedBack(HandBackCause::DeadLetterUnsent)
+            }
+        }
+    }
+
+    /// Hands back a message whose record is not ours, or explains it while that is still possible.
+    pub(crate) async fn return_unclaimed(
+        &self,
+        invocation: &Invocation<'_>,
+        item: &Item,
+        cause: HandBackCause,
+        at_least_ms: u64,
+    ) -> Outcome {
+        match self.decide_return(item, cause, at_least_ms) {
+            HandBack::Return { delay_s } => {
+                self.make_visible(invocation, item, delay_s).await;
+                Outcome::HandedBack(cause)
+            }
+            HandBack::GiveUp(rejection) => {
+                let revision = self.revision(item.task_name());
+                let now_ms = self.ports.clock.now_ms();
+                let ask = self.claim_ask(item, "", now_ms, now_ms, false, &revision);
+                // Only the message says why: the record belongs to somebody else, or cannot be written.
+                let record =
+                    refuse(ask.first(), &rejection, now_ms, &revision, &self.deployment.limits).record;
+                let message = &item.message;
+                let letter = dead_letter(&record, &message.body, &message.message_id, &message.attributes);
+                let Some(letter) = letter else { return Outcome::HandedBack(cause) };
+                match self.ports.dead_letters.send(&letter).await {
+                    Ok(()) => Outcome::DeadLettered(rejection.reason),
+                    Err(error) => {
+                        tracing::warn!(request_id = invocation.id, input_hash = %item.key, %error, "the dead letter was not sent");
+                        Outcome::HandedBack(cause)
+                    }
+                }
+            }
+        }
+    }
+
+    /// After a panic the claim is still ours: count it, release it, or give the job up.
+    pub(crate) async fn settle_panic(
+        &self,
+        invocation: &Invocation<'_>,
+        item: &Item,
+        token: &str,
+    ) -> Outcome {
+        let revision = self.revision(item.task_name());
+        let now_ms = self.ports.clock.now_ms();
+        let limits = &self.deployment.limits;
+        let ask = self.claim_ask(item, token, now_ms, invocation.lease_until_ms, false, &revision);
+        let first = ask.first();
+        let standing = match self.ports.ledger.write(&first).await {
+            Ok(WriteAnswer::Written) => first.record,
+            Ok(WriteAnswer::Refused(Some(standing))) => match ask.refused_by(&standing) {
+                ClaimStep::Held(record) => *record,
+                ClaimStep::TakeOver(write) => match self.ports.ledger.write(&write).await {
+                    Ok(WriteAnswer::Written) => write.record,
+                    _ => return self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await,
+                },
+                _ => return self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await,
+            },
+            Ok(WriteAnswer::Refused(None)) => {
+                return self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await;
+            }
+            Err(error) => {
+                self.ledger_error(invocation, item, &error);
+                return self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await;
+            }
+        };
+        match standing.state {
+            State::Claimed { .. } => {
+                let write = after_panic(&standing, now_ms, &revision, limits);
+                if matches!(write.record.state, State::Failed(_)) {
+                    return self.write_failure(invocation, item, write).await;
+                }
+                if let Err(error) = self.ports.ledger.write(&write).await {
+                    self.ledger_error(invocation, item, &error);
+                }
+                self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await
+            }
+            State::Failed(_) => self.bury(invocation, item, &standing).await,
+            State::Open | State::Done(_) => {
+                self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await
+            }
+        }
+    }
+
+    fn decide_return(&self, item: &Item, cause: HandBackCause, at_least_ms: u64) -> HandBack {
+        let now_ms = self.ports.clock.now_ms();
+        let fraction = self.ports.entropy.fraction();
+        hand_back(cause, at_least_ms, &item.delivery, now_ms, fraction, &self.deployment.limits)
+    }
+
+    /// If this fails, the message comes back after its visibility timeout: later than meant, and nothing else.
+    async fn make_visible(&self, invocation: &Invocation<'_>, item: &Item, delay_s: u32) {
+        if let Err(error) = self.ports.visibility.change(&item.message.receipt_handle, delay_s).await {
+            tracing::warn!(request_id = invocation.id, input_hash = %item.key, %error, "the visibility was not changed");
+        }
+    }
+
+    fn ledger_error(&self, invocation: &Invocation<'_>, item: &Item, error: &PortError) {
+        invocation.numbers(|n| n.add(item.task_name(), Metric::LedgerErrors, 1.0));
+        tracing::warn!(request_id = invocation.id, input_hash = %item.key, task = item.task_name(), %error, "ledger error");
+    }
+
+    fn count_reply(
+        &self,
+        invocation: &Invocation<'_>,
+        item: &Item,
+        reply: &ModelReply,
+        took_ms: u64,
+        cost_micro_usd: u64,
+    ) {
+        invocation.numbers(|n| {
+            n.add(item.task_name(), Metric::ModelCalls, 1.0);
+            n.sample_ms(item.task_name(), Metric::ModelLatency, took_ms);
+            n.usage(item.task_name(), reply.usage, cost_micro_usd);
+        });
+    }
+
+    fn count_failure(&self, invocation: &Invocation<'_>, item: &Item, failure: &ModelFailure) {
+        let metric = match failure.class {
+            FailureClass::Capacity => Metric::ModelThrottled,
+            FailureClass::Account => Metric::AccountFailures,
+            FailureClass::Transient | FailureClass::Rejected => Metric::ModelErrors,
+        };
+        invocation.numbers(|n| {
+            n.add(item.task_name(), Metric::ModelCalls, 1.0);
+            n.add(item.task_name(), metric, 1.0);
+        });
+        tracing::warn!(
+            request_id = invocation.id, input_hash = %item.key, task = item.task_name(), class = ?failure.class,
+            status = failure.status, error_type = failure.error_type, provider_request_id = failure.request_id,
+            "model call failed"
+        );
+    }
+
+    fn measure_stored(&self, invocation: &Invocation<'_>, item: &Item, run: &JobRun) {
+        let now_ms = self.ports.clock.now_ms();
+        let task = item.task_name();
+        invocation.numbers(|n| {
+            n.sample_ms(task, Metric::JobLatency, now_ms.saturating_sub(run.record().first_received_ms));
+            n.sample_ms(task, Metric::EndToEndLatency, now_ms.saturating_sub(item.message.sent_at_ms));
+        });
+    }
+}
+
+fn lost_claim() -> AfterCall {
+    AfterCall::HandBack { cause: HandBackCause::LostClaim, at_least_ms: 0 }
+}
