@@ -1,0 +1,420 @@
+//! A record as a DynamoDB item, and back. Names are for people who look into the table.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use nightshift_core::failure::FailureReason;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::model::Usage;
+use nightshift_core::record::{Budget, Done, Failed, Record, Revision, State};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// The partition key of every item in the table.
+pub(crate) const ID: &str = "id";
+/// The partition key of the sparse index of what is not settled: the state word, absent from results.
+pub(crate) const UNSETTLED: &str = "unsettled";
+/// DynamoDB's time to live, in whole seconds since 1970.
+pub(crate) const EXPIRES_AT: &str = "expires_at";
+
+/// An item of the table.
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// What in an item is not as we write it; names the attribute and nothing of its value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the attribute {attribute} {fault}")]
+pub(crate) struct Unreadable {
+    attribute: String,
+    fault: &'static str,
+}
+
+/// Every attribute of a record but its key, always in full: `None` is an attribute that must not stand.
+pub(crate) fn attributes(record: &Record) -> Vec<(&'static str, Option<AttributeValue>)> {
+    let (lease_until_ms, alone) = match &record.state {
+        State::Claimed { lease_until_ms, alone } => (Some(*lease_until_ms), Some(*alone)),
+        _ => (None, None),
+    };
+    let done = match &record.state {
+        State::Done(done) => Some(&**done),
+        _ => None,
+    };
+    let failed = match &record.state {
+        State::Failed(failed) => Some(&**failed),
+        _ => None,
+    };
+    let revision = done.map(|d| &d.revision).or(failed.map(|f| &f.revision));
+    let unsettled = done.is_none().then(|| record.state.as_str());
+    let budget = &record.budget;
+    vec![
+        ("state", Some(text(record.state.as_str()))),
+        (UNSETTLED, unsettled.map(text)),
+        ("task", record.task.as_deref().map(text)),
+        ("reference", record.reference.as_deref().map(text)),
+        // The result.
+        ("output", done.map(|d| json(&d.output))),
+        ("needs_review", done.map(|d| flag(d.needs_review))),
+        ("reviewed", done.map(|d| flag(d.reviewed))),
+        ("model", done.map(|d| text(&d.model))),
+        ("finished_at_ms", done.map(|d| number(d.finished_at_ms))),
+        // The failure.
+        ("reason", failed.map(|f| text(f.reason.as_str()))),
+        ("detail", failed.map(|f| text(&f.detail))),
+        ("failed_at_ms", failed.map(|f| number(f.failed_at_ms))),
+        ("provider_request_id", failed.and_then(|f| f.request_id.as_deref()).map(text)),
+        ("excerpt", failed.and_then(|f| f.excerpt.as_deref()).map(text)),
+        // What was deployed when it was settled.
+        ("revision_hash", revision.map(|r| text(&r.hash))),
+        ("revision_built_at_ms", revision.map(|r| number(r.built_at_ms))),
+        ("revision_function_version", revision.map(|r| number(r.function_version))),
+        // The claim.
+        ("version", Some(number(record.version))),
+        ("token", Some(text(&record.token))),
+        ("lease_until_ms", lease_until_ms.map(number)),
+        ("alone", alone.map(flag)),
+        ("message_id", Some(text(&record.message_id))),
+        ("sent_at_ms", Some(number(record.sent_at_ms))),
+        ("first_received_ms", Some(number(record.first_received_ms))),
+        ("last_claimed_ms", Some(number(record.last_claimed_ms))),
+        // What was used of its limits.
+        ("claims", Some(number(budget.claims))),
+        ("calls", Some(number(budget.calls))),
+        ("reasks", Some(number(budget.reasks))),
+        ("crashes", Some(number(budget.crashes))),
+        ("waiting_since_ms", budget.waiting_since_ms.map(number)),
+        ("input_tokens", Some(number(budget.usage.input_tokens))),
+        ("output_tokens", Some(number(budget.usage.output_tokens))),
+        ("cost_micro_usd", Some(number(budget.cost_micro_usd))),
+        ("redrives", Some(number(record.redrives))),
+        ("history", (!record.history.is_empty()).then(|| json(&record.history))),
+        (EXPIRES_AT, Some(number(record.expires_at_ms.div_ceil(1_000)))),
+    ]
+}
+
+/// The record that stands in an item.
+pub(crate) fn record(item: &Item) -> Result<Record, Unreadable> {
+    let read = Reader(item);
+    let revision = || {
+        Ok(Revision {
+            hash: read.text("revision_hash")?,
+            built_at_ms: read.number("revision_built_at_ms")?,
+            function_version: read.number("revision_function_version")?,
+        })
+    };
+    let state = match read.text("state")?.as_str() {
+        "open" => State::Open,
+        "claimed" => {
+            State::Claimed { lease_until_ms: read.number("lease_until_ms")?, alone: read.flag("alone")? }
+        }
+        "done" => State::Done(Box::new(Done {
+            output: read.json::<Value>("output")?,
+            needs_review: read.flag("needs_review")?,
+            reviewed: read.flag("reviewed")?,
+            revision: revision()?,
+            model: read.text("model")?,
+            finished_at_ms: read.number("finished_at_ms")?,
+        })),
+        "failed" => State::Failed(Box::new(Failed {
+            reason: reason(&read.text("reason")?)?,
+            detail: read.text("detail")?,
+            failed_at_ms: read.number("failed_at_ms")?,
+            request_id: read.optional("provider_request_id", Reader::text)?,
+            excerpt: read.optional("excerpt", Reader::text)?,
+            revision: revision()?,
+        })),
+        _ => return Err(unreadable("state", "is not a state that this worker knows")),
+    };
+    Ok(Record {
+        key: InputHash::from_stored(read.text(ID)?),
+        task: read.optional("task", Reader::text)?,
+        reference: read.optional("reference", Reader::text)?,
+        version: read.number("version")?,
+        token: read.text("token")?,
+        state,
+        message_id: read.text("message_id")?,
+        sent_at_ms: read.number("sent_at_ms")?,
+        first_received_ms: read.number("first_received_ms")?,
+        last_claimed_ms: read.number("last_claimed_ms")?,
+        budget: Budget {
+            claims: read.number("claims")?,
+            calls: read.number("calls")?,
+            reasks: read.number("reasks")?,
+            crashes: read.number("crashes")?,
+            waiting_since_ms: read.optional("waiting_since_ms", Reader::number)?,
+            usage: Usage {
+                input_tokens: read.number("input_tokens")?,
+                output_tokens: read.number("output_tokens")?,
+            },
+            cost_micro_usd: read.number("cost_micro_usd")?,
+        },
+        redrives: read.number("redrives")?,
+        history: read.optional("history", Reader::json)?.unwrap_or_default(),
+        expires_at_ms: read.number::<u64>(EXPIRES_AT)?.saturating_mul(1_000),
+    })
+}
+
+fn reason(word: &str) -> Result<FailureReason, Unreadable> {
+    FailureReason::ALL
+        .into_iter()
+        .find(|reason| reason.as_str() == word)
+        .ok_or_else(|| unreadable("reason", "is not a reason that this worker knows"))
+}
+
+pub(crate) fn text(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}
+
+pub(crate) fn number(number: impl ToString) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}
+
+fn flag(flag: bool) -> AttributeValue {
+    AttributeValue::Bool(flag)
+}
+
+fn json(value: &impl serde::Serialize) -> AttributeValue {
+    // Values and plain structs with string keys always serialise.
+    AttributeValue::S(serde_json::to_string(value).unwrap_or_default())
+}
+
+fn unreadable(attribute: &str, fault: &'static str) -> Unreadable {
+    Unreadable { attribute: attribute.to_owned(), fault }
+}
+
+/// Reads typed attributes out of an item.
+pub(crate) struct Reader<'a>(pub(crate) &'a Item);
+
+impl Reader<'_> {
+    fn attribute(&self, name: &str) -> Result<&AttributeValue, Unreadable> {
+        self.0.get(name).ok_or_else(|| unreadable(name, "is missing"))
+    }
+
+    pub(crate) fn text(&self, name: &str) -> Result<String, Unreadable> {
+        self.attribute(name)?.as_s().cloned().map_err(|_| unreadable(name, "is not a string"))
+    }
+
+    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, Unreadable> {
+        let digits = self.attribute(name)?.as_n().map_err(|_| unreadable(name, "is not a number"))?;
+        digits.parse().map_err(|_| unreadable(name, "is not a whole number in its range"))
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, Unreadable> {
+        self.attribute(name)?.as_bool().copied().map_err(|_| unreadable(name, "is not a boolean"))
+    }
+
+    fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, Unreadable> {
+        serde_json::from_str(&self.text(name)?)
+            .map_err(|_| unreadable(name, "is not the JSON that it should be"))
+    }
+
+    pub(crate) fn optional<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Self, &str) -> Result<T, Unreadable>,
+    ) -> Result<Option<T>, Unreadable> {
+        if self.0.contains_key(name) { read(self, name).map(Some) } else { Ok(None) }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use nightshift_core::record::PastFailure;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    /// The item that stands after a record was written.
+    pub(crate) fn item(record: &Record) -> Item {
+        let set = attributes(record).into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        set.chain([(ID.to_owned(), text(record.key.as_str()))]).collect()
+    }
+
+    fn revisions() -> impl Strategy<Value = Revision> {
+        ("[0-9a-f]{0,64}", any::<u64>(), any::<u64>()).prop_map(|(hash, built_at_ms, function_version)| {
+            Revision { hash, built_at_ms, function_version }
+        })
+    }
+
+    fn outputs() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 20, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::btree_map(any::<String>(), inner, 0..5)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn states() -> impl Strategy<Value = State> {
+        let done = (outputs(), any::<(bool, bool, u64)>(), revisions(), any::<String>()).prop_map(
+            |(output, (needs_review, reviewed, finished_at_ms), revision, model)| {
+                State::Done(Box::new(Done {
+                    output,
+                    needs_review,
+                    reviewed,
+                    revision,
+                    model,
+                    finished_at_ms,
+                }))
+            },
+        );
+        let failed = (
+            prop::sample::select(FailureReason::ALL.to_vec()),
+            any::<(String, u64, Option<String>, Option<String>)>(),
+            revisions(),
+        )
+            .prop_map(|(reason, (detail, failed_at_ms, request_id, excerpt), revision)| {
+                State::Failed(Box::new(Failed {
+                    reason,
+                    detail,
+                    failed_at_ms,
+                    request_id,
+                    excerpt,
+                    revision,
+                }))
+            });
+        prop_oneof![
+            Just(State::Open),
+            any::<(u64, bool)>().prop_map(|(lease_until_ms, alone)| State::Claimed { lease_until_ms, alone }),
+            done,
+            failed,
+        ]
+    }
+
+    pub(crate) fn records() -> impl Strategy<Value = Record> {
+        let budget = any::<(u32, u32, u32, u32, Option<u64>, u64, u64, u64)>().prop_map(
+            |(
+                claims,
+                calls,
+                reasks,
+                crashes,
+                waiting_since_ms,
+                input_tokens,
+                output_tokens,
+                cost_micro_usd,
+            )| {
+                Budget {
+                    claims,
+                    calls,
+                    reasks,
+                    crashes,
+                    waiting_since_ms,
+                    usage: Usage { input_tokens, output_tokens },
+                    cost_micro_usd,
+                }
+            },
+        );
+        let history = prop::collection::vec(
+            (prop::sample::select(FailureReason::ALL.to_vec()), any::<(u64, u32, String)>()).prop_map(
+                |(reason, (failed_at_ms, calls, message_id))| PastFailure {
+                    reason,
+                    failed_at_ms,
+                    calls,
+                    message_id,
+                },
+            ),
+            0..4,
+        );
+        (
+            "[0-9a-f]{64}",
+            any::<(Option<String>, Option<String>, u64, String, String)>(),
+            any::<(u64, u64, u64, u32)>(),
+            // Whole seconds: finer expiry is rounded up, which the test beside shows.
+            0_u64..4_000_000_000,
+            states(),
+            budget,
+            history,
+        )
+            .prop_map(|(key, texts, times, expires_at_s, state, budget, history)| Record {
+                key: InputHash::from_stored(key),
+                task: texts.0,
+                reference: texts.1,
+                version: texts.2,
+                token: texts.3,
+                state,
+                message_id: texts.4,
+                sent_at_ms: times.0,
+                first_received_ms: times.1,
+                last_claimed_ms: times.2,
+                budget,
+                redrives: times.3,
+                history,
+                expires_at_ms: expires_at_s * 1_000,
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn every_record_is_read_back_as_it_was_written(written in records()) {
+            prop_assert_eq!(record(&item(&written)), Ok(written));
+        }
+
+        #[test]
+        fn every_state_accounts_for_the_same_attributes(a in records(), b in records()) {
+            let names = |r: &Record| attributes(r).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+            prop_assert_eq!(names(&a), names(&b));
+        }
+
+        #[test]
+        fn no_missing_or_mistyped_attribute_is_taken_for_a_record(written in records(), which in any::<prop::sample::Index>()) {
+            let whole = item(&written);
+            let name = which.get(&whole.keys().cloned().collect::<Vec<_>>()).clone();
+            let mut mistyped = whole.clone();
+            mistyped.insert(name.clone(), AttributeValue::Null(true));
+            let read_at_all = !matches!(name.as_str(), UNSETTLED);
+            prop_assert_eq!(record(&mistyped).is_err(), read_at_all, "{} mistyped", name);
+            let mut missing = whole;
+            missing.remove(&name);
+            let optional = ["task", "reference", "waiting_since_ms", "provider_request_id", "excerpt", "history", UNSETTLED];
+            prop_assert_eq!(record(&missing).is_err(), !optional.contains(&name.as_str()), "{} missing", name);
+        }
+    }
+
+    pub(crate) fn open() -> Record {
+        Record {
+            key: InputHash::of_job("t", &json!(1)),
+            task: Some("t".to_owned()),
+            reference: None,
+            version: 1,
+            token: "mine".to_owned(),
+            state: State::Open,
+            message_id: "m-1".to_owned(),
+            sent_at_ms: 1,
+            first_received_ms: 2,
+            last_claimed_ms: 3,
+            budget: Budget::default(),
+            redrives: 0,
+            history: Vec::new(),
+            expires_at_ms: 1_000,
+        }
+    }
+
+    #[test]
+    fn an_expiry_is_never_earlier_than_meant() {
+        for (expires_at_ms, stored, read_back) in
+            [(1_000, "1", 1_000), (1_001, "2", 2_000), (1_999, "2", 2_000)]
+        {
+            let stored_item = item(&Record { expires_at_ms, ..open() });
+            assert_eq!(stored_item[EXPIRES_AT], AttributeValue::N(stored.to_owned()));
+            assert_eq!(record(&stored_item).unwrap().expires_at_ms, read_back);
+        }
+    }
+
+    #[test]
+    fn a_fault_names_its_attribute_and_not_its_value() {
+        let mut broken = item(&open());
+        broken.insert("version".to_owned(), text("secret"));
+        assert_eq!(record(&broken).unwrap_err().to_string(), "the attribute version is not a number");
+        broken.insert("version".to_owned(), AttributeValue::N("1.5".to_owned()));
+        assert_eq!(
+            record(&broken).unwrap_err().to_string(),
+            "the attribute version is not a whole number in its range"
+        );
+    }
+}
