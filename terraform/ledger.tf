@@ -6,7 +6,7 @@ locals {
 }
 
 resource "aws_dynamodb_table" "ledger" {
-  name                        = "${var.prefix}-ledger"
+  name                        = coalesce(var.ledger.table_name, "${var.prefix}-ledger")
   billing_mode                = "PAY_PER_REQUEST"
   hash_key                    = "id"
   deletion_protection_enabled = var.protect_data

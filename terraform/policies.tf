@@ -104,7 +104,7 @@ locals {
         [for secret in aws_secretsmanager_secret.model_key : {
           Sid      = "RotateTheKey" # Writing it does not need reading it.
           Effect   = "Allow"
-          Action   = ["secretsmanager:DescribeSecret", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage"]
+          Action   = ["secretsmanager:DescribeSecret", "secretsmanager:ListSecretVersionIds", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage"]
           Resource = [secret.arn]
         }],
       )

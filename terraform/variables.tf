@@ -112,8 +112,8 @@ variable "limits" {
     error_message = "limits.paid_call_limit must exceed limits.reask_limit: a re-ask is a paid call after the first."
   }
   validation {
-    condition     = var.limits.body_bytes_max <= 1048576 - 65536
-    error_message = "limits.body_bytes_max must leave 64 KiB of SQS's 1 MiB for the attributes of a dead letter: at most 983040."
+    condition     = var.limits.body_bytes_max <= 921600
+    error_message = "limits.body_bytes_max must be at most 921600: SQS holds 1 MiB, the attributes of a dead letter included."
   }
   validation {
     condition     = var.limits.output_bytes_max <= 358400
@@ -194,9 +194,11 @@ variable "worker" {
 variable "ledger" {
   description = <<-EOT
     The table of results and failures.
+    table_name: another table than <prefix>-ledger: one that was restored (runbook/procedures/restore-the-ledger.md).
     stream: switches on a DynamoDB stream (new images) for those who act on results as they arrive.
   EOT
   type = object({
+    table_name          = optional(string)
     result_expiry_days  = optional(number, 90)
     failure_expiry_days = optional(number, 30)
     stream              = optional(bool, false)
