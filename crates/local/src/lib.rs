@@ -1,1 +1,16 @@
 //! Everything that stands in for AWS and the model on one machine.
+//!
+//! Three servers, each on 127.0.0.1 and a port of the system's choice, that speak the real protocols, so that the real function binary with the real SDK clients runs against them unchanged:
+//!
+//! - [`aws`]: SQS, DynamoDB and CloudWatch's `PutMetricData` behind one endpoint URL;
+//! - [`lambda`]: Lambda's SQS poller and its Runtime API, with one process per environment;
+//! - [`model_stub`]: Anthropic's Messages API, with faults that a seed decides.
+//!
+//! **Invariant:** this crate knows protocols and nothing of Nightshift's own: no job, task or ledger record.
+//! What it answers can therefore never be bent to what the worker happens to expect.
+
+pub mod aws;
+mod clock;
+mod http;
+pub mod lambda;
+pub mod model_stub;

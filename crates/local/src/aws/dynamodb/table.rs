@@ -1,0 +1,231 @@
+//! A table: items under their keys, and what an index sees of them.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::value::{Item, Value, item_bytes};
+
+/// The largest item: names and values (Developer Guide, "Quotas": 400 KB).
+pub(super) const ITEM_BYTES_MAX: usize = 400 * 1024;
+
+/// The value of a key attribute, ordered as DynamoDB orders sort keys.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct KeyValue(pub(super) Value);
+
+impl Eq for KeyValue {}
+
+impl PartialOrd for KeyValue {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for KeyValue {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // All keys of a table have the declared type; the names only make the order total.
+        self.0.compare(&other.0).unwrap_or_else(|| self.0.type_name().cmp(other.0.type_name()))
+    }
+}
+
+/// The primary key of an item.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    partition: KeyValue,
+    sort: Option<KeyValue>,
+}
+
+/// An attribute that keys are made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyAttribute {
+    pub(super) name: String,
+    /// `S`, `N` or `B`.
+    pub(super) kind: String,
+}
+
+/// The key of a table or an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeySchema {
+    pub(super) partition: KeyAttribute,
+    pub(super) sort: Option<KeyAttribute>,
+}
+
+impl KeySchema {
+    pub(super) fn attributes(&self) -> impl Iterator<Item = &KeyAttribute> {
+        std::iter::once(&self.partition).chain(&self.sort)
+    }
+}
+
+/// Which attributes an index holds besides keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum IndexProjection {
+    All,
+    KeysOnly,
+    Include(Vec<String>),
+}
+
+/// A global secondary index; it is computed from the items when it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Index {
+    pub(super) keys: KeySchema,
+    pub(super) projection: IndexProjection,
+}
+
+/// A table.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) keys: KeySchema,
+    pub(super) indexes: BTreeMap<String, Index>,
+    pub(super) expiry_attribute: Option<String>,
+    pub(super) created_s: i64,
+    items: BTreeMap<Key, Item>,
+}
+
+impl Table {
+    pub(super) fn new(keys: KeySchema, indexes: BTreeMap<String, Index>, created_s: i64) -> Self {
+        Table { keys, indexes, expiry_attribute: None, created_s, items: BTreeMap::new() }
+    }
+
+    /// The key of an item that may have more attributes.
+    pub(super) fn key_of(&self, item: &Item) -> Result<Key, String> {
+        let value = |attribute: &KeyAttribute| {
+            let value = item.get(&attribute.name).ok_or_else(|| {
+                format!(
+                    "One or more parameter values were invalid: Missing the key {} in the item",
+                    attribute.name
+                )
+            })?;
+            check_key_value(attribute, value)?;
+            Ok::<_, String>(KeyValue(value.clone()))
+        };
+        Ok(Key {
+            partition: value(&self.keys.partition)?,
+            sort: self.keys.sort.as_ref().map(value).transpose()?,
+        })
+    }
+
+    /// The key of a request that may have nothing but key attributes.
+    pub(super) fn exact_key(&self, key: &Item) -> Result<Key, String> {
+        if key.len() != self.keys.attributes().count() {
+            return Err("The provided key element does not match the schema".to_owned());
+        }
+        self.key_of(key).map_err(|_| "The provided key element does not match the schema".to_owned())
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<&Item> {
+        self.items.get(key)
+    }
+
+    /// Refuses an item that DynamoDB would not store: too large, or with a wrong type where an index has its key.
+    pub(super) fn check(&self, item: &Item) -> Result<(), String> {
+        if item_bytes(item) > ITEM_BYTES_MAX {
+            return Err("Item size has exceeded the maximum allowed size".to_owned());
+        }
+        for index in self.indexes.values() {
+            for attribute in index.keys.attributes() {
+                if let Some(value) = item.get(&attribute.name) {
+                    check_key_value(attribute, value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn put(&mut self, key: Key, item: Item) -> Option<Item> {
+        self.items.insert(key, item)
+    }
+
+    pub(super) fn remove(&mut self, key: &Key) -> Option<Item> {
+        self.items.remove(key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(super) fn items(&self) -> impl Iterator<Item = &Item> {
+        self.items.values()
+    }
+
+    /// All items with their keys, in the order of the keys.
+    pub(super) fn rows(&self) -> Vec<(&Key, &Item)> {
+        self.items.iter().collect()
+    }
+
+    /// The items of a partition in the order of the sort key, for the table itself.
+    pub(super) fn partition(&self, value: &Value) -> Vec<(&Key, &Item)> {
+        let first = Key { partition: KeyValue(value.clone()), sort: None };
+        self.items.range(&first..).take_while(|(key, _)| key.partition.0 == *value).collect()
+    }
+
+    /// The items that an index holds, in the order of its sort key and then of the table's key.
+    ///
+    /// An item without a key attribute of the index is not in it.
+    pub(super) fn indexed(&self, index: &Index, partition: Option<&Value>) -> Vec<(&Key, &Item)> {
+        let mut found: Vec<(&Key, &Item)> = self
+            .items
+            .iter()
+            .filter(|(_, item)| index.keys.attributes().all(|attribute| item.contains_key(&attribute.name)))
+            .filter(|(_, item)| {
+                partition.is_none_or(|value| item.get(&index.keys.partition.name) == Some(value))
+            })
+            .collect();
+        found.sort_by(|a, b| index_order(index, a.1, a.0).cmp(&index_order(index, b.1, b.0)));
+        found
+    }
+
+    /// Where a row stands in an index, comparable with others.
+    pub(super) fn index_position(
+        &self,
+        index: &Index,
+        item: &Item,
+    ) -> Result<(Option<KeyValue>, Key), String> {
+        let key = self.key_of(item)?;
+        Ok((index_sort(index, item), key))
+    }
+
+    /// What an index shows of an item.
+    pub(super) fn project(&self, index: &Index, item: &Item) -> Item {
+        let included: &[String] = match &index.projection {
+            IndexProjection::All => return item.clone(),
+            IndexProjection::KeysOnly => &[],
+            IndexProjection::Include(names) => names,
+        };
+        let keys = self.keys.attributes().chain(index.keys.attributes()).map(|attribute| &attribute.name);
+        keys.chain(included)
+            .filter_map(|name| item.get_key_value(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    }
+}
+
+fn index_sort(index: &Index, item: &Item) -> Option<KeyValue> {
+    let sort = index.keys.sort.as_ref()?;
+    item.get(&sort.name).cloned().map(KeyValue)
+}
+
+fn index_order<'table>(index: &Index, item: &Item, key: &'table Key) -> (Option<KeyValue>, &'table Key) {
+    (index_sort(index, item), key)
+}
+
+fn check_key_value(attribute: &KeyAttribute, value: &Value) -> Result<(), String> {
+    if value.type_name() != attribute.kind {
+        return Err(format!(
+            "One or more parameter values were invalid: Type mismatch for key {} expected: {} actual: {}",
+            attribute.name,
+            attribute.kind,
+            value.type_name()
+        ));
+    }
+    let empty = match value {
+        Value::S(text) => text.is_empty(),
+        Value::B(bytes) => bytes.is_empty(),
+        _ => false,
+    };
+    if empty {
+        return Err(format!(
+            "One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty value. Key: {}",
+            attribute.name
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,2 @@
+//! The model stub as a server of its own.
+fn main() {}
