@@ -71,7 +71,10 @@ pub enum ClaimStep {
     /// Its last worker died: ask again when nothing else is open.
     RunAlone,
     /// Acknowledge.
-    AlreadyDone,
+    AlreadyDone {
+        /// The message is not the one that the result was made for: count it.
+        another_message: bool,
+    },
     /// Send its dead letter, then acknowledge.
     AlreadyFailed(Box<Record>),
     /// Hand back until then.
@@ -107,7 +110,9 @@ impl ClaimAsk<'_> {
                         self.fresh(standing.version, standing.history.clone(), standing.redrives),
                     )
                 } else {
-                    ClaimStep::AlreadyDone
+                    ClaimStep::AlreadyDone {
+                        another_message: self.delivery.message_id != standing.message_id,
+                    }
                 }
             }
             State::Failed(failed) => {

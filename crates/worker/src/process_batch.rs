@@ -31,7 +31,7 @@ const CONTROL_CACHE: Duration = Duration::from_secs(5);
 /// Whatever is not settled this long before the function's timeout is reported as it is.
 const REPORT_MARGIN_MS: u64 = 2_000;
 /// What our own instructions add to a prompt at most, in bytes, for the reservation of its cost.
-const INSTRUCTION_BYTES_MAX: usize = 16 * 1_024;
+const INSTRUCTION_BYTES_MAX: usize = 8 * 1_024;
 
 /// The world, as the worker sees it.
 #[derive(Clone)]

@@ -128,9 +128,10 @@ impl Worker {
                 ClaimStep::TakeOver(write) => *write,
                 ClaimStep::Fail(write) => return self.claim_to_fail(invocation, item, *write).await,
                 ClaimStep::RunAlone => return Claim::Ended(Ended::AsSuspect),
-                ClaimStep::AlreadyDone => {
-                    if let Err(error) =
-                        self.ports.ledger.count_duplicate(&item.key, &item.message.message_id).await
+                ClaimStep::AlreadyDone { another_message } => {
+                    if another_message
+                        && let Err(error) =
+                            self.ports.ledger.count_duplicate(&item.key, &item.message.message_id).await
                     {
                         // The count is for people; the result stands.
                         self.ledger_error(invocation, item, &error);
