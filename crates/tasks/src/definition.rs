@@ -49,8 +49,9 @@ pub trait TaskDefinition: 'static {
         None
     }
 
-    /// A plausible input and a good answer to it: documentation, test data, and, as the prompt made from it is part of
-    /// the fingerprint, what tells that the rendering of inputs has changed.
+    /// A plausible input and a good answer to it. The answer stands in the schema under `examples`, where the model sees
+    /// it; the prompt made from the input is part of the fingerprint, where it tells that the rendering of inputs has
+    /// changed. Both are documentation and test data.
     fn example() -> Example<Self::Input, Self::Output>;
 }
 
@@ -80,9 +81,15 @@ impl<D: TaskDefinition> Defined<D> {
             );
             assert!(D::OUTPUT_TOKENS_MAX > 0, "a task's OUTPUT_TOKENS_MAX must leave room for an answer");
         }
-        let schema = schema::of::<D::Output>();
+        let example = D::example();
+        let mut schema = schema::of::<D::Output>();
+        // For the model, which sees a good answer, and for stand-ins of a model, which could not know the rules that
+        // no schema can say.
+        if let (Some(members), Ok(output)) = (schema.as_object_mut(), serde_json::to_value(&example.output)) {
+            members.insert("examples".to_owned(), json!([output]));
+        }
         let system = prompt::system(D::INSTRUCTIONS, &schema);
-        let rendered = prompt::user(&D::blocks(&D::example().input));
+        let rendered = prompt::user(&D::blocks(&example.input));
         // The schema also stands in `system`, but as text that a reader of this line should not have to know about.
         let revised = json!({
             "name": D::NAME,

@@ -141,7 +141,7 @@ impl JsonSchema for LanguageCode {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": Self::PATTERN})
+        json_schema!({"type": "string", "pattern": Self::PATTERN, "examples": ["en", "pt-BR", "zh-Hant", "und"]})
     }
 }
 
@@ -209,7 +209,7 @@ impl JsonSchema for IsoWeek {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": Self::PATTERN})
+        json_schema!({"type": "string", "pattern": Self::PATTERN, "examples": ["2026-W47"]})
     }
 }
 

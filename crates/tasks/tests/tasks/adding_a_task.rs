@@ -174,6 +174,11 @@ fn every_example_passes_the_rules_of_its_task() {
         let task = tasks.find(name).unwrap();
         assert_eq!(described.example_job["task"], name);
         assert!(task.prompt(&described.example_job["input"]).is_ok(), "{name}");
+        assert_eq!(
+            task.schema()["examples"],
+            json!([described.example_output]),
+            "a stand-in for a model finds it"
+        );
         assert_eq!(task.accept(described.example_output.clone()), Ok(described.example_output), "{name}");
         assert_eq!(described.input_schema["type"], "object", "{name}");
     }

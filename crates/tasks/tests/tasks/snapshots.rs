@@ -40,12 +40,13 @@ fn prompts() {
 
 #[test]
 fn schemas_use_only_keywords_that_adapters_know_how_to_lower() {
-    const KNOWN: [&str; 16] = [
+    const KNOWN: [&str; 17] = [
         "additionalProperties",
         "anyOf",
         "const",
         "description",
         "enum",
+        "examples",
         "items",
         "maxItems",
         "maxLength",
