@@ -28,14 +28,14 @@ variable "tags" {
 variable "model" {
   description = <<-EOT
     The model that does the work.
-    provider: anthropic, bedrock, openai (any server with an OpenAI-compatible API, by base_url), or rehearsal (a model inside the worker: no call is paid).
+    provider: anthropic, bedrock, openai (any server with an OpenAI-compatible API, by base_url), or rehearsal (a model inside the worker: no call is paid; the id says how it behaves).
     key_parameter: name of an existing SSM SecureString under the aws/ssm key; null makes a Secrets Manager secret, to be filled after the first apply.
     input_usd_per_mtok, output_usd_per_mtok: price of a model that is not in the worker's table.
     requests_per_minute, tokens_per_minute: the provider's limits for this account; 0 is unknown.
   EOT
   type = object({
     provider            = optional(string, "anthropic")
-    id                  = optional(string, "claude-haiku-4-5")
+    id                  = optional(string, "claude-haiku-5-5")
     base_url            = optional(string)
     key_parameter       = optional(string)
     input_usd_per_mtok  = optional(number)
@@ -49,6 +49,10 @@ variable "model" {
   validation {
     condition     = contains(["anthropic", "bedrock", "openai", "rehearsal"], var.model.provider)
     error_message = "model.provider must be anthropic, bedrock, openai or rehearsal."
+  }
+  validation {
+    condition     = var.model.provider != "bedrock" || !startswith(var.model.id, "arn:") || can(regex(":(foundation-model|inference-profile)/", var.model.id))
+    error_message = "model.id for bedrock must be a model, or a cross-region inference profile: an application inference profile does not say which model the worker may call."
   }
   validation {
     condition     = var.model.base_url == null || can(regex("^https?://", var.model.base_url))

@@ -47,10 +47,8 @@ locals {
 
   # An inference profile (eu.anthropic.…, global.anthropic.…) routes to its model in several regions, and Bedrock asks
   # for both: the profile here, and the model wherever it is run.
-  bedrock_profile = can(regex("^(apac|au|ca|eu|global|jp|us|us-gov)\\.", var.model.id))
-  bedrock_model   = local.bedrock_profile ? replace(var.model.id, "/^[a-z-]+\\./", "") : var.model.id
   bedrock_arns = local.bedrock_profile ? [
-    "arn:${local.partition}:bedrock:${local.region}:${local.account}:inference-profile/${var.model.id}",
+    "arn:${local.partition}:bedrock:${local.region}:${local.account}:inference-profile/${local.bedrock_name}",
     "arn:${local.partition}:bedrock:*::foundation-model/${local.bedrock_model}",
   ] : ["arn:${local.partition}:bedrock:${local.region}::foundation-model/${local.bedrock_model}"]
 
@@ -182,7 +180,7 @@ resource "aws_lambda_function" "worker" {
     }
     precondition {
       condition     = local.model_price_known
-      error_message = "The price of model ${var.model.id} is not known, so the spend cap would not hold. Set model.input_usd_per_mtok and model.output_usd_per_mtok (USD per million tokens), or choose a model of terraform/model_prices.tf."
+      error_message = "The price of model ${var.model.id} is not known, so the spend cap would not hold. Set model.input_usd_per_mtok and model.output_usd_per_mtok (USD per million tokens), or choose a model of crates/models/src/prices.json."
     }
     precondition {
       condition     = var.worker.reserved_concurrency == null ? true : var.worker.reserved_concurrency >= var.queues.maximum_concurrency

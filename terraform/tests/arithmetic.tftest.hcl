@@ -163,6 +163,52 @@ run "a_model_with_a_price_of_ones_own" {
   }
 }
 
+run "a_dated_model_of_the_table" {
+  command = plan
+
+  variables {
+    model = { provider = "anthropic", id = "claude-haiku-4-5-20251001" }
+  }
+}
+
+run "a_bedrock_vendors_own_model" {
+  command = plan
+
+  variables {
+    model = { provider = "bedrock", id = "us.amazon.nova-pro-v1:0" }
+  }
+}
+
+run "a_model_of_another_provider" {
+  command = plan
+
+  variables {
+    model = { provider = "openai", id = "claude-haiku-4-5" }
+  }
+
+  expect_failures = [aws_lambda_function.worker]
+}
+
+run "a_bedrock_model_without_a_price" {
+  command = plan
+
+  variables {
+    model = { provider = "bedrock", id = "meta.llama9-v1:0" }
+  }
+
+  expect_failures = [aws_lambda_function.worker]
+}
+
+run "an_application_inference_profile" {
+  command = plan
+
+  variables {
+    model = { provider = "bedrock", id = "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/abc", input_usd_per_mtok = 1, output_usd_per_mtok = 5 }
+  }
+
+  expect_failures = [var.model]
+}
+
 run "half_a_price" {
   command = plan
 

@@ -112,7 +112,7 @@ run "bedrock_has_no_key_and_may_call_one_model" {
   command = apply
 
   variables {
-    model = { provider = "bedrock", id = "anthropic.claude-haiku-4-5-20251001-v1:0", input_usd_per_mtok = 1, output_usd_per_mtok = 5 }
+    model = { provider = "bedrock", id = "anthropic.claude-haiku-4-5-20251001-v1:0" }
   }
 
   assert {
@@ -129,7 +129,7 @@ run "an_inference_profile_and_its_model" {
   command = apply
 
   variables {
-    model = { provider = "bedrock", id = "eu.anthropic.claude-haiku-4-5-20251001-v1:0", input_usd_per_mtok = 1, output_usd_per_mtok = 5 }
+    model = { provider = "bedrock", id = "eu.anthropic.claude-haiku-4-5-20251001-v1:0" }
   }
 
   assert {
@@ -168,5 +168,18 @@ run "rehearsal_has_no_key" {
   assert {
     condition     = length(aws_secretsmanager_secret.model_key) == 0
     error_message = "Rehearsal calls nobody."
+  }
+}
+
+run "a_bedrock_model_by_its_arn" {
+  command = apply
+
+  variables {
+    model = { provider = "bedrock", id = "arn:aws:bedrock:eu-central-1::foundation-model/anthropic.claude-haiku-4-5-20251001-v1:0" }
+  }
+
+  assert {
+    condition     = flatten([for statement in jsondecode(aws_iam_role_policy.worker.policy).Statement : statement.Resource if statement.Action == ["bedrock:InvokeModel"]]) == ["arn:aws:bedrock:eu-central-1::foundation-model/anthropic.claude-haiku-4-5-20251001-v1:0"]
+    error_message = "The role may call the chosen model only."
   }
 }
