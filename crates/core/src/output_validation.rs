@@ -4,7 +4,6 @@
 //! would be stored as if the model had said it.
 
 use serde_json::Value;
-use validator::{ValidationErrors, ValidationErrorsKind};
 
 use crate::json;
 use crate::task::{Task, VIOLATIONS_LISTED_MAX, Violations};
@@ -51,54 +50,6 @@ pub fn reask_text(violations: &Violations) -> String {
         "Your answer was not accepted, for these reasons:\n{list}\
          Answer again: the whole JSON object, corrected, and nothing before or after it."
     )
-}
-
-/// The failed rules of a `validator` type as sentences, each with the path of its member.
-#[must_use]
-pub fn violations_of(errors: &ValidationErrors) -> Violations {
-    let mut sentences = Vec::new();
-    collect(errors, "", &mut sentences);
-    sentences.sort();
-    sentences.truncate(VIOLATIONS_LISTED_MAX);
-    Violations(sentences)
-}
-
-fn collect(errors: &ValidationErrors, path: &str, sentences: &mut Vec<String>) {
-    for (member, kind) in errors.errors() {
-        let path = match (path, &**member) {
-            (_, "__all__") => path.to_owned(),
-            ("", member) => member.to_owned(),
-            (path, member) => format!("{path}.{member}"),
-        };
-        match kind {
-            ValidationErrorsKind::Struct(inner) => collect(inner, &path, sentences),
-            ValidationErrorsKind::List(items) => {
-                for (index, inner) in items {
-                    collect(inner, &format!("{path}[{index}]"), sentences);
-                }
-            }
-            ValidationErrorsKind::Field(failed) => {
-                sentences.extend(failed.iter().map(|rule| sentence(&path, rule)))
-            }
-        }
-    }
-}
-
-fn sentence(path: &str, rule: &validator::ValidationError) -> String {
-    let subject = if path.is_empty() { "The whole".to_owned() } else { format!("The member {path}") };
-    if let Some(message) = &rule.message {
-        return format!("{subject} {message}");
-    }
-    // `value` is what was sent; it is left out on purpose, because it is a customer's or the model's text.
-    let mut bounds: Vec<_> = rule
-        .params
-        .iter()
-        .filter(|(name, _)| *name != "value")
-        .map(|(name, bound)| format!("{name} {bound}"))
-        .collect();
-    bounds.sort();
-    let bounds = if bounds.is_empty() { String::new() } else { format!(" ({})", bounds.join(", ")) };
-    format!("{subject} breaks the rule {}{bounds}.", rule.code)
 }
 
 #[cfg(test)]
