@@ -1,1 +1,54 @@
-#![doc = ""]
+//! The model adapters: one port, three protocols, and a rehearsal; and what their errors mean.
+//!
+//! For a first reader: [`anthropic`] is the shortest whole path, from a request to an answer or a failure;
+//! [`openai`] and [`bedrock`] differ in words only. [`classify`] says what an error means, [`lower_schema`] what of a
+//! JSON Schema a provider takes, [`prices`] what a model costs, [`rehearsal`] is the model that costs nothing.
+//!
+//! **Invariant:** an adapter makes exactly one call and reports; it retries nothing, waits for nothing and reads no
+//! environment. What hyper sends again by itself is a request of which no byte had left (see [`http`]).
+//!
+//! **Invariant:** no body, neither ours nor the provider's, is logged or put into an error; of an error body only the
+//! type, the code and the message are kept, bounded, with keys masked.
+
+pub mod anthropic;
+pub mod bedrock;
+pub mod classify;
+pub mod headroom;
+pub mod http;
+pub mod lower_schema;
+mod mask;
+pub mod model_id;
+pub mod openai;
+pub mod prices;
+pub mod rehearsal;
+mod reply;
+
+pub use anthropic::{Anthropic, AnthropicSettings};
+pub use bedrock::{Bedrock, BedrockAuth, BedrockSettings};
+pub use http::{BuildError, Http};
+pub use openai::{OpenAi, OpenAiSettings};
+pub use prices::price_of;
+pub use rehearsal::{Rehearsal, RehearsalSpec};
+
+/// Whose words an answer is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// Anthropic's Messages API.
+    Anthropic,
+    /// Amazon Bedrock's Converse API.
+    Bedrock,
+    /// Chat completions, as OpenAI, Ollama, vLLM and many others speak them.
+    OpenAi,
+}
+
+impl Provider {
+    /// The name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic",
+            Self::Bedrock => "bedrock",
+            Self::OpenAi => "openai",
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Anthropic's Messages API.
+//!
+//! Sources: "Create a Message", "Structured outputs", "Stop reasons and fallback", "Errors", "Rate limits" (Claude API
+//! docs).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nightshift_core::model::{Answer, ModelFailure, ModelReply, ModelRequest, Turn, Usage};
+use nightshift_worker::ports::{Model, ModelKey};
+use reqwest::Url;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::http::{BuildError, Http, checked_model_id, endpoint};
+use crate::lower_schema::{Target, lower};
+use crate::model_id::{LeastThinking, least_thinking, without_date};
+use crate::reply::{Parsed, Unread, conclude, key, read, secret_header, text_answer, unsendable};
+use crate::{Provider, mask};
+
+/// Where Anthropic is.
+pub const BASE_URL: &str = "https://api.anthropic.com";
+/// The version of the protocol that this adapter speaks.
+const VERSION: &str = "2023-06-01";
+
+/// What an Anthropic adapter needs to know.
+#[derive(Debug, Clone)]
+pub struct AnthropicSettings {
+    /// The model id, such as `claude-haiku-5-5`.
+    pub model: String,
+    /// [`BASE_URL`], or where something stands that speaks the same; without `/v1`.
+    pub base_url: String,
+}
+
+/// The adapter.
+pub struct Anthropic {
+    http: Http,
+    keys: Arc<dyn ModelKey>,
+    url: Url,
+    model: String,
+    thinking: LeastThinking,
+    warned: AtomicBool,
+}
+
+impl Anthropic {
+    /// Builds the adapter; opens no connection and reads no key.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn new(
+        settings: &AnthropicSettings,
+        http: Http,
+        keys: Arc<dyn ModelKey>,
+    ) -> Result<Self, BuildError> {
+        let model = checked_model_id(&settings.model)?;
+        Ok(Self {
+            http,
+            keys,
+            url: endpoint(&settings.base_url, "/v1/messages")?,
+            thinking: least_thinking(without_date(&model)),
+            model,
+            warned: AtomicBool::new(false),
+        })
+    }
+}
+
+#[async_trait]
+impl Model for Anthropic {
+    async fn call(&self, request: &ModelRequest) -> Result<ModelReply, ModelFailure> {
+        let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
+        let schema = lowered_or_none(request, Target::Anthropic, &self.warned);
+        let body = body(request, &self.model, self.thinking, schema.as_ref())?;
+        let key = key(&self.keys, deadline).await?;
+        let mut headers = HeaderMap::with_capacity(3);
+        headers.insert("x-api-key", secret_header("", &key)?);
+        headers.insert("anthropic-version", HeaderValue::from_static(VERSION));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let reply = self.http.post(Provider::Anthropic, self.url.clone(), headers, body, deadline).await?;
+        if reply.status == 401 {
+            // The next call reads the store again: the key may have been rotated. This one is reported as it is.
+            self.keys.forget();
+        }
+        conclude(Provider::Anthropic, &reply, Some(key.expose_secret().trim()), parse)
+    }
+}
+
+/// The schema as the target takes it; `None`, said once per adapter, where it has a form that no provider takes. The
+/// validator enforces the schema either way, and the prompt describes it.
+pub(crate) fn lowered_or_none(request: &ModelRequest, target: Target, warned: &AtomicBool) -> Option<Value> {
+    match lower(&request.schema, target) {
+        Ok(schema) => Some(schema),
+        Err(error) => {
+            if !warned.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    task = %request.schema_name,
+                    %error,
+                    "the output schema cannot be sent as structured output; answers are only validated"
+                );
+            }
+            None
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    max_tokens: u32,
+    system: &'a str,
+    messages: Vec<Message<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_config: Option<OutputConfig<'a>>,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+}
+
+#[derive(Serialize)]
+struct OutputConfig<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<Format<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effort: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Format<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    schema: &'a Value,
+}
+
+/// The request. No sampling parameters: the current models refuse them. No cache marks: jobs share a prompt that is
+/// shorter than what is worth caching, and writing the cache costs more than reading it once saves.
+fn body(
+    request: &ModelRequest,
+    model: &str,
+    thinking: LeastThinking,
+    schema: Option<&Value>,
+) -> Result<Vec<u8>, ModelFailure> {
+    let format = schema.map(|schema| Format { kind: "json_schema", schema });
+    let effort = (thinking == LeastThinking::LowEffort).then_some("low");
+    let body = Body {
+        model,
+        max_tokens: request.output_tokens_max,
+        system: &request.system,
+        messages: request
+            .turns
+            .iter()
+            .map(|turn| match turn {
+                Turn::User(content) => Message { role: "user", content },
+                Turn::Assistant(content) => Message { role: "assistant", content },
+            })
+            .collect(),
+        thinking: match thinking {
+            LeastThinking::Type(kind) => Some(json!({"type": kind})),
+            LeastThinking::Unsaid | LeastThinking::LowEffort => None,
+        },
+        output_config: (format.is_some() || effort.is_some()).then_some(OutputConfig { format, effort }),
+    };
+    serde_json::to_vec(&body).map_err(|_| unsendable("the request could not be written as JSON"))
+}
+
+#[derive(Deserialize)]
+struct Message200 {
+    #[serde(default)]
+    id: Option<String>,
+    content: Vec<Block>,
+    #[serde(default)]
+    stop_reason: Option<String>,
+    #[serde(default)]
+    stop_details: Option<StopDetails>,
+    #[serde(default)]
+    usage: Counted,
+}
+
+#[derive(Deserialize)]
+struct Block {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    text: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct StopDetails {
+    #[serde(default)]
+    category: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+struct Counted {
+    #[serde(default)]
+    input_tokens: Option<u64>,
+    #[serde(default)]
+    cache_creation_input_tokens: Option<u64>,
+    #[serde(default)]
+    cache_read_input_tokens: Option<u64>,
+    #[serde(default)]
+    output_tokens: Option<u64>,
+}
+
+fn parse(body: &[u8]) -> Result<Parsed, Unread> {
+    let message = match read::<Message200>(body)? {
+        Ok(message) => message,
+        Err(foreign) => return Ok(foreign),
+    };
+    // The answer is in the text blocks; thinking is not part of it.
+    let text: String = message
+        .content
+        .iter()
+        .filter(|block| block.kind == "text")
+        .filter_map(|block| block.text.as_deref())
+        .collect();
+    let stop_reason = message.stop_reason.as_deref().unwrap_or("none");
+    let answer = match stop_reason {
+        "end_turn" | "stop_sequence" => text_answer(text, stop_reason),
+        "max_tokens" | "model_context_window_exceeded" => Answer::Truncated { text },
+        "refusal" => {
+            let category = message.stop_details.and_then(|details| details.category);
+            let why =
+                category.map_or_else(|| "refusal".to_owned(), |c| format!("refusal: {}", mask::name(&c)));
+            Answer::Refused { why, text }
+        }
+        // `tool_use` and `pause_turn` wait for something that we never offered; a reason that we do not know may mean
+        // that the text is not all there.
+        other => Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other)) },
+    };
+    let count = |tokens: Option<u64>| tokens.unwrap_or(0);
+    let usage = Usage {
+        input_tokens: count(message.usage.input_tokens)
+            .saturating_add(count(message.usage.cache_creation_input_tokens))
+            .saturating_add(count(message.usage.cache_read_input_tokens)),
+        output_tokens: count(message.usage.output_tokens),
+    };
+    Ok(Parsed { answer, usage, id: message.id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> ModelRequest {
+        ModelRequest {
+            system: "Say \"hi\".".to_owned(),
+            turns: vec![
+                Turn::User("<text>\u{202e}naughty \u{0} \\ 😀</text>".to_owned()),
+                Turn::Assistant("{}".to_owned()),
+                Turn::User("Again.".to_owned()),
+            ],
+            schema_name: "greeting".to_owned(),
+            schema: json!({"type": "object", "properties": {"a": {"type": "string", "maxLength": 5}}, "required": ["a"]}),
+            output_tokens_max: 99,
+            timeout_ms: 1_000,
+        }
+    }
+
+    #[test]
+    fn the_request_has_the_schema_the_limit_and_the_text_as_it_is() {
+        let request = request();
+        let schema = lower(&request.schema, Target::Anthropic).unwrap();
+        let written = body(&request, "claude-haiku-4-5", LeastThinking::Unsaid, Some(&schema)).unwrap();
+        let value: Value = serde_json::from_slice(&written).unwrap();
+        assert_eq!(
+            value,
+            json!({
+                "model": "claude-haiku-4-5", "max_tokens": 99, "system": "Say \"hi\".",
+                "messages": [
+                    {"role": "user", "content": "<text>\u{202e}naughty \u{0} \\ 😀</text>"},
+                    {"role": "assistant", "content": "{}"},
+                    {"role": "user", "content": "Again."}
+                ],
+                "output_config": {"format": {"type": "json_schema", "schema": {
+                    "type": "object", "properties": {"a": {"type": "string", "description": "At most 5 characters"}},
+                    "required": ["a"], "additionalProperties": false
+                }}}
+            })
+        );
+    }
+
+    #[test]
+    fn thinking_is_kept_least_in_the_words_of_each_model() {
+        for (model, thinking, effort) in [
+            ("claude-sonnet-5-5", json!({"type": "between_tools"}), Value::Null),
+            ("claude-haiku-5-5", json!({"type": "disabled"}), Value::Null),
+            ("claude-opus-5-5", Value::Null, json!("low")),
+            ("claude-haiku-4-5-20251001", Value::Null, Value::Null),
+            ("claude-of-tomorrow", Value::Null, Value::Null),
+        ] {
+            let written = body(&request(), model, least_thinking(without_date(model)), None).unwrap();
+            let value: Value = serde_json::from_slice(&written).unwrap();
+            assert_eq!(value["thinking"], thinking, "{model}");
+            assert_eq!(value["output_config"]["effort"], effort, "{model}");
+        }
+    }
+
+    #[test]
+    fn stop_reasons() {
+        for (stop_reason, content, answer) in [
+            (
+                "end_turn",
+                json!([{"type": "thinking", "thinking": "t", "text": "not this"}, {"type": "text", "text": "{}"}]),
+                Answer::Text("{}".into()),
+            ),
+            (
+                "stop_sequence",
+                json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]),
+                Answer::Text("ab".into()),
+            ),
+            (
+                "end_turn",
+                json!([]),
+                Answer::Unusable { why: "no text in the answer (stop reason end_turn)".into() },
+            ),
+            (
+                "end_turn",
+                json!([{"type": "text", "text": " \n"}]),
+                Answer::Unusable { why: "no text in the answer (stop reason end_turn)".into() },
+            ),
+            (
+                "max_tokens",
+                json!([{"type": "text", "text": "{\"a"}]),
+                Answer::Truncated { text: "{\"a".into() },
+            ),
+            ("model_context_window_exceeded", json!([]), Answer::Truncated { text: String::new() }),
+            (
+                "refusal",
+                json!([{"type": "text", "text": "No."}]),
+                Answer::Refused { why: "refusal".into(), text: "No.".into() },
+            ),
+            (
+                "pause_turn",
+                json!([{"type": "text", "text": "{}"}]),
+                Answer::Unusable { why: "stopped for the reason pause_turn".into() },
+            ),
+            (
+                "tool_use",
+                json!([{"type": "tool_use", "id": "t", "name": "n", "input": {}}]),
+                Answer::Unusable { why: "stopped for the reason tool_use".into() },
+            ),
+            (
+                "a_new_reason",
+                json!([{"type": "text", "text": "{}"}]),
+                Answer::Unusable { why: "stopped for the reason a_new_reason".into() },
+            ),
+        ] {
+            let body = json!({"id": "msg_1", "type": "message", "content": content, "stop_reason": stop_reason, "usage": {}});
+            let parsed = parse(body.to_string().as_bytes()).unwrap();
+            assert_eq!(parsed.answer, answer, "{stop_reason}");
+            assert_eq!(parsed.id.as_deref(), Some("msg_1"));
+        }
+    }
+
+    #[test]
+    fn cached_tokens_are_tokens_read() {
+        let body = json!({"content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn", "usage":
+            {"input_tokens": 1, "cache_creation_input_tokens": 10, "cache_read_input_tokens": 100, "output_tokens": 7}});
+        let parsed = parse(body.to_string().as_bytes()).unwrap();
+        assert_eq!(parsed.usage, Usage { input_tokens: 111, output_tokens: 7 });
+    }
+
+    #[test]
+    fn a_refusal_names_its_category() {
+        let body = json!({"content": [], "stop_reason": "refusal", "stop_details": {"type": "refusal", "category": "cyber"}});
+        let parsed = parse(body.to_string().as_bytes()).unwrap();
+        assert_eq!(parsed.answer, Answer::Refused { why: "refusal: cyber".into(), text: String::new() });
+    }
+
+    #[test]
+    fn bodies_that_are_no_message() {
+        assert!(matches!(parse(b"<html>"), Err(Unread::NotJson { .. })));
+        assert!(matches!(parse(b""), Err(Unread::NotJson { .. })));
+        assert!(matches!(parse(b"{\"content\": [{\"type\": \"te"), Err(Unread::NotJson { .. })));
+        assert!(matches!(
+            parse(b"{\"type\":\"error\",\"error\":{\"type\":\"api_error\"}}"),
+            Err(Unread::Error { status: None })
+        ));
+        for foreign in ["{}", "[]", "null", "{\"choices\":[]}", "{\"content\":\"text\"}"] {
+            let parsed = parse(foreign.as_bytes()).unwrap();
+            assert!(matches!(parsed.answer, Answer::Unusable { .. }), "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Chat completions, as OpenAI defined them and Ollama, vLLM and many others speak them.
+//!
+//! Members that OpenAI always sends may be absent here: local servers leave out what they do not know.
+//!
+//! Sources: "Chat Completions", "Structured model outputs", "Error codes", "Rate limits" (OpenAI API docs); "OpenAI
+//! compatibility" (Ollama docs); "OpenAI-Compatible Server" (vLLM docs).
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nightshift_core::model::{Answer, ModelFailure, ModelReply, ModelRequest, Turn, Usage};
+use nightshift_worker::ports::{Model, ModelKey};
+use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use crate::anthropic::lowered_or_none;
+use crate::http::{BuildError, Http, checked_model_id, endpoint};
+use crate::lower_schema::Target;
+use crate::model_id::{least_reasoning, without_date};
+use crate::reply::{Parsed, Unread, conclude, key, read, secret_header, text_answer, unsendable};
+use crate::{Provider, mask};
+
+/// Where OpenAI is; with the version, as OpenAI's own clients have it.
+pub const BASE_URL: &str = "https://api.openai.com/v1";
+
+/// What an OpenAI adapter needs to know.
+#[derive(Debug, Clone)]
+pub struct OpenAiSettings {
+    /// The model id, such as `gpt-6-luna`, or what a local server calls its model.
+    pub model: String,
+    /// [`BASE_URL`], or where something stands that speaks the same, with `/v1` if that is part of its path.
+    pub base_url: String,
+    /// Whether the schema is sent. Servers that do not know `response_format` refuse it or ignore it.
+    pub structured_output: bool,
+}
+
+/// The adapter.
+pub struct OpenAi {
+    http: Http,
+    keys: Option<Arc<dyn ModelKey>>,
+    url: Url,
+    model: String,
+    structured_output: bool,
+    limit: LimitMember,
+    warned: AtomicBool,
+}
+
+/// Under which name the output limit is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LimitMember {
+    /// OpenAI's: its reasoning models refuse the old one.
+    MaxCompletionTokens,
+    /// Everybody else's: some ignore the new one, and an ignored limit is none.
+    MaxTokens,
+}
+
+impl OpenAi {
+    /// Builds the adapter; opens no connection and reads no key. Without `keys` no key is sent, as to a local server.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn new(
+        settings: &OpenAiSettings,
+        http: Http,
+        keys: Option<Arc<dyn ModelKey>>,
+    ) -> Result<Self, BuildError> {
+        let url = endpoint(&settings.base_url, "/chat/completions")?;
+        Ok(Self {
+            http,
+            keys,
+            limit: limit_member(&url),
+            url,
+            model: checked_model_id(&settings.model)?,
+            structured_output: settings.structured_output,
+            warned: AtomicBool::new(false),
+        })
+    }
+}
+
+fn limit_member(url: &Url) -> LimitMember {
+    let is_openai = url
+        .host_str()
+        .is_some_and(|host| host.ends_with(".openai.com") || host.ends_with(".openai.azure.com"));
+    if is_openai { LimitMember::MaxCompletionTokens } else { LimitMember::MaxTokens }
+}
+
+#[async_trait]
+impl Model for OpenAi {
+    async fn call(&self, request: &ModelRequest) -> Result<ModelReply, ModelFailure> {
+        let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
+        let schema = self
+            .structured_output
+            .then(|| lowered_or_none(request, Target::OpenAiStrict, &self.warned))
+            .flatten();
+        let body = body(request, &self.model, self.limit, schema.as_ref())?;
+        let mut headers = HeaderMap::with_capacity(2);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let key = match &self.keys {
+            Some(keys) => Some(key(keys, deadline).await?),
+            None => None,
+        };
+        if let Some(key) = &key {
+            headers.insert(AUTHORIZATION, secret_header("Bearer ", key)?);
+        }
+        let reply = self.http.post(Provider::OpenAi, self.url.clone(), headers, body, deadline).await?;
+        if reply.status == 401
+            && let Some(keys) = &self.keys
+        {
+            keys.forget();
+        }
+        conclude(Provider::OpenAi, &reply, key.as_ref().map(|key| key.expose_secret().trim()), parse)
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    messages: Vec<Message<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_effort: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_format: Option<ResponseFormat<'a>>,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    role: &'static str,
+    content: &'a str,
+}
+
+#[derive(Serialize)]
+struct ResponseFormat<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    json_schema: NamedSchema<'a>,
+}
+
+#[derive(Serialize)]
+struct NamedSchema<'a> {
+    name: &'a str,
+    strict: bool,
+    schema: &'a Value,
+}
+
+fn body(
+    request: &ModelRequest,
+    model: &str,
+    limit: LimitMember,
+    schema: Option<&Value>,
+) -> Result<Vec<u8>, ModelFailure> {
+    let mut messages = Vec::with_capacity(request.turns.len() + 1);
+    messages.push(Message { role: "system", content: &request.system });
+    messages.extend(request.turns.iter().map(|turn| match turn {
+        Turn::User(content) => Message { role: "user", content },
+        Turn::Assistant(content) => Message { role: "assistant", content },
+    }));
+    let tokens = Some(request.output_tokens_max);
+    let body = Body {
+        model,
+        messages,
+        max_completion_tokens: tokens.filter(|_| limit == LimitMember::MaxCompletionTokens),
+        max_tokens: tokens.filter(|_| limit == LimitMember::MaxTokens),
+        reasoning_effort: least_reasoning(without_date(model)),
+        response_format: schema.map(|schema| ResponseFormat {
+            kind: "json_schema",
+            json_schema: NamedSchema { name: &request.schema_name, strict: true, schema },
+        }),
+    };
+    serde_json::to_vec(&body).map_err(|_| unsendable("the request could not be written as JSON"))
+}
+
+#[derive(Deserialize)]
+struct Completion {
+    #[serde(default)]
+    id: Option<String>,
+    choices: Vec<Choice>,
+    #[serde(default)]
+    usage: Option<Counted>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    message: Said,
+    #[serde(default)]
+    finish_reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    #[serde(default)]
+    content: Option<Content>,
+    #[serde(default)]
+    refusal: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Deserialize)]
+struct Part {
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    refusal: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Counted {
+    #[serde(default)]
+    prompt_tokens: Option<u64>,
+    #[serde(default)]
+    completion_tokens: Option<u64>,
+}
+
+fn parse(body: &[u8]) -> Result<Parsed, Unread> {
+    let completion = match read::<Completion>(body)? {
+        Ok(completion) => completion,
+        Err(foreign) => return Ok(foreign),
+    };
+    let usage = completion.usage.map_or_else(Usage::default, |counted| Usage {
+        input_tokens: counted.prompt_tokens.unwrap_or(0),
+        output_tokens: counted.completion_tokens.unwrap_or(0),
+    });
+    let answer = match completion.choices.into_iter().next() {
+        Some(choice) => answer(choice),
+        None => Answer::Unusable { why: "the response has no choice".to_owned() },
+    };
+    Ok(Parsed { answer, usage, id: completion.id })
+}
+
+fn answer(choice: Choice) -> Answer {
+    let Said { content, refusal } = choice.message;
+    let (text, refused_part) = match content {
+        Some(Content::Text(text)) => (text, None),
+        Some(Content::Parts(parts)) => (
+            parts.iter().filter_map(|part| part.text.as_deref()).collect(),
+            parts.into_iter().find_map(|part| part.refusal),
+        ),
+        None => (String::new(), None),
+    };
+    // A refusal under structured output finishes with `stop` and says so in a member of its own.
+    if let Some(said) = refusal.or(refused_part).filter(|said| !said.is_empty()) {
+        return Answer::Refused { why: "refusal".to_owned(), text: said };
+    }
+    match choice.finish_reason.as_deref() {
+        Some("length" | "max_tokens") => Answer::Truncated { text },
+        Some("content_filter") => Answer::Refused { why: "content_filter".to_owned(), text },
+        Some(reason @ ("stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence")) => {
+            text_answer(text, reason)
+        }
+        // Some local servers say nothing about why they stopped; what they said is validated like any other answer.
+        None | Some("") => text_answer(text, "none"),
+        Some(other) => Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other)) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn request() -> ModelRequest {
+        ModelRequest {
+            system: "S".to_owned(),
+            turns: vec![Turn::User("u\u{0}".to_owned())],
+            schema_name: "out".to_owned(),
+            schema: json!({"type": "object", "properties": {"a": {"type": "string"}}}),
+            output_tokens_max: 10,
+            timeout_ms: 1_000,
+        }
+    }
+
+    #[test]
+    fn the_request_has_the_strict_schema_and_the_limit_under_the_servers_name() {
+        let schema = json!({"type": "object"});
+        let value = |model: &str, limit| -> Value {
+            serde_json::from_slice(&body(&request(), model, limit, Some(&schema)).unwrap()).unwrap()
+        };
+        assert_eq!(
+            value("gpt-5-mini-2025-08-07", LimitMember::MaxCompletionTokens),
+            json!({
+                "model": "gpt-5-mini-2025-08-07", "max_completion_tokens": 10, "reasoning_effort": "minimal",
+                "messages": [{"role": "system", "content": "S"}, {"role": "user", "content": "u\u{0}"}],
+                "response_format": {"type": "json_schema", "json_schema": {"name": "out", "strict": true, "schema": schema}}
+            })
+        );
+        let local = value("qwen3:8b", LimitMember::MaxTokens);
+        assert_eq!((&local["max_tokens"], local.get("reasoning_effort")), (&json!(10), None));
+    }
+
+    #[test]
+    fn only_openai_itself_is_sent_the_new_name_of_the_limit() {
+        for (base, member) in [
+            (BASE_URL, LimitMember::MaxCompletionTokens),
+            ("https://x.openai.azure.com/openai/v1", LimitMember::MaxCompletionTokens),
+            ("http://127.0.0.1:11434/v1", LimitMember::MaxTokens),
+            ("https://openai.com.example/v1", LimitMember::MaxTokens),
+        ] {
+            assert_eq!(limit_member(&endpoint(base, "/chat/completions").unwrap()), member, "{base}");
+        }
+    }
+
+    #[test]
+    fn finish_reasons() {
+        let none = || Answer::Unusable { why: "no text in the answer (stop reason stop)".into() };
+        for (message, finish_reason, answer) in [
+            (json!({"content": "{}", "refusal": null}), json!("stop"), Answer::Text("{}".into())),
+            (json!({"content": "{}"}), Value::Null, Answer::Text("{}".into())),
+            (
+                json!({"content": [{"type": "text", "text": "{"}, {"type": "text", "text": "}"}]}),
+                json!("stop"),
+                Answer::Text("{}".into()),
+            ),
+            (
+                json!({"content": null, "refusal": "No."}),
+                json!("stop"),
+                Answer::Refused { why: "refusal".into(), text: "No.".into() },
+            ),
+            (
+                json!({"content": [{"type": "refusal", "refusal": "No."}]}),
+                json!("stop"),
+                Answer::Refused { why: "refusal".into(), text: "No.".into() },
+            ),
+            (json!({"content": "{\"a"}), json!("length"), Answer::Truncated { text: "{\"a".into() }),
+            (
+                json!({"content": "x"}),
+                json!("content_filter"),
+                Answer::Refused { why: "content_filter".into(), text: "x".into() },
+            ),
+            (json!({"content": null}), json!("stop"), none()),
+            (json!({"content": "", "reasoning_content": "thought"}), json!("stop"), none()),
+            (
+                json!({"content": null, "tool_calls": []}),
+                json!("tool_calls"),
+                Answer::Unusable { why: "stopped for the reason tool_calls".into() },
+            ),
+            (
+                json!({"content": "{}"}),
+                json!("abort"),
+                Answer::Unusable { why: "stopped for the reason abort".into() },
+            ),
+        ] {
+            let body = json!({"choices": [{"message": message, "finish_reason": finish_reason}]}).to_string();
+            assert_eq!(parse(body.as_bytes()).unwrap().answer, answer, "{body}");
+        }
+    }
+
+    #[test]
+    fn absent_members_are_tolerated_and_errors_under_200_are_errors() {
+        let parsed = parse(br#"{"choices":[{"message":{"content":"x"}}]}"#).unwrap();
+        assert_eq!((parsed.usage, parsed.id), (Usage::default(), None));
+        let counted =
+            parse(br#"{"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#).unwrap();
+        assert_eq!(counted.usage, Usage { input_tokens: 3, output_tokens: 4 });
+        assert!(matches!(counted.answer, Answer::Unusable { .. }));
+        assert!(matches!(
+            parse(br#"{"error":{"message":"x","code":429}}"#),
+            Err(Unread::Error { status: Some(429) })
+        ));
+        assert!(matches!(parse(br#"{"error":"x"}"#), Err(Unread::Error { status: None })));
+        assert!(parse(br#"{"error":null,"choices":[]}"#).is_ok());
+        assert!(matches!(parse(b"Bad Gateway"), Err(Unread::NotJson { .. })));
+        for foreign in
+            ["{}", "{\"choices\":{}}", "{\"choices\":[{}]}", "{\"choices\":[{\"message\":{\"content\":7}}]}"]
+        {
+            assert!(
+                matches!(parse(foreign.as_bytes()).unwrap().answer, Answer::Unusable { .. }),
+                "{foreign}"
+            );
+        }
+    }
+}
