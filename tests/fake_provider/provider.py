@@ -81,9 +81,10 @@ class Provider(services.ProviderServicer):
         return pb.PrepareResponse(prepared_config=request.config)
 
     def ValidateResourceTypeConfig(self, request, rpc):
-        config = decode(request.config, self.schema.resources[request.type_name].kind)
+        block = self.schema.resources[request.type_name]
+        config = decode(request.config, block.kind)
         response = pb.DiagnosticsResponse()
-        for path, message in validate(request.type_name, config):
+        for path, message in validate(request.type_name, block, config):
             diagnostic = response.diagnostics.add(severity=1, summary=message)
             diagnostic.attribute.steps.add(attribute_name=path.split(".")[0])
         return response
@@ -162,7 +163,7 @@ class Provider(services.ProviderServicer):
                 self.backend.delete(request.type_name, block, prior, context)
                 state = None
             elif prior is None:
-                problems = validate(request.type_name, config)
+                problems = validate(request.type_name, block, config)
                 if problems:
                     raise ValueError("; ".join(message for _, message in problems))
                 state = self.backend.create(request.type_name, block, planned, context)

@@ -7,12 +7,10 @@ from rules import RULES
 from values import UNKNOWN
 
 
-def validate(type_name, config):
+def validate(type_name, block, config):
     """A list of (path, message); unknown values are checked once they are known."""
-    rule = RULES.get(type_name)
-    if rule is None:
-        return []
-    problems = []
+    rule = RULES.get(type_name, {})
+    problems = list(_computed_only(block, config, ""))
 
     for path, allowed in rule.get("enum", {}).items():
         for value in _at(config, path):
@@ -58,6 +56,18 @@ def validate(type_name, config):
             problems.append((group[0], f"{group[0]!r}: at least one of `{','.join(group)}` must be specified"))
     problems.extend(_special(type_name, rule, config))
     return problems
+
+
+def _computed_only(block, config, path):
+    """Terraform leaves it to the provider to refuse a value for what only AWS decides."""
+    for name, attribute in block.attributes.items():
+        if config.get(name) is not None and attribute.get("computed") and not attribute.get("optional"):
+            yield path + name, f'Can\'t configure a value for "{path}{name}": its value will be decided automatically based on the result of applying this configuration.'
+    for name, nested in block.blocks.items():
+        value = config.get(name)
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                yield from _computed_only(nested.block, item, f"{path}{name}.")
 
 
 def _special(type_name, rule, config):

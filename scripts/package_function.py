@@ -1,0 +1,87 @@
+"""Checks a function's binary and packs it, so that the same binary always gives the same zip.
+
+    package_function.py BINARY ZIP ARCHITECTURE
+"""
+
+import hashlib
+import pathlib
+import sys
+import zipfile
+
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+
+# Amazon Linux 2023, on which provided.al2023 runs, has glibc 2.34 ("Amazon Linux 2023 release notes").
+GLIBC_NEWEST = (2, 34)
+# Our own limit: a larger zip starts slower.  Lambda's is 50 MB ("Lambda quotas").
+ZIP_BYTES_MAX = 8 * 1000 * 1000
+MACHINES = {"arm64": "EM_AARCH64", "x86_64": "EM_X86_64"}
+# What the runtime image has beside glibc's own libraries.
+LIBRARIES = {
+    "libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1",
+    "libresolv.so.2", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1",
+}
+
+
+def check(binary, architecture):
+    with open(binary, "rb") as file:
+        elf = ELFFile(file)
+        if elf["e_machine"] != MACHINES[architecture]:
+            raise SystemExit(f"{binary}: is {elf['e_machine']}, not {architecture}")
+        needed, newest = set(), (0, 0)
+        for section in elf.iter_sections():
+            if isinstance(section, DynamicSection):
+                needed |= {tag.needed for tag in section.iter_tags("DT_NEEDED")}
+            if isinstance(section, GNUVerNeedSection):
+                for library, versions in section.iter_versions():
+                    for version in versions:
+                        name = version.name
+                        if name.startswith("GLIBC_") and name != "GLIBC_PRIVATE":
+                            number = tuple(int(part) for part in name.removeprefix("GLIBC_").split("."))
+                            newest = max(newest, number[:2])
+                            if number[:2] > GLIBC_NEWEST:
+                                raise SystemExit(
+                                    f"{binary}: needs {name} of {library.name}; Lambda has glibc {dotted(GLIBC_NEWEST)}. "
+                                    "It would not start there: build it with scripts/build, which links against that version"
+                                )
+        if newest == (0, 0):
+            raise SystemExit(f"{binary}: names no glibc version at all: not the binary that was meant")
+        if needed - LIBRARIES:
+            raise SystemExit(f"{binary}: needs libraries that Lambda does not have: {sorted(needed - LIBRARIES)}")
+    return newest
+
+
+def pack(binary, target):
+    content = pathlib.Path(binary).read_bytes()
+    entry = zipfile.ZipInfo("bootstrap", date_time=(1980, 1, 1, 0, 0, 0))
+    entry.create_system = 3  # Unix, whatever packs it.
+    entry.external_attr = 0o100755 << 16
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    pathlib.Path(target).parent.mkdir(parents=True, exist_ok=True)
+    partial = f"{target}.partial"
+    with zipfile.ZipFile(partial, "w") as archive:
+        archive.writestr(entry, content, compresslevel=9)
+    size = pathlib.Path(partial).stat().st_size
+    if size > ZIP_BYTES_MAX:
+        pathlib.Path(partial).unlink()
+        raise SystemExit(f"{target}: {size / 1e6:.1f} MB, over the limit of {ZIP_BYTES_MAX / 1e6:.0f} MB")
+    pathlib.Path(partial).replace(target)
+    return size, hashlib.sha256(pathlib.Path(target).read_bytes()).hexdigest()
+
+
+def dotted(version):
+    return ".".join(map(str, version))
+
+
+def main():
+    if len(sys.argv) != 4 or sys.argv[3] not in MACHINES:
+        raise SystemExit(__doc__)
+    binary, target, architecture = sys.argv[1:]
+    glibc = check(binary, architecture)
+    size, digest = pack(binary, target)
+    print(f"{target}: {size / 1e6:.2f} MB, newest symbol GLIBC_{dotted(glibc)}, sha256 {digest}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,440 @@
+"""What the fake provider must refuse, see and do, through the real Terraform.
+
+    .tools/venv/bin/python -m pytest tests/fake_provider
+
+The same module is applied on both backends; MiniStack is started here, on a free port of 127.0.0.1.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+RUN = HERE / "run"
+sys.path.insert(0, str(HERE))
+
+HEADER = """
+terraform {
+  required_providers {
+    aws = {
+      source = "hashicorp/aws"
+    }
+  }
+}
+provider "aws" {
+  region = "eu-central-1"
+}
+"""
+QUEUE = HEADER + """
+variable "visibility" {
+  default = 30
+}
+resource "aws_sqs_queue" "jobs" {
+  name                       = "jobs"
+  visibility_timeout_seconds = var.visibility
+}
+"""
+
+
+class Terraform:
+    """A working folder in which Terraform runs behind the fake provider."""
+
+    def __init__(self, folder, backend="memory", environment=None):
+        self.folder = folder
+        self.backend = backend
+        self.environment = environment or {}
+
+    def write(self, text):
+        (self.folder / "main.tf").write_text(text)
+
+    def run(self, *arguments, ok=True):
+        environment = {**os.environ, "TF_IN_AUTOMATION": "1", **self.environment}
+        done = subprocess.run(
+            [RUN, "--backend", self.backend, "terraform", *arguments], cwd=self.folder, env=environment,
+            capture_output=True, text=True, timeout=300,
+        )
+        output = done.stdout + done.stderr
+        if ok is not None:
+            assert (done.returncode == 0) == ok, output
+        return done.returncode, " ".join(output.replace("│", " ").split())
+
+    def init(self):
+        self.run("init", "-input=false", "-no-color")
+        return self
+
+    def apply(self, *variables, ok=True):
+        return self.run("apply", "-auto-approve", "-no-color", *variables, ok=ok)[1]
+
+    def plan_is_empty(self, *variables):
+        code, output = self.run("plan", "-detailed-exitcode", "-no-color", *variables, ok=None)
+        assert code in (0, 2), output
+        return code == 0
+
+    def plan(self, *variables):
+        self.run("plan", "-no-color", "-out=plan.tfplan", *variables)
+        shown = subprocess.run(
+            [RUN, "--backend", self.backend, "terraform", "show", "-json", "plan.tfplan"], cwd=self.folder,
+            env={**os.environ, **self.environment}, capture_output=True, text=True, check=True, timeout=60,
+        )
+        return {change["address"]: change["change"]["actions"] for change in json.loads(shown.stdout)["resource_changes"]}
+
+    def destroy(self, *variables):
+        return self.run("destroy", "-auto-approve", "-no-color", *variables)[1]
+
+
+@pytest.fixture
+def terraform(tmp_path):
+    return Terraform(tmp_path, environment={"FAKE_AWS_STORE": str(tmp_path / "store.json")})
+
+
+def refused(terraform, text, command="validate"):
+    terraform.write(text)
+    terraform.init()
+    return terraform.run(command, "-no-color", ok=False)[1]
+
+
+# What is refused ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('resource "aws_sqs_queue" "q" {\n  nmae = "q"\n}', 'An argument named "nmae" is not expected here'),
+        ('resource "aws_dynamodb_table" "t" {\n  hash_key = "id"\n}', 'The argument "name" is required'),
+        ('resource "aws_sqs_queue" "q" {\n  visibility_timeout_seconds = "soon"\n}', "a number is required"),
+        ('resource "aws_sqs_queue" "q" {\n  redrive {}\n}', 'Blocks of type "redrive" are not expected here'),
+        ('resource "aws_sqs_queue" "q" {\n  arn = "arn:aws:sqs:eu-central-1:1:q"\n}', 'Can\'t configure a value for "arn"'),
+        ('resource "aws_sqs_que" "q" {}', 'does not support resource type "aws_sqs_que"'),
+        ('resource "aws_sqs_queue" "q" {\n  visibility_timeout_seconds = 43201\n}', "in the range (0 - 43200)"),
+        ('resource "aws_sqs_queue" "q" {\n  redrive_policy = "{"\n}', "contains an invalid JSON"),
+        (
+            'resource "aws_sqs_queue" "q" {\n  name = "a"\n  name_prefix = "a"\n}',
+            "conflicts with name_prefix",
+        ),
+        (
+            'resource "aws_cloudwatch_log_group" "g" {\n  name = "g"\n  retention_in_days = 31\n}',
+            "expected retention_in_days to be one of",
+        ),
+        (
+            'resource "aws_lambda_event_source_mapping" "m" {\n  event_source_arn = "a"\n  function_name = "f"\n  batch_size = 11\n}',
+            "maximum_batching_window_in_seconds",
+        ),
+        (
+            'resource "aws_scheduler_schedule" "s" {\n  schedule_expression = "rate(1 minute)"\n  flexible_time_window {\n    mode = "OFF"\n  }\n}',
+            'At least 1 "target" blocks are required',
+        ),
+        (
+            'resource "aws_dynamodb_table" "t" {\n  name = "t11"\n  hash_key = "id"\n  attribute {\n    name = "other"\n    type = "S"\n  }\n}',
+            "all attributes must be indexed",
+        ),
+        ('resource "aws_cloudwatch_metric_alarm" "a" {\n  alarm_name = "a"\n  evaluation_periods = 1\n  comparison_operator = "Greater"\n  metric_name = "m"\n}', "expected comparison_operator to be one of"),
+    ],
+)
+def test_a_wrong_argument_is_refused(terraform, body, message):
+    assert message in refused(terraform, HEADER + body)
+
+
+def test_a_duplicate_statement_id_is_refused(terraform):
+    statement = 'statement {\n  sid = "A"\n  actions = ["a:b"]\n  resources = ["*"]\n}\n'
+    assert "duplicate Sid" in refused(terraform, HEADER + f'data "aws_iam_policy_document" "d" {{\n{statement}{statement}}}', "plan")
+
+
+def test_a_name_that_is_taken_is_refused(terraform):
+    terraform.write(QUEUE + 'resource "aws_sqs_queue" "again" {\n  name = "jobs"\n}')
+    assert "already exists" in terraform.init().apply(ok=False)
+
+
+# What is planned and applied ----------------------------------------------------------------------
+
+
+def test_a_second_plan_has_no_changes(terraform):
+    terraform.write(QUEUE)
+    terraform.init().apply()
+    assert terraform.plan_is_empty()
+    assert not terraform.plan_is_empty("-var=visibility=31")
+
+
+def test_a_change_is_an_update_or_a_replacement(terraform):
+    terraform.write(QUEUE)
+    terraform.init().apply()
+    assert terraform.plan("-var=visibility=31") == {"aws_sqs_queue.jobs": ["update"]}
+    terraform.write(QUEUE.replace('"jobs"\n', '"work"\n'))
+    assert terraform.plan() == {"aws_sqs_queue.jobs": ["delete", "create"]}
+
+
+def test_drift_is_seen(terraform):
+    terraform.write(QUEUE)
+    terraform.init().apply()
+    store = terraform.folder / "store.json"
+    resources = json.loads(store.read_text())
+    (key,) = resources
+    resources[key]["visibility_timeout_seconds"] = 5
+    store.write_text(json.dumps(resources))
+    assert terraform.plan() == {"aws_sqs_queue.jobs": ["update"]}
+    store.write_text("{}")
+    assert terraform.plan() == {"aws_sqs_queue.jobs": ["create"]}
+
+
+def test_destroy_leaves_nothing(terraform):
+    terraform.write(QUEUE)
+    terraform.init().apply()
+    terraform.destroy()
+    assert json.loads((terraform.folder / "store.json").read_text()) == {}
+
+
+def test_a_resource_is_imported(terraform):
+    terraform.write(QUEUE)
+    terraform.init().apply()
+    terraform.run("state", "rm", "aws_sqs_queue.jobs")
+    terraform.run("import", "-no-color", "aws_sqs_queue.jobs", "https://sqs.eu-central-1.amazonaws.com/123456789012/jobs")
+    assert terraform.plan_is_empty()
+
+
+def test_each_provider_block_has_its_own_region_and_tags(terraform):
+    terraform.write(
+        QUEUE
+        + """
+provider "aws" {
+  alias  = "far"
+  region = "ap-southeast-2"
+  default_tags {
+    tags = { Where = "far" }
+  }
+}
+resource "aws_sqs_queue" "far" {
+  provider = aws.far
+  name     = "jobs"
+  tags     = { Own = "yes" }
+}
+output "far" {
+  value = { arn = aws_sqs_queue.far.arn, tags = aws_sqs_queue.far.tags_all, near = aws_sqs_queue.jobs.arn }
+}
+"""
+    )
+    terraform.init().apply()
+    state = json.loads((terraform.folder / "terraform.tfstate").read_text())
+    far = state["outputs"]["far"]["value"]
+    assert far == {
+        "arn": "arn:aws:sqs:ap-southeast-2:123456789012:jobs",
+        "near": "arn:aws:sqs:eu-central-1:123456789012:jobs",
+        "tags": {"Own": "yes", "Where": "far"},
+    }
+
+
+def test_a_secret_that_is_write_only_is_not_in_the_state(terraform):
+    terraform.write(
+        HEADER
+        + """
+resource "aws_secretsmanager_secret" "s" {
+  name = "s"
+}
+resource "aws_secretsmanager_secret_version" "s" {
+  secret_id                = aws_secretsmanager_secret.s.id
+  secret_string_wo         = "hunter2"
+  secret_string_wo_version = 1
+}
+"""
+    )
+    terraform.init().apply()
+    assert "hunter2" not in (terraform.folder / "terraform.tfstate").read_text()
+
+
+def test_terraform_test_runs_with_expected_failures(terraform):
+    terraform.write(QUEUE.replace("default = 30", 'default = 30\n  validation {\n    condition     = var.visibility >= 30\n    error_message = "Too short."\n  }'))
+    (terraform.folder / "names.tftest.hcl").write_text(
+        'run "applies" {\n  assert {\n    condition     = endswith(aws_sqs_queue.jobs.arn, ":jobs")\n    error_message = "arn"\n  }\n}\n'
+        'run "refuses" {\n  command = plan\n  variables {\n    visibility = 3\n  }\n  expect_failures = [var.visibility]\n}\n'
+    )
+    assert "2 passed, 0 failed" in terraform.init().run("test", "-no-color")[1]
+
+
+# The data source that everything else is made of --------------------------------------------------
+
+
+def test_a_policy_document_is_rendered():
+    from policy_document import render
+
+    document = render({
+        "source_policy_documents": ['{"Statement":[{"Sid":"A","Effect":"Allow","Action":"a:a","Resource":"*"}]}'],
+        "override_policy_documents": ['{"Statement":{"Sid":"B","Effect":"Deny","Action":"b:b","Resource":"*"}}'],
+        "statement": [
+            {
+                "sid": "B", "actions": ["b:x", "b:y"], "resources": ["r/&{aws:username}"],
+                "principals": [{"type": "Service", "identifiers": ["x", "y"]}],
+                "condition": [
+                    {"test": "Bool", "variable": "aws:SecureTransport", "values": ["false"]},
+                    {"test": "Bool", "variable": "aws:SecureTransport", "values": ["x"]},
+                ],
+            },
+            {"actions": ["c:c"], "resources": ["r/&{aws:username}"], "principals": [{"type": "*", "identifiers": ["*"]}]},
+        ],
+    })
+    assert document == {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Sid": "A", "Effect": "Allow", "Action": "a:a", "Resource": "*"},
+            {"Sid": "B", "Effect": "Deny", "Action": "b:b", "Resource": "*"},
+            {"Effect": "Allow", "Action": "c:c", "Resource": "r/${aws:username}", "Principal": "*"},
+        ],
+    }
+
+
+def test_values_survive_the_wire():
+    from types import SimpleNamespace
+
+    import msgpack
+    from values import UNKNOWN, decode, encode
+
+    kind = ["object", {"n": "number", "s": ["set", "string"], "m": ["map", "bool"], "u": "string", "x": "string"}]
+    value = {"n": 0.5, "s": ["b", "a", "b"], "m": {"k": True}, "u": UNKNOWN, "x": None}
+    wire = SimpleNamespace(msgpack=encode(value, kind), json=b"")
+    assert decode(wire, kind) == {**value, "s": ["a", "b"]}
+    refined = msgpack.packb({"n": "1e3", "s": None, "m": None, "u": msgpack.ExtType(12, b"\x81\x01\xc2"), "x": None})
+    decoded = decode(SimpleNamespace(msgpack=refined, json=b""), kind)
+    assert decoded["u"] is UNKNOWN and decoded["n"] == 1000
+
+
+def test_the_rules_name_only_what_the_schema_has():
+    from rules import RULES
+    from schema import Schema
+
+    def names(rule):
+        for key in ("defaults", "enum", "ranges", "lengths", "pattern", "new_if"):
+            yield from rule.get(key, {})
+        for key in ("replace", "json", "periods", "new_version_if_published"):
+            yield from rule.get(key, [])
+        for key in ("conflicts", "one_of", "at_least_one"):
+            for group in rule.get(key, []):
+                yield from group
+
+    wrong = []
+    resources = Schema().resources
+    for type_name, rule in RULES.items():
+        for path in names(rule):
+            block = resources[type_name]
+            *blocks, last = path.split(".")
+            for step in blocks:
+                block = block.blocks[step].block if block and step in block.blocks else None
+            if block is None or (last not in block.attributes and last not in block.blocks):
+                wrong.append(f"{type_name}.{path}")
+    assert wrong == []
+
+
+# Everything, on both backends ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ministack(tmp_path_factory):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("ministack")
+    url = f"http://127.0.0.1:{port}"
+    environment = {
+        **os.environ, "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "AUTH": "true",
+        "MINISTACK_ACCOUNT_ID": "123456789012", "TMPDIR": str(folder), "AWS_ENDPOINT_URL": url,
+    }
+    command = pathlib.Path(sys.executable).with_name("ministack")
+    with open(folder / "log", "wb") as log:
+        server = subprocess.Popen([command], env=environment, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{url}/_ministack/ready", timeout=2).read()
+                break
+            except OSError:
+                assert time.monotonic() < deadline and server.poll() is None, (folder / "log").read_text()
+                time.sleep(0.2)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+@pytest.fixture(params=["memory", "ministack"])
+def everything(request, tmp_path):
+    environment = {"FAKE_AWS_STORE": str(tmp_path / "store.json")}
+    if request.param == "ministack":
+        environment = {"AWS_ENDPOINT_URL": request.getfixturevalue("ministack")}
+    shutil.copy(HERE / "testdata" / "everything" / "main.tf", tmp_path)
+    for name, text in (("one.zip", "#!/bin/sh\nexit 1\n"), ("two.zip", "#!/bin/sh\nexit 2\n")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            entry = zipfile.ZipInfo("bootstrap")
+            entry.external_attr = 0o755 << 16
+            archive.writestr(entry, text)
+    return Terraform(tmp_path, request.param, environment).init()
+
+
+def test_everything_is_made_changed_replaced_and_destroyed(everything):
+    zip_one, zip_two = "-var=zip=one.zip", "-var=zip=two.zip"
+    assert "30 added, 0 changed, 0 destroyed" in everything.apply(zip_one)
+    assert everything.plan_is_empty(zip_one)
+
+    changes = ("-var=visibility=1900", "-var=function_timeout=310", "-var=protected=true")
+    assert "0 added, 4 changed, 0 destroyed" in everything.apply(zip_two, *changes)
+    assert everything.plan_is_empty(zip_two, *changes)
+    state = json.loads((everything.folder / "terraform.tfstate").read_text())
+    versions = {r["type"]: r["instances"][0]["attributes"] for r in state["resources"] if r["mode"] == "managed"}
+    assert versions["aws_lambda_function"]["version"] == "2"
+    assert versions["aws_lambda_alias"]["function_version"] == "2"
+
+    _, output = everything.run("destroy", "-auto-approve", "-no-color", zip_two, *changes, ok=False)
+    assert "protected against deletion" in output
+    everything.apply(zip_two)
+    everything.destroy(zip_two)
+    assert "30 added" in everything.apply(zip_one, "-var=prefix=second")
+    assert "30 destroyed" in everything.destroy(zip_one, "-var=prefix=second")
+
+
+def test_drift_on_the_server_is_seen(ministack, tmp_path):
+    import boto3
+
+    terraform = Terraform(tmp_path, "ministack", {"AWS_ENDPOINT_URL": ministack})
+    terraform.write(QUEUE)
+    terraform.init().apply()
+    sqs = boto3.client("sqs", region_name="eu-central-1", endpoint_url=ministack, aws_access_key_id="test", aws_secret_access_key="test")
+    url = sqs.get_queue_url(QueueName="jobs")["QueueUrl"]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "7"})
+    assert terraform.plan() == {"aws_sqs_queue.jobs": ["update"]}
+    terraform.apply()
+    assert sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["VisibilityTimeout"])["Attributes"]["VisibilityTimeout"] == "30"
+    sqs.delete_queue(QueueUrl=url)
+    assert terraform.plan() == {"aws_sqs_queue.jobs": ["create"]}
+
+
+def test_an_update_that_the_server_backend_cannot_do_is_an_error(ministack, tmp_path):
+    table = HEADER + """
+variable "mode" {
+  default = "PAY_PER_REQUEST"
+}
+resource "aws_dynamodb_table" "t" {
+  name         = "cannot"
+  billing_mode = var.mode
+  hash_key     = "id"
+  attribute {
+    name = "id"
+    type = "S"
+  }
+}
+"""
+    terraform = Terraform(tmp_path, "ministack", {"AWS_ENDPOINT_URL": ministack})
+    terraform.write(table)
+    terraform.init().apply()
+    assert "cannot update ['billing_mode']" in terraform.apply("-var=mode=PROVISIONED", ok=False)
+    terraform.destroy()
+
+
+def test_an_argument_that_would_reach_nobody_is_an_error(ministack, tmp_path):
+    terraform = Terraform(tmp_path, "ministack", {"AWS_ENDPOINT_URL": ministack})
+    terraform.write(HEADER + 'resource "aws_sns_topic" "t" {\n  name = "t"\n  http_success_feedback_role_arn = "arn:aws:iam::123456789012:role/r"\n}')
+    assert "does not send http_success_feedback_role_arn" in terraform.init().apply(ok=False)
