@@ -193,5 +193,10 @@ fn refusal(status: u16, code: &str, message: &str) -> HttpResponse {
     )
 }
 
+/// A fresh id in the form of a UUID.
+pub(crate) fn uuid() -> String {
+    sqs::uuid_from(sqs::random())
+}
+
 #[cfg(test)]
 mod tests;

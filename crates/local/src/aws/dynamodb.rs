@@ -730,7 +730,9 @@ fn transact_write(state: &mut State, body: &[u8]) -> Result<Json, Refusal> {
             TransactAction { delete: Some(delete), .. } => prepare_delete(state, delete),
             TransactAction { condition_check: Some(check), .. } => prepare_check(state, check),
             _ => {
-                return Err("A transaction's action must be one of Put, Update, Delete, ConditionCheck".into());
+                return Err(
+                    "A transaction's action must be one of Put, Update, Delete, ConditionCheck".into()
+                );
             }
         };
         match outcome {
