@@ -373,6 +373,9 @@ mod tests {
             Err(Unread::Error { status: Some(429) })
         ));
         assert!(matches!(parse(br#"{"error":"x"}"#), Err(Unread::Error { status: None })));
+        // OpenRouter sends both when the provider behind it breaks off.
+        let both = parse(br#"{"choices":[{"message":{"content":"{"}}],"error":{"message":"x","code":502}}"#);
+        assert!(matches!(both, Err(Unread::Error { status: Some(502) })));
         assert!(parse(br#"{"error":null,"choices":[]}"#).is_ok());
         assert!(matches!(parse(b"Bad Gateway"), Err(Unread::NotJson { .. })));
         for foreign in

@@ -1,8 +1,8 @@
 //! A model inside the worker that costs nothing: latency, errors and outputs of a distribution of its own.
 //!
 //! A deployed stack can be load-tested and drilled with it: every alarm about the model can be raised by a spec, and no
-//! call leaves the function. The outputs are generated from the task's schema, so they pass its validation unless the
-//! spec says otherwise.
+//! call leaves the function. The outputs are generated from the task's schema, and drawn again until the task accepts
+//! them where the rehearsal is told how to ask ([`Rehearsal::checked_by`]): rules between members are not in a schema.
 //!
 //! # The spec
 //! What stands where the model id would: `rehearsal`, or members `name=value` with commas between them.
@@ -48,6 +48,8 @@ use tokio::time::Instant;
 const REQUESTS_REMEMBERED_MAX: usize = 100_000;
 /// Deeper than this a schema is answered with its simplest values.
 const DEPTH_MAX: usize = 16;
+/// How often an output is drawn again that its task does not accept: a rule that half of the outputs break is met.
+const DRAWS_MAX: u32 = 40;
 /// Bytes per token, roughly, of English text.
 const BYTES_PER_TOKEN: usize = 4;
 
@@ -154,9 +156,13 @@ impl RehearsalSpec {
     }
 }
 
+/// Whether the task behind a schema's name accepts a value.
+type Accepts = Box<dyn Fn(&str, &Value) -> bool + Send + Sync>;
+
 /// The model.
 pub struct Rehearsal {
     spec: RehearsalSpec,
+    accepts: Accepts,
     calls: Mutex<HashMap<u64, u64>>,
 }
 
@@ -164,7 +170,14 @@ impl Rehearsal {
     /// Builds the model.
     #[must_use]
     pub fn new(spec: RehearsalSpec) -> Self {
-        Self { spec, calls: Mutex::new(HashMap::new()) }
+        Self { spec, accepts: Box::new(|_, _| true), calls: Mutex::new(HashMap::new()) }
+    }
+
+    /// The same, with outputs that `accepts` takes, which is asked with the request's `schema_name` and an output.
+    #[must_use]
+    pub fn checked_by(mut self, accepts: impl Fn(&str, &Value) -> bool + Send + Sync + 'static) -> Self {
+        self.accepts = Box::new(accepts);
+        self
     }
 
     fn draws(&self, request: &ModelRequest) -> Draws {
@@ -223,7 +236,13 @@ impl Rehearsal {
         id: &str,
     ) -> Result<ModelReply, ModelFailure> {
         let failure = |class, status, error_type| self.failure(class, status, error_type, "rehearsed", id);
-        let value = draws.value(&request.schema, &request.schema, 0);
+        let mut value = draws.value(&request.schema, &request.schema, 0);
+        for _ in 1..DRAWS_MAX {
+            if (self.accepts)(&request.schema_name, &value) {
+                break;
+            }
+            value = draws.value(&request.schema, &request.schema, 0);
+        }
         let text = value.to_string();
         let answer = match fate {
             Fate::Throttled => return Err(failure(FailureClass::Capacity, Some(429), "rate_limit_error")),
@@ -346,7 +365,7 @@ impl Draws {
         drawn.clamp(from, to)
     }
 
-    /// A value of the schema: its types, constants, ranges, lengths and formats. Patterns are beyond it.
+    /// A value of the schema: its types, constants, examples, ranges, lengths and formats. Patterns are beyond it.
     fn value(&mut self, root: &Value, node: &Value, depth: usize) -> Value {
         if depth > DEPTH_MAX {
             return Value::Null;
@@ -356,6 +375,12 @@ impl Draws {
         }
         if let Some(value) = node.get("enum").and_then(Value::as_array).and_then(|values| self.pick(values)) {
             return value.clone();
+        }
+        // What a pattern wants is shown by its examples, if by anything.
+        if let Some(example) =
+            node.get("examples").and_then(Value::as_array).and_then(|values| self.pick(values))
+        {
+            return example.clone();
         }
         if let Some(reference) = node.get("$ref").and_then(Value::as_str) {
             let target = reference.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
