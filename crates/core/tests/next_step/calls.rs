@@ -1,0 +1,408 @@
+//! Before a call, after one that failed, after one that was answered.
+
+use nightshift_core::limits::Limits;
+use nightshift_core::model::{Answer, FailureClass, RetryAdvice, Turn};
+use nightshift_core::next_step::{AfterCall, BeforeCall, JobRun, TimeLeft};
+use nightshift_core::record::Budget;
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+const PLENTY: TimeLeft = TimeLeft { left_ms: 290_000, usual_call_ms: 10_000 };
+
+fn used(calls: u32, reasks: u32) -> Budget {
+    Budget { claims: 1, calls, reasks, ..Budget::default() }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Before
+
+fn check_before(run: &JobRun, time: TimeLeft, expected: &str) {
+    let limits = Limits::default();
+    let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
+    assert_eq!(show_before(&run.before_call(work(&task, &input, &limits, &revision), time)), expected);
+}
+
+#[test]
+fn a_call_is_begun_only_if_it_can_usually_finish() {
+    let run = fresh_run(&Limits::default());
+    for (left_ms, usual_call_ms, expected) in [
+        (290_000, 10_000, "call within 120000"),
+        (120_001, 10_000, "call within 120000"),
+        (119_999, 10_000, "call within 119999"),
+        (10_000, 10_000, "call within 10000"),
+        (9_999, 10_000, "hand back deadline 0"),
+        (1, 0, "call within 1"),
+        (0, 0, "hand back deadline 0"),
+        (0, 10_000, "hand back deadline 0"),
+    ] {
+        check_before(&run, TimeLeft { left_ms, usual_call_ms }, expected);
+    }
+}
+
+#[test]
+fn every_call_after_the_first_is_counted_in_the_ledger_before_it_is_made() {
+    let limits = Limits::default();
+    let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
+    let work = work(&task, &input, &limits, &revision);
+    let mut run = fresh_run(&limits);
+    check_before(&run, PLENTY, "call within 120000");
+    run.after_failure(work, &failure(FailureClass::Transient), NOW, PLENTY, 0.0);
+    check_before(
+        &run,
+        PLENTY,
+        "write claimed v2 if Fence: claims 1 calls 2 reasks 0 crashes 0, call within 120000",
+    );
+    let BeforeCall::Call { count_first: Some(write), .. } = run.before_call(work, PLENTY) else {
+        panic!("not counted")
+    };
+    run.written(write.record);
+    check_before(&run, PLENTY, "call within 120000");
+    // What was told to wait was not billed, so that the count in the ledger is still that of the next call.
+    run.after_failure(work, &failure(FailureClass::Capacity), NOW, PLENTY, 0.0);
+    check_before(&run, PLENTY, "call within 120000");
+    run.after_reply(work, &reply(text("no JSON")));
+    check_before(
+        &run,
+        PLENTY,
+        "write claimed v3 if Fence: claims 1 calls 3 reasks 1 crashes 0, call within 120000",
+    );
+}
+
+#[test]
+fn no_call_is_made_beyond_the_paid_ones() {
+    for (calls, expected) in [
+        (0, "call within 120000"),
+        (5, "call within 120000"),
+        (6, "fail attempts_exhausted"),
+        (7, "fail attempts_exhausted"),
+    ] {
+        check_before(&run_with(&Limits::default(), used(calls, 0)), PLENTY, expected);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// After a call that failed
+
+/// One row of `check_failure`.
+struct Failed {
+    class: FailureClass,
+    used: Budget,
+    /// Calls of this claim that failed before, each for want of capacity.
+    failed_before: u32,
+    advice: RetryAdvice,
+    time: TimeLeft,
+    fraction: f64,
+}
+
+fn after(class: FailureClass) -> Failed {
+    Failed {
+        class,
+        used: used(0, 0),
+        failed_before: 0,
+        advice: RetryAdvice::default(),
+        time: PLENTY,
+        fraction: 0.5,
+    }
+}
+
+fn check_failure(case: Failed, expected: &str) {
+    let limits = Limits::default();
+    let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
+    let work = work(&task, &input, &limits, &revision);
+    let mut run = run_with(&limits, case.used);
+    for _ in 0..case.failed_before {
+        let step = run.after_failure(work, &failure(FailureClass::Capacity), NOW, PLENTY, 0.0);
+        assert!(matches!(step, AfterCall::CallAgain { .. } | AfterCall::HandBack { .. }));
+    }
+    let mut failure = failure(case.class);
+    failure.advice = case.advice;
+    let step = run.after_failure(work, &failure, NOW, case.time, case.fraction);
+    assert_eq!(format!("{}; {}", show_after(&step), show_budget(run.budget())), expected);
+}
+
+fn retry_after(seconds: &str) -> RetryAdvice {
+    RetryAdvice { retry_after: Some(seconds.to_owned()), ..RetryAdvice::default() }
+}
+
+fn should_retry(flag: bool) -> RetryAdvice {
+    RetryAdvice { should_retry: Some(flag), ..RetryAdvice::default() }
+}
+
+use FailureClass::{Account, Capacity, Rejected, Transient};
+
+#[test]
+fn each_class_of_failure_has_its_own_consequence() {
+    check_failure(after(Capacity), "call again in 500; claims 1 calls 0 reasks 0 crashes 0 waiting 0 s");
+    check_failure(after(Transient), "call again in 500; claims 1 calls 1 reasks 0 crashes 0");
+    check_failure(after(Account), "hand back account 0; claims 1 calls 0 reasks 0 crashes 0");
+    check_failure(after(Rejected), "fail request_rejected; claims 1 calls 1 reasks 0 crashes 0");
+}
+
+#[test]
+fn an_account_or_a_rejection_is_never_called_again_whatever_the_provider_advises() {
+    for advice in [should_retry(true), retry_after("7")] {
+        let at_least_ms = if advice.retry_after.is_some() { 7_000 } else { 0 };
+        check_failure(
+            Failed { advice: advice.clone(), ..after(Account) },
+            &format!("hand back account {at_least_ms}; claims 1 calls 0 reasks 0 crashes 0"),
+        );
+        check_failure(
+            Failed { advice, ..after(Rejected) },
+            "fail request_rejected; claims 1 calls 1 reasks 0 crashes 0",
+        );
+    }
+}
+
+#[test]
+fn the_wait_doubles_and_stops_at_the_calls_of_a_claim() {
+    for (failed_before, expected) in [
+        (0, "call again in 1000"),
+        (1, "call again in 2000"),
+        (2, "call again in 4000"),
+        (3, "call again in 8000"),
+        (4, "hand back capacity 0"),
+        (5, "hand back capacity 0"),
+    ] {
+        check_failure(
+            Failed { failed_before, fraction: 1.0, ..after(Capacity) },
+            &format!("{expected}; claims 1 calls 0 reasks 0 crashes 0 waiting 0 s"),
+        );
+    }
+}
+
+#[test]
+fn transient_failures_spend_the_jobs_paid_calls_and_then_it_fails() {
+    for (calls, expected) in [
+        (0, "call again in 500; claims 1 calls 1 reasks 0 crashes 0"),
+        (4, "call again in 500; claims 1 calls 5 reasks 0 crashes 0"),
+        (5, "fail attempts_exhausted; claims 1 calls 6 reasks 0 crashes 0"),
+        (6, "fail attempts_exhausted; claims 1 calls 7 reasks 0 crashes 0"),
+    ] {
+        check_failure(Failed { used: used(calls, 0), ..after(Transient) }, expected);
+    }
+    check_failure(
+        Failed { used: used(5, 0), ..after(Capacity) },
+        "call again in 500; claims 1 calls 5 reasks 0 crashes 0 waiting 0 s",
+    );
+}
+
+#[test]
+fn the_providers_word_is_a_floor_and_never_shortened() {
+    for (advice, fraction, expected) in [
+        (retry_after("20"), 0.0, "call again in 20000"),
+        (retry_after("20"), 1.0, "call again in 20000"),
+        (retry_after("0"), 0.5, "call again in 500"),
+        (retry_after("0.1"), 1.0, "call again in 1000"),
+        (retry_after("nonsense"), 0.5, "call again in 500"),
+        (retry_after("280"), 0.5, "call again in 280000"),
+        (retry_after("281"), 0.5, "hand back capacity 281000"),
+        (retry_after("86400"), 0.5, "hand back capacity 86400000"),
+    ] {
+        check_failure(
+            Failed { advice, fraction, ..after(Capacity) },
+            &format!("{expected}; claims 1 calls 0 reasks 0 crashes 0 waiting 0 s"),
+        );
+    }
+}
+
+#[test]
+fn a_wait_that_does_not_fit_is_handed_back_and_not_slept() {
+    for (left_ms, usual_call_ms, expected) in [
+        (10_500, 10_000, "call again in 500; claims 1 calls 1 reasks 0 crashes 0"),
+        (10_499, 10_000, "hand back call_failed 0; claims 1 calls 1 reasks 0 crashes 0"),
+        (501, 0, "call again in 500; claims 1 calls 1 reasks 0 crashes 0"),
+        (500, 0, "hand back call_failed 0; claims 1 calls 1 reasks 0 crashes 0"),
+    ] {
+        check_failure(Failed { time: TimeLeft { left_ms, usual_call_ms }, ..after(Transient) }, expected);
+    }
+}
+
+#[test]
+fn should_retry_wins_over_the_status() {
+    check_failure(
+        Failed { advice: should_retry(false), ..after(Capacity) },
+        "hand back capacity 0; claims 1 calls 0 reasks 0 crashes 0 waiting 0 s",
+    );
+    check_failure(
+        Failed { advice: should_retry(false), ..after(Transient) },
+        "hand back call_failed 0; claims 1 calls 1 reasks 0 crashes 0",
+    );
+    check_failure(
+        Failed { advice: should_retry(true), ..after(Transient) },
+        "call again in 500; claims 1 calls 1 reasks 0 crashes 0",
+    );
+    check_failure(
+        Failed { advice: should_retry(true), failed_before: 4, ..after(Capacity) },
+        "hand back capacity 0; claims 1 calls 0 reasks 0 crashes 0 waiting 0 s",
+    );
+}
+
+#[test]
+fn a_job_waits_for_capacity_as_long_as_it_may_and_no_longer() {
+    let waiting = |since_ms| Budget { waiting_since_ms: Some(since_ms), ..used(2, 0) };
+    let limits = Limits::default();
+    let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
+    let work = work(&task, &input, &limits, &revision);
+    for (waiting_since_ms, sent_at_ms, expected) in [
+        (NOW - 12 * HOUR, NOW - DAY, "call again in 500"),
+        (NOW - 12 * HOUR - 1, NOW - DAY, "fail capacity_timeout"),
+        // What was sent again has not waited before it was sent.
+        (NOW - DAY, NOW - HOUR, "call again in 500"),
+        (NOW - DAY, NOW - 12 * HOUR - 1, "fail capacity_timeout"),
+        // A clock that ran ahead elsewhere is no reason to fail.
+        (NOW + HOUR, NOW - DAY, "call again in 500"),
+        (NOW - DAY, NOW + HOUR, "call again in 500"),
+    ] {
+        let mut record = first_claim(&limits);
+        record.sent_at_ms = sent_at_ms;
+        record.budget = Budget { calls: 3, ..waiting(waiting_since_ms) };
+        let mut run = JobRun::new(record, &prompt());
+        let step = run.after_failure(work, &failure(Capacity), NOW, PLENTY, 0.5);
+        assert_eq!(show_after(&step), expected, "waiting since {waiting_since_ms}, sent {sent_at_ms}");
+        assert_eq!(run.budget().calls, 2, "waiting spends no attempt");
+        assert_eq!(run.budget().waiting_since_ms, Some(waiting_since_ms), "the wait began then");
+    }
+    // Any other failure is no answer, so the wait goes on; an answer ends it.
+    let mut run = run_with(&limits, waiting(NOW - HOUR));
+    run.after_failure(work, &failure(Transient), NOW, PLENTY, 0.5);
+    assert_eq!(run.budget().waiting_since_ms, Some(NOW - HOUR));
+    run.after_reply(work, &reply(text("no JSON")));
+    assert_eq!(run.budget().waiting_since_ms, None);
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// After an answer
+
+fn check_reply(task: &Digit, before: Budget, answer: Answer, expected: &str) -> JobRun {
+    let limits = Limits::default();
+    let (input, revision) = (json!("seven"), deployed());
+    let mut run = run_with(&limits, before);
+    let step = run.after_reply(work(task, &input, &limits, &revision), &reply(answer));
+    assert_eq!(format!("{}; {}", show_after(&step), show_budget(run.budget())), expected);
+    run
+}
+
+fn refused() -> Answer {
+    Answer::Refused { why: "refusal".to_owned(), text: "{\"n\":1}".to_owned() }
+}
+
+fn truncated() -> Answer {
+    Answer::Truncated { text: "{\"n\":1}".to_owned() }
+}
+
+fn unusable() -> Answer {
+    Answer::Unusable { why: "no text".to_owned() }
+}
+
+#[test]
+fn each_kind_of_answer_has_its_own_consequence() {
+    let task = Digit::new(None);
+    for (answer, expected) in [
+        (text("{\"n\":7}"), "store {\"n\":7}; claims 1 calls 1 reasks 0 crashes 0"),
+        (text("Sure: {\"n\":7}"), "store {\"n\":7}; claims 1 calls 1 reasks 0 crashes 0"),
+        (text("{\"n\":12}"), "call again in 0; claims 1 calls 1 reasks 1 crashes 0"),
+        (text("{\"n\":7"), "call again in 0; claims 1 calls 1 reasks 1 crashes 0"),
+        (text(""), "call again in 0; claims 1 calls 1 reasks 1 crashes 0"),
+        (unusable(), "call again in 0; claims 1 calls 1 reasks 1 crashes 0"),
+        // These hold a valid object, and it is not a result.
+        (refused(), "fail refused; claims 1 calls 1 reasks 0 crashes 0"),
+        (truncated(), "fail truncated; claims 1 calls 1 reasks 0 crashes 0"),
+    ] {
+        check_reply(&task, used(0, 0), answer, expected);
+    }
+}
+
+#[test]
+fn an_invalid_answer_is_asked_again_inside_every_budget() {
+    let task = Digit::new(None);
+    for (calls, reasks, expected) in [
+        (0, 0, "call again in 0; claims 1 calls 1 reasks 1 crashes 0"),
+        (0, 1, "call again in 0; claims 1 calls 1 reasks 2 crashes 0"),
+        (0, 2, "fail invalid_output; claims 1 calls 1 reasks 2 crashes 0"),
+        (4, 0, "call again in 0; claims 1 calls 5 reasks 1 crashes 0"),
+        (5, 0, "fail invalid_output; claims 1 calls 6 reasks 0 crashes 0"),
+    ] {
+        for answer in [text("{\"n\":12}"), text("no"), unusable()] {
+            check_reply(&task, used(calls, reasks), answer, expected);
+        }
+    }
+    // The calls of this claim count too, those that were told to wait included.
+    let limits = Limits::default();
+    let (input, revision) = (json!("seven"), deployed());
+    let work = work(&task, &input, &limits, &revision);
+    let mut run = fresh_run(&limits);
+    for _ in 0..4 {
+        run.after_failure(work, &failure(Capacity), NOW, PLENTY, 0.0);
+    }
+    assert_eq!(show_after(&run.after_reply(work, &reply(text("no")))), "fail invalid_output");
+}
+
+#[test]
+fn what_is_still_invalid_becomes_the_tasks_fallback_if_that_is_valid() {
+    for (fallback, expected) in [
+        (Some(json!({"n": 0})), "store {\"n\":0} for review; claims 1 calls 6 reasks 0 crashes 0"),
+        (Some(json!({"n": 12})), "fail invalid_output; claims 1 calls 6 reasks 0 crashes 0"),
+        (None, "fail invalid_output; claims 1 calls 6 reasks 0 crashes 0"),
+    ] {
+        check_reply(&Digit::new(fallback), used(5, 0), text("{\"n\":12}"), expected);
+    }
+    // A refusal or a truncation is no invalid answer: no fallback hides it.
+    let task = Digit::new(Some(json!({"n": 0})));
+    check_reply(&task, used(5, 0), refused(), "fail refused; claims 1 calls 6 reasks 0 crashes 0");
+    check_reply(&task, used(5, 0), truncated(), "fail truncated; claims 1 calls 6 reasks 0 crashes 0");
+}
+
+#[test]
+fn a_reask_shows_the_answer_and_what_is_wrong_with_it_and_nothing_older() {
+    let limits = Limits::default();
+    let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
+    let work = work(&task, &input, &limits, &revision);
+    let mut run = fresh_run(&limits);
+    assert_eq!(run.turns(), [Turn::User("seven".to_owned())]);
+    let told = "Your answer was not accepted, for these reasons:\n- The member n must be a digit.\n\
+                Answer again: the whole JSON object, corrected, and nothing before or after it.";
+    for said in ["{\"n\":12}", "{\"n\":13}"] {
+        run.after_reply(work, &reply(text(said)));
+        assert_eq!(
+            run.turns(),
+            [Turn::User("seven".to_owned()), Turn::Assistant(said.to_owned()), Turn::User(told.to_owned())]
+        );
+    }
+    // Providers refuse empty turns.
+    let mut run = fresh_run(&limits);
+    run.after_reply(work, &reply(text("")));
+    assert_eq!(run.turns(), [Turn::User("seven".to_owned())]);
+}
+
+#[test]
+fn every_answer_is_paid_for_whatever_it_says() {
+    let task = Digit::new(None);
+    for answer in [text("{\"n\":7}"), text("no"), refused(), truncated(), unusable()] {
+        let step = match &answer {
+            Answer::Text(said) if said == "no" => "call again in 0; claims 1 calls 1 reasks 1 crashes 0",
+            Answer::Text(_) => "store {\"n\":7}; claims 1 calls 1 reasks 0 crashes 0",
+            Answer::Refused { .. } => "fail refused; claims 1 calls 1 reasks 0 crashes 0",
+            Answer::Truncated { .. } => "fail truncated; claims 1 calls 1 reasks 0 crashes 0",
+            Answer::Unusable { .. } => "call again in 0; claims 1 calls 1 reasks 1 crashes 0",
+        };
+        let run = check_reply(&task, used(0, 0), answer, step);
+        assert_eq!(run.budget().cost_micro_usd, 400);
+        let claimed_with = Budget { cost_micro_usd: 100, ..Budget::default() };
+        assert_eq!(run.spent_in_claim(&claimed_with).1, 300);
+        assert_eq!(run.spent_in_claim(&Budget::default()).0.input_tokens, 100);
+    }
+}
+
+#[test]
+fn a_backoff_starts_again_after_an_answer() {
+    let limits = Limits::default();
+    let (task, input, revision): (_, Value, _) = (Digit::new(None), json!("seven"), deployed());
+    let work = work(&task, &input, &limits, &revision);
+    let mut run = fresh_run(&limits);
+    let wait = |run: &mut JobRun| show_after(&run.after_failure(work, &failure(Transient), NOW, PLENTY, 1.0));
+    assert_eq!(wait(&mut run), "call again in 1000");
+    assert_eq!(wait(&mut run), "call again in 2000");
+    run.after_reply(work, &reply(text("no")));
+    assert_eq!(wait(&mut run), "call again in 1000");
+}

@@ -1,0 +1,351 @@
+//! What a claim means, for every record that may already stand.
+
+use nightshift_core::failure::{FailureReason, Rejection};
+use nightshift_core::limits::Limits;
+use nightshift_core::next_step::{ClaimStep, Delivery, refuse};
+use nightshift_core::record::{Budget, Expect, HISTORY_MAX, PastFailure, Record, Revision, State};
+
+use crate::support::*;
+
+/// One row: the record that stands, the message that asks, and everything else that decides.
+struct Case {
+    standing: Record,
+    delivery: Delivery,
+    revision: Revision,
+    limits: Limits,
+    now_ms: u64,
+    alone: bool,
+    token: &'static str,
+}
+
+fn decide(state: State, change: impl FnOnce(&mut Case)) -> ClaimStep {
+    let mut case = Case {
+        standing: record(state),
+        delivery: delivery(),
+        revision: deployed(),
+        limits: Limits::default(),
+        now_ms: NOW,
+        alone: true,
+        token: OURS,
+    };
+    change(&mut case);
+    let key = key();
+    let mut ask = ask(&key, &case.delivery, &case.revision, &case.limits);
+    (ask.now_ms, ask.alone, ask.token) = (case.now_ms, case.alone, case.token);
+    let step = ask.refused_by(&case.standing);
+    if let ClaimStep::TakeOver(write) | ClaimStep::Fail(write) = &step {
+        assert_eq!(write.expect, Expect::Version(case.standing.version), "a takeover names what it read");
+        assert_eq!(write.record.token, case.token, "a takeover is fenced by the new token");
+        assert_eq!(write.record.version, case.standing.version + 1);
+        assert_eq!(write.record.message_id, case.delivery.message_id);
+    }
+    step
+}
+
+fn show(step: &ClaimStep) -> String {
+    match step {
+        ClaimStep::Held(_) => "held".to_owned(),
+        ClaimStep::TakeOver(write) => format!(
+            "take over {}, redrives {} history {}",
+            show_budget(&write.record.budget),
+            write.record.redrives,
+            write.record.history.len()
+        ),
+        ClaimStep::Fail(write) => show_write(write),
+        ClaimStep::RunAlone => "run alone".to_owned(),
+        ClaimStep::AlreadyDone { another_message: false } => "already done".to_owned(),
+        ClaimStep::AlreadyDone { another_message: true } => "already done, count it".to_owned(),
+        ClaimStep::AlreadyFailed(_) => "already failed".to_owned(),
+        ClaimStep::HeldByOther { until_ms } => format!("held until {} s", (until_ms - NOW) / SECOND),
+    }
+}
+
+fn check(state: State, change: impl FnOnce(&mut Case), expected: &str) {
+    assert_eq!(show(&decide(state, change)), expected);
+}
+
+/// A redelivery, a duplicate that was sent before the settlement, and a message that was sent after it.
+fn redelivered(case: &mut Case) {
+    case.delivery.receive_count = 2;
+}
+fn duplicate_before(case: &mut Case) {
+    case.delivery.message_id = "m-2".to_owned();
+    case.delivery.sent_at_ms = NOW - 51 * SECOND;
+}
+fn duplicate_at_once(case: &mut Case) {
+    case.delivery.message_id = "m-2".to_owned();
+    case.delivery.sent_at_ms = NOW - 50 * SECOND;
+}
+fn sent_after(case: &mut Case) {
+    case.delivery.message_id = "m-2".to_owned();
+    case.delivery.sent_at_ms = NOW - 49 * SECOND;
+}
+/// The clock of SQS runs ahead of the worker that settled: the same message seems to be sent after it.
+fn same_message_by_a_fast_clock(case: &mut Case) {
+    case.delivery.sent_at_ms = NOW - 49 * SECOND;
+}
+
+fn finished_by(revision: Revision) -> State {
+    let State::Done(mut done) = done() else { unreachable!() };
+    done.revision = revision;
+    State::Done(done)
+}
+
+fn reviewed(state: State) -> State {
+    let State::Done(mut done) = state else { unreachable!() };
+    done.reviewed = true;
+    State::Done(done)
+}
+
+const AFRESH: &str = "take over claims 1 calls 1 reasks 0 crashes 0, redrives 1 history 1";
+
+#[test]
+fn a_new_input_is_claimed_with_its_first_call_counted() {
+    let (key, delivery, revision, limits) = (key(), delivery(), deployed(), Limits::default());
+    let write = ask(&key, &delivery, &revision, &limits).first();
+    assert_eq!(show_write(&write), "claimed v1 if Absent: claims 1 calls 1 reasks 0 crashes 0");
+    assert_eq!(write.record.state, claimed(NOW + 310 * SECOND, true));
+    assert_eq!(write.record.reference.as_deref(), Some("ours"));
+    assert_eq!(write.record.expires_at_ms, NOW + 30 * DAY);
+    assert!(write.allowed(None));
+    assert!(!write.allowed(Some(&record(State::Open))));
+}
+
+#[test]
+fn a_finished_job_is_done_again_only_for_a_later_message_and_an_older_revision() {
+    let old = || revision("old", 50);
+    let newer = || revision("newer", 150);
+    let same = deployed;
+    let same_age = || revision("other", 100);
+    type Change = fn(&mut Case);
+    let counted = "already done, count it";
+    let messages: [(Change, bool, &str); 5] = [
+        (redelivered, false, "already done"),
+        (duplicate_before, false, counted),
+        (duplicate_at_once, false, counted),
+        (same_message_by_a_fast_clock, false, "already done"),
+        (sent_after, true, counted),
+    ];
+    for (message, later, settled) in messages {
+        for (made_by, older) in [(old(), true), (same(), false), (newer(), false), (same_age(), true)] {
+            for by_a_person in [false, true] {
+                let state = finished_by(made_by.clone());
+                let state = if by_a_person { reviewed(state) } else { state };
+                let again = later && older && !by_a_person;
+                check(state, message, if again { AFRESH } else { settled });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_failed_job_starts_afresh_only_for_a_later_message() {
+    check(failed(), redelivered, "already failed");
+    check(failed(), duplicate_before, "already failed");
+    check(failed(), duplicate_at_once, "already failed");
+    check(failed(), same_message_by_a_fast_clock, "already failed");
+    check(failed(), sent_after, "take over claims 1 calls 1 reasks 0 crashes 0, redrives 2 history 2");
+}
+
+#[test]
+fn what_a_fresh_start_forgets_is_in_the_history() {
+    let ClaimStep::TakeOver(write) = decide(failed(), sent_after) else { panic!("not taken over") };
+    assert_eq!(
+        write.record.history.last(),
+        Some(&PastFailure {
+            reason: FailureReason::InvalidOutput,
+            failed_at_ms: NOW - 50 * SECOND,
+            calls: 3,
+            message_id: "m-1".to_owned(),
+        })
+    );
+    assert_eq!(write.record.first_received_ms, NOW, "latencies count from the message that is worked on");
+}
+
+#[test]
+fn the_history_keeps_the_newest_failures() {
+    let full: Vec<_> = (0..HISTORY_MAX as u64)
+        .map(|n| PastFailure {
+            reason: FailureReason::Truncated,
+            failed_at_ms: n,
+            calls: 1,
+            message_id: format!("m-{n}"),
+        })
+        .collect();
+    let step = decide(failed(), |case| {
+        case.standing.history = full;
+        sent_after(case);
+    });
+    let ClaimStep::TakeOver(write) = step else { panic!("not taken over") };
+    let times: Vec<_> = write.record.history.iter().map(|past| past.failed_at_ms).collect();
+    assert_eq!(times, [1, 2, 3, 4, 5, 6, 7, 8, 9, NOW - 50 * SECOND]);
+}
+
+#[test]
+fn an_open_job_goes_on_with_its_budget() {
+    check(State::Open, redelivered, "take over claims 3 calls 4 reasks 1 crashes 0, redrives 1 history 1");
+    check(State::Open, sent_after, "take over claims 3 calls 4 reasks 1 crashes 0, redrives 1 history 1");
+    check(
+        State::Open,
+        duplicate_before,
+        "take over claims 3 calls 4 reasks 1 crashes 0, redrives 1 history 1",
+    );
+    check(
+        State::Open,
+        |c| c.alone = false,
+        "take over claims 3 calls 4 reasks 1 crashes 0, redrives 1 history 1",
+    );
+    check(
+        State::Open,
+        |c| c.standing.budget.waiting_since_ms = Some(NOW - HOUR),
+        "take over claims 3 calls 4 reasks 1 crashes 0 waiting 3600 s, redrives 1 history 1",
+    );
+}
+
+#[test]
+fn what_goes_on_keeps_who_asked_first() {
+    let ClaimStep::TakeOver(write) = decide(State::Open, sent_after) else { panic!("not taken over") };
+    assert_eq!(write.record.reference.as_deref(), Some("first"));
+    assert_eq!(write.record.first_received_ms, NOW - 90 * SECOND);
+    assert_eq!(write.record.sent_at_ms, NOW - 49 * SECOND);
+    assert_eq!(write.record.state, claimed(NOW + 310 * SECOND, true));
+}
+
+#[test]
+fn a_running_lease_is_left_alone_whoever_asks() {
+    let lease = |until_ms, alone| move || claimed(until_ms, alone);
+    for state in [lease(NOW + 30 * SECOND, false), lease(NOW + 30 * SECOND, true)] {
+        check(state(), redelivered, "held until 30 s");
+        check(state(), sent_after, "held until 30 s");
+        check(state(), |c| c.alone = false, "held until 30 s");
+        check(state(), |c| c.standing.budget.crashes = 99, "held until 30 s");
+        check(state(), |c| c.standing.budget.calls = 99, "held until 30 s");
+    }
+    check(claimed(NOW + 1, false), |c| c.alone = true, "held until 0 s");
+}
+
+#[test]
+fn a_job_whose_worker_died_runs_alone_and_only_a_death_while_alone_counts() {
+    let not_alone = |c: &mut Case| c.alone = false;
+    check(claimed(NOW, false), not_alone, "run alone");
+    check(
+        claimed(NOW, false),
+        redelivered,
+        "take over claims 3 calls 4 reasks 1 crashes 0, redrives 1 history 1",
+    );
+    check(claimed(NOW, true), not_alone, "run alone");
+    check(
+        claimed(NOW, true),
+        redelivered,
+        "take over claims 3 calls 4 reasks 1 crashes 1, redrives 1 history 1",
+    );
+    check(
+        State::Open,
+        |c| {
+            c.standing.budget.crashes = 1;
+            c.alone = false;
+        },
+        "run alone",
+    );
+    check(
+        State::Open,
+        |c| c.standing.budget.crashes = 1,
+        "take over claims 3 calls 4 reasks 1 crashes 1, redrives 1 history 1",
+    );
+}
+
+#[test]
+fn too_many_deaths_are_poison() {
+    for (alone_before, crashes, expected) in [
+        (true, 1, "take over claims 3 calls 4 reasks 1 crashes 2, redrives 1 history 1"),
+        (true, 2, "failed poison v8 if Version(7): claims 3 calls 3 reasks 1 crashes 3"),
+        (true, 9, "failed poison v8 if Version(7): claims 3 calls 3 reasks 1 crashes 10"),
+        (false, 2, "take over claims 3 calls 4 reasks 1 crashes 2, redrives 1 history 1"),
+        (false, 3, "failed poison v8 if Version(7): claims 3 calls 3 reasks 1 crashes 3"),
+    ] {
+        check(claimed(NOW - 1, alone_before), |c| c.standing.budget.crashes = crashes, expected);
+        // Whoever notices may write the failure: it makes no call, so it need not be alone.
+        if expected.starts_with("failed") {
+            check(
+                claimed(NOW - 1, alone_before),
+                |c| {
+                    c.standing.budget.crashes = crashes;
+                    c.alone = false;
+                },
+                expected,
+            );
+        }
+    }
+}
+
+#[test]
+fn a_job_whose_paid_calls_are_spent_is_not_called_again() {
+    for state in [State::Open, claimed(NOW - 1, false), claimed(NOW - 1, true)] {
+        let crashes = u32::from(state == claimed(NOW - 1, true));
+        for (calls, fails) in [(5, false), (6, true), (7, true)] {
+            let step = decide(state.clone(), |c| c.standing.budget.calls = calls);
+            if fails {
+                assert_eq!(
+                    show(&step),
+                    format!(
+                        "failed attempts_exhausted v8 if Version(7): claims 3 calls {calls} reasks 1 crashes {crashes}"
+                    )
+                );
+            } else {
+                assert!(matches!(step, ClaimStep::TakeOver(_)), "{}", show(&step));
+            }
+        }
+    }
+    // Poison says more than the calls that it cost.
+    check(
+        claimed(NOW - 1, true),
+        |c| c.standing.budget = Budget { calls: 6, crashes: 2, ..Budget::default() },
+        "failed poison v8 if Version(7): claims 1 calls 6 reasks 0 crashes 3",
+    );
+}
+
+#[test]
+fn our_own_write_whose_reply_was_lost_is_success() {
+    for state in [State::Open, claimed(NOW + 1, true), claimed(NOW - 1, false), done(), failed()] {
+        check(state, |c| c.token = THEIRS, "held");
+    }
+}
+
+#[test]
+fn an_expired_record_counts_as_gone_whatever_it_says() {
+    let afresh = "take over claims 1 calls 1 reasks 0 crashes 0, redrives 0 history 0";
+    for state in
+        [State::Open, claimed(NOW + 1, true), claimed(NOW - 1, false), done(), reviewed(done()), failed()]
+    {
+        check(state.clone(), |c| c.standing.expires_at_ms = NOW, afresh);
+        check(state.clone(), |c| c.standing.expires_at_ms = NOW - 1, afresh);
+        let step = decide(state, |c| c.standing.expires_at_ms = NOW + 1);
+        assert_ne!(show(&step), afresh, "one millisecond before, it stands");
+    }
+    // Even then a lost reply is recognised first: a claim does not expire under its owner.
+    check(
+        claimed(NOW + 1, true),
+        |c| {
+            c.standing.expires_at_ms = NOW;
+            c.token = THEIRS;
+        },
+        "held",
+    );
+}
+
+#[test]
+fn a_job_that_is_refused_before_any_work_fails_in_the_write_that_would_have_claimed_it() {
+    let (key, delivery, revision, limits) = (key(), delivery(), deployed(), Limits::default());
+    let ask = ask(&key, &delivery, &revision, &limits);
+    let rejection = Rejection::new(FailureReason::UnknownTask, "No task of this name is deployed.");
+    let write = refuse(ask.first(), &rejection, NOW, &revision, &limits);
+    assert_eq!(show_write(&write), "failed unknown_task v1 if Absent: claims 1 calls 0 reasks 0 crashes 0");
+    let ClaimStep::TakeOver(takeover) = ask.refused_by(&record(State::Open)) else {
+        panic!("not taken over")
+    };
+    let write = refuse(*takeover, &rejection, NOW, &revision, &limits);
+    assert_eq!(
+        show_write(&write),
+        "failed unknown_task v8 if Version(7): claims 3 calls 3 reasks 1 crashes 0"
+    );
+}
