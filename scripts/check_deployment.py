@@ -1,0 +1,81 @@
+"""Checks a stack after a deploy: the new version starts, its key is set, and a job gets through.
+
+    check_deployment.py [--no-job] OUTPUTS_JSON
+
+The job is one model call; its record stays in the ledger for as long as any result.
+"""
+
+import hashlib
+import json
+import pathlib
+import sys
+import time
+
+import boto3
+
+# Two long calls and a wait fit into this; the first job of a new version also waits for its start.
+JOB_TIMEOUT_S = 300
+
+
+def main():
+    arguments = sys.argv[1:]
+    send_job = "--no-job" not in arguments
+    (path,) = [argument for argument in arguments if argument != "--no-job"]
+    outputs = {name: item["value"] for name, item in json.loads(pathlib.Path(path).read_text()).items()}
+    client = lambda service: boto3.client(service, region_name=outputs["region"])
+    function, functions = outputs["worker_function"], client("lambda")
+
+    alias = functions.get_alias(FunctionName=function, Name="live")
+    require(f"live is version {outputs['worker_version']}", alias["FunctionVersion"] == outputs["worker_version"], alias["FunctionVersion"])
+
+    # An empty batch: the process starts, reads its settings and answers, and nothing is called.
+    answer = functions.invoke(FunctionName=function, Qualifier="live", Payload=b'{"Records": []}')
+    body = answer["Payload"].read().decode()
+    require("the worker starts and answers", "FunctionError" not in answer, body[:1000])
+
+    secret = outputs["model_key_secret"]
+    if secret and not client("secretsmanager").describe_secret(SecretId=secret).get("VersionIdsToStages"):
+        print("skipped: no job is sent, because the model key is not set yet. To set it:")
+        print(f"  aws secretsmanager put-secret-value --region {outputs['region']} --secret-id {secret} --secret-string file://KEY")
+        return
+    state = functions.get_event_source_mapping(UUID=outputs["event_source_mapping"])["State"]
+    if state not in ("Enabled", "Enabling", "Updating", "Creating"):
+        print(f"skipped: no job is sent, because the event source is {state}: the stack is paused")
+        return
+    if not send_job:
+        print("skipped: no job is sent (--no-job)")
+        return
+
+    reference = f"deploy-check-{int(time.time())}"
+    text = f"Test ticket after the deployment of version {outputs['worker_version']} ({reference}). Nothing to do."
+    job = {"task": "categorize_ticket", "input": {"text": text}, "reference": reference}
+    client("sqs").send_message(QueueUrl=outputs["jobs_queue_url"], MessageBody=json.dumps(job))
+    table = client("dynamodb")
+    began = time.monotonic()
+    while True:
+        record = table.get_item(TableName=outputs["ledger_table"], Key={"id": {"S": input_hash(job)}}, ConsistentRead=True).get("Item")
+        state = record and record["state"]["S"]
+        if state in ("done", "failed"):
+            break
+        if time.monotonic() - began > JOB_TIMEOUT_S:
+            sys.exit(f"FAILED: the job {reference} is not settled after {JOB_TIMEOUT_S} s ({state or 'no record'}): see the log group {outputs['log_group']}")
+        time.sleep(1)
+    took = time.monotonic() - began
+    require(f"a job gets through ({took:.0f} s)", state == "done", f"it failed with {record.get('reason', {}).get('S')}: {record.get('detail', {}).get('S')}")
+
+
+def input_hash(job):
+    """The key of the job's record: crates/core/src/input_hash.rs.  For text without control characters,
+    RFC 8785's canonical form is what json writes with these settings."""
+    canonical = json.dumps({"task": job["task"], "input": job["input"]}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(b"nightshift/job/v1\n" + canonical.encode()).hexdigest()
+
+
+def require(what, condition, seen):
+    if not condition:
+        sys.exit(f"FAILED: {what}: {seen}")
+    print(f"ok: {what}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What a test sees of a running stack: its queues, its ledger, its functions and their processes."""
+
+import json
+import os
+import pathlib
+import time
+
+import boto3
+from botocore.config import Config
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# 50 jobs of all tasks, of which 45 are different, then bad ones; what each is, the tests of the tasks pin.
+DEMO_JOBS = ROOT / "crates" / "demo" / "jobs.jsonl"
+GOOD_LINES = 50
+GOOD_DIFFERENT = 45
+BAD_REASONS = {"invalid_input": 9, "invalid_message": 8, "unknown_task": 1}
+
+
+class Stack:
+    def __init__(self, outputs_path):
+        outputs = json.loads(pathlib.Path(outputs_path).read_text())
+        self.outputs = {name: item["value"] for name, item in outputs.items()}
+        self.region = self.outputs["region"]
+        self.prefix = self.outputs["prefix"]
+
+    def client(self, service):
+        # Several tests run while the server is stopped or refuses: it is asked again, not for long.
+        return boto3.client(service, region_name=self.region, config=Config(retries={"mode": "standard", "total_max_attempts": 5}, read_timeout=30))
+
+    # Jobs
+
+    def send(self, bodies):
+        """Sends the bodies as they are, ten in a request; returns the time before the first."""
+        sqs = self.client("sqs")
+        began = time.time()
+        for start in range(0, len(bodies), 10):
+            entries = [{"Id": str(i), "MessageBody": body} for i, body in enumerate(bodies[start : start + 10])]
+            answer = sqs.send_message_batch(QueueUrl=self.outputs["jobs_queue_url"], Entries=entries)
+            if answer.get("Failed"):
+                raise RuntimeError(f"not sent: {answer['Failed']}")
+        return began
+
+    def records(self):
+        """The job records of the ledger by their key."""
+        pages = self.client("dynamodb").get_paginator("scan").paginate(TableName=self.outputs["ledger_table"], ConsistentRead=True)
+        found = {}
+        for page in pages:
+            for item in page["Items"]:
+                if len(item["id"]["S"]) == 64:
+                    found[item["id"]["S"]] = {name: next(iter(value.values())) for name, value in item.items()}
+        return found
+
+    def depth(self, queue):
+        """Visible and not visible: looking at a message hides it."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        attributes = self.client("sqs").get_queue_attributes(QueueUrl=self.outputs[f"{queue}_queue_url"], AttributeNames=names)["Attributes"]
+        return sum(int(attributes[name]) for name in names)
+
+    def take_dead_letters(self):
+        """Receives and deletes all dead letters that are visible."""
+        sqs = self.client("sqs")
+        url = self.outputs["dead_letters_queue_url"]
+        taken = []
+        while True:
+            messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=0, MessageAttributeNames=["All"]).get("Messages", [])
+            if not messages:
+                return taken
+            for message in messages:
+                taken.append({
+                    "body": message["Body"],
+                    **{name: value["StringValue"] for name, value in message.get("MessageAttributes", {}).items()},
+                })
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+    def metric(self, name, since):
+        """The sum of one of our metrics since a time, over all tasks."""
+        points = self.client("cloudwatch").get_metric_statistics(
+            Namespace="Nightshift", MetricName=name, Dimensions=[{"Name": "Stack", "Value": self.prefix}],
+            StartTime=since - 60, EndTime=time.time() + 60, Period=60, Statistics=["Sum"],
+        )["Datapoints"]
+        return sum(point["Sum"] for point in points)
+
+    # Processes
+
+    def function_processes(self):
+        """The processes in which the worker runs, by what their environment says."""
+        found = []
+        mine = os.environ["AWS_ENDPOINT_URL"]
+        for directory in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                environment = dict(part.split("=", 1) for part in (directory / "environ").read_text().split("\0") if "=" in part)
+            except (OSError, UnicodeDecodeError):
+                continue
+            if (
+                environment.get("AWS_LAMBDA_FUNCTION_NAME") == self.outputs["worker_function"]
+                and environment.get("AWS_REGION") == self.region
+                and environment.get("AWS_ENDPOINT_URL") == mine
+                and environment.get("AWS_LAMBDA_RUNTIME_API")
+            ):
+                found.append(int(directory.name))
+        return sorted(found)
+
+
+def wait_until(what, check, timeout_s, every_s=0.5):
+    """Waits for a true answer and returns it; says what was last seen when it does not come."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        done, seen = check()
+        if done:
+            return seen
+        if time.monotonic() > deadline:
+            raise SystemExit(f"FAILED: not within {timeout_s} s: {what}; last seen: {seen}")
+        time.sleep(every_s)
+
+
+def require(what, condition, seen=""):
+    if not condition:
+        raise SystemExit(f"FAILED: {what}{f': {seen}' if seen != '' else ''}")
+    print(f"  ok  {what}")
