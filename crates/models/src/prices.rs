@@ -5,63 +5,35 @@
 
 use std::collections::BTreeMap;
 
-use nightshift_core::cost::Price;
+use nightshift_core::cost::{LongPrompt, Price, Rates};
 use serde::Deserialize;
 
 use crate::model_id;
 
 const TABLE: &str = include_str!("prices.json");
 
-/// A price that depends on how long the prompt is: the whole request costs more, not only what is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LongPrompt {
-    /// A prompt of more tokens than this costs `price`.
-    pub over_input_tokens: u64,
-    /// What it costs then.
-    pub price: Price,
-}
-
-/// A model's price, with what its provider asks for long prompts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listed {
-    /// What ordinary requests cost.
-    pub price: Price,
-    /// What requests with long prompts cost, where that differs.
-    pub long_prompt: Option<LongPrompt>,
-}
-
-/// The price of a model of a provider (`anthropic`, `bedrock`, `openai`, `rehearsal`), for ordinary requests. `None`:
-/// not in the table.
+/// The price of a model of a provider (`anthropic`, `bedrock`, `openai`, `rehearsal`). `None`: not in the table.
 ///
 /// Dates and versions at the end of an id are left out, as are the region and ARN of a Bedrock id.
 #[must_use]
 pub fn price_of(provider: &str, model: &str) -> Option<Price> {
-    listed(provider, model).map(|listed| listed.price)
-}
-
-/// The same as [`price_of`], with the price of long prompts.
-#[must_use]
-pub fn listed(provider: &str, model: &str) -> Option<Listed> {
     // The table is read once per start, and only for one model; it is not worth keeping.
     let table: Table = serde_json::from_str(TABLE).ok()?;
     let model = model.trim();
     match provider {
         // No call is paid, whatever the rehearsal is made of.
-        "rehearsal" => Some(Listed {
-            price: Price { input_micro_usd_per_mtok: 0, output_micro_usd_per_mtok: 0 },
-            long_prompt: None,
-        }),
+        "rehearsal" => Some(Price::flat(0, 0)),
         "bedrock" => {
             let id = model_id::bedrock(model)?;
             if let Some(entry) = table.find("bedrock", &format!("{}.{}", id.vendor, id.model)) {
-                return entry.listed(100);
+                return entry.price(100);
             }
             let entry = table.find(id.vendor, id.model)?;
-            entry.listed(if id.is_global { 100 } else { table.regional_percent(id.vendor, id.model) })
+            entry.price(if id.is_global { 100 } else { table.regional_percent(id.vendor, id.model) })
         }
         _ => {
             let exact = table.find(provider, model);
-            exact.or_else(|| table.find(provider, model_id::without_date(model)))?.listed(100)
+            exact.or_else(|| table.find(provider, model_id::without_date(model)))?.price(100)
         }
     }
 }
@@ -138,21 +110,21 @@ impl Table {
 }
 
 impl Entry {
-    fn listed(&self, percent: u64) -> Option<Listed> {
+    fn price(&self, percent: u64) -> Option<Price> {
         let long_prompt = match &self.long_prompt {
-            Some(long) => {
-                let price = price(&long.input, &long.output, percent)?;
-                Some(LongPrompt { over_input_tokens: long.over_tokens, price })
-            }
+            Some(long) => Some(LongPrompt {
+                over_input_tokens: long.over_tokens,
+                rates: rates(&long.input, &long.output, percent)?,
+            }),
             None => None,
         };
-        Some(Listed { price: price(&self.input, &self.output, percent)?, long_prompt })
+        Some(Price { ordinary: rates(&self.input, &self.output, percent)?, long_prompt })
     }
 }
 
-fn price(input: &str, output: &str, percent: u64) -> Option<Price> {
+fn rates(input: &str, output: &str, percent: u64) -> Option<Rates> {
     let of = |dollars: &str| micro_usd(dollars).map(|micro| (micro * percent).div_ceil(100));
-    Some(Price { input_micro_usd_per_mtok: of(input)?, output_micro_usd_per_mtok: of(output)? })
+    Some(Rates { input_micro_usd_per_mtok: of(input)?, output_micro_usd_per_mtok: of(output)? })
 }
 
 #[cfg(test)]
@@ -167,15 +139,15 @@ mod tests {
             assert!(source.source.len() > 10 && source.read.len() == 7, "{}", source.source);
             for (model, entry) in &source.models {
                 assert!(seen.insert((source.provider.clone(), model.clone())), "{model} is there twice");
-                let listed = entry.listed(100).unwrap_or_else(|| panic!("{model} has no price"));
-                assert!(listed.price.input_micro_usd_per_mtok > 0, "{model}");
+                let price = entry.price(100).unwrap_or_else(|| panic!("{model} has no price"));
+                assert!(price.ordinary.input_micro_usd_per_mtok > 0, "{model}");
                 assert!(
-                    listed.price.output_micro_usd_per_mtok >= listed.price.input_micro_usd_per_mtok,
+                    price.ordinary.output_micro_usd_per_mtok >= price.ordinary.input_micro_usd_per_mtok,
                     "{model}"
                 );
-                if let Some(long) = listed.long_prompt {
+                if let Some(long) = price.long_prompt {
                     assert!(
-                        long.price.input_micro_usd_per_mtok > listed.price.input_micro_usd_per_mtok,
+                        long.rates.input_micro_usd_per_mtok > price.ordinary.input_micro_usd_per_mtok,
                         "{model}"
                     );
                 }
@@ -207,17 +179,17 @@ mod tests {
             ("bedrock", "arn:aws:bedrock:us-east-1:1:application-inference-profile/x", None),
             ("nobody", "claude-haiku-4-5", None),
         ] {
-            let found =
-                price_of(provider, model).map(|p| (p.input_micro_usd_per_mtok, p.output_micro_usd_per_mtok));
+            let found = price_of(provider, model)
+                .map(|p| (p.ordinary.input_micro_usd_per_mtok, p.ordinary.output_micro_usd_per_mtok));
             assert_eq!(found, price, "{provider} {model}");
         }
     }
 
     #[test]
     fn long_prompts_have_their_own_price() {
-        let long = listed("anthropic", "claude-haiku-5-5").unwrap().long_prompt.unwrap();
-        assert_eq!((long.over_input_tokens, long.price.input_micro_usd_per_mtok), (100_000, 500_000));
-        assert_eq!(listed("anthropic", "claude-haiku-4-5").unwrap().long_prompt, None);
+        let long = price_of("anthropic", "claude-haiku-5-5").unwrap().long_prompt.unwrap();
+        assert_eq!((long.over_input_tokens, long.rates.input_micro_usd_per_mtok), (100_000, 500_000));
+        assert_eq!(price_of("anthropic", "claude-haiku-4-5").unwrap().long_prompt, None);
     }
 
     #[test]

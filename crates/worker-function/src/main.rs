@@ -9,6 +9,7 @@ use nightshift_aws::system::log_line;
 use nightshift_aws::{
     CloudWatchMetrics, DynamoLedger, OsEntropy, SqsDeadLetters, SqsVisibility, StoredModelKey, SystemClock,
 };
+use nightshift_core::task::Tasks;
 use nightshift_models::{
     Anthropic, AnthropicSettings, Bedrock, BedrockAuth, BedrockSettings, BuildError, Http, OpenAi,
     OpenAiSettings, Rehearsal, anthropic, openai,
@@ -123,7 +124,14 @@ fn model(
         _ => Some(Http::new()?),
     };
     let adapter: Arc<dyn Model> = match (&settings.model.provider, &http) {
-        (ProviderSettings::Rehearsal(spec), _) => Arc::new(Rehearsal::new(spec.clone())),
+        (ProviderSettings::Rehearsal(spec), _) => {
+            let tasks = nightshift_tasks::registry();
+            // Rules between members are in no schema, so the rehearsal must ask the task.
+            let valid = move |task: &str, output: &serde_json::Value| {
+                tasks.find(task).is_some_and(|task| task.accept(output.clone()).is_ok())
+            };
+            Arc::new(Rehearsal::new(spec.clone()).checked_by(valid))
+        }
         (_, None) => return Err(BuildError::Client("none was built".to_owned()).into()),
         (ProviderSettings::Anthropic(key), Some(http)) => {
             let base_url = base_url.unwrap_or_else(|| anthropic::BASE_URL.to_owned());

@@ -236,7 +236,7 @@ impl Reader<'_> {
         let given = NAMES.map(|name| self.optional(name).map(|dollars| self.dollars(name, &dollars)));
         match given {
             [Some(input), Some(output)] => {
-                return Price { input_micro_usd_per_mtok: input, output_micro_usd_per_mtok: output };
+                return Price::flat(input, output);
             }
             [None, None] => {}
             _ => self.fault(format!("Only one of {} and {} is set: a price has both.", NAMES[0], NAMES[1])),
@@ -248,7 +248,7 @@ impl Reader<'_> {
                 NAMES[0], NAMES[1]
             ));
         }
-        listed.unwrap_or(Price { input_micro_usd_per_mtok: 0, output_micro_usd_per_mtok: 0 })
+        listed.unwrap_or(Price::flat(0, 0))
     }
 
     fn dollars(&mut self, name: &str, dollars: &str) -> u64 {
@@ -488,10 +488,7 @@ mod tests {
         };
         let bedrock = provider(&[("NIGHTSHIFT_PROVIDER", "bedrock"), no_key]).unwrap();
         assert!(matches!(bedrock.provider, ProviderSettings::Bedrock(None)));
-        assert_eq!(
-            bedrock.price,
-            Price { input_micro_usd_per_mtok: 800_000, output_micro_usd_per_mtok: 4_000_000 }
-        );
+        assert_eq!(bedrock.price, Price::flat(800_000, 4_000_000));
         let local = provider(&[
             ("NIGHTSHIFT_PROVIDER", "openai"),
             ("NIGHTSHIFT_MODEL_BASE_URL", "http://127.0.0.1:11434/v1"),

@@ -24,7 +24,7 @@ pub const OURS: &str = "token-ours";
 pub const THEIRS: &str = "token-theirs";
 
 /// Two dollars and ten for a million tokens: a call of `reply` costs 2 × 100 + 10 × 20 = 400 millionths.
-pub const PRICE: Price = Price { input_micro_usd_per_mtok: 2_000_000, output_micro_usd_per_mtok: 10_000_000 };
+pub const PRICE: Price = Price::flat(2_000_000, 10_000_000);
 
 /// A task whose output is `{"n": 0…9}`, with a fallback or without.
 pub struct Digit {

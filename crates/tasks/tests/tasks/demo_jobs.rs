@@ -10,7 +10,7 @@ use nightshift_tasks::registry;
 /// The default limit of a body, 900 KiB.
 const BODY_BYTES_MAX: usize = 921_600;
 
-const JOBS: &str = include_str!("../../../local/demo/jobs.jsonl");
+const JOBS: &str = include_str!("../../../demo/jobs.jsonl");
 
 /// What becomes of one line before any model is called: the name of its task, or the reason of its dead letter.
 fn outcome(line: &str) -> (Option<InputHash>, String) {
