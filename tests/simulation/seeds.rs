@@ -1,0 +1,30 @@
+//! A handful of seeds in each test run; `scripts/simulate` runs many.
+
+use nightshift_simulation::plan::{Plan, Profile};
+use nightshift_simulation::run::run;
+
+/// Small enough for a build without optimisation.
+const JOBS: u32 = 40;
+
+#[test]
+fn no_promise_breaks_in_any_profile() {
+    for (seed, profile) in (1_000..).zip(Profile::ALL) {
+        let plan = Plan::of_seed(seed, Some(profile)).with_jobs(JOBS);
+        let outcome = run(&plan, None);
+        let again = format!("scripts/simulate --seed {seed} --profile {} --jobs {JOBS}", profile.name());
+        assert!(outcome.violation.is_none(), "{:?}\nagain: {again}", outcome.violation);
+        assert!(outcome.stats.results > 0 || profile == Profile::Retention, "nothing was done: {again}");
+    }
+}
+
+#[test]
+fn a_seed_repeats_its_run_event_by_event() {
+    for profile in [Profile::Storm, Profile::Deploy] {
+        let plan = Plan::of_seed(7, Some(profile)).with_jobs(JOBS);
+        let (first, second) = (run(&plan, None), run(&plan, None));
+        assert_eq!(first.digest, second.digest, "{}", profile.name());
+        assert_eq!(first.stats, second.stats, "{}", profile.name());
+        let other = run(&Plan { seed: 8, ..plan }, None);
+        assert_ne!(first.digest, other.digest, "the seed decides nothing");
+    }
+}

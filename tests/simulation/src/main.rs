@@ -1,0 +1,326 @@
+//! `simulate`: runs seeds and says which promise broke, for whom, and how to see it again.
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+
+use nightshift_simulation::oracle::Promise;
+use nightshift_simulation::plan::{DAY, HOUR, MINUTE, Plan, Profile, REMOVABLE};
+use nightshift_simulation::run::{Outcome, run};
+use nightshift_simulation::shrink::shrink;
+use nightshift_simulation::world::Stats;
+
+const USAGE: &str = "\
+Usage: scripts/simulate [OPTIONS]
+
+Runs the real worker over an in-memory SQS, Lambda, DynamoDB and model provider on virtual time, and checks the promises.
+
+  --seeds N        run the seeds FIRST .. FIRST+N (default 200)
+  --first N        the first of them (default 0)
+  --seed N         run one seed
+  --jobs N         distinct inputs of each run (default: the seed decides)
+  --profile NAME   calm, faulty, storm, outages, kills, poison, deploy, redrive, retention or throttled
+                   (default: the seed decides)
+  --without LIST   take kinds of trouble away, separated by commas: windows, deploys, operator, kills, ledger-faults,
+                   queue-faults, letter-faults, model-faults, duplicates, resends, invalid, unanswerable, guarded,
+                   stubborn, poison, panics, skew
+  --concurrency N, --batch N   of the event source
+  --trace N        with --seed: print the history of one input
+  --threads N      seeds that run at the same time (default 2)
+  --no-shrink      report a failure as it was found
+  --quiet          print only the last line
+  --mutants        apply each defect of tests/mutants in turn and show which promise catches it
+";
+
+/// What the command line asks for.
+#[derive(Debug, Clone)]
+struct Options {
+    first: u64,
+    seeds: u64,
+    jobs: Option<u32>,
+    profile: Option<Profile>,
+    without: Vec<String>,
+    concurrency: Option<u32>,
+    batch: Option<u32>,
+    trace: Option<u32>,
+    threads: usize,
+    shrink: bool,
+    quiet: bool,
+}
+
+impl Options {
+    fn read(mut arguments: VecDeque<String>) -> Result<Self, String> {
+        let mut options = Self {
+            first: 0,
+            seeds: 200,
+            jobs: None,
+            profile: None,
+            without: Vec::new(),
+            concurrency: None,
+            batch: None,
+            trace: None,
+            threads: 2,
+            shrink: true,
+            quiet: false,
+        };
+        while let Some(name) = arguments.pop_front() {
+            let mut value = || arguments.pop_front().ok_or(format!("{name} needs a value"));
+            match name.as_str() {
+                "--seeds" => options.seeds = number(&value()?)?,
+                "--first" => options.first = number(&value()?)?,
+                "--seed" => (options.first, options.seeds) = (number(&value()?)?, 1),
+                "--jobs" => options.jobs = Some(number(&value()?)?),
+                "--profile" => {
+                    let name = value()?;
+                    options.profile = Some(Profile::of_name(&name).ok_or(format!("no profile {name}"))?);
+                }
+                "--without" => {
+                    for what in value()?.split(',') {
+                        if !REMOVABLE.contains(&what) {
+                            return Err(format!("nothing is called {what}"));
+                        }
+                        options.without.push(what.to_owned());
+                    }
+                }
+                "--concurrency" => options.concurrency = Some(number(&value()?)?),
+                "--batch" => options.batch = Some(number(&value()?)?),
+                "--trace" => options.trace = Some(number(&value()?)?),
+                "--threads" => options.threads = number(&value()?)?,
+                "--no-shrink" => options.shrink = false,
+                "--quiet" => options.quiet = true,
+                other => return Err(format!("{other} is unknown\n\n{USAGE}")),
+            }
+        }
+        Ok(options)
+    }
+
+    fn plan(&self, seed: u64) -> Plan {
+        let mut plan = Plan::of_seed(seed, self.profile);
+        if let Some(jobs) = self.jobs {
+            plan = plan.with_jobs(jobs);
+        }
+        if let Some(concurrency) = self.concurrency {
+            plan.limits.concurrency_max = concurrency;
+        }
+        if let Some(batch) = self.batch {
+            plan.limits.batch_size = batch;
+        }
+        self.without.iter().fold(plan, |plan, what| plan.without(what))
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{text} is not a number that fits"))
+}
+
+fn main() -> ExitCode {
+    let arguments: VecDeque<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--help") {
+        print!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let options = match Options::read(arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    let (done, failed) = run_all(&options);
+    if !options.quiet {
+        print_summary(&done);
+    }
+    let Some((seed, outcome)) = failed else {
+        let promises = Promise::ALL.len();
+        println!("{} runs, {promises} promises, none broken", done.len());
+        return ExitCode::SUCCESS;
+    };
+    report(&options, seed, &outcome);
+    ExitCode::FAILURE
+}
+
+type Done = BTreeMap<u64, (Profile, u32, Stats)>;
+
+/// Runs the seeds on threads; stops at the first failure of the smallest seed.
+fn run_all(options: &Options) -> (Done, Option<(u64, Outcome)>) {
+    let next = Mutex::new(options.first);
+    let done = Mutex::new(Done::new());
+    let failed: Mutex<Option<(u64, Outcome)>> = Mutex::new(None);
+    let terminal = std::io::stderr().is_terminal() && !options.quiet;
+    let last = options.first + options.seeds;
+    let lock = |failed: &Mutex<Option<(u64, Outcome)>>| {
+        failed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(seed, _)| *seed)
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let seed = {
+                        let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+                        let seed = *next;
+                        *next += 1;
+                        seed
+                    };
+                    if seed >= last || lock(&failed).is_some() {
+                        return;
+                    }
+                    let plan = options.plan(seed);
+                    let outcome = run(&plan, options.trace);
+                    if options.trace.is_some() {
+                        println!("{}", outcome.history.join("\n"));
+                    }
+                    let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+                    done.insert(seed, (plan.profile, plan.jobs, outcome.stats.clone()));
+                    if terminal {
+                        eprint!("\r{} of {} runs ", done.len(), options.seeds);
+                        let _ = std::io::stderr().flush();
+                    }
+                    drop(done);
+                    if outcome.violation.is_some() {
+                        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        if failed.as_ref().is_none_or(|(other, _)| seed < *other) {
+                            *failed = Some((seed, outcome));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if terminal {
+        eprint!("\r                          \r");
+    }
+    (
+        done.into_inner().unwrap_or_else(PoisonError::into_inner),
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner),
+    )
+}
+
+fn print_summary(done: &Done) {
+    println!(
+        "{:<10} {:>5} {:>9} {:>9} {:>11} {:>8} {:>9} {:>8} {:>8} {:>8} {:>12} {:>10}",
+        "profile",
+        "runs",
+        "jobs",
+        "messages",
+        "invocations",
+        "kills",
+        "calls",
+        "results",
+        "letters",
+        "redrives",
+        "virtual time",
+        "checks"
+    );
+    let mut letters: BTreeMap<String, u64> = BTreeMap::new();
+    let mut total = (0, 0, Stats::default());
+    for profile in Profile::ALL {
+        let mut sum = (0, 0, Stats::default());
+        for (_, jobs, stats) in done.values().filter(|(of, _, _)| *of == profile) {
+            add(&mut sum, *jobs, stats);
+            add(&mut total, *jobs, stats);
+            for (reason, count) in &stats.letters {
+                *letters.entry(reason.clone()).or_default() += count;
+            }
+        }
+        if sum.0 > 0 {
+            print_row(profile.name(), &sum);
+        }
+    }
+    print_row("all", &total);
+    let words: Vec<_> = letters.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    println!("dead letters: {}", if words.is_empty() { "none".to_owned() } else { words.join(", ") });
+    let stats = &total.2;
+    println!(
+        "in crashed: {}; calls refused by a rate limit: {}; ledger writes: {}, attempts met by a fault: {}",
+        stats.crashed, stats.throttled, stats.ledger_writes, stats.ledger_faults
+    );
+}
+
+fn add(sum: &mut (u64, u64, Stats), jobs: u32, stats: &Stats) {
+    sum.0 += 1;
+    sum.1 += u64::from(jobs);
+    let s = &mut sum.2;
+    s.messages += stats.messages;
+    s.invocations += stats.invocations;
+    s.kills += stats.kills;
+    s.calls += stats.calls;
+    s.throttled += stats.throttled;
+    s.results += stats.results;
+    s.crashed += stats.crashed;
+    s.redrives += stats.redrives;
+    s.ledger_writes += stats.ledger_writes;
+    s.ledger_faults += stats.ledger_faults;
+    s.checks += stats.checks;
+    s.virtual_ms += stats.virtual_ms;
+    for (reason, count) in &stats.letters {
+        *s.letters.entry(reason.clone()).or_default() += count;
+    }
+}
+
+fn print_row(name: &str, (runs, jobs, stats): &(u64, u64, Stats)) {
+    println!(
+        "{:<10} {:>5} {:>9} {:>9} {:>11} {:>8} {:>9} {:>8} {:>8} {:>8} {:>12} {:>10}",
+        name,
+        runs,
+        jobs,
+        stats.messages,
+        stats.invocations,
+        stats.kills,
+        stats.calls,
+        stats.results,
+        stats.letters.values().sum::<u64>(),
+        stats.redrives,
+        span(stats.virtual_ms),
+        stats.checks
+    );
+}
+
+fn span(ms: u64) -> String {
+    let (days, hours, minutes) = (ms / DAY, ms % DAY / HOUR, ms % HOUR / MINUTE);
+    if days > 0 { format!("{days} d {hours} h") } else { format!("{hours} h {minutes} min") }
+}
+
+fn report(options: &Options, seed: u64, outcome: &Outcome) {
+    let Some(violation) = &outcome.violation else { return };
+    println!();
+    println!("BROKEN: {} (seed {seed}, after {})", violation.promise, span(violation.at_ms));
+    println!("  {}", violation.what);
+    let plan = options.plan(seed);
+    let (plan, outcome) = if options.shrink { shrink(&plan, outcome) } else { (plan, outcome.clone()) };
+    let Some(violation) = outcome.violation else { return };
+    if options.shrink {
+        println!("Shortest history found: {} jobs, {} messages", plan.jobs, outcome.stats.messages);
+        println!("  {}: {}", violation.promise, violation.what);
+    }
+    if let Some(input) = violation.input {
+        let traced = run(&plan, Some(input));
+        println!("History of input {input}:");
+        let skipped = traced.history.len().saturating_sub(60);
+        if skipped > 0 {
+            println!("  ({skipped} earlier events)");
+        }
+        for line in traced.history.iter().skip(skipped) {
+            println!("{line}");
+        }
+    }
+    println!("Again: {}", command(&plan));
+}
+
+/// The one command that repeats a plan.
+fn command(plan: &Plan) -> String {
+    let mut command = format!(
+        "scripts/simulate --seed {} --profile {} --jobs {} --concurrency {} --batch {}",
+        plan.seed,
+        plan.profile.name(),
+        plan.jobs,
+        plan.limits.concurrency_max,
+        plan.limits.batch_size
+    );
+    if !plan.without.is_empty() {
+        command.push_str(&format!(" --without {}", plan.without.join(",")));
+    }
+    command
+}

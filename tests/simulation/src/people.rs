@@ -1,0 +1,197 @@
+//! Who acts on the stack from outside: producers, the operator, whoever deploys, and time itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nightshift_core::dead_letter::{Attribute, AttributeValue};
+use tokio::time::{sleep, sleep_until};
+
+use crate::fleet::Fleet;
+use crate::oracle::Promise;
+use crate::plan::{DAY, HOUR, MINUTE, SECOND};
+use crate::rng::Rng;
+use crate::work::Kind;
+use crate::world::World;
+
+/// Sends all inputs over the time of arrival, some of them twice.
+pub async fn produce(world: Arc<World>) {
+    let plan = &world.plan;
+    let mut rng = Rng::new(plan.seed, "producer", 0);
+    let mut sends: Vec<(u64, u32)> = Vec::with_capacity(plan.jobs as usize);
+    for n in 0..plan.jobs {
+        let at_ms = rng.range(0, plan.arrival_ms);
+        sends.push((at_ms, n));
+        if rng.chance(plan.faults.sent_twice) {
+            // Close together, minutes apart, or hours.
+            let apart_ms = rng.pick(&[0, 10, SECOND, MINUTE, HOUR]);
+            sends.push((at_ms + rng.range(0, apart_ms), n));
+        }
+        if rng.chance(plan.faults.sent_again) {
+            sends.push((rng.range(at_ms, plan.faults_end_ms), n));
+        }
+    }
+    sends.sort_unstable();
+    let mut reference = 0;
+    for (at_ms, n) in sends {
+        if at_ms > world.elapsed_ms() {
+            sleep_until(world.instant(at_ms)).await;
+        }
+        reference += 1;
+        let attributes = attributes(&mut rng);
+        send(&world, n, reference, attributes);
+    }
+    world.lock().producing = false;
+    world.progress.notify_one();
+}
+
+fn attributes(rng: &mut Rng) -> Vec<(String, Attribute)> {
+    if !rng.chance(0.05) {
+        return Vec::new();
+    }
+    (0..rng.range(1, 10))
+        .map(|i| {
+            let value = AttributeValue::Text(format!("value {i}"));
+            (format!("sender-{i}"), Attribute { data_type: "String".to_owned(), value })
+        })
+        .collect()
+}
+
+fn send(world: &World, n: u32, reference: u32, attributes: Vec<(String, Attribute)>) {
+    let mut state = world.lock();
+    let now_ms = world.now_ms();
+    let id = state.queue.send(n, reference, now_ms, attributes);
+    state.stats.messages += 1;
+    state.note(now_ms, n, || format!("message {id} sent"));
+    drop(state);
+    world.visibility.notify_one();
+}
+
+/// Looks at the dead letters now and then, mends the cause of some, and moves them back as SQS's own redrive does:
+/// a new id, a new time, the same body and the attributes still on it.
+pub async fn operate(world: Arc<World>) {
+    let plan = &world.plan;
+    let mut rng = Rng::new(plan.seed, "operator", 0);
+    let mut seen = 0;
+    while world.elapsed_ms() < plan.faults_end_ms + HOUR {
+        sleep(Duration::from_millis(rng.range(plan.operator_every_ms / 2, plan.operator_every_ms * 2))).await;
+        let count = world.lock().letters.len();
+        let first = if rng.chance(0.3) { 0 } else { seen };
+        seen = count;
+        for place in first..count {
+            let (mends, moves, reviews) = (rng.chance(0.4), rng.chance(0.5), rng.chance(0.02));
+            let mut state = world.lock();
+            let state = &mut *state;
+            let letter = &mut state.letters[place];
+            if !moves || letter.moved_back {
+                continue;
+            }
+            letter.moved_back = true;
+            let (n, reference, attributes) = (letter.input, letter.reference, letter.attributes.clone());
+            let input = &mut state.inputs[n as usize];
+            // Nobody can mend a body without changing it.
+            let mendable =
+                !matches!(input.kind, Kind::NoJob | Kind::Oversized | Kind::InvalidInput | Kind::UnknownTask);
+            if mends && mendable {
+                input.fixed = true;
+            }
+            input.letters -= 1;
+            let fixed = input.fixed;
+            let now_ms = world.now_ms();
+            let id = state.queue.send(n, reference, now_ms, attributes);
+            state.stats.redrives += 1;
+            state.note(now_ms, n, || {
+                format!("the operator moves a dead letter back as message {id}, mended: {fixed}")
+            });
+            world.visibility.notify_one();
+            if reviews {
+                review(state, n);
+            }
+        }
+    }
+    world.lock().operating = false;
+    world.progress.notify_one();
+}
+
+/// A person has looked at a result; nothing of ours may overwrite it.
+fn review(state: &mut crate::world::State, n: u32) {
+    if let Some(record) = &mut state.inputs[n as usize].record
+        && let nightshift_core::record::State::Done(done) = &mut record.state
+    {
+        done.reviewed = true;
+    }
+}
+
+/// Deploys when the plan says so.
+pub async fn deploy(world: Arc<World>, fleet: Arc<Fleet>) {
+    for at_ms in world.plan.deploys_ms.clone() {
+        sleep_until(world.instant(at_ms)).await;
+        fleet.deploy();
+    }
+}
+
+/// Wakes a poller when a message becomes visible, and lets SQS delete what is too old.
+pub async fn pass_time(world: Arc<World>) {
+    loop {
+        let next_ms = {
+            let mut state = world.lock();
+            let now_ms = world.now_ms();
+            for message in state.queue.expire(now_ms, world.plan.limits.retention_ms) {
+                if !state.in_flight(message) {
+                    state.expired(now_ms, message);
+                    world.progress.notify_one();
+                }
+            }
+            if state.queue.has_ready(now_ms) {
+                world.work.notify_one();
+            }
+            state.queue.next_visible_ms()
+        };
+        let until_ms = next_ms.unwrap_or(u64::MAX).min(world.now_ms() + HOUR);
+        let wait = Duration::from_millis(until_ms.saturating_sub(world.now_ms()).max(1));
+        tokio::select! {
+            biased;
+            () = world.visibility.notified() => {}
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// Waits until everything is over, or for longer than anything may take.
+pub async fn finish(world: Arc<World>) {
+    let plan = &world.plan;
+    // After the last fault: a visibility timeout, a lease, suspects one by one, hand-backs that were stretched over what
+    // retention leaves, and the work itself.
+    let work_ms = u64::from(plan.jobs) * 30 * SECOND / u64::from(plan.limits.concurrency_max);
+    let last_ms = plan.faults_end_ms + plan.limits.retention_ms + DAY + work_ms;
+    loop {
+        {
+            let mut state = world.lock();
+            let now_ms = world.now_ms();
+            let over =
+                !state.producing && !state.operating && state.queue.live == 0 && state.invocations.is_empty();
+            if state.violation.is_some() || over {
+                state.stats.virtual_ms = world.elapsed_ms();
+                if over {
+                    state.judge_the_end(now_ms, plan);
+                }
+                return;
+            }
+            if world.elapsed_ms() > last_ms {
+                let live = state.queue.live;
+                let left = state.queue.messages.iter().position(|m| m.place == crate::queue::Place::InQueue);
+                let input = left.map(|message| state.queue.messages[message].input);
+                state.violate(
+                    now_ms,
+                    Promise::Progress,
+                    input,
+                    format!("{live} messages are left long after the last fault"),
+                );
+            }
+        }
+        tokio::select! {
+            biased;
+            () = world.progress.notified() => {}
+            () = sleep(Duration::from_millis(6 * HOUR)) => {}
+        }
+    }
+}

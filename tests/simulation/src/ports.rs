@@ -1,0 +1,786 @@
+//! The worker's ports on the simulated world. Before and after each effect the worker may die.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nightshift_core::dead_letter::{
+    ATTRIBUTES_MAX, AttributeValue, CONTEXT_ATTRIBUTE, DeadLetter, HASH_ATTRIBUTE, MESSAGE_BYTES_MAX,
+    REASON_ATTRIBUTE,
+};
+use nightshift_core::failure::FailureReason;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::metric::MetricBatch;
+use nightshift_core::model::{
+    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, Turn, Usage, Window,
+};
+use nightshift_core::record::{Control, Pause, RecordWrite, SpendAnswer, SpendChange, SpendKind};
+use nightshift_worker::ports::{
+    Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortError, PortErrorKind, Visibility, WriteAnswer,
+};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::oracle::{ArrivedLetter, CallEnd, Promise};
+use crate::plan::{Away, HOUR};
+use crate::queue::HandleAnswer;
+use crate::work::{Kind, check_of};
+use crate::world::{Environment, Hold, Letter, State, World};
+
+/// Attempts of the SDK at one operation, and how long it waits for one (crates/aws, clients).
+const ATTEMPTS_MAX: u32 = 3;
+const ATTEMPT_TIMEOUT_MS: u64 = 1_200;
+const OPERATION_TIMEOUT_MS: u64 = 2_500;
+
+/// All ports of one environment.
+pub struct SimPorts {
+    pub world: Arc<World>,
+    pub environment: Arc<Environment>,
+    /// The invocation that runs in this environment.
+    pub invocation: std::sync::atomic::AtomicU64,
+}
+
+/// What meets one attempt at DynamoDB.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Works,
+    Throttled,
+    Away,
+    ReplyLost,
+    Delayed,
+}
+
+impl SimPorts {
+    fn invocation(&self) -> u64 {
+        self.invocation.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// A dead worker gets no further, and a living one may die here.
+    async fn gate(&self) {
+        if self.dies_here() {
+            pending::<()>().await;
+        }
+    }
+
+    fn dies_here(&self) -> bool {
+        if self.environment.is_dead() {
+            return true;
+        }
+        let dies = self.environment.draw(|rng| rng.chance(self.world.faults().kill_at_port));
+        if dies {
+            self.environment.die();
+        }
+        dies
+    }
+
+    async fn takes(&self, low_ms: u64, high_ms: u64) {
+        let ms = self.environment.draw(|rng| rng.range(low_ms, high_ms));
+        sleep(Duration::from_millis(ms)).await;
+    }
+
+    fn fate(&self) -> (Fate, u64) {
+        let faults = self.world.faults();
+        let away = self.world.plan.away(Away::Ledger, self.world.elapsed_ms());
+        self.environment.draw(|rng| {
+            let draw = rng.fraction();
+            let slow = rng.chance(faults.ledger_slow);
+            let latency_ms = if slow { rng.range(300, 1_000) } else { rng.range(2, 8) };
+            let throttled = faults.ledger_throttled;
+            let lost = throttled + faults.ledger_reply_lost;
+            let delayed = lost + faults.ledger_delayed;
+            let fate = match draw {
+                // Even an outage lets something through, and loses the reply to something.
+                _ if away && draw < 0.97 => Fate::Away,
+                _ if away => Fate::ReplyLost,
+                draw if draw < throttled => Fate::Throttled,
+                draw if draw < lost => Fate::ReplyLost,
+                draw if draw < delayed => Fate::Delayed,
+                _ => Fate::Works,
+            };
+            (fate, latency_ms)
+        })
+    }
+
+    /// The SDK's attempts at an operation whose effect is `apply`.
+    async fn attempts<T>(
+        &self,
+        operation: &'static str,
+        mut fault: impl FnMut(&'static str),
+        mut later: impl FnMut(),
+        mut apply: impl FnMut() -> T,
+    ) -> Result<T, PortError> {
+        let mut spent_ms = 0;
+        let mut kind = PortErrorKind::Unavailable;
+        for attempt in 0..ATTEMPTS_MAX {
+            if self.dies_here() {
+                // What is on its way may still arrive.
+                if self.environment.draw(|rng| rng.chance(0.3)) {
+                    later();
+                }
+                pending::<()>().await;
+            }
+            let (fate, latency_ms) = self.fate();
+            spent_ms += match fate {
+                Fate::Works => {
+                    sleep(Duration::from_millis(latency_ms)).await;
+                    if self.environment.is_dead() {
+                        pending::<()>().await;
+                    }
+                    let answer = apply();
+                    self.gate().await;
+                    return Ok(answer);
+                }
+                Fate::ReplyLost => {
+                    fault("the reply is lost");
+                    sleep(Duration::from_millis(latency_ms)).await;
+                    if self.environment.is_dead() {
+                        pending::<()>().await;
+                    }
+                    apply();
+                    self.gate().await;
+                    latency_ms
+                }
+                Fate::Delayed => {
+                    fault("the attempt takes effect later");
+                    later();
+                    sleep(Duration::from_millis(ATTEMPT_TIMEOUT_MS)).await;
+                    ATTEMPT_TIMEOUT_MS
+                }
+                Fate::Throttled | Fate::Away => {
+                    fault(if fate == Fate::Away { "DynamoDB is away" } else { "throttled" });
+                    kind = if fate == Fate::Throttled {
+                        PortErrorKind::Throttled
+                    } else {
+                        PortErrorKind::Unavailable
+                    };
+                    sleep(Duration::from_millis(latency_ms)).await;
+                    latency_ms
+                }
+            };
+            let backoff_ms = self.environment.draw(|rng| rng.range(0, 50 << attempt));
+            sleep(Duration::from_millis(backoff_ms)).await;
+            spent_ms += backoff_ms;
+            if spent_ms >= OPERATION_TIMEOUT_MS {
+                break;
+            }
+        }
+        self.gate().await;
+        Err(PortError { service: "DynamoDB", operation, kind, message: "simulated".to_owned() })
+    }
+}
+
+fn record_write(state: &mut State, world: &World, write: &RecordWrite, invocation: u64) -> WriteAnswer {
+    let now_ms = world.now_ms();
+    if state.by_key.contains_key(&write.record.key) {
+        expire(state, world, now_ms, write);
+    }
+    if state.ledger_write(now_ms, write, invocation, &world.plan) {
+        return WriteAnswer::Written;
+    }
+    let standing = state.by_key.get(&write.record.key).and_then(|n| state.inputs[*n as usize].record.clone());
+    match standing {
+        Some(record) if write.took_effect(&record) => WriteAnswer::Written,
+        standing => WriteAnswer::Refused(standing),
+    }
+}
+
+/// DynamoDB deletes what has expired whenever it likes.
+fn expire(state: &mut State, world: &World, now_ms: u64, write: &RecordWrite) {
+    let Some(&n) = state.by_key.get(&write.record.key) else { return };
+    let input = &mut state.inputs[n as usize];
+    let expired = input.record.as_deref().is_some_and(|record| record.expires_at_ms + 1_000 <= now_ms);
+    if expired && state.queue_rng.chance(world.plan.faults.expired_deleted) {
+        input.record = None;
+        state.note(now_ms, n, || "DynamoDB deletes the expired record".to_owned());
+    }
+}
+
+#[async_trait]
+impl Ledger for SimPorts {
+    async fn write(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
+        let invocation = self.invocation();
+        let (world, environment) = (&self.world, &self.environment);
+        self.attempts(
+            "UpdateItem",
+            |what| world.lock().ledger_fault(world.now_ms(), write, invocation, what),
+            || {
+                let delay_ms = environment.draw(|rng| match rng.range(0, 3) {
+                    0 => rng.range(0, 100),
+                    1 | 2 => rng.range(0, 3_000),
+                    _ => rng.range(0, 60_000),
+                });
+                let (world, write) = (Arc::clone(world), write.clone());
+                tokio::spawn(async move {
+                    sleep(Duration::from_millis(delay_ms)).await;
+                    record_write(&mut world.lock(), &world, &write, invocation);
+                });
+            },
+            || record_write(&mut world.lock(), world, write, invocation),
+        )
+        .await
+    }
+
+    async fn count_duplicate(&self, key: &InputHash, message_id: &str) -> Result<(), PortError> {
+        let world = &self.world;
+        self.attempts(
+            "UpdateItem",
+            |_| (),
+            || (),
+            || {
+                let mut state = world.lock();
+                if let Some(&n) = state.by_key.get(key) {
+                    state.note(world.now_ms(), n, || format!("message {message_id} counted as a duplicate"));
+                }
+            },
+        )
+        .await
+    }
+
+    async fn control(&self) -> Result<Control, PortError> {
+        let answer = self
+            .attempts(
+                "GetItem",
+                |_| (),
+                || (),
+                || {
+                    let paused = self.world.plan.away(Away::Paused, self.world.elapsed_ms());
+                    let pause = || Pause { reason: "the operator".to_owned(), since_ms: self.world.now_ms() };
+                    Control { paused: paused.then(pause) }
+                },
+            )
+            .await;
+        if answer.is_err()
+            && let Some(running) = self.world.lock().invocations.get_mut(&self.invocation())
+        {
+            running.control_read_failed = true;
+        }
+        answer
+    }
+
+    async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
+        self.attempts(
+            "TransactWriteItems",
+            |_| (),
+            || (),
+            || {
+                let mut state = self.world.lock();
+                let day = state.spend.entry(change.day.clone()).or_default();
+                if day.changes.contains(&change.id) {
+                    return SpendAnswer::Counted;
+                }
+                match change.kind {
+                    SpendKind::Reserve { micro_usd, cap_micro_usd } => {
+                        if day.committed_micro_usd + i128::from(micro_usd) > i128::from(cap_micro_usd) {
+                            return SpendAnswer::CapReached;
+                        }
+                        day.committed_micro_usd += i128::from(micro_usd);
+                    }
+                    SpendKind::Settle { reserved_micro_usd, spent_micro_usd } => {
+                        day.committed_micro_usd +=
+                            i128::from(spent_micro_usd) - i128::from(reserved_micro_usd);
+                    }
+                }
+                day.changes.insert(change.id.clone());
+                SpendAnswer::Counted
+            },
+        )
+        .await
+    }
+}
+
+#[async_trait]
+impl DeadLetters for SimPorts {
+    async fn send(&self, letter: &DeadLetter) -> Result<(), PortError> {
+        self.gate().await;
+        self.takes(3, 20).await;
+        let world = &self.world;
+        let fails = self.environment.draw(|rng| rng.chance(world.faults().letter_fails))
+            || world.plan.away(Away::Letters, world.elapsed_ms());
+        let sent_all_the_same = self.environment.draw(|rng| rng.chance(0.3));
+        if self.environment.is_dead() {
+            pending::<()>().await;
+        }
+        if !fails || sent_all_the_same {
+            self.letter_arrives(letter);
+        }
+        self.gate().await;
+        if !fails {
+            return Ok(());
+        }
+        Err(PortError {
+            service: "SQS",
+            operation: "SendMessage",
+            kind: PortErrorKind::Unavailable,
+            message: "simulated".to_owned(),
+        })
+    }
+}
+
+impl SimPorts {
+    fn letter_arrives(&self, letter: &DeadLetter) {
+        let world = &self.world;
+        let now_ms = world.now_ms();
+        let text = |name: &str| {
+            letter.attributes.iter().find(|(of, _)| of == name).and_then(|(_, a)| match &a.value {
+                AttributeValue::Text(text) => Some(text.as_str()),
+                AttributeValue::Bytes(_) => None,
+            })
+        };
+        let context: Value = text(CONTEXT_ATTRIBUTE)
+            .and_then(|context| serde_json::from_str(context).ok())
+            .unwrap_or_default();
+        let of_context = |name: &str| context.get(name).and_then(Value::as_str);
+        let reason = text(REASON_ATTRIBUTE).or_else(|| of_context("reason"));
+        let hash = text(HASH_ATTRIBUTE).or_else(|| of_context("input_hash"));
+        let message = of_context("source_message_id").and_then(|id| id.parse::<u32>().ok());
+        let bytes = letter.body.len()
+            + letter
+                .attributes
+                .iter()
+                .map(|(name, a)| {
+                    name.len()
+                        + a.data_type.len()
+                        + match &a.value {
+                            AttributeValue::Text(text) => text.len(),
+                            AttributeValue::Bytes(bytes) => bytes.len(),
+                        }
+                })
+                .sum::<usize>();
+        let mut state = world.lock();
+        let reason: Option<FailureReason> =
+            reason.and_then(|reason| serde_json::from_value(Value::from(reason)).ok());
+        let n = hash.and_then(|hash| state.by_key.get(&InputHash::from_stored(hash)).copied());
+        let (Some(reason), Some(n), Some(message)) = (reason, n, message) else {
+            state.violate(
+                now_ms,
+                Promise::Explained,
+                n,
+                "a dead letter that does not say why, which or whose",
+            );
+            return;
+        };
+        if letter.attributes.len() > ATTRIBUTES_MAX || bytes > MESSAGE_BYTES_MAX {
+            state.violate(now_ms, Promise::NothingLost, Some(n), "a dead letter that SQS refuses");
+            return;
+        }
+        let queued = &state.queue.messages[message as usize];
+        let body_is_original =
+            queued.input == n && letter.body == state.inputs[n as usize].kind.body(n, queued.reference);
+        let reference = queued.reference;
+        let arrived = ArrivedLetter { n, reason, message, body_is_original };
+        state.letter_arrives(now_ms, &arrived, self.invocation(), &world.plan);
+        state.letters.push(Letter {
+            input: n,
+            reference,
+            reason,
+            attributes: letter.attributes.clone(),
+            sent_at_ms: now_ms,
+            moved_back: false,
+        });
+    }
+}
+
+#[async_trait]
+impl Visibility for SimPorts {
+    async fn change(&self, receipt_handle: &str, delay_s: u32) -> Result<(), PortError> {
+        self.gate().await;
+        self.takes(3, 15).await;
+        let world = &self.world;
+        let fails = self.environment.draw(|rng| rng.chance(world.faults().visibility_fails));
+        let lost = self.environment.draw(|rng| rng.chance(0.5));
+        if self.environment.is_dead() {
+            pending::<()>().await;
+        }
+        let mut answer = HandleAnswer::Stale;
+        {
+            let mut state = world.lock();
+            let now_ms = world.now_ms();
+            let id = receipt_handle.split('/').next().and_then(|id| id.parse::<usize>().ok());
+            if !fails || lost {
+                answer = state.queue.change_visibility(receipt_handle, u64::from(delay_s) * 1_000, now_ms);
+            }
+            if let Some(message) = id.and_then(|id| state.queue.messages.get_mut(id)) {
+                let (n, receives) = (message.input, message.receive_count);
+                let told_to_wait = message.not_before_ms > now_ms;
+                if answer != HandleAnswer::Ok {
+                    // It comes back when its visibility ends, whatever the provider said.
+                    message.not_before_ms = 0;
+                }
+                if !told_to_wait && (receives == 1 || receives > 6) && delay_s <= 900 {
+                    *state.hand_back_delays.entry((receives.min(7), delay_s)).or_default() += 1;
+                }
+                state
+                    .note(now_ms, n, || format!("message {receipt_handle} away for {delay_s} s: {answer:?}"));
+                if answer == HandleAnswer::TooLong {
+                    state.violate(now_ms, Promise::Paced, Some(n), "a visibility beyond SQS's 12 hours");
+                }
+            }
+        }
+        world.visibility.notify_one();
+        self.gate().await;
+        if !fails && answer == HandleAnswer::Ok {
+            return Ok(());
+        }
+        Err(PortError {
+            service: "SQS",
+            operation: "ChangeMessageVisibility",
+            kind: PortErrorKind::Refused,
+            message: "simulated".to_owned(),
+        })
+    }
+}
+
+#[async_trait]
+impl Metrics for SimPorts {
+    async fn publish(&self, batch: &MetricBatch) {
+        self.gate().await;
+        let stack_only = batch.data.iter().filter(|datum| datum.dimensions.len() == 1);
+        let sums = stack_only
+            .map(|d| (d.name.clone(), d.values.iter().zip(&d.counts).map(|(v, c)| v * c).sum::<f64>()))
+            .collect();
+        if let Some(running) = self.world.lock().invocations.get_mut(&self.invocation()) {
+            running.metrics = Some(sums);
+        }
+        self.takes(3, 30).await;
+        self.gate().await;
+    }
+}
+
+impl Clock for SimPorts {
+    fn now_ms(&self) -> u64 {
+        self.world.now_ms().saturating_add_signed(self.environment.skew_ms)
+    }
+}
+
+impl Entropy for SimPorts {
+    fn fraction(&self) -> f64 {
+        self.environment.draw(crate::rng::Rng::fraction)
+    }
+
+    fn token(&self) -> String {
+        self.environment.draw(|rng| format!("{:016x}{:016x}", rng.bits(), rng.bits()))
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The model
+
+/// What will come of a call.
+struct Verdict {
+    end: CallEnd,
+    result: Result<ModelReply, ModelFailure>,
+    after_ms: u64,
+    /// The adapter notices nothing.
+    hangs: bool,
+    dies: bool,
+}
+
+/// Tells the oracle when a call is dropped.
+struct OpenCall<'a> {
+    world: &'a World,
+    n: u32,
+    id: u32,
+    ended: bool,
+}
+
+impl Drop for OpenCall<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.world.lock().call_ends(self.world.now_ms(), self.n, self.id, CallEnd::Dropped);
+        }
+    }
+}
+
+#[async_trait]
+impl Model for SimPorts {
+    async fn call(&self, request: &ModelRequest) -> Result<ModelReply, ModelFailure> {
+        self.gate().await;
+        let world = &self.world;
+        let n = request.turns.first().and_then(|turn| match turn {
+            Turn::User(text) => text.strip_prefix("n=")?.parse::<u32>().ok(),
+            Turn::Assistant(_) => None,
+        });
+        let Some(n) = n else {
+            world.violate(Promise::OnlyValidated, None, "a prompt that is no input's");
+            return pending().await;
+        };
+        let invocation = self.invocation();
+        let hold = *self.environment.hold.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (id, verdict) = {
+            let mut state = world.lock();
+            let now_ms = world.now_ms();
+            let id = state.call_begins(now_ms, n, invocation, request.timeout_ms, hold, &world.plan);
+            (id, verdict(&mut state, world, n, request))
+        };
+        let mut open = OpenCall { world, n, id, ended: false };
+        if verdict.dies {
+            sleep(Duration::from_millis(verdict.after_ms)).await;
+            self.environment.die();
+            return pending().await;
+        }
+        if verdict.hangs {
+            return pending().await;
+        }
+        let timed_out = verdict.after_ms > request.timeout_ms;
+        sleep(Duration::from_millis(verdict.after_ms.min(request.timeout_ms))).await;
+        if self.environment.is_dead() {
+            return pending().await;
+        }
+        let (end, result) = if timed_out {
+            (CallEnd::Transient, Err(failure(FailureClass::Transient, None, "timeout")))
+        } else {
+            (verdict.end, verdict.result)
+        };
+        self.gate().await;
+        open.ended = true;
+        self.received(n, id, invocation, end, &result);
+        result
+    }
+}
+
+impl SimPorts {
+    /// The worker has its answer.
+    fn received(
+        &self,
+        n: u32,
+        id: u32,
+        invocation: u64,
+        end: CallEnd,
+        result: &Result<ModelReply, ModelFailure>,
+    ) {
+        let now_ms = self.world.now_ms();
+        let mut state = self.world.lock();
+        state.call_ends(now_ms, n, id, end);
+        match result {
+            Ok(reply) => {
+                let day = nightshift_core::cost::utc_day(now_ms);
+                let cost = crate::fleet::PRICE.of(reply.usage);
+                let spent = state.spend.entry(day).or_default();
+                spent.answered_micro_usd += cost;
+                let over = spent.answered_micro_usd > self.world.plan.limits.spend_cap_micro_usd;
+                if over {
+                    state.violate(
+                        now_ms,
+                        Promise::Budgets,
+                        Some(n),
+                        "the day's answers cost more than the cap",
+                    );
+                }
+            }
+            Err(failure) => {
+                let told_ms =
+                    failure.advice.retry_after_ms.as_deref().and_then(|ms| ms.parse::<u64>().ok()).or_else(
+                        || failure.advice.retry_after.as_deref()?.parse::<u64>().ok().map(|s| s * 1_000),
+                    );
+                let input = &mut state.inputs[n as usize];
+                let record = input.record.as_deref();
+                if failure.advice.should_retry == Some(false) {
+                    input.epoch.no_retry = record.map(|record| record.token.clone());
+                }
+                if failure.class == FailureClass::Transient && told_ms.is_none() {
+                    let in_row = input.epoch.calls.iter().rev();
+                    let row = in_row
+                        .take_while(|call| {
+                            call.invocation == invocation
+                                && matches!(call.end, CallEnd::Transient | CallEnd::Capacity)
+                        })
+                        .count()
+                        .min(input.epoch.calls_in_claim as usize);
+                    input.epoch.failed_at = Some((now_ms, row.saturating_sub(1) as u32));
+                }
+                if let Some(told_ms) = told_ms {
+                    // Seven hours is what a claim, a visibility and its jitter can honour for sure.
+                    let until_ms = now_ms + told_ms.min(7 * HOUR);
+                    let message = record.and_then(|record| record.message_id.parse::<usize>().ok());
+                    if let Some(message) = message.and_then(|id| state.queue.messages.get_mut(id)) {
+                        message.not_before_ms = until_ms;
+                    }
+                    if failure.class == FailureClass::Capacity {
+                        let mut hold =
+                            self.environment.hold.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        *hold = Hold { set_ms: now_ms, until_ms: until_ms.max(hold.until_ms) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn failure(class: FailureClass, status: Option<u16>, error_type: &str) -> ModelFailure {
+    ModelFailure {
+        class,
+        status,
+        error_type: error_type.to_owned(),
+        message: "simulated".to_owned(),
+        request_id: None,
+        advice: RetryAdvice::default(),
+        headroom: Headroom::default(),
+    }
+}
+
+/// Decides at its beginning what a call will come to.
+fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> Verdict {
+    let plan = &world.plan;
+    let faults = world.faults();
+    let elapsed_ms = world.elapsed_ms();
+    let kind = state.inputs[n as usize].effective_kind();
+    let headroom = fill(state, world, elapsed_ms);
+    let rng = &mut state.provider.rng;
+    let quick_ms = rng.range(30, 150);
+    let usual_ms = rng.range(plan.latency_ms.0, plan.latency_ms.1);
+    let draw = rng.fraction();
+    let coin = rng.fraction();
+    let far = rng.range(request.timeout_ms / 2, request.timeout_ms * 2);
+    let verdict = |end, result, after_ms| Verdict { end, result, after_ms, hangs: false, dies: false };
+    if kind == Kind::Poison {
+        let result = Err(failure(FailureClass::Transient, None, "poison"));
+        return Verdict { dies: true, ..verdict(CallEnd::Dropped, result, usual_ms) };
+    }
+    if plan.away(Away::Account, elapsed_ms) {
+        let result = Err(failure(FailureClass::Account, Some(401), "authentication_error"));
+        return verdict(CallEnd::Account, result, quick_ms);
+    }
+    let edges = [
+        faults.model_fails,
+        faults.model_overloaded,
+        faults.model_hangs,
+        faults.model_slow,
+        faults.model_reply_lost,
+        faults.model_lies,
+    ];
+    let mut edge = 0.0;
+    let fault = edges.iter().position(|share| {
+        edge += share;
+        draw < edge
+    });
+    let overloaded = |coin: f64| {
+        let mut failed = failure(FailureClass::Capacity, Some(529), "overloaded_error");
+        if coin < 0.3 {
+            failed.advice.retry_after = Some(format!("{}", 1 + (coin * 300.0) as u64));
+        } else if coin < 0.4 {
+            failed.advice.retry_after_ms = Some(format!("{}", 1 + (coin * 9_000.0) as u64));
+        }
+        failed
+    };
+    if plan.away(Away::Provider, elapsed_ms) {
+        return verdict(CallEnd::Capacity, Err(overloaded(coin)), quick_ms);
+    }
+    if let Some((window, wait_s)) = short_of(state, plan) {
+        let mut failed = failure(FailureClass::Capacity, Some(429), "rate_limit_error");
+        failed.headroom = headroom;
+        if coin < 0.8 {
+            failed.advice.retry_after = Some(wait_s.to_string());
+        }
+        state.stats.throttled += 1;
+        let _ = window;
+        return verdict(CallEnd::Capacity, Err(failed), quick_ms);
+    }
+    match fault {
+        Some(0) => {
+            let mut failed = failure(FailureClass::Transient, Some(500), "api_error");
+            if coin < 0.2 {
+                failed.advice.should_retry = Some(false);
+            }
+            return verdict(CallEnd::Transient, Err(failed), usual_ms);
+        }
+        Some(1) => return verdict(CallEnd::Capacity, Err(overloaded(coin)), quick_ms),
+        Some(2) => {
+            let result = Err(failure(FailureClass::Transient, None, "timeout"));
+            return Verdict { hangs: coin < 0.5, ..verdict(CallEnd::Transient, result, u64::MAX) };
+        }
+        Some(4) => {
+            let result = Err(failure(FailureClass::Transient, None, "reset"));
+            return verdict(CallEnd::Transient, result, usual_ms);
+        }
+        _ => {}
+    }
+    let after_ms = if fault == Some(3) { far } else { usual_ms };
+    let lies = fault == Some(5);
+    let corrections = request.turns.len() / 2;
+    let (end, answer) =
+        answer(kind, n, lies, coin, state.inputs[n as usize].epoch.calls_in_claim, corrections);
+    let usage = Usage { input_tokens: 500 + u64::from(n % 200), output_tokens: 40 };
+    state.provider.requests -= 1.0;
+    state.provider.tokens -= (usage.input_tokens + usage.output_tokens) as f64;
+    match answer {
+        Some(answer) => verdict(end, Ok(ModelReply { answer, usage, request_id: None, headroom }), after_ms),
+        None => {
+            let result = Err(failure(FailureClass::Rejected, Some(400), "invalid_request_error"));
+            verdict(CallEnd::Rejected, result, quick_ms)
+        }
+    }
+}
+
+/// What the model says; `None`: the provider rejects the request.
+fn answer(
+    kind: Kind,
+    n: u32,
+    lies: bool,
+    coin: f64,
+    calls_in_claim: u32,
+    _corrections: usize,
+) -> (CallEnd, Option<Answer>) {
+    let right = json!({"n": n, "check": check_of(n.into())});
+    let text = |value: &Value| Some(Answer::Text(value.to_string()));
+    let wrong = |coin: f64| match (coin * 5.0) as u32 {
+        0 => Answer::Text(json!({"n": n, "check": 1_000_004}).to_string()),
+        1 => Answer::Text(format!("{{\"n\":{n},\"check\":")),
+        2 => Answer::Text(format!("{right}{right}")),
+        3 => Answer::Text("I would rather not say.".to_owned()),
+        _ => Answer::Unusable { why: "no text".to_owned() },
+    };
+    match kind {
+        Kind::Rejected => (CallEnd::Rejected, None),
+        Kind::Refuses => (
+            CallEnd::Refused,
+            // What was said looks like a result, and is none.
+            Some(Answer::Refused { why: "refusal".to_owned(), text: right.to_string() }),
+        ),
+        Kind::Truncates => (CallEnd::Truncated, Some(Answer::Truncated { text: right.to_string() })),
+        Kind::NeverValid | Kind::Guarded => (CallEnd::Invalid, Some(wrong(coin))),
+        Kind::Stubborn if calls_in_claim < 3 => (CallEnd::Invalid, Some(wrong(coin))),
+        Kind::TooLarge => {
+            let pad = "x".repeat(4_000);
+            (CallEnd::Valid, text(&json!({"n": n, "check": check_of(n.into()), "pad": pad})))
+        }
+        _ if lies => (CallEnd::Invalid, Some(wrong(coin))),
+        _ => (CallEnd::Valid, text(&right)),
+    }
+}
+
+/// Refills the buckets; what they hold is what the headers say.
+fn fill(state: &mut State, world: &World, elapsed_ms: u64) -> Headroom {
+    let plan = &world.plan;
+    let provider = &mut state.provider;
+    let minutes = (elapsed_ms - provider.filled_ms) as f64 / 60_000.0;
+    provider.filled_ms = elapsed_ms;
+    let (requests, tokens) = (plan.requests_per_minute as f64, plan.tokens_per_minute as f64);
+    provider.requests = (provider.requests + minutes * requests).min(requests);
+    provider.tokens = (provider.tokens + minutes * tokens).min(tokens);
+    let window = |limit: u64, left: f64| Window {
+        limit: (limit > 0).then_some(limit),
+        remaining: (limit > 0).then_some(left.max(0.0) as u64),
+        reset: None,
+    };
+    if !plan.headers {
+        return Headroom::default();
+    }
+    Headroom {
+        requests: window(plan.requests_per_minute, provider.requests),
+        tokens: window(plan.tokens_per_minute, provider.tokens),
+    }
+}
+
+/// Which bucket is empty, and for how many seconds.
+fn short_of(state: &State, plan: &crate::plan::Plan) -> Option<(&'static str, u64)> {
+    let provider = &state.provider;
+    let wait_s = |missing: f64, per_minute: u64| (missing * 60.0 / per_minute as f64).ceil().max(1.0) as u64;
+    if plan.requests_per_minute > 0 && provider.requests < 1.0 {
+        return Some(("requests", wait_s(1.0 - provider.requests, plan.requests_per_minute)));
+    }
+    if plan.tokens_per_minute > 0 && provider.tokens < 700.0 {
+        return Some(("tokens", wait_s(700.0 - provider.tokens, plan.tokens_per_minute)));
+    }
+    None
+}

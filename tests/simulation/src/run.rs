@@ -1,0 +1,94 @@
+//! One run from one plan: the same plan gives the same history, event by event.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Once};
+
+use tokio::task::JoinSet;
+
+use crate::fleet::Fleet;
+use crate::oracle::{Promise, Violation};
+use crate::people;
+use crate::plan::Plan;
+use crate::world::{SIMULATED_PANIC, Stats, World};
+
+/// What a run showed.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Numbers.
+    pub stats: Stats,
+    /// The first broken promise.
+    pub violation: Option<Violation>,
+    /// The history of the traced input.
+    pub history: Vec<String>,
+    /// A hash over all events; equal for equal plans.
+    pub digest: u64,
+}
+
+/// Runs a plan; `trace` names the input whose history is kept.
+#[must_use]
+pub fn run(plan: &Plan, trace: Option<u32>) -> Outcome {
+    silence_simulated_panics();
+    let caught = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(simulate(plan.clone(), trace)),
+            Err(error) => broken(format!("no runtime: {error}")),
+        }
+    }));
+    caught.unwrap_or_else(|_| broken("the simulation panicked".to_owned()))
+}
+
+fn broken(what: String) -> Outcome {
+    let violation = Violation { promise: Promise::Isolated, input: None, at_ms: 0, what };
+    Outcome { stats: Stats::default(), violation: Some(violation), history: Vec::new(), digest: 0 }
+}
+
+async fn simulate(plan: Plan, trace: Option<u32>) -> Outcome {
+    let world = World::new(plan, trace);
+    let fleet = Fleet::new(&world);
+    let mut actors = JoinSet::new();
+    actors.spawn(people::pass_time(Arc::clone(&world)));
+    for _ in 0..world.plan.limits.concurrency_max {
+        actors.spawn(Arc::clone(&fleet).poll());
+    }
+    actors.spawn(people::produce(Arc::clone(&world)));
+    if world.plan.operator_every_ms > 0 {
+        actors.spawn(people::operate(Arc::clone(&world)));
+    }
+    actors.spawn(people::deploy(Arc::clone(&world), Arc::clone(&fleet)));
+    let mut finish = std::pin::pin!(people::finish(Arc::clone(&world)));
+    loop {
+        tokio::select! {
+            biased;
+            Some(ended) = actors.join_next() => {
+                if let Err(error) = ended {
+                    world.violate(Promise::Isolated, None, format!("a panic left an invocation: {error}"));
+                }
+            }
+            () = &mut finish => break,
+        }
+    }
+    actors.shutdown().await;
+    let mut state = world.lock();
+    Outcome {
+        stats: state.stats.clone(),
+        violation: state.violation.take(),
+        history: std::mem::take(&mut state.history),
+        digest: state.digest,
+    }
+}
+
+/// Panics that are part of the simulation would drown everything else.
+fn silence_simulated_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let ours = info.payload().downcast_ref::<&str>().is_some_and(|text| *text == SIMULATED_PANIC)
+                || info.payload().downcast_ref::<String>().is_some_and(|text| text == SIMULATED_PANIC);
+            if !ours {
+                usual(info);
+            }
+        }));
+    });
+}

@@ -1,0 +1,180 @@
+//! The work that is simulated: what an input does to its model and its worker, and the tasks that the worker is given.
+
+use std::sync::Arc;
+
+use nightshift_core::model::Prompt;
+use nightshift_core::task::{Task, Tasks, Violations};
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+/// What is special about an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Nothing: the model answers well.
+    Good,
+    /// The model never obeys the schema, and the task has a fallback.
+    Guarded,
+    /// The model obeys the schema only at its third answer of a conversation.
+    Stubborn,
+    /// The body is cut off.
+    NoJob,
+    /// The body is over the limit.
+    Oversized,
+    /// Nobody knows the task.
+    UnknownTask,
+    /// The input breaks its rules.
+    InvalidInput,
+    /// The model declines.
+    Refuses,
+    /// The answer is cut off.
+    Truncates,
+    /// The model never obeys the schema.
+    NeverValid,
+    /// The output is valid and too large to be stored.
+    TooLarge,
+    /// The provider says that the request can never work.
+    Rejected,
+    /// The worker dies during the call.
+    Poison,
+    /// The task's code panics before the claim.
+    PanicsInPrompt,
+    /// The task's code panics over the answer.
+    PanicsInAccept,
+}
+
+impl Kind {
+    /// The task that its body names.
+    #[must_use]
+    pub fn task(self) -> &'static str {
+        match self {
+            Self::Guarded => "guarded",
+            Self::UnknownTask => "nobody",
+            _ => "plain",
+        }
+    }
+
+    /// The body of a message with this input.
+    #[must_use]
+    pub fn body(self, n: u32, reference: u32) -> String {
+        let task = self.task();
+        match self {
+            Self::NoJob => format!("{{\"task\":\"{task}\",\"input\":{{\"n\":{n}}}"),
+            Self::InvalidInput => {
+                format!(
+                    "{{\"task\":\"{task}\",\"input\":{{\"n\":{n},\"more\":1}},\"reference\":\"r{reference}\"}}"
+                )
+            }
+            // A body that cannot be read is its own key, so that it must not vary.
+            Self::Oversized => {
+                format!("{{\"task\":\"{task}\",\"input\":{{\"n\":{n},\"pad\":\"{}\"}}}}", "x".repeat(9_000))
+            }
+            _ => format!("{{\"input\": {{\"n\": {n}}}, \"task\":\"{task}\",\"reference\":\"r{reference}\"}}"),
+        }
+    }
+}
+
+/// What a right answer says of `n`.
+#[must_use]
+pub fn check_of(n: u64) -> u64 {
+    n.wrapping_mul(7_919).wrapping_add(13) % 1_000_003
+}
+
+/// Whether this may stand in the ledger as the result of `n`; knows nothing of the worker's own validation.
+#[must_use]
+pub fn is_right(kind: Kind, n: u32, output: &Value, needs_review: bool) -> bool {
+    let Value::Object(members) = output else { return false };
+    let of_n = members.get("n").and_then(Value::as_u64) == Some(u64::from(n));
+    let only_known = members.keys().all(|name| ["n", "check", "pad"].contains(&name.as_str()));
+    let check = members.get("check").and_then(Value::as_u64);
+    let checked = if needs_review {
+        kind == Kind::Guarded && check.is_none()
+    } else {
+        check == Some(check_of(n.into()))
+    };
+    of_n && only_known && checked
+}
+
+/// The registry that a worker is given.
+pub struct TestTasks {
+    tasks: [TestTask; 2],
+}
+
+struct TestTask {
+    name: &'static str,
+    fingerprint: String,
+    schema: Value,
+    world: Arc<World>,
+}
+
+impl TestTasks {
+    /// The tasks as this revision has them.
+    #[must_use]
+    pub fn new(world: &Arc<World>, revision: u32) -> Self {
+        Self {
+            tasks: ["guarded", "plain"].map(|name| TestTask {
+                name,
+                fingerprint: format!("{name} at revision {revision}"),
+                schema: json!({"type": "object"}),
+                world: Arc::clone(world),
+            }),
+        }
+    }
+}
+
+impl Tasks for TestTasks {
+    fn find(&self, name: &str) -> Option<&dyn Task> {
+        self.tasks.iter().find(|task| task.name == name).map(|task| task as &dyn Task)
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.tasks.iter().map(|task| task.name).collect()
+    }
+}
+
+impl Task for TestTask {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn prompt(&self, input: &Value) -> Result<Prompt, Violations> {
+        let n = input.get("n").and_then(Value::as_u64);
+        match (n, input.as_object().map(serde_json::Map::len)) {
+            (Some(n), Some(1)) => {
+                self.world.task_code_runs(n, Kind::PanicsInPrompt);
+                Ok(Prompt { system: "Answer.".to_owned(), user: format!("n={n}") })
+            }
+            _ => Err(Violations(vec!["The input must have the member n and no other.".to_owned()])),
+        }
+    }
+
+    fn schema(&self) -> &Value {
+        &self.schema
+    }
+
+    fn accept(&self, answer: Value) -> Result<Value, Violations> {
+        let violation = |what: &str| Err(Violations(vec![what.to_owned()]));
+        let Some(n) = answer.get("n").and_then(Value::as_u64) else {
+            return violation("The member n is missing.");
+        };
+        self.world.task_code_runs(n, Kind::PanicsInAccept);
+        let members = answer.as_object().map_or(0, serde_json::Map::len);
+        match answer.get("check") {
+            None if self.name == "guarded" && members == 1 => Ok(answer),
+            Some(check) if check.as_u64() == Some(check_of(n)) => Ok(answer),
+            _ => violation("The member check is wrong."),
+        }
+    }
+
+    fn fallback(&self, input: &Value) -> Option<Value> {
+        (self.name == "guarded").then(|| json!({"n": input.get("n")}))
+    }
+
+    fn output_tokens_max(&self) -> u32 {
+        500
+    }
+
+    fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}

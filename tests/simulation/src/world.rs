@@ -1,0 +1,369 @@
+//! Everything that exists in a run, behind one lock: one thread runs it, so that the lock is never waited for.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nightshift_core::dead_letter::Attribute;
+use nightshift_core::failure::FailureReason;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::record::Record;
+use tokio::sync::Notify;
+use tokio::time::{Duration, Instant};
+
+use crate::oracle::{Epoch, Promise, Violation};
+use crate::plan::{Faults, Plan};
+use crate::queue::Queue;
+use crate::rng::Rng;
+use crate::work::Kind;
+
+/// When a run begins, in milliseconds since 1970: a Monday in 2026.
+pub const BEGINNING_MS: u64 = 1_780_272_000_000;
+
+/// One run's world.
+pub struct World {
+    /// What is meant to happen.
+    pub plan: Plan,
+    began: Instant,
+    state: Mutex<State>,
+    /// A message may be ready.
+    pub work: Notify,
+    /// The time of the next visible message changed.
+    pub visibility: Notify,
+    /// Something happened that may end the run.
+    pub progress: Notify,
+    quiet: Faults,
+}
+
+/// Everything that changes.
+pub struct State {
+    pub inputs: Vec<Input>,
+    pub by_key: HashMap<InputHash, u32>,
+    pub queue: Queue,
+    pub queue_rng: Rng,
+    pub provider: Provider,
+    pub letters: Vec<Letter>,
+    /// Those that run now.
+    pub invocations: HashMap<u64, Invocation>,
+    pub invocations_begun: u64,
+    pub environments_begun: u32,
+    pub revision: u32,
+    pub spend: BTreeMap<String, DaySpend>,
+    pub producing: bool,
+    pub operating: bool,
+    pub stats: Stats,
+    pub violation: Option<Violation>,
+    pub trace: Option<u32>,
+    pub history: Vec<String>,
+    pub digest: u64,
+    pub hand_back_delays: BTreeMap<(u32, u32), u32>,
+    pub backoffs: Vec<f32>,
+}
+
+/// One distinct input and its record.
+pub struct Input {
+    pub kind: Kind,
+    /// The operator mended what was wrong with it.
+    pub fixed: bool,
+    pub key: InputHash,
+    pub record: Option<Box<Record>>,
+    /// True time at which the record was last done or failed.
+    pub settled_ms: u64,
+    /// The invocation of the last claim that took effect.
+    pub holder: u64,
+    pub epoch: Epoch,
+    pub letters: u32,
+}
+
+/// The provider's true state.
+#[derive(Debug)]
+pub struct Provider {
+    pub rng: Rng,
+    pub requests: f64,
+    pub tokens: f64,
+    pub filled_ms: u64,
+    pub calls: u32,
+}
+
+/// A message in the dead-letter queue.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    pub input: u32,
+    pub reference: u32,
+    pub reason: FailureReason,
+    pub attributes: Vec<(String, Attribute)>,
+    pub sent_at_ms: u64,
+    pub moved_back: bool,
+}
+
+/// One invocation that runs.
+#[derive(Debug, Default)]
+pub struct Invocation {
+    pub environment: u32,
+    pub revision: u32,
+    pub began_ms: u64,
+    pub ends_ms: u64,
+    /// Message and handle.
+    pub batch: Vec<(u32, String)>,
+    /// Inputs that it claimed.
+    pub claimed: Vec<u32>,
+    pub control_read_failed: bool,
+    pub letters: Vec<(u32, FailureReason)>,
+    pub metrics: Option<BTreeMap<String, f64>>,
+    pub open_calls: u32,
+}
+
+/// One UTC day's money.
+#[derive(Debug, Default)]
+pub struct DaySpend {
+    pub committed_micro_usd: i128,
+    pub changes: HashSet<String>,
+    pub answered_micro_usd: u64,
+}
+
+/// Numbers for the summary.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub messages: u64,
+    pub invocations: u64,
+    pub kills: u64,
+    pub calls: u64,
+    pub throttled: u64,
+    pub results: u64,
+    pub letters: BTreeMap<String, u64>,
+    pub crashed: u64,
+    pub redrives: u64,
+    pub ledger_writes: u64,
+    pub ledger_faults: u64,
+    pub checks: u64,
+    pub virtual_ms: u64,
+}
+
+/// One execution environment of the function.
+pub struct Environment {
+    pub id: u32,
+    pub revision: u32,
+    pub skew_ms: i64,
+    dead: AtomicBool,
+    pub killed: Notify,
+    rng: Mutex<Rng>,
+    pub hold: Mutex<Hold>,
+}
+
+/// What the provider told an environment; for the oracle.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hold {
+    pub set_ms: u64,
+    pub until_ms: u64,
+}
+
+impl Environment {
+    /// A fresh environment.
+    #[must_use]
+    pub fn new(id: u32, revision: u32, plan: &Plan) -> Self {
+        let mut rng = Rng::new(plan.seed, "environment", u64::from(id));
+        let skew_ms = rng.range(0, 2 * plan.faults.skew_ms) as i64 - plan.faults.skew_ms as i64;
+        Self {
+            id,
+            revision,
+            skew_ms,
+            dead: AtomicBool::new(false),
+            killed: Notify::new(),
+            rng: Mutex::new(rng),
+            hold: Mutex::default(),
+        }
+    }
+
+    /// Kills it: from now on none of its futures gets any further.
+    pub fn die(&self) {
+        if !self.dead.swap(true, Ordering::Relaxed) {
+            self.killed.notify_one();
+        }
+    }
+
+    /// Whether it was killed.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    /// Draws from the environment's own stream.
+    pub fn draw<T>(&self, from: impl FnOnce(&mut Rng) -> T) -> T {
+        from(&mut self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl World {
+    /// The world of a plan, with all its inputs and nothing sent.
+    #[must_use]
+    pub fn new(plan: Plan, trace: Option<u32>) -> Arc<Self> {
+        let mut rng = Rng::new(plan.seed, "inputs", 0);
+        let mut by_key = HashMap::with_capacity(plan.jobs as usize);
+        let inputs = (0..plan.jobs)
+            .map(|n| {
+                let kind = kind(&plan, &mut rng);
+                let key = key(kind, n);
+                by_key.insert(key.clone(), n);
+                Input {
+                    kind,
+                    fixed: false,
+                    key,
+                    record: None,
+                    settled_ms: 0,
+                    holder: 0,
+                    epoch: Epoch::default(),
+                    letters: 0,
+                }
+            })
+            .collect();
+        let provider = Provider {
+            rng: Rng::new(plan.seed, "provider", 0),
+            requests: 0.0,
+            tokens: 0.0,
+            filled_ms: 0,
+            calls: 0,
+        };
+        let state = State {
+            inputs,
+            by_key,
+            queue: Queue::default(),
+            queue_rng: Rng::new(plan.seed, "queue", 0),
+            provider,
+            letters: Vec::new(),
+            invocations: HashMap::new(),
+            invocations_begun: 0,
+            environments_begun: 0,
+            revision: 1,
+            spend: BTreeMap::new(),
+            producing: true,
+            operating: plan.operator_every_ms > 0,
+            stats: Stats::default(),
+            violation: None,
+            trace,
+            history: Vec::new(),
+            digest: 0,
+            hand_back_delays: BTreeMap::new(),
+            backoffs: Vec::new(),
+        };
+        let quiet = Faults { skew_ms: plan.faults.skew_ms, ..Faults::default() };
+        Arc::new(Self {
+            plan,
+            began: Instant::now(),
+            state: Mutex::new(state),
+            work: Notify::new(),
+            visibility: Notify::new(),
+            progress: Notify::new(),
+            quiet,
+        })
+    }
+
+    /// Everything that changes.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Virtual time since the beginning.
+    #[must_use]
+    pub fn elapsed_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    /// True time, which is SQS's.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        BEGINNING_MS + self.elapsed_ms()
+    }
+
+    /// The moment of a virtual time.
+    #[must_use]
+    pub fn instant(&self, elapsed_ms: u64) -> Instant {
+        self.began + Duration::from_millis(elapsed_ms)
+    }
+
+    /// The rates that hold now.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        if self.elapsed_ms() < self.plan.faults_end_ms { &self.plan.faults } else { &self.quiet }
+    }
+
+    /// A promise is broken: the first one ends the run.
+    pub fn violate(&self, promise: Promise, input: Option<u32>, what: impl Into<String>) {
+        self.lock().violate(self.now_ms(), promise, input, what);
+        self.progress.notify_one();
+    }
+
+    /// The task's code of an input runs: the place of a panic.
+    pub fn task_code_runs(&self, n: u64, place: Kind) {
+        let now_ms = self.now_ms();
+        let panics = {
+            let mut state = self.lock();
+            let Some(input) = usize::try_from(n).ok().and_then(|n| state.inputs.get_mut(n)) else { return };
+            let panics = input.kind == place && !input.fixed;
+            if panics {
+                input.epoch.panics += 1;
+                state.note(now_ms, n as u32, || "the task's code panics".to_owned());
+                state.panicked(now_ms, n as u32, &self.plan);
+            }
+            panics
+        };
+        assert!(!panics, "{SIMULATED_PANIC}");
+    }
+}
+
+/// The message of a panic that is part of the simulation.
+pub const SIMULATED_PANIC: &str = "simulated panic";
+
+impl State {
+    /// See [`World::violate`].
+    pub fn violate(&mut self, now_ms: u64, promise: Promise, input: Option<u32>, what: impl Into<String>) {
+        if self.violation.is_none() {
+            let what = what.into();
+            if let Some(input) = input {
+                self.note(now_ms, input, || format!("BROKEN: {what}"));
+            }
+            self.violation = Some(Violation { promise, input, at_ms: now_ms - BEGINNING_MS, what });
+        }
+    }
+
+    /// A line in the history of the input that is traced.
+    pub fn note(&mut self, now_ms: u64, input: u32, what: impl FnOnce() -> String) {
+        self.digest = (self.digest ^ now_ms ^ (u64::from(input) << 40)).wrapping_mul(0x0100_0000_01b3);
+        if self.trace == Some(input) {
+            self.history.push(format!("{:>12.3} s  {}", (now_ms - BEGINNING_MS) as f64 / 1e3, what()));
+        }
+    }
+}
+
+fn kind(plan: &Plan, rng: &mut Rng) -> Kind {
+    let draw = rng.range(0, 999);
+    let choice = rng.bits();
+    let shares = &plan.shares;
+    let mut edge = 0;
+    let groups: [(u64, &[Kind]); 6] = [
+        (shares.invalid, &[Kind::NoJob, Kind::UnknownTask, Kind::InvalidInput, Kind::Oversized]),
+        (
+            shares.unanswerable,
+            &[Kind::Refuses, Kind::Truncates, Kind::NeverValid, Kind::TooLarge, Kind::Rejected],
+        ),
+        (shares.guarded, &[Kind::Guarded]),
+        (shares.stubborn, &[Kind::Stubborn]),
+        (shares.poison, &[Kind::Poison]),
+        (shares.panics, &[Kind::PanicsInPrompt, Kind::PanicsInAccept]),
+    ];
+    for (share, kinds) in groups {
+        edge += share;
+        if draw < edge {
+            return kinds[(choice % kinds.len() as u64) as usize];
+        }
+    }
+    Kind::Good
+}
+
+fn key(kind: Kind, n: u32) -> InputHash {
+    let body = kind.body(n, 0);
+    match kind {
+        Kind::NoJob | Kind::Oversized => InputHash::of_body(&body),
+        Kind::InvalidInput => InputHash::of_job(kind.task(), &serde_json::json!({"n": n, "more": 1})),
+        _ => InputHash::of_job(kind.task(), &serde_json::json!({"n": n})),
+    }
+}
