@@ -123,7 +123,7 @@ impl Environment {
             output.spawn(forward(Arc::clone(&shared), id, Stream::Stderr, stderr));
         }
         let (end, ended) = watch::channel(false);
-        tokio::spawn(supervise(Arc::clone(&shared), id, pid, child, Arc::clone(&kill), end));
+        tokio::spawn(supervise(Arc::clone(&shared), id, pid, child, output, Arc::clone(&kill), end));
         if shared.function.freeze {
             tokio::spawn(freeze(Arc::clone(&api), pid, ended.clone()));
         }
