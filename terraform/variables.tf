@@ -67,8 +67,8 @@ variable "model" {
     error_message = "Set both model.input_usd_per_mtok and model.output_usd_per_mtok, or neither."
   }
   validation {
-    condition     = var.model.requests_per_minute >= 0 && var.model.tokens_per_minute >= 0
-    error_message = "model.requests_per_minute and model.tokens_per_minute must be 0 (unknown) or more."
+    condition     = alltrue([for limit in [var.model.requests_per_minute, var.model.tokens_per_minute] : limit >= 0 && limit == floor(limit)])
+    error_message = "model.requests_per_minute and model.tokens_per_minute must be whole numbers, 0 for unknown."
   }
 }
 
@@ -100,8 +100,11 @@ variable "limits" {
   nullable = false
 
   validation {
-    condition     = alltrue([for name, value in var.limits : value >= 1 if name != "reask_limit"]) && var.limits.reask_limit >= 0
-    error_message = "Every member of limits must be at least 1 (reask_limit: 0)."
+    condition = (
+      alltrue([for name, value in var.limits : value >= 1 && value == floor(value) if !contains(["reask_limit", "spend_cap_usd_per_day"], name)]) &&
+      var.limits.reask_limit >= 0 && var.limits.reask_limit == floor(var.limits.reask_limit) && var.limits.spend_cap_usd_per_day > 0
+    )
+    error_message = "Members of limits must be whole numbers of at least 1 (reask_limit: of at least 0), and spend_cap_usd_per_day more than 0."
   }
   validation {
     condition     = var.limits.backoff_base_ms <= var.limits.backoff_ms_max && var.limits.hand_back_base_s <= var.limits.hand_back_s_max
@@ -211,8 +214,8 @@ variable "ledger" {
   nullable = false
 
   validation {
-    condition     = var.ledger.result_expiry_days >= 1 && var.ledger.failure_expiry_days >= 1
-    error_message = "Expiries in ledger must be at least 1 day."
+    condition     = alltrue([for days in [var.ledger.result_expiry_days, var.ledger.failure_expiry_days] : days >= 1 && days == floor(days)])
+    error_message = "Expiries in ledger must be whole days, at least 1."
   }
 }
 

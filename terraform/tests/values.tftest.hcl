@@ -1,0 +1,197 @@
+# Values that AWS, or the worker, would refuse later: each is refused by its variable, with what it must be.
+
+mock_provider "aws" {
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+  mock_data "aws_region" {
+    defaults = { region = "eu-central-1" }
+  }
+}
+
+variables {
+  artifacts_dir = "tests/artifacts"
+}
+
+run "a_base_url_without_a_scheme" {
+  command = plan
+
+  variables {
+    model = { base_url = "api.example.com" }
+  }
+
+  expect_failures = [var.model]
+}
+
+run "a_negative_rate" {
+  command = plan
+
+  variables {
+    model = { requests_per_minute = -1 }
+  }
+
+  expect_failures = [var.model]
+}
+
+run "a_backoff_that_begins_beyond_its_end" {
+  command = plan
+
+  variables {
+    limits = { backoff_base_ms = 30001 }
+  }
+
+  expect_failures = [var.limits]
+}
+
+run "a_hand_back_that_begins_beyond_its_end" {
+  command = plan
+
+  variables {
+    limits = { hand_back_base_s = 901 }
+  }
+
+  expect_failures = [var.limits]
+}
+
+run "a_third_of_a_call" {
+  command = plan
+
+  variables {
+    limits = { call_limit = 2.5 }
+  }
+
+  expect_failures = [var.limits]
+}
+
+run "a_visibility_that_sqs_refuses" {
+  command = plan
+
+  variables {
+    queues = { visibility_timeout_s = 43201, max_receive_count = 97, retention_days = 13 }
+  }
+
+  expect_failures = [var.queues]
+}
+
+run "a_retention_that_sqs_refuses" {
+  command = plan
+
+  variables {
+    queues = { dead_letter_retention_days = 15 }
+  }
+
+  expect_failures = [var.queues]
+}
+
+run "a_receive_count_that_sqs_refuses" {
+  command = plan
+
+  variables {
+    queues = { max_receive_count = 1001, retention_days = 13 }
+  }
+
+  expect_failures = [var.queues]
+}
+
+run "a_batch_that_lambda_refuses" {
+  command = plan
+
+  variables {
+    queues = { batch_size = 0 }
+  }
+
+  expect_failures = [var.queues]
+}
+
+run "a_window_that_lambda_refuses" {
+  command = plan
+
+  variables {
+    queues = { batch_window_s = 301, visibility_timeout_s = 2101 }
+  }
+
+  expect_failures = [var.queues]
+}
+
+run "a_concurrency_that_lambda_refuses" {
+  command = plan
+
+  variables {
+    queues = { maximum_concurrency = 1 }
+  }
+
+  expect_failures = [var.queues]
+}
+
+run "a_timeout_that_lambda_refuses" {
+  command = plan
+
+  variables {
+    worker = { timeout_s = 901 }
+  }
+
+  expect_failures = [var.worker]
+}
+
+run "a_memory_that_lambda_refuses" {
+  command = plan
+
+  variables {
+    worker = { memory_mb = 127 }
+  }
+
+  expect_failures = [var.worker]
+}
+
+run "an_architecture_that_lambda_does_not_have" {
+  command = plan
+
+  variables {
+    worker = { architecture = "arm" }
+  }
+
+  expect_failures = [var.worker]
+}
+
+run "a_log_retention_that_cloudwatch_refuses" {
+  command = plan
+
+  variables {
+    worker = { log_retention_days = 31 }
+  }
+
+  expect_failures = [var.worker]
+}
+
+run "half_a_day_of_expiry" {
+  command = plan
+
+  variables {
+    ledger = { result_expiry_days = 90.5 }
+  }
+
+  expect_failures = [var.ledger]
+}
+
+run "a_page_address_that_is_none" {
+  command = plan
+
+  variables {
+    page_emails = ["oncall"]
+  }
+
+  expect_failures = [var.page_emails]
+}
+
+run "a_ticket_address_that_is_none" {
+  command = plan
+
+  variables {
+    ticket_emails = ["team example.com"]
+  }
+
+  expect_failures = [var.ticket_emails]
+}
