@@ -2,7 +2,7 @@
 # or argument list: runbook/procedures/rotate-the-key.md writes it.
 
 locals {
-  model_has_key  = contains(["anthropic", "openai"], var.model.provider)
+  model_has_key  = contains(["anthropic", "openai"], var.model.provider) && var.model.needs_key
   model_key_here = local.model_has_key && var.model.key_parameter == null
 
   model_key_parameter_arn = var.model.key_parameter == null ? null : "arn:${local.partition}:ssm:${local.region}:${local.account}:parameter/${trimprefix(var.model.key_parameter, "/")}"

@@ -30,6 +30,7 @@ variable "model" {
     The model that does the work.
     provider: anthropic, bedrock, openai (any server with an OpenAI-compatible API, by base_url), or rehearsal (a model inside the worker: no call is paid; the id says how it behaves).
     key_parameter: name of an existing SSM SecureString under the aws/ssm key; null makes a Secrets Manager secret, to be filled after the first apply.
+    needs_key: false for an openai server of your own that asks for none.
     input_usd_per_mtok, output_usd_per_mtok: price of a model that is not in the worker's table.
     requests_per_minute, tokens_per_minute: the provider's limits for this account; 0 is unknown.
   EOT
@@ -38,6 +39,7 @@ variable "model" {
     id                  = optional(string, "claude-haiku-5-5")
     base_url            = optional(string)
     key_parameter       = optional(string)
+    needs_key           = optional(bool, true)
     input_usd_per_mtok  = optional(number)
     output_usd_per_mtok = optional(number)
     requests_per_minute = optional(number, 0)
@@ -61,6 +63,10 @@ variable "model" {
   validation {
     condition     = var.model.key_parameter == null || can(regex("^/?[A-Za-z0-9_./-]+$", var.model.key_parameter))
     error_message = "model.key_parameter must be the name of an SSM parameter, not its ARN and not the key itself."
+  }
+  validation {
+    condition     = var.model.needs_key || (var.model.provider == "openai" && var.model.base_url != null && var.model.key_parameter == null)
+    error_message = "model.needs_key = false is for provider openai with a base_url of your own and no key_parameter; bedrock and rehearsal have no key in any case."
   }
   validation {
     condition     = (var.model.input_usd_per_mtok == null) == (var.model.output_usd_per_mtok == null)
@@ -176,6 +182,7 @@ variable "worker" {
     reserved_concurrency = optional(number)
     account_concurrency  = optional(number)
     log_retention_days   = optional(number, 30)
+    log_level            = optional(string, "info")
   })
   default  = {}
   nullable = false
@@ -191,6 +198,10 @@ variable "worker" {
   validation {
     condition     = contains(["arm64", "x86_64"], var.worker.architecture)
     error_message = "worker.architecture must be arm64 or x86_64, the one that scripts/build was run for."
+  }
+  validation {
+    condition     = contains(["error", "warn", "info", "debug", "trace"], var.worker.log_level)
+    error_message = "worker.log_level must be error, warn, info, debug or trace."
   }
   validation {
     condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731], var.worker.log_retention_days)

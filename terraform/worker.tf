@@ -8,6 +8,7 @@ locals {
   # of its own, and refuses to start on a contradiction.
   worker_environment = {
     NIGHTSHIFT_STACK                     = var.prefix
+    NIGHTSHIFT_LOG                       = var.worker.log_level
     NIGHTSHIFT_JOBS_URL                  = aws_sqs_queue.jobs.url
     NIGHTSHIFT_DEAD_LETTERS_URL          = aws_sqs_queue.dead_letters.url
     NIGHTSHIFT_LEDGER_TABLE              = aws_dynamodb_table.ledger.name

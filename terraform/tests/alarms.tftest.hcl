@@ -90,6 +90,20 @@ run "windows_that_cloudwatch_accepts" {
   }
 }
 
+run "what_no_data_means" {
+  command = plan
+
+  assert {
+    condition     = alltrue([for key, alarm in aws_cloudwatch_metric_alarm.stack : alarm.treat_missing_data == (key == "no-progress" ? "ignore" : "notBreaching")])
+    error_message = "A quiet night has no data, and must raise nothing; no-progress alone keeps its state."
+  }
+  assert {
+    # Without FILL an expression has no value as soon as one of its metrics has none. `waiting` is bare: see no-progress.
+    condition     = alltrue([for alarm in local.metric_alarms : alltrue([for id in keys(alarm.metrics) : strcontains(alarm.expression, "FILL(${id}, 0)") || id == "waiting"]) if can(alarm.expression)])
+    error_message = "A metric in an expression is not filled."
+  }
+}
+
 run "objective_and_thresholds" {
   command = plan
 

@@ -195,3 +195,23 @@ run "a_ticket_address_that_is_none" {
 
   expect_failures = [var.ticket_emails]
 }
+
+run "anthropic_without_a_key" {
+  command = plan
+
+  variables {
+    model = { needs_key = false }
+  }
+
+  expect_failures = [var.model]
+}
+
+run "a_log_level_that_the_worker_does_not_know" {
+  command = plan
+
+  variables {
+    worker = { log_level = "verbose" }
+  }
+
+  expect_failures = [var.worker]
+}

@@ -55,7 +55,7 @@ run "every_setting_is_set" {
       "NIGHTSHIFT_CALL_LIMIT", "NIGHTSHIFT_CALL_TIMEOUT_MS", "NIGHTSHIFT_CAPACITY_WAIT_MS_MAX", "NIGHTSHIFT_CRASH_LIMIT",
       "NIGHTSHIFT_DEADLINE_MARGIN_MS", "NIGHTSHIFT_DEAD_LETTERS_URL", "NIGHTSHIFT_FAILURE_EXPIRY_DAYS", "NIGHTSHIFT_FUNCTION_TIMEOUT_MS",
       "NIGHTSHIFT_HAND_BACK_BASE_MS", "NIGHTSHIFT_HAND_BACK_MS_MAX", "NIGHTSHIFT_JOBS_URL", "NIGHTSHIFT_LEASE_MARGIN_MS",
-      "NIGHTSHIFT_LEDGER_TABLE", "NIGHTSHIFT_MAXIMUM_CONCURRENCY", "NIGHTSHIFT_MAX_RECEIVE_COUNT", "NIGHTSHIFT_MODEL",
+      "NIGHTSHIFT_LEDGER_TABLE", "NIGHTSHIFT_LOG", "NIGHTSHIFT_MAXIMUM_CONCURRENCY", "NIGHTSHIFT_MAX_RECEIVE_COUNT", "NIGHTSHIFT_MODEL",
       "NIGHTSHIFT_MODEL_KEY_SECRET", "NIGHTSHIFT_OUTPUT_BYTES_MAX", "NIGHTSHIFT_PAID_CALL_LIMIT", "NIGHTSHIFT_PROVIDER",
       "NIGHTSHIFT_REASK_LIMIT", "NIGHTSHIFT_REQUESTS_PER_MINUTE", "NIGHTSHIFT_RESULT_EXPIRY_DAYS", "NIGHTSHIFT_RETENTION_MS",
       "NIGHTSHIFT_SPEND_CAP_USD_PER_DAY", "NIGHTSHIFT_STACK", "NIGHTSHIFT_TOKENS_PER_MINUTE", "NIGHTSHIFT_VISIBILITY_TIMEOUT_MS",
@@ -155,6 +155,23 @@ run "a_key_in_ssm" {
   assert {
     condition     = flatten([for statement in jsondecode(aws_iam_role_policy.worker.policy).Statement : statement.Resource if statement.Action == ["ssm:GetParameter"]]) == ["arn:aws:ssm:eu-central-1:123456789012:parameter/team/model-key"]
     error_message = "The role may read this parameter only."
+  }
+}
+
+run "a_server_of_ones_own_without_a_key" {
+  command = apply
+
+  variables {
+    model = { provider = "openai", id = "llama3", base_url = "http://10.0.0.7:11434/v1", needs_key = false, input_usd_per_mtok = 0, output_usd_per_mtok = 0 }
+  }
+
+  assert {
+    condition     = length(aws_secretsmanager_secret.model_key) == 0 && !anytrue([for name in keys(aws_lambda_function.worker.environment[0].variables) : startswith(name, "NIGHTSHIFT_MODEL_KEY")])
+    error_message = "Where no key is asked for, none is looked for."
+  }
+  assert {
+    condition     = aws_lambda_function.worker.environment[0].variables["NIGHTSHIFT_MODEL_BASE_URL"] == "http://10.0.0.7:11434/v1" && aws_lambda_function.worker.environment[0].variables["NIGHTSHIFT_MODEL_INPUT_USD_PER_MTOK"] == "0"
+    error_message = "Address and price are passed on."
   }
 }
 
