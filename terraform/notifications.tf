@@ -7,6 +7,9 @@
 locals {
   severities = ["page", "ticket"]
 
+  # Spelt out and not <prefix>-*, which would also be the alarms of a stack called <prefix>-test.
+  alarm_name_arns = [for page in keys(local.alarms) : "arn:${local.partition}:cloudwatch:${local.region}:${local.account}:alarm:${var.prefix}-${page}"]
+
   subscriptions = merge(
     { for address in var.page_emails : "page ${address}" => { severity = "page", address = address } },
     { for address in var.ticket_emails : "ticket ${address}" => { severity = "ticket", address = address } },
@@ -36,7 +39,7 @@ resource "aws_sns_topic_policy" "severity" {
         Resource  = each.value.arn
         Condition = {
           StringEquals = { "aws:SourceAccount" = local.account }
-          ArnLike      = { "aws:SourceArn" = "arn:${local.partition}:cloudwatch:${local.region}:${local.account}:alarm:${var.prefix}-*" }
+          ArnEquals    = { "aws:SourceArn" = local.alarm_name_arns }
         }
       },
       {

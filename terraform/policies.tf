@@ -77,7 +77,7 @@ locals {
             Sid      = "DrillAlarms"
             Effect   = "Allow"
             Action   = ["cloudwatch:SetAlarmState"]
-            Resource = ["arn:${local.partition}:cloudwatch:${local.region}:${local.account}:alarm:${var.prefix}-*"]
+            Resource = local.alarm_name_arns
           },
           {
             Sid    = "Look" # Actions that know no resource, or list what there is.
