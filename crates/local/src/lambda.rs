@@ -264,7 +264,7 @@ pub struct EnvironmentStatus {
 pub struct Lambda {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
-    dispatcher: JoinHandle<()>,
+    dispatcher: Option<JoinHandle<()>>,
 }
 
 /// What the dispatcher and its invocations share.
@@ -308,7 +308,7 @@ impl Lambda {
             events,
         });
         let (stop, stopped) = watch::channel(false);
-        let dispatcher = tokio::spawn(dispatch(Arc::clone(&shared), stopped));
+        let dispatcher = Some(tokio::spawn(dispatch(Arc::clone(&shared), stopped)));
         let lambda = Lambda { shared, stop, dispatcher };
         Ok((lambda, received))
     }
@@ -342,15 +342,26 @@ impl Lambda {
     }
 
     /// Stops polling, waits for the invocations under way (no longer than the function's timeout), ends all processes.
-    pub async fn stop(self) -> LambdaStats {
+    pub async fn stop(mut self) -> LambdaStats {
         self.stop.send_replace(true);
-        // The dispatcher can only fail by a panic, which the runtime has reported.
-        let _ = self.dispatcher.await;
+        if let Some(dispatcher) = self.dispatcher.take() {
+            // The dispatcher can only fail by a panic, which the runtime has reported.
+            let _ = dispatcher.await;
+        }
         let idle = std::mem::take(&mut *lock(&self.shared.idle));
         for environment in idle {
             environment.shut_down().await;
         }
         *self.shared.stats()
+    }
+}
+
+impl Drop for Lambda {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        for handle in self.shared.living().values() {
+            handle.kill.notify_one();
+        }
     }
 }
 

@@ -281,3 +281,29 @@ async fn what_lambda_refuses_is_refused() {
     none.maximum_concurrency = 0;
     assert!(matches!(Lambda::start(function(), none).await.unwrap_err(), LambdaError::OutOfRange { .. }));
 }
+
+#[tokio::test]
+async fn dropping_lambda_kills_what_it_started_idle_or_busy() {
+    let account = account(30).await;
+    let mut source = account.source.clone();
+    source.batch_size = 1;
+    let (lambda, mut events) = Lambda::start(function(), source).await.unwrap();
+    account.send("ok").await;
+    next_report(&mut events).await;
+    account.send("sleep:60000").await;
+    account.send("ok").await;
+    next_report(&mut events).await;
+    let started = lambda.environments();
+    assert_eq!(started.iter().filter(|environment| environment.busy).count(), 1);
+    drop(lambda);
+    let mut left: Vec<u32> = started.iter().map(|environment| environment.pid).collect();
+    let ended = async {
+        while !left.is_empty() {
+            if let LambdaEvent::Ended { pid, cause, .. } = events.recv().await.unwrap() {
+                assert_eq!(cause, Ended::Killed);
+                left.retain(|other| *other != pid);
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
+}

@@ -190,7 +190,7 @@ pub(super) fn check_number(number: BigDecimal) -> Result<BigDecimal, String> {
     }
     let (_, scale) = number.as_bigint_and_exponent();
     let magnitude = i64::try_from(number.digits()).unwrap_or(i64::MAX) - scale;
-    if !(-129..=126).contains(&magnitude) && number != BigDecimal::from(0) {
+    if !(-129..=126).contains(&magnitude) && number != 0 {
         return Err(
             "Number overflow. Attempting to store a number with magnitude larger than supported range"
                 .to_owned(),
