@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(settings.function_version, 7);
         assert_eq!(settings.log_level, LevelFilter::INFO);
         assert_eq!(settings.limits, Limits::default());
-        assert!(settings.model.price.output_micro_usd_per_mtok > 0);
+        assert!(settings.model.price.ordinary.output_micro_usd_per_mtok > 0);
         assert!(
             matches!(&settings.model.provider, ProviderSettings::Anthropic(KeySettings::Secret(id)) if id == "prod/model-key")
         );
@@ -508,7 +508,7 @@ mod tests {
         );
         let rehearsal =
             with(&[("NIGHTSHIFT_PROVIDER", "rehearsal"), ("NIGHTSHIFT_MODEL", "rehearsal"), no_key]).unwrap();
-        assert_eq!(rehearsal.model.price.output_micro_usd_per_mtok, 0);
+        assert_eq!(rehearsal.model.price.ordinary.output_micro_usd_per_mtok, 0);
     }
 
     #[test]

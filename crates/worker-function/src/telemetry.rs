@@ -22,7 +22,11 @@ const OURS: [&str; 6] = [
 /// Starts the log at `level` for our crates and at `warn` for all others. A second start changes nothing.
 pub fn start(level: LevelFilter) {
     let ours = OURS.map(|name| (name, level));
-    let filter = Targets::new().with_default(LevelFilter::WARN).with_targets(ours);
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_targets(ours)
+        // It repeats what the handler and the panic hook have logged already.
+        .with_target("lambda_runtime::layers::panic", LevelFilter::OFF);
     let json = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
