@@ -19,7 +19,8 @@ pub fn validate(task: &dyn Task, answer: &str) -> Result<Value, Violations> {
 /// The one JSON object of an answer: bare, in a fence, or with prose around it.
 ///
 /// The first bracket of the text must open it, and no bracket may follow it: two candidates, a list, leftovers of a
-/// damaged object or a cut-off one are all refused.
+/// damaged object or a cut-off one are all refused. So is anything but the end of a fence on the line on which it ends
+/// (a comment, a comma, a second value): prose stands on lines of its own.
 ///
 /// # Errors
 /// One sentence that says what is wrong; it quotes nothing but a doubled member's name.
@@ -38,6 +39,10 @@ pub fn extract(answer: &str) -> Result<Value, String> {
             "The answer holds more than one JSON value, or remains of one: answer with one object only."
                 .to_owned(),
         );
+    }
+    let rest_of_line = rest.lines().next().unwrap_or_default();
+    if rest_of_line.contains(|c: char| c != '`' && !c.is_whitespace()) {
+        return Err("The answer goes on after its JSON object: answer with one object only.".to_owned());
     }
     Ok(value)
 }
@@ -111,6 +116,10 @@ mod tests {
                 "{\"a\":1}, \"b\":2}",
                 "The answer holds more than one JSON value, or remains of one: answer with one object only.",
             ),
+            ("{\"a\":1},", "The answer goes on after its JSON object: answer with one object only."),
+            ("{\"a\":1} // done", "The answer goes on after its JSON object: answer with one object only."),
+            ("f({\"a\":1});", "The answer goes on after its JSON object: answer with one object only."),
+            ("{\"a\":1} \"x\"", "The answer goes on after its JSON object: answer with one object only."),
             (
                 "{\"a\":1,\"a\":1}",
                 "The answer is not one JSON object: the member \"a\" appears twice in one object: which one counts would be a guess, so remove one.",
