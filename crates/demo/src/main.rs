@@ -1,0 +1,92 @@
+//! The main job on one machine.
+//!
+//! The real function binary runs in processes of its own, started by a stand-in for Lambda and fed from a stand-in for
+//! SQS; its SDK clients speak to a stand-in for DynamoDB, and its model adapter to a model stub with seeded faults, or
+//! to the real provider.
+
+mod jobs;
+mod report;
+mod run;
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use nightshift_local::model_stub;
+use secrecy::SecretString;
+
+/// Puts jobs on a queue, runs the real worker until it is empty, and shows what became of each.
+#[derive(Debug, Parser)]
+#[command(name = "scripts/demo", max_term_width = 100)]
+pub struct Arguments {
+    /// Your own jobs, one a line: {"task": "...", "input": {...}, "reference": "..."}.
+    #[arg(long, value_name = "FILE")]
+    pub jobs: Option<PathBuf>,
+    /// Writes every result and every dead letter here, one JSON object a line.
+    #[arg(long, value_name = "FILE")]
+    pub results: Option<PathBuf>,
+    /// Decides every fault and every answer of the model stub.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How often the model stub fails.
+    #[arg(long, default_value = "some", value_name = "none|some|storm")]
+    pub faults: model_stub::Faults,
+    /// Who answers; `anthropic` needs ANTHROPIC_API_KEY and costs money.
+    #[arg(long, value_enum, default_value_t = Provider::Stub)]
+    pub provider: Provider,
+    /// The model's id.
+    #[arg(long, default_value = "claude-sonnet-4-5")]
+    pub model: String,
+    /// Puts the same jobs on the queue a second time, to show that nothing is called twice.
+    #[arg(long)]
+    pub twice: bool,
+    /// Function processes at one time.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub concurrency: u32,
+    /// Shows the function's log.
+    #[arg(long)]
+    pub verbose: bool,
+    /// The function's binary; `scripts/demo` builds and names it.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub function: PathBuf,
+    /// The provider's key.
+    #[arg(long, env = "ANTHROPIC_API_KEY", hide = true, hide_env_values = true)]
+    pub anthropic_api_key: Option<SecretString>,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Provider {
+    /// A server on this machine that speaks Anthropic's protocol.
+    Stub,
+    /// The real one.
+    Anthropic,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = run::run(&arguments).await.and_then(|run| {
+        let text = report::report(&run, &arguments)?;
+        let mut out = std::io::stdout().lock();
+        // A reader that has seen enough (`| head`) is no failure.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        Ok(run)
+    });
+    match outcome {
+        Ok(run) if run.interrupted => ExitCode::from(130),
+        Ok(run) if run.broken_promises().is_empty() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            let mut err = std::io::stderr().lock();
+            let _ = writeln!(err, "demo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether a person watches: only then is there a progress bar.
+pub fn watched() -> bool {
+    std::io::stderr().is_terminal()
+}

@@ -1,0 +1,327 @@
+//! What a user wants to see of a run: results, dead letters, retries, times, cost, and whether it all adds up.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Context;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{ContentArrangement, Table};
+use nightshift_core::failure::FailureReason;
+use nightshift_core::task::Tasks;
+use nightshift_local::aws::{AttributeValue, Item, Sample, StoredMessage, item_to_json};
+use serde_json::{Value, json};
+
+use crate::Arguments;
+use crate::run::{Run, counted};
+
+/// Results that are shown in full, per run.
+const SHOWN_IN_FULL: usize = 3;
+/// Dead letters that are listed; the rest is in `--results`.
+const DEAD_LETTERS_LISTED: usize = 40;
+const DETAIL_CHARS_SHOWN: usize = 120;
+const BODY_CHARS_SHOWN: usize = 40;
+
+/// A finished record, read back from the table.
+struct Stored {
+    id: String,
+    task: String,
+    reference: Option<String>,
+    output: Value,
+    needs_review: bool,
+}
+
+impl Run {
+    fn stored(&self) -> Vec<Stored> {
+        self.records.iter().filter_map(stored).collect()
+    }
+
+    /// What this run promised and did not keep; empty when all is well.
+    pub fn broken_promises(&self) -> Vec<String> {
+        let mut broken = Vec::new();
+        let mut check = |kept: bool, otherwise: String| {
+            if !kept {
+                broken.push(otherwise);
+            }
+        };
+        let stored = self.stored();
+        if let Some(first) = self.passes.first().filter(|_| !self.interrupted) {
+            let duplicates = usize::try_from(first.duplicates).unwrap_or(usize::MAX);
+            check(
+                first.sent == stored.len() + self.dead_letters.len() + duplicates,
+                format!(
+                    "{} jobs in, but {} results + {} dead letters + {duplicates} duplicates",
+                    first.sent,
+                    stored.len(),
+                    self.dead_letters.len()
+                ),
+            );
+        }
+        let mut sent: HashMap<&str, usize> = HashMap::new();
+        for body in &self.bodies {
+            *sent.entry(body).or_default() += 1;
+        }
+        let reasons: HashSet<&str> = FailureReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        for letter in &self.dead_letters {
+            let left = sent.entry(&letter.body).or_default();
+            check(*left > 0, "a dead letter has a body that was not sent".to_owned());
+            *left = left.saturating_sub(1);
+            let reason = attribute(letter, "FailureReason");
+            check(
+                reason.as_deref().is_some_and(|reason| reasons.contains(reason)),
+                format!("a dead letter has no reason of the list: {reason:?}"),
+            );
+        }
+        let tasks = nightshift_tasks::registry();
+        for result in &stored {
+            let valid =
+                tasks.find(&result.task).is_some_and(|task| task.accept(result.output.clone()).is_ok());
+            check(valid, format!("the result {} does not validate", result.id));
+        }
+        if !self.interrupted {
+            check(self.crashed == 0, format!("{} messages in `crashed`", self.crashed));
+            if let Some((expected, arrived)) = self.texts {
+                check(
+                    expected == arrived,
+                    format!("{} texts did not reach the model byte for byte", expected - arrived),
+                );
+            }
+        }
+        if let Some(second) = self.passes.get(1).filter(|_| !self.interrupted) {
+            // What failed the first time is tried afresh: a message sent after a failure is a new request.
+            let failed_with_calls =
+                self.dead_letters.iter().filter(|letter| model_calls(&context(letter)) > 0).count();
+            let limit = u64::try_from(failed_with_calls).unwrap_or(u64::MAX).saturating_mul(6);
+            check(
+                second.model_calls.is_none_or(|calls| calls <= limit),
+                format!(
+                    "the second pass called the model {:?} times for jobs that were done",
+                    second.model_calls
+                ),
+            );
+        }
+        broken
+    }
+}
+
+/// The whole report; also writes `--results`.
+pub fn report(run: &Run, arguments: &Arguments) -> anyhow::Result<String> {
+    let stored = run.stored();
+    if let Some(path) = &arguments.results {
+        write_results(path, &stored, &run.dead_letters)?;
+    }
+    let mut out = String::new();
+    section(&mut out, "Results");
+    let mut results: BTreeMap<&str, usize> = BTreeMap::new();
+    for result in &stored {
+        *results.entry(&result.task).or_default() += 1;
+    }
+    table(
+        &mut out,
+        &["task", "results"],
+        results.iter().map(|(task, count)| vec![(*task).to_owned(), count.to_string()]),
+    );
+    let mut shown = BTreeSet::new();
+    for result in stored.iter().filter(|result| shown.insert(result.task.clone())).take(SHOWN_IN_FULL) {
+        let reference = result.reference.as_deref().unwrap_or("no reference");
+        let _ = writeln!(out, "\n{} ({reference})\n{:#}", result.task, result.output);
+    }
+
+    section(&mut out, "Dead letters");
+    let rows = run.dead_letters.iter().take(DEAD_LETTERS_LISTED).map(|letter| {
+        let context = context(letter);
+        let detail = context.get("detail").and_then(Value::as_str).unwrap_or_default();
+        vec![
+            attribute(letter, "FailureReason").unwrap_or_default(),
+            model_calls(&context).to_string(),
+            letter
+                .body
+                .chars()
+                .take(BODY_CHARS_SHOWN)
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .collect(),
+            detail.chars().take(DETAIL_CHARS_SHOWN).collect(),
+        ]
+    });
+    table(&mut out, &["reason", "calls", "body begins", "detail"], rows);
+    let unlisted = run.dead_letters.len().saturating_sub(DEAD_LETTERS_LISTED);
+    if unlisted > 0 {
+        let _ = writeln!(out, "and {unlisted} more; --results FILE has them all");
+    }
+
+    section(&mut out, "What was retried, and why");
+    let again =
+        run.retries.iter().map(|(why, n)| vec!["called again".to_owned(), why.clone(), n.to_string()]);
+    let back =
+        run.hand_backs.iter().map(|(why, n)| vec!["handed back".to_owned(), why.clone(), n.to_string()]);
+    table(&mut out, &["what", "why", "times"], again.chain(back));
+
+    section(&mut out, "Times (ms)");
+    let rows = [
+        ("one model call", "ModelLatency"),
+        ("claimed to stored", "JobLatency"),
+        ("sent to stored", "EndToEndLatency"),
+        ("sent to received", "QueueWait"),
+    ]
+    .into_iter()
+    .map(|(what, metric)| {
+        let samples = samples(&run.metrics, metric);
+        let at =
+            |percent: usize| percentile(&samples, percent).map_or("-".to_owned(), |ms| format!("{ms:.0}"));
+        vec![what.to_owned(), samples.len().to_string(), at(50), at(95), at(99), at(100)]
+    });
+    table(&mut out, &["what", "samples", "p50", "p95", "p99", "max"], rows);
+
+    section(&mut out, "Tokens and cost");
+    let dollars = |name: &str| total(&run.metrics, name);
+    let _ = writeln!(
+        out,
+        "{} input tokens, {} output tokens, ${:.4} at the price of {}, ${:.4} of it for answers that were not stored",
+        counted(&run.metrics, "InputTokens"),
+        counted(&run.metrics, "OutputTokens"),
+        dollars("CostUsd"),
+        arguments.model,
+        dollars("WastedCostUsd"),
+    );
+    let _ = writeln!(
+        out,
+        "{} invocations in {} processes; ledger: {} UpdateItem, {} GetItem, {} TransactWriteItems",
+        run.lambda.invocations,
+        run.lambda.environments,
+        requests(run, "DynamoDB.UpdateItem"),
+        requests(run, "DynamoDB.GetItem"),
+        requests(run, "DynamoDB.TransactWriteItems"),
+    );
+
+    section(&mut out, "Does it add up?");
+    for (index, pass) in run.passes.iter().enumerate() {
+        let _ = writeln!(
+            out,
+            "pass {}: {} jobs in {:.1} s; {} dead letters, {} duplicates{}",
+            index + 1,
+            pass.sent,
+            pass.took.as_secs_f64(),
+            pass.dead_letters,
+            pass.duplicates,
+            pass.model_calls.map_or(String::new(), |calls| format!(", {calls} model calls")),
+        );
+    }
+    if let Some((expected, arrived)) = run.texts {
+        let _ = writeln!(out, "{arrived} of {expected} distinct prompts reached the model byte for byte");
+    }
+    if !run.bad_lines.is_empty() {
+        let _ = writeln!(out, "{} lines of the file were not sent", run.bad_lines.len());
+    }
+    let broken = run.broken_promises();
+    if run.interrupted {
+        let _ = writeln!(out, "stopped early: what was not settled is still on the queue, which is gone now");
+    } else if broken.is_empty() {
+        let duplicates = run.passes.first().map_or(0, |pass| pass.duplicates);
+        let _ = writeln!(
+            out,
+            "{} jobs = {} results + {} dead letters + {duplicates} duplicates: nothing lost, nothing invalid stored",
+            run.bodies.len(),
+            stored.len(),
+            run.dead_letters.len(),
+        );
+    }
+    for promise in &broken {
+        let _ = writeln!(out, "BROKEN: {promise}");
+    }
+    Ok(out)
+}
+
+fn stored(item: &Item) -> Option<Stored> {
+    let raw = item_to_json(item);
+    let text = |name: &str| {
+        raw.get(name).and_then(|value| value.get("S")).and_then(Value::as_str).map(str::to_owned)
+    };
+    (text("state").as_deref() == Some("done")).then_some(())?;
+    Some(Stored {
+        id: text("id")?,
+        task: text("task")?,
+        reference: text("reference"),
+        output: serde_json::from_str(&text("output")?).ok()?,
+        needs_review: raw.pointer("/needs_review/BOOL").and_then(Value::as_bool).unwrap_or(false),
+    })
+}
+
+fn write_results(path: &Path, stored: &[Stored], dead_letters: &[StoredMessage]) -> anyhow::Result<()> {
+    let results = stored.iter().map(|result| {
+        json!({
+            "result": result.output, "task": result.task, "reference": result.reference, "input_hash": result.id,
+            "needs_review": result.needs_review,
+        })
+    });
+    let letters = dead_letters.iter().map(|letter| {
+        json!({
+            "dead_letter": attribute(letter, "FailureReason"), "input_hash": attribute(letter, "InputHash"),
+            "context": context(letter), "body": letter.body,
+        })
+    });
+    let lines: String = results.chain(letters).map(|line| format!("{line}\n")).collect();
+    std::fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn attribute(letter: &StoredMessage, name: &str) -> Option<String> {
+    letter.attributes.get(name).and_then(|attribute| match &attribute.value {
+        AttributeValue::Text(text) => Some(text.clone()),
+        AttributeValue::Binary(_) => None,
+    })
+}
+
+/// The failure context of a dead letter.
+fn context(letter: &StoredMessage) -> Value {
+    attribute(letter, "FailureContext")
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or(Value::Null)
+}
+
+fn model_calls(context: &Value) -> u64 {
+    context.get("model_calls").and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn requests(run: &Run, action: &str) -> u64 {
+    run.requests.get(action).copied().unwrap_or(0)
+}
+
+fn total(metrics: &[Sample], name: &str) -> f64 {
+    let stack_only = |sample: &&Sample| sample.name == name && sample.dimensions.len() == 1;
+    metrics.iter().filter(stack_only).map(|sample| sample.value * sample.count).sum()
+}
+
+/// All measured values of a metric, sorted.
+fn samples(metrics: &[Sample], name: &str) -> Vec<f64> {
+    let mut values: Vec<f64> = metrics
+        .iter()
+        .filter(|sample| sample.name == name && sample.dimensions.len() == 1)
+        .flat_map(|sample| std::iter::repeat_n(sample.value, sample.count.max(0.0) as usize))
+        .collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// Nearest rank.
+fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}
+
+fn section(out: &mut String, title: &str) {
+    let _ = writeln!(out, "\n== {title}");
+}
+
+fn table(out: &mut String, header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table
+        .load_style(UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(110)
+        .set_header(header.to_vec());
+    table.add_rows(rows);
+    if table.row_count() == 0 {
+        let _ = writeln!(out, "none");
+    } else {
+        let _ = writeln!(out, "{table}");
+    }
+}

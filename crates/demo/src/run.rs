@@ -1,0 +1,435 @@
+//! Brings the stand-ins up, sends the jobs, and waits until the queue is empty.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
+use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
+use indicatif::{ProgressBar, ProgressStyle};
+use nightshift_core::job;
+use nightshift_core::limits::Limits;
+use nightshift_core::task::Tasks;
+use nightshift_local::aws::{Item, LocalAws, Sample, StoredMessage};
+use nightshift_local::lambda::{EventSource, Function, Lambda, LambdaEvent, LambdaStats};
+use nightshift_local::model_stub::{ModelStub, StubSettings};
+use secrecy::ExposeSecret;
+use tokio::time::Instant;
+
+use crate::jobs;
+use crate::{Arguments, Provider, watched};
+
+const REGION: &str = "eu-central-1";
+const STACK: &str = "demo";
+const LEDGER: &str = "demo-ledger";
+const JOBS: &str = "demo-jobs";
+const DEAD_LETTERS: &str = "demo-dead-letters";
+const CRASHED: &str = "demo-crashed";
+/// A demo is watched, so its waits are seconds where a deployed stack waits minutes.
+const FUNCTION_TIMEOUT_S: u64 = 15;
+const VISIBILITY_S: u64 = 6 * FUNCTION_TIMEOUT_S;
+const BATCH: u32 = 10;
+const CALL_TIMEOUT_MS: u64 = 2_000;
+/// The real provider is given time to think.
+const REAL_CALL_TIMEOUT_MS: u64 = 12_000;
+/// Bytes of one `SendMessageBatch` (Amazon SQS message quotas: 1 MiB), less room for its envelope.
+const SEND_BYTES_MAX: usize = 900 * 1_024;
+
+/// One pass over the jobs.
+pub struct Pass {
+    /// Messages that were put on the queue.
+    pub sent: usize,
+    /// Until the queue was empty.
+    pub took: Duration,
+    /// Calls that reached the model in this pass; `None`: the real provider was asked.
+    pub model_calls: Option<u64>,
+    /// Messages in `dead-letters` after it.
+    pub dead_letters: usize,
+    /// The function's own count of duplicates in this pass.
+    pub duplicates: u64,
+}
+
+/// Everything that a run left behind.
+pub struct Run {
+    /// The message bodies, in order.
+    pub bodies: Vec<String>,
+    /// Lines of the user's file that were not sent.
+    pub bad_lines: Vec<(usize, String)>,
+    /// One, or two with `--twice`.
+    pub passes: Vec<Pass>,
+    /// The ledger's records.
+    pub records: Vec<Item>,
+    /// The dead letters of the first pass.
+    pub dead_letters: Vec<StoredMessage>,
+    /// What SQS itself gave up on; must be nothing.
+    pub crashed: usize,
+    /// Everything that was published.
+    pub metrics: Vec<Sample>,
+    /// AWS requests by service and action.
+    pub requests: BTreeMap<String, u64>,
+    /// Why calls were repeated, with how often.
+    pub retries: BTreeMap<String, u64>,
+    /// Why messages were handed back, with how often.
+    pub hand_backs: BTreeMap<String, u64>,
+    /// Lambda's counts.
+    pub lambda: LambdaStats,
+    /// Texts that must reach the model byte for byte, and how many of them did; `None`: the real provider was asked.
+    pub texts: Option<(usize, usize)>,
+    /// Ctrl-C was pressed.
+    pub interrupted: bool,
+}
+
+/// Brings everything up, works until the queue is empty, and takes it down.
+pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
+    let jobs = match &arguments.jobs {
+        Some(path) => jobs::from_file(path)?,
+        None => jobs::built_in(),
+    };
+    for (line, what) in &jobs.bad_lines {
+        say(&format!("line {line} is not sent: {what}"));
+    }
+    let aws = LocalAws::start(REGION).await.context("cannot start the stand-in for AWS")?;
+    let stub = match arguments.provider {
+        Provider::Stub => Some(
+            ModelStub::start(StubSettings {
+                seed: arguments.seed,
+                faults: arguments.faults,
+                ..StubSettings::default()
+            })
+            .await
+            .context("cannot start the model stub")?,
+        ),
+        Provider::Anthropic => None,
+    };
+    let clients = Clients::new(&aws);
+    clients.make_stack(&aws).await?;
+    let function = function(arguments, &aws, stub.as_ref())?;
+    let source = EventSource {
+        endpoint_url: aws.endpoint_url().to_owned(),
+        region: REGION.to_owned(),
+        queue_url: aws.queue_url(JOBS),
+        batch_size: BATCH,
+        window: Duration::ZERO,
+        maximum_concurrency: usize::try_from(arguments.concurrency)?,
+    };
+    let (lambda, mut events) = Lambda::start(function, source).await?;
+    let mut watch = Watch::new(arguments.verbose);
+    let mut passes = Vec::new();
+    let mut first_dead_letters = Vec::new();
+    let mut interrupted = false;
+    for number in 1..=if arguments.twice { 2 } else { 1 } {
+        let calls_before = stub.as_ref().map(|stub| stub.stats().calls);
+        let duplicates_before = counted(&aws.metrics(), "JobsDuplicate");
+        let dead_letters_before = depth(&aws, DEAD_LETTERS);
+        let started = Instant::now();
+        watch.begin(number, jobs.bodies.len());
+        let work = async {
+            clients.send(&aws.queue_url(JOBS), &jobs.bodies).await?;
+            watch.until_empty(&aws, &mut events, jobs.bodies.len()).await
+        };
+        tokio::select! {
+            worked = work => worked?,
+            _ = tokio::signal::ctrl_c() => interrupted = true,
+        }
+        watch.end();
+        if number == 1 {
+            first_dead_letters = aws.messages(DEAD_LETTERS);
+        }
+        passes.push(Pass {
+            sent: jobs.bodies.len(),
+            took: started.elapsed(),
+            model_calls: stub.as_ref().zip(calls_before).map(|(stub, before)| stub.stats().calls - before),
+            dead_letters: depth(&aws, DEAD_LETTERS) - dead_letters_before,
+            duplicates: counted(&aws.metrics(), "JobsDuplicate") - duplicates_before,
+        });
+        if interrupted {
+            say("stopping: the function finishes what it has begun");
+            break;
+        }
+    }
+    let lambda = lambda.stop().await;
+    watch.drain(&mut events);
+    let run = Run {
+        texts: stub.as_ref().map(|stub| texts_that_arrived(&jobs.bodies, stub)),
+        bodies: jobs.bodies,
+        bad_lines: jobs.bad_lines,
+        passes,
+        records: aws.items(LEDGER),
+        dead_letters: first_dead_letters,
+        crashed: depth(&aws, CRASHED),
+        metrics: aws.metrics(),
+        requests: aws.requests(),
+        retries: watch.retries,
+        hand_backs: watch.hand_backs,
+        lambda,
+        interrupted,
+    };
+    aws.stop().await;
+    Ok(run)
+}
+
+fn function(arguments: &Arguments, aws: &LocalAws, stub: Option<&ModelStub>) -> anyhow::Result<Function> {
+    let (key, base_url, call_timeout_ms) = match (arguments.provider, stub) {
+        (Provider::Stub, Some(stub)) => ("demo-key".to_owned(), Some(stub.base_url()), CALL_TIMEOUT_MS),
+        _ => match &arguments.anthropic_api_key {
+            Some(key) => (key.expose_secret().to_owned(), None, REAL_CALL_TIMEOUT_MS),
+            None => bail!("--provider anthropic needs the key in the environment variable ANTHROPIC_API_KEY"),
+        },
+    };
+    let mut function = Function::new("demo-worker", &arguments.function);
+    function.timeout = Duration::from_secs(FUNCTION_TIMEOUT_S);
+    function.freeze = true;
+    for (name, value) in [
+        ("STACK", STACK.to_owned()),
+        ("JOBS_URL", aws.queue_url(JOBS)),
+        ("DEAD_LETTERS_URL", aws.queue_url(DEAD_LETTERS)),
+        ("LEDGER_TABLE", LEDGER.to_owned()),
+        ("PROVIDER", "anthropic".to_owned()),
+        ("MODEL", arguments.model.clone()),
+        ("MODEL_KEY", key),
+        ("MODEL_BASE_URL", base_url.unwrap_or_default()),
+        ("CALL_TIMEOUT_MS", call_timeout_ms.to_string()),
+        ("BACKOFF_BASE_MS", "50".to_owned()),
+        ("BACKOFF_MS_MAX", "1000".to_owned()),
+        ("HAND_BACK_BASE_MS", "1000".to_owned()),
+        ("HAND_BACK_MS_MAX", "4000".to_owned()),
+        ("CAPACITY_WAIT_MS_MAX", "180000".to_owned()),
+        ("DEADLINE_MARGIN_MS", "3000".to_owned()),
+        ("LEASE_MARGIN_MS", "2000".to_owned()),
+        ("FUNCTION_TIMEOUT_MS", (FUNCTION_TIMEOUT_S * 1_000).to_string()),
+        ("VISIBILITY_TIMEOUT_MS", (VISIBILITY_S * 1_000).to_string()),
+        ("BATCH_SIZE", BATCH.to_string()),
+        ("MAXIMUM_CONCURRENCY", arguments.concurrency.to_string()),
+        ("SPEND_CAP_USD_PER_DAY", "1000".to_owned()),
+    ] {
+        function = function.with_variable(&format!("NIGHTSHIFT_{name}"), value);
+    }
+    Ok(function)
+}
+
+/// The real SDK clients, for what a sender and Terraform would do.
+struct Clients {
+    sqs: aws_sdk_sqs::Client,
+    dynamodb: aws_sdk_dynamodb::Client,
+}
+
+impl Clients {
+    fn new(aws: &LocalAws) -> Self {
+        let http = aws_smithy_http_client::Builder::new().build_http();
+        let credentials = Credentials::new("demo", "demo", None, None, "demo");
+        let sqs = aws_sdk_sqs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(REGION))
+            .endpoint_url(aws.endpoint_url())
+            .credentials_provider(credentials.clone())
+            .http_client(http.clone())
+            .build();
+        let dynamodb = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(REGION))
+            .endpoint_url(aws.endpoint_url())
+            .credentials_provider(credentials)
+            .http_client(http)
+            .build();
+        Self {
+            sqs: aws_sdk_sqs::Client::from_conf(sqs),
+            dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb),
+        }
+    }
+
+    async fn make_stack(&self, aws: &LocalAws) -> anyhow::Result<()> {
+        for queue in [CRASHED, DEAD_LETTERS] {
+            self.sqs.create_queue().queue_name(queue).send().await?;
+        }
+        let arn = self
+            .sqs
+            .get_queue_attributes()
+            .queue_url(aws.queue_url(CRASHED))
+            .attribute_names(QueueAttributeName::QueueArn)
+            .send()
+            .await?
+            .attributes
+            .and_then(|mut attributes| attributes.remove(&QueueAttributeName::QueueArn))
+            .context("the queue has no ARN")?;
+        let redrive = serde_json::json!({"deadLetterTargetArn": arn, "maxReceiveCount": 100}).to_string();
+        self.sqs
+            .create_queue()
+            .queue_name(JOBS)
+            .attributes(QueueAttributeName::VisibilityTimeout, VISIBILITY_S.to_string())
+            .attributes(QueueAttributeName::MessageRetentionPeriod, "604800")
+            .attributes(QueueAttributeName::RedrivePolicy, redrive)
+            .send()
+            .await?;
+        self.dynamodb
+            .create_table()
+            .table_name(LEDGER)
+            .billing_mode(BillingMode::PayPerRequest)
+            .attribute_definitions(
+                AttributeDefinition::builder()
+                    .attribute_name("id")
+                    .attribute_type(ScalarAttributeType::S)
+                    .build()?,
+            )
+            .key_schema(KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build()?)
+            .send()
+            .await?;
+        Ok(())
+    }
+
+    async fn send(&self, queue_url: &str, bodies: &[String]) -> anyhow::Result<()> {
+        let mut rest = bodies;
+        while !rest.is_empty() {
+            let mut bytes = 0;
+            let fitting = rest.iter().take(10).take_while(|body| {
+                bytes += body.len();
+                bytes <= SEND_BYTES_MAX
+            });
+            let (batch, later) = rest.split_at(fitting.count().max(1));
+            let mut request = self.sqs.send_message_batch().queue_url(queue_url);
+            for (index, body) in batch.iter().enumerate() {
+                let entry = SendMessageBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .message_body(body)
+                    .build()?;
+                request = request.entries(entry);
+            }
+            let answer = request.send().await.context("cannot put jobs on the queue")?;
+            if let Some(failure) = answer.failed().first() {
+                bail!("SQS refused a job: {}", failure.message().unwrap_or(failure.code()));
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+}
+
+/// Watches the function: progress, its log, and what it says about retries.
+struct Watch {
+    verbose: bool,
+    bar: ProgressBar,
+    retries: BTreeMap<String, u64>,
+    hand_backs: BTreeMap<String, u64>,
+}
+
+impl Watch {
+    fn new(verbose: bool) -> Self {
+        Self { verbose, bar: ProgressBar::hidden(), retries: BTreeMap::new(), hand_backs: BTreeMap::new() }
+    }
+
+    fn begin(&mut self, pass: usize, jobs: usize) {
+        if watched() {
+            let style = ProgressStyle::with_template("{prefix} [{bar:40}] {pos}/{len} settled, {elapsed}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            self.bar = ProgressBar::new(u64::try_from(jobs).unwrap_or(u64::MAX)).with_style(style);
+            self.bar.set_prefix(format!("pass {pass}"));
+        }
+    }
+
+    fn end(&mut self) {
+        self.bar.finish_and_clear();
+    }
+
+    async fn until_empty(
+        &mut self,
+        aws: &LocalAws,
+        events: &mut tokio::sync::mpsc::Receiver<LambdaEvent>,
+        sent: usize,
+    ) -> anyhow::Result<()> {
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.event(event)?,
+                    None => bail!("the stand-in for Lambda stopped by itself"),
+                },
+                _ = tick.tick() => {
+                    let waiting = depth(aws, JOBS);
+                    self.bar.set_position(u64::try_from(sent.saturating_sub(waiting)).unwrap_or(0));
+                    if waiting == 0 {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self, events: &mut tokio::sync::mpsc::Receiver<LambdaEvent>) {
+        while let Ok(event) = events.try_recv() {
+            // The run is over: a late failure of a process has nothing left to break.
+            let _ = self.event(event);
+        }
+    }
+
+    fn event(&mut self, event: LambdaEvent) -> anyhow::Result<()> {
+        match event {
+            LambdaEvent::Log(line) => self.log(&line.line),
+            LambdaEvent::Invocation(report) => {
+                if let nightshift_local::lambda::InvocationResult::InitFailed(why) = report.result {
+                    bail!("the function did not start: {why}");
+                }
+            }
+            LambdaEvent::Trouble(what) => self.show(&format!("lambda: {what}")),
+            LambdaEvent::Started { .. } | LambdaEvent::Ended { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn log(&mut self, line: &str) {
+        if self.verbose {
+            self.show(line);
+        }
+        let Ok(entry) = serde_json::from_str::<serde_json::Value>(line) else { return };
+        let fields = entry.get("fields").unwrap_or(&entry);
+        let text =
+            |name: &str| fields.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+        match text("message").as_str() {
+            "calling again" => *self.retries.entry(text("why")).or_default() += 1,
+            "record ended" => {
+                if let Some(cause) =
+                    text("outcome").strip_prefix("HandedBack(").and_then(|o| o.strip_suffix(')'))
+                {
+                    *self.hand_backs.entry(cause.to_owned()).or_default() += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Above the progress bar, never through it.
+    fn show(&self, line: &str) {
+        if self.bar.is_hidden() { say(line) } else { self.bar.println(line) }
+    }
+}
+
+/// Progress and remarks go to standard error; standard output has the report alone.
+pub fn say(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+fn depth(aws: &LocalAws, queue: &str) -> usize {
+    aws.depth(queue).map_or(0, |depth| depth.total())
+}
+
+/// The sum of a metric over the whole stack.
+pub fn counted(metrics: &[Sample], name: &str) -> u64 {
+    let stack_only = |sample: &&Sample| sample.name == name && sample.dimensions.len() == 1;
+    metrics.iter().filter(stack_only).map(|sample| sample.value * sample.count).sum::<f64>().round() as u64
+}
+
+/// How many distinct prompts the jobs make, and how many of them the model was shown byte for byte.
+fn texts_that_arrived(bodies: &[String], stub: &ModelStub) -> (usize, usize) {
+    let tasks = nightshift_tasks::registry();
+    let expected: HashSet<String> = bodies
+        .iter()
+        .filter_map(|body| job::parse(body, Limits::default().body_bytes_max).ok())
+        .filter_map(|job| tasks.find(&job.task)?.prompt(&job.input).ok())
+        .map(|prompt| prompt.user)
+        .collect();
+    let arrived: HashSet<String> = stub.requests().into_iter().map(|request| request.text).collect();
+    let found = expected.iter().filter(|text| arrived.contains(*text)).count();
+    (expected.len(), found)
+}
