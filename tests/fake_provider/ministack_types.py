@@ -188,7 +188,7 @@ class Table(Handler):
         keys = lambda item: [
             {"AttributeName": item[name], "KeyType": kind}
             for name, kind in (("hash_key", "HASH"), ("range_key", "RANGE"))
-            if item.get(name)
+            if _known(item.get(name))
         ] or [{"AttributeName": key["attribute_name"], "KeyType": key["key_type"]} for key in item["key_schema"]]
         indexes = [
             {

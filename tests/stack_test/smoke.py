@@ -12,8 +12,8 @@ import time
 
 from stack import BAD_REASONS, DEMO_JOBS, GOOD_DIFFERENT, GOOD_LINES, Stack, require, wait_until
 
-# A hand-back waits half a minute to a minute, twice that the next time; the stub's faults ask for few.
-TIMEOUT_S = 300
+# A duplicate waits for the lease of the job it met (32 s), a hand-back up to 30 s, some of them more than once.
+TIMEOUT_S = 240
 # What the worker says of a job that the model could not do; the rest of the reasons would be ours.
 MODEL_REASONS = {"refused", "truncated", "invalid_output", "attempts_exhausted", "request_rejected"}
 
