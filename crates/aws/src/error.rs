@@ -52,6 +52,7 @@ pub(crate) fn service_kind(code: &str, status: u16) -> PortErrorKind {
         | "LimitExceededException"
         | "TransactionInProgressException"
         | "TransactionConflictException"
+        | "PriorRequestNotComplete"
         | "KmsThrottled"
         | "OverLimit" => PortErrorKind::Throttled,
         "InternalServerError"
@@ -59,6 +60,7 @@ pub(crate) fn service_kind(code: &str, status: u16) -> PortErrorKind {
         | "InternalFailure"
         | "ServiceUnavailable"
         | "RequestTimeout"
+        | "RequestTimeoutException"
         | "RequestExpired" => PortErrorKind::Unavailable,
         "ResourceNotFoundException"
         | "ParameterNotFound"
@@ -123,6 +125,8 @@ mod tests {
             ("unknown error", 429, Throttled),
             ("InternalServerError", 500, Unavailable),
             ("unknown error", 503, Unavailable),
+            ("PriorRequestNotComplete", 400, Throttled),
+            ("RequestTimeoutException", 400, Unavailable),
             ("ResourceNotFoundException", 400, Misconfigured),
             ("AWS.SimpleQueueService.NonExistentQueue", 400, Misconfigured),
             ("QueueDoesNotExist", 400, Misconfigured),
