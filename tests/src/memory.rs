@@ -1,0 +1,433 @@
+//! The smallest world that a worker runs in: one table, two queues' worth of lists, and a model that says what it is
+//! told to say. Every write goes through the core's own condition, and any port can be made to fail.
+//!
+//! The simulation has a larger world of its own, with time, fleets and kills.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nightshift_core::cost::Price;
+use nightshift_core::dead_letter::DeadLetter;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::limits::Limits;
+use nightshift_core::metric::MetricBatch;
+use nightshift_core::model::{
+    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, Usage,
+};
+use nightshift_core::record::{Control, Record, RecordWrite, SpendAnswer, SpendChange, SpendKind, State};
+use nightshift_worker::ports::{
+    Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortError, PortErrorKind, Visibility, WriteAnswer,
+};
+use nightshift_worker::{Deployment, Message, Ports, Worker};
+use tokio::time::Instant;
+
+/// The first moment of every scenario: 2026-01-01, 00:00 UTC.
+pub const START_MS: u64 = 1_767_225_600_000;
+
+/// What happens to one request to the ledger instead of what was asked.
+#[derive(Debug, Clone)]
+pub enum LedgerFault {
+    /// It does nothing and says so.
+    Fails(PortErrorKind),
+    /// It does what it was asked, and the answer is lost.
+    ReplyLost,
+    /// It does what it was asked, the answer is lost, and the SDK asks again.
+    RepeatedBySdk,
+    /// The condition fails, and what it failed on is gone when it is read.
+    Gone,
+    /// Before it is carried out, the record becomes this.
+    FindsInstead(Box<Record>),
+}
+
+/// What the model does about one call.
+#[derive(Debug, Clone)]
+pub enum Says {
+    /// A finished answer.
+    Text(String),
+    /// Any other answer.
+    Answer(Answer),
+    /// No answer, and the advice of a `retry-after` in seconds.
+    Fails(FailureClass, Option<u32>),
+    /// It panics inside the adapter.
+    Panics,
+    /// It never answers, and the adapter does not keep its timeout either.
+    Hangs,
+    /// First this time passes.
+    After(Duration, Box<Says>),
+}
+
+/// Decides about the next write, which is the n-th from 0.
+pub type OnWrite = Box<dyn FnMut(usize, &RecordWrite) -> Option<LedgerFault> + Send>;
+/// Decides what is said to the next call, which is the n-th from 0.
+pub type OnCall = Box<dyn FnMut(usize, &ModelRequest) -> Says + Send>;
+
+/// Everything that outlives a worker.
+pub struct World {
+    started: Instant,
+    state: Mutex<WorldState>,
+    tokens: AtomicU64,
+}
+
+struct WorldState {
+    records: HashMap<InputHash, Record>,
+    writes: Vec<RecordWrite>,
+    duplicates: BTreeMap<String, Vec<String>>,
+    letters: Vec<DeadLetter>,
+    visibility: Vec<(String, u32)>,
+    calls: Vec<ModelRequest>,
+    metrics: Vec<MetricBatch>,
+    spent: HashMap<String, u64>,
+    paused: Control,
+    on_write: OnWrite,
+    on_call: OnCall,
+    letters_fail: bool,
+    visibility_fails: bool,
+}
+
+impl World {
+    /// An empty world in which nothing fails, and whose model says this.
+    #[must_use]
+    pub fn new(on_call: impl FnMut(usize, &ModelRequest) -> Says + Send + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            started: Instant::now(),
+            state: Mutex::new(WorldState {
+                records: HashMap::new(),
+                writes: Vec::new(),
+                duplicates: BTreeMap::new(),
+                letters: Vec::new(),
+                visibility: Vec::new(),
+                calls: Vec::new(),
+                metrics: Vec::new(),
+                spent: HashMap::new(),
+                paused: Control::default(),
+                on_write: Box::new(|_, _| None),
+                on_call: Box::new(on_call),
+                letters_fail: false,
+                visibility_fails: false,
+            }),
+            tokens: AtomicU64::new(0),
+        })
+    }
+
+    /// A worker of a fresh environment in this world, with the tasks of the project.
+    #[must_use]
+    pub fn worker(self: &Arc<Self>, limits: Limits) -> Worker {
+        self.worker_with(limits, self.clone())
+    }
+
+    /// The same, with a model of its own.
+    #[must_use]
+    pub fn worker_with(self: &Arc<Self>, limits: Limits, model: Arc<dyn Model>) -> Worker {
+        self.worker_of(Box::new(nightshift_tasks::registry()), limits, model, 0)
+    }
+
+    /// The same, with tasks of its own and the time it was built at.
+    #[must_use]
+    pub fn worker_of(
+        self: &Arc<Self>,
+        tasks: Box<dyn nightshift_core::task::Tasks>,
+        limits: Limits,
+        model: Arc<dyn Model>,
+        built_at_ms: u64,
+    ) -> Worker {
+        let ports = Ports {
+            ledger: self.clone(),
+            dead_letters: self.clone(),
+            visibility: self.clone(),
+            model,
+            metrics: self.clone(),
+            clock: self.clone(),
+            entropy: self.clone(),
+        };
+        let deployment = Deployment {
+            stack: "scenario".to_owned(),
+            model: "model-1".to_owned(),
+            price: Price::flat(1_000_000, 5_000_000),
+            limits,
+            built_at_ms,
+            function_version: built_at_ms,
+        };
+        Worker::new(ports, tasks, deployment)
+    }
+
+    fn state(&self) -> MutexGuard<'_, WorldState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on this decides about writes; the count starts again.
+    pub fn on_write(&self, decide: impl FnMut(usize, &RecordWrite) -> Option<LedgerFault> + Send + 'static) {
+        let mut state = self.state();
+        state.on_write = Box::new(decide);
+        state.writes.clear();
+    }
+
+    /// From now on this decides what the model says; the count starts again.
+    pub fn on_call(&self, decide: impl FnMut(usize, &ModelRequest) -> Says + Send + 'static) {
+        let mut state = self.state();
+        state.on_call = Box::new(decide);
+        state.calls.clear();
+    }
+
+    /// Whether dead letters can be sent.
+    pub fn fail_letters(&self, fail: bool) {
+        self.state().letters_fail = fail;
+    }
+
+    /// Whether the visibility can be changed.
+    pub fn fail_visibility(&self, fail: bool) {
+        self.state().visibility_fails = fail;
+    }
+
+    /// Puts a record there, as if it had been written long ago.
+    pub fn put(&self, record: Record) {
+        self.state().records.insert(record.key.clone(), record);
+    }
+
+    /// The record of a key.
+    #[must_use]
+    pub fn record(&self, key: &InputHash) -> Option<Record> {
+        self.state().records.get(key).cloned()
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn record_count(&self) -> usize {
+        self.state().records.len()
+    }
+
+    /// The keys of the stored results.
+    #[must_use]
+    pub fn stored(&self) -> Vec<InputHash> {
+        let state = self.state();
+        let done = state.records.values().filter(|record| matches!(record.state, State::Done(_)));
+        done.map(|record| record.key.clone()).collect()
+    }
+
+    /// Every write that was asked for, in order, since `on_write`.
+    #[must_use]
+    pub fn writes(&self) -> Vec<RecordWrite> {
+        self.state().writes.clone()
+    }
+
+    /// Every call that the model got, since `on_call`.
+    #[must_use]
+    pub fn calls(&self) -> Vec<ModelRequest> {
+        self.state().calls.clone()
+    }
+
+    /// Every dead letter that was sent.
+    #[must_use]
+    pub fn letters(&self) -> Vec<DeadLetter> {
+        self.state().letters.clone()
+    }
+
+    /// Every change of a visibility: the handle and the delay in seconds.
+    #[must_use]
+    pub fn visibility(&self) -> Vec<(String, u32)> {
+        self.state().visibility.clone()
+    }
+
+    /// What each invocation published.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<MetricBatch> {
+        self.state().metrics.clone()
+    }
+
+    /// The messages that were counted as duplicates of a key.
+    #[must_use]
+    pub fn duplicates(&self, key: &InputHash) -> Vec<String> {
+        self.state().duplicates.get(key.as_str()).cloned().unwrap_or_default()
+    }
+
+    fn failed(operation: &'static str, kind: PortErrorKind) -> PortError {
+        PortError { service: "memory", operation, kind, message: "as the scenario wants".to_owned() }
+    }
+}
+
+impl WorldState {
+    /// What the table does: the condition, the write, and what a refused write reads.
+    fn carry_out(&mut self, write: &RecordWrite) -> WriteAnswer {
+        let standing = self.records.get(&write.record.key);
+        if write.allowed(standing) {
+            self.records.insert(write.record.key.clone(), write.record.clone());
+            return WriteAnswer::Written;
+        }
+        match standing {
+            Some(standing) if write.took_effect(standing) => WriteAnswer::Written,
+            standing => WriteAnswer::Refused(standing.map(|record| Box::new(record.clone()))),
+        }
+    }
+}
+
+#[async_trait]
+impl Ledger for World {
+    async fn write(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
+        // Others may run between any two requests.
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        let nth = state.writes.len();
+        state.writes.push(write.clone());
+        let fault = (state.on_write)(nth, write);
+        match fault {
+            None => Ok(state.carry_out(write)),
+            Some(LedgerFault::Fails(kind)) => Err(Self::failed("write", kind)),
+            Some(LedgerFault::ReplyLost) => {
+                state.carry_out(write);
+                Err(Self::failed("write", PortErrorKind::Unavailable))
+            }
+            Some(LedgerFault::RepeatedBySdk) => {
+                state.carry_out(write);
+                Ok(state.carry_out(write))
+            }
+            Some(LedgerFault::Gone) => Ok(WriteAnswer::Refused(None)),
+            Some(LedgerFault::FindsInstead(record)) => {
+                state.records.insert(record.key.clone(), *record);
+                Ok(state.carry_out(write))
+            }
+        }
+    }
+
+    async fn count_duplicate(&self, key: &InputHash, message_id: &str) -> Result<(), PortError> {
+        tokio::task::yield_now().await;
+        self.state().duplicates.entry(key.to_string()).or_default().push(message_id.to_owned());
+        Ok(())
+    }
+
+    async fn control(&self) -> Result<Control, PortError> {
+        tokio::task::yield_now().await;
+        Ok(self.state().paused.clone())
+    }
+
+    async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        let spent = state.spent.entry(change.day.clone()).or_default();
+        match change.kind {
+            SpendKind::Reserve { micro_usd, cap_micro_usd } if *spent + micro_usd > cap_micro_usd => {
+                return Ok(SpendAnswer::CapReached);
+            }
+            SpendKind::Reserve { micro_usd, .. } => *spent += micro_usd,
+            SpendKind::Settle { reserved_micro_usd, spent_micro_usd } => {
+                *spent = (*spent + spent_micro_usd).saturating_sub(reserved_micro_usd);
+            }
+        }
+        Ok(SpendAnswer::Counted)
+    }
+}
+
+#[async_trait]
+impl DeadLetters for World {
+    async fn send(&self, letter: &DeadLetter) -> Result<(), PortError> {
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        if state.letters_fail {
+            return Err(Self::failed("send", PortErrorKind::Throttled));
+        }
+        state.letters.push(letter.clone());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Visibility for World {
+    async fn change(&self, receipt_handle: &str, delay_s: u32) -> Result<(), PortError> {
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        if state.visibility_fails {
+            return Err(Self::failed("change", PortErrorKind::Throttled));
+        }
+        state.visibility.push((receipt_handle.to_owned(), delay_s));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Model for World {
+    #[allow(clippy::panic)] // A panic of the adapter is what some scenarios are about.
+    async fn call(&self, request: &ModelRequest) -> Result<ModelReply, ModelFailure> {
+        let mut says = {
+            let mut state = self.state();
+            let nth = state.calls.len();
+            state.calls.push(request.clone());
+            (state.on_call)(nth, request)
+        };
+        let mut waits = VecDeque::new();
+        while let Says::After(wait, then) = says {
+            waits.push_back(wait);
+            says = *then;
+        }
+        for wait in waits {
+            tokio::time::sleep(wait).await;
+        }
+        let answer = match says {
+            Says::Text(text) => Answer::Text(text),
+            Says::Answer(answer) => answer,
+            Says::Fails(class, retry_after_s) => {
+                return Err(ModelFailure {
+                    class,
+                    status: Some(500),
+                    error_type: "scripted".to_owned(),
+                    message: "as the scenario wants".to_owned(),
+                    request_id: Some("req-scripted".to_owned()),
+                    advice: RetryAdvice {
+                        retry_after: retry_after_s.map(|s| s.to_string()),
+                        ..RetryAdvice::default()
+                    },
+                    headroom: Headroom::default(),
+                });
+            }
+            Says::Panics => panic!("as the scenario wants"),
+            Says::Hangs | Says::After(..) => std::future::pending().await,
+        };
+        Ok(ModelReply {
+            answer,
+            usage: Usage { input_tokens: 100, output_tokens: 20 },
+            request_id: Some("req-scripted".to_owned()),
+            headroom: Headroom::default(),
+        })
+    }
+}
+
+#[async_trait]
+impl Metrics for World {
+    async fn publish(&self, batch: &MetricBatch) {
+        self.state().metrics.push(batch.clone());
+    }
+}
+
+impl Clock for World {
+    fn now_ms(&self) -> u64 {
+        START_MS + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Entropy for World {
+    fn fraction(&self) -> f64 {
+        0.5
+    }
+    fn token(&self) -> String {
+        format!("{:032x}", self.tokens.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A message as SQS delivers it for the first time, sent just now.
+#[must_use]
+pub fn message(world: &World, id: &str, body: impl Into<String>) -> Message {
+    Message {
+        message_id: id.to_owned(),
+        receipt_handle: format!("handle-{id}"),
+        body: body.into(),
+        sent_at_ms: world.now_ms(),
+        receive_count: 1,
+        attributes: Vec::new(),
+    }
+}
+
+/// The same message, delivered again.
+#[must_use]
+pub fn again(message: &Message) -> Message {
+    Message { receive_count: message.receive_count + 1, ..message.clone() }
+}
