@@ -123,11 +123,14 @@ impl ClaimAsk<'_> {
                     ClaimStep::AlreadyFailed(Box::new(standing.clone()))
                 }
             }
-            State::Open => self.go_on(standing, 0),
+            State::Open => self.go_on(standing, false, 0),
             State::Claimed { lease_until_ms, .. } if *lease_until_ms > self.now_ms => {
                 ClaimStep::HeldByOther { until_ms: *lease_until_ms }
             }
-            State::Claimed { alone, .. } => self.go_on(standing, if *alone { 1 } else { 0 }),
+            State::Claimed { lease_until_ms, .. } if self.was_handed_back(standing, *lease_until_ms) => {
+                self.go_on(standing, false, 0)
+            }
+            State::Claimed { alone, .. } => self.go_on(standing, true, u32::from(*alone)),
         }
     }
 
@@ -136,9 +139,19 @@ impl ClaimAsk<'_> {
         self.delivery.message_id != standing.message_id && self.delivery.sent_at_ms > settled_at_ms
     }
 
-    /// Goes on with a job that another worker began.
-    fn go_on(&self, standing: &Record, new_crashes: u32) -> ClaimStep {
-        let died = matches!(standing.state, State::Claimed { .. });
+    /// Whether the worker of an ended claim lived, and only its release did not reach the ledger.
+    ///
+    /// SQS keeps what a dead worker had for a whole visibility timeout, so a message that is back earlier was handed back.
+    /// Lambda may have held it for a while before it started the function; twice the function's timeout is left for that.
+    fn was_handed_back(&self, standing: &Record, lease_until_ms: u64) -> bool {
+        let limits = self.limits;
+        let begun_ms = lease_until_ms.saturating_sub(limits.function_timeout_ms + limits.lease_margin_ms);
+        let kept_ms = limits.visibility_timeout_ms.saturating_sub(2 * limits.function_timeout_ms);
+        standing.message_id == self.delivery.message_id && self.now_ms < begun_ms.saturating_add(kept_ms)
+    }
+
+    /// Goes on with a job that another worker began, and of which it may have died.
+    fn go_on(&self, standing: &Record, died: bool, new_crashes: u32) -> ClaimStep {
         let crashes = standing.budget.crashes + new_crashes;
         let mut record = self.claimed(standing.version);
         record.task = standing.task.clone();
@@ -637,21 +650,37 @@ impl JobRun {
 /// there were too many.
 #[must_use]
 pub fn after_panic(standing: &Record, now_ms: u64, revision: &Revision, limits: &Limits) -> RecordWrite {
-    let mut record = Record { version: standing.version + 1, ..standing.clone() };
-    record.budget.crashes += 1;
-    if record.budget.crashes >= limits.crash_limit {
+    let record = Record { version: standing.version + 1, ..standing.clone() };
+    crashed(RecordWrite { record, expect: Expect::Fence }, now_ms, revision, limits)
+}
+
+/// The same for a panic before the claim: what the claim would have written, without the call that it announces.
+#[must_use]
+pub fn after_panic_unclaimed(
+    mut claim: RecordWrite,
+    now_ms: u64,
+    revision: &Revision,
+    limits: &Limits,
+) -> RecordWrite {
+    claim.record.budget.calls = claim.record.budget.calls.saturating_sub(1);
+    crashed(claim, now_ms, revision, limits)
+}
+
+fn crashed(mut write: RecordWrite, now_ms: u64, revision: &Revision, limits: &Limits) -> RecordWrite {
+    write.record.budget.crashes += 1;
+    if write.record.budget.crashes >= limits.crash_limit {
         let rejection = Rejection::new(
             FailureReason::Internal,
             format!(
                 "The worker panicked {} times over this job: look for `panicked` in its log.",
-                record.budget.crashes
+                write.record.budget.crashes
             ),
         );
-        record = failed(record, &rejection, now_ms, revision, limits, None, None);
+        write.record = failed(write.record, &rejection, now_ms, revision, limits, None, None);
     } else {
-        record.state = State::Open;
+        write.record.state = State::Open;
     }
-    RecordWrite { record, expect: Expect::Fence }
+    write
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -685,12 +714,20 @@ pub fn hand_back(
         HandBackCause::Deadline | HandBackCause::Suspect | HandBackCause::HeldByOther => 0,
         _ => returns,
     };
+    // Many messages meet one floor at one moment; without a spread behind it, they would come back at one moment too.
+    let floored_ms = at_least_ms.saturating_add(full_jitter_ms(
+        limits.hand_back_base_ms,
+        limits.hand_back_ms_max,
+        0,
+        fraction,
+    ));
     let jittered_ms = match cause {
-        HandBackCause::HeldByOther => {
-            full_jitter_ms(limits.hand_back_base_ms, limits.hand_back_ms_max, 0, fraction)
-                .saturating_add(at_least_ms)
+        HandBackCause::HeldByOther => floored_ms,
+        _ => {
+            let step_ms =
+                equal_jitter_ms(limits.hand_back_base_ms, limits.hand_back_ms_max, exponent, fraction);
+            if at_least_ms > 0 { step_ms.max(floored_ms) } else { step_ms }
         }
-        _ => equal_jitter_ms(limits.hand_back_base_ms, limits.hand_back_ms_max, exponent, fraction),
     };
     let gone_at_ms = delivery.sent_at_ms.saturating_add(limits.retention_ms);
     let left_ms = gone_at_ms.saturating_sub(now_ms);
@@ -704,7 +741,7 @@ pub fn hand_back(
     };
     let held_ms = now_ms.saturating_sub(delivery.received_at_ms);
     let longest_ms = VISIBILITY_MS_MAX.saturating_sub(held_ms).saturating_sub(60_000);
-    let delay_ms = jittered_ms.max(at_least_ms).max(stretched_ms).min(longest_ms);
+    let delay_ms = jittered_ms.max(stretched_ms).min(longest_ms);
     // One receive and two visibility timeouts are kept, in case the dead letter cannot be sent or its worker dies.
     let last_chance = receives_left <= 1
         || left_ms <= delay_ms.saturating_add(limits.visibility_timeout_ms.saturating_mul(2));

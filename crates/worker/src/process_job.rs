@@ -11,10 +11,11 @@ use nightshift_core::job::Job;
 use nightshift_core::metric::{HandBackCause, Metric, Outcome};
 use nightshift_core::model::{FailureClass, ModelFailure, ModelReply, ModelRequest, Prompt};
 use nightshift_core::next_step::{
-    AfterCall, BeforeCall, ClaimAsk, ClaimStep, HandBack, JobRun, TimeLeft, Work, after_panic, hand_back,
-    refuse,
+    AfterCall, BeforeCall, ClaimAsk, ClaimStep, HandBack, JobRun, TimeLeft, Work, after_panic,
+    after_panic_unclaimed, hand_back, refuse,
 };
 use nightshift_core::record::{Record, RecordWrite, Revision, State};
+use nightshift_core::retry::advised_wait_ms;
 use nightshift_core::task::Task;
 use tokio::time::Instant;
 
@@ -212,25 +213,9 @@ impl Worker {
                     break AfterCall::HandBack { cause, at_least_ms };
                 }
             };
-            let timeout_ms = match run.before_call(work, self.time_left(invocation)) {
-                BeforeCall::Call { timeout_ms, count_first: None } => timeout_ms,
-                BeforeCall::Call { timeout_ms, count_first: Some(write) } => {
-                    match self.ports.ledger.write(&write).await {
-                        Ok(WriteAnswer::Written) => {
-                            run.written(write.record);
-                            timeout_ms
-                        }
-                        Ok(WriteAnswer::Refused(_)) => break lost_claim(),
-                        Err(error) => {
-                            self.ledger_error(invocation, item, &error);
-                            break AfterCall::HandBack { cause: HandBackCause::Ledger, at_least_ms: 0 };
-                        }
-                    }
-                }
-                BeforeCall::HandBack { cause, at_least_ms } => {
-                    break AfterCall::HandBack { cause, at_least_ms };
-                }
-                BeforeCall::Fail(rejection) => break AfterCall::Fail(rejection),
+            let timeout_ms = match self.ready_to_call(invocation, item, work, &mut run).await {
+                Ok(timeout_ms) => timeout_ms,
+                Err(otherwise) => break otherwise,
             };
             let request = ModelRequest {
                 system: prompt.system.clone(),
@@ -262,7 +247,8 @@ impl Worker {
                     let wait_ms = match after {
                         AfterCall::CallAgain { delay_ms } => delay_ms,
                         AfterCall::HandBack { at_least_ms, .. } => at_least_ms,
-                        _ => 0,
+                        // The job is given up; what the provider asked for still holds for its neighbours.
+                        _ => advised_wait_ms(&failure.advice, now_ms).unwrap_or(0),
                     };
                     self.flow.failed(failure.class, wait_ms, &failure.headroom);
                     after
@@ -292,6 +278,36 @@ impl Worker {
         let wasted = nightshift_core::cost::usd(paid_micro_usd.saturating_sub(useful_micro_usd));
         invocation.numbers(|n| n.add(item.task_name(), Metric::WastedCostUsd, wasted));
         outcome
+    }
+
+    /// Counts the next call in the ledger where it must be counted first, and says how long it may take; or why there
+    /// will be none.
+    async fn ready_to_call(
+        &self,
+        invocation: &Invocation<'_>,
+        item: &Item,
+        work: Work<'_>,
+        run: &mut JobRun,
+    ) -> Result<u64, AfterCall> {
+        loop {
+            let write = match run.before_call(work, self.time_left(invocation)) {
+                BeforeCall::Call { timeout_ms, count_first: None } => return Ok(timeout_ms),
+                BeforeCall::Call { count_first: Some(write), .. } => write,
+                BeforeCall::HandBack { cause, at_least_ms } => {
+                    return Err(AfterCall::HandBack { cause, at_least_ms });
+                }
+                BeforeCall::Fail(rejection) => return Err(AfterCall::Fail(rejection)),
+            };
+            match self.ports.ledger.write(&write).await {
+                // The write took time: ask again how much is left.
+                Ok(WriteAnswer::Written) => run.written(write.record),
+                Ok(WriteAnswer::Refused(_)) => return Err(lost_claim()),
+                Err(error) => {
+                    self.ledger_error(invocation, item, &error);
+                    return Err(AfterCall::HandBack { cause: HandBackCause::Ledger, at_least_ms: 0 });
+                }
+            }
+        }
     }
 
     async fn settle(
@@ -443,7 +459,7 @@ impl Worker {
         }
     }
 
-    /// After a panic the claim is still ours: count it, release it, or give the job up.
+    /// After a panic the claim, if there was one, is still ours: count it, and hand the job back or give it up.
     pub(crate) async fn settle_panic(
         &self,
         invocation: &Invocation<'_>,
@@ -453,17 +469,36 @@ impl Worker {
         let revision = self.revision(item.task_name());
         let now_ms = self.ports.clock.now_ms();
         let limits = &self.deployment.limits;
-        let ask = self.claim_ask(item, token, now_ms, invocation.lease_until_ms, false, &revision);
-        let first = ask.first();
-        let standing = match self.ports.ledger.write(&first).await {
-            Ok(WriteAnswer::Written) => first.record,
+        // A token of its own: under the claim's, whatever stands would be taken for this very write.
+        let own_token = self.ports.entropy.token();
+        let lease_until_ms = invocation.lease_until_ms;
+        let ask = self.claim_ask(item, &own_token, now_ms, lease_until_ms, true, &revision);
+        let unclaimed = |claim| after_panic_unclaimed(claim, now_ms, &revision, limits);
+        let first = unclaimed(ask.first());
+        let write = match self.ports.ledger.write(&first).await {
+            Ok(WriteAnswer::Written) => {
+                return self.after_panic_written(invocation, item, &first.record).await;
+            }
+            Ok(WriteAnswer::Refused(Some(standing))) if standing.token == token => match standing.state {
+                State::Claimed { .. } => after_panic(&standing, now_ms, &revision, limits),
+                State::Failed(_) => return self.bury(invocation, item, &standing).await,
+                State::Open | State::Done(_) => {
+                    return self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await;
+                }
+            },
             Ok(WriteAnswer::Refused(Some(standing))) => match ask.refused_by(&standing) {
-                ClaimStep::Held(record) => *record,
-                ClaimStep::TakeOver(write) => match self.ports.ledger.write(&write).await {
-                    Ok(WriteAnswer::Written) => write.record,
-                    _ => return self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await,
-                },
-                _ => return self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await,
+                ClaimStep::TakeOver(claim) => unclaimed(*claim),
+                ClaimStep::Fail(write) => *write,
+                ClaimStep::AlreadyFailed(record) => return self.bury(invocation, item, &record).await,
+                ClaimStep::AlreadyDone { .. } => return Outcome::Duplicate,
+                ClaimStep::HeldByOther { until_ms } => {
+                    let at_least_ms = until_ms.saturating_sub(now_ms);
+                    let cause = HandBackCause::HeldByOther;
+                    return self.return_unclaimed(invocation, item, cause, at_least_ms).await;
+                }
+                ClaimStep::Held(_) | ClaimStep::RunAlone => {
+                    return self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await;
+                }
             },
             Ok(WriteAnswer::Refused(None)) => {
                 return self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await;
@@ -473,21 +508,27 @@ impl Worker {
                 return self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await;
             }
         };
-        match standing.state {
-            State::Claimed { .. } => {
-                let write = after_panic(&standing, now_ms, &revision, limits);
-                if matches!(write.record.state, State::Failed(_)) {
-                    return self.write_failure(invocation, item, write).await;
-                }
-                if let Err(error) = self.ports.ledger.write(&write).await {
-                    self.ledger_error(invocation, item, &error);
-                }
+        match self.ports.ledger.write(&write).await {
+            Ok(WriteAnswer::Written) => self.after_panic_written(invocation, item, &write.record).await,
+            Ok(WriteAnswer::Refused(_)) => {
                 self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await
             }
-            State::Failed(_) => self.bury(invocation, item, &standing).await,
-            State::Open | State::Done(_) => {
+            Err(error) => {
+                self.ledger_error(invocation, item, &error);
                 self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await
             }
+        }
+    }
+
+    async fn after_panic_written(
+        &self,
+        invocation: &Invocation<'_>,
+        item: &Item,
+        record: &Record,
+    ) -> Outcome {
+        match record.state {
+            State::Failed(_) => self.bury(invocation, item, record).await,
+            _ => self.return_unclaimed(invocation, item, HandBackCause::Panic, 0).await,
         }
     }
 

@@ -64,6 +64,11 @@ fn check(state: State, change: impl FnOnce(&mut Case), expected: &str) {
     assert_eq!(show(&decide(state, change)), expected);
 }
 
+/// A claim whose worker died: SQS has kept its message for the whole visibility timeout.
+fn died(alone: bool) -> State {
+    claimed(NOW - 1_500 * SECOND, alone)
+}
+
 /// A redelivery, a duplicate that was sent before the settlement, and a message that was sent after it.
 fn redelivered(case: &mut Case) {
     case.delivery.receive_count = 2;
@@ -227,18 +232,10 @@ fn a_running_lease_is_left_alone_whoever_asks() {
 #[test]
 fn a_job_whose_worker_died_runs_alone_and_only_a_death_while_alone_counts() {
     let not_alone = |c: &mut Case| c.alone = false;
-    check(claimed(NOW, false), not_alone, "run alone");
-    check(
-        claimed(NOW, false),
-        redelivered,
-        "take over claims 3 calls 4 reasks 1 crashes 0, redrives 1 history 1",
-    );
-    check(claimed(NOW, true), not_alone, "run alone");
-    check(
-        claimed(NOW, true),
-        redelivered,
-        "take over claims 3 calls 4 reasks 1 crashes 1, redrives 1 history 1",
-    );
+    check(died(false), not_alone, "run alone");
+    check(died(false), redelivered, "take over claims 3 calls 4 reasks 1 crashes 0, redrives 1 history 1");
+    check(died(true), not_alone, "run alone");
+    check(died(true), redelivered, "take over claims 3 calls 4 reasks 1 crashes 1, redrives 1 history 1");
     check(
         State::Open,
         |c| {
@@ -263,11 +260,11 @@ fn too_many_deaths_are_poison() {
         (false, 2, "take over claims 3 calls 4 reasks 1 crashes 2, redrives 1 history 1"),
         (false, 3, "failed poison v8 if Version(7): claims 3 calls 3 reasks 1 crashes 3"),
     ] {
-        check(claimed(NOW - 1, alone_before), |c| c.standing.budget.crashes = crashes, expected);
+        check(died(alone_before), |c| c.standing.budget.crashes = crashes, expected);
         // Whoever notices may write the failure: it makes no call, so it need not be alone.
         if expected.starts_with("failed") {
             check(
-                claimed(NOW - 1, alone_before),
+                died(alone_before),
                 |c| {
                     c.standing.budget.crashes = crashes;
                     c.alone = false;
@@ -280,8 +277,8 @@ fn too_many_deaths_are_poison() {
 
 #[test]
 fn a_job_whose_paid_calls_are_spent_is_not_called_again() {
-    for state in [State::Open, claimed(NOW - 1, false), claimed(NOW - 1, true)] {
-        let crashes = u32::from(state == claimed(NOW - 1, true));
+    for state in [State::Open, died(false), died(true)] {
+        let crashes = u32::from(state == died(true));
         for (calls, fails) in [(5, false), (6, true), (7, true)] {
             let step = decide(state.clone(), |c| c.standing.budget.calls = calls);
             if fails {
@@ -298,10 +295,33 @@ fn a_job_whose_paid_calls_are_spent_is_not_called_again() {
     }
     // Poison says more than the calls that it cost.
     check(
-        claimed(NOW - 1, true),
+        died(true),
         |c| c.standing.budget = Budget { calls: 6, crashes: 2, ..Budget::default() },
         "failed poison v8 if Version(7): claims 1 calls 6 reasks 0 crashes 3",
     );
+}
+
+#[test]
+fn a_message_that_is_back_before_sqs_returns_it_by_itself_was_handed_back() {
+    // The lease began 310 s before its end; SQS keeps a dead worker's message for 1,800 s, of which Lambda may have
+    // spent 600 s before it started the function.
+    let crash_beside_others = |c: &mut Case| c.alone = false;
+    let handed_back = "take over claims 3 calls 4 reasks 1 crashes 0, redrives 1 history 1";
+    for alone_before in [true, false] {
+        for since_end_s in [0, 1, 889] {
+            check(claimed(NOW - since_end_s * SECOND, alone_before), crash_beside_others, handed_back);
+        }
+        check(claimed(NOW - 890 * SECOND, alone_before), crash_beside_others, "run alone");
+        // Another message says nothing about when the first one came back.
+        check(
+            claimed(NOW, alone_before),
+            |c| {
+                duplicate_before(c);
+                c.alone = false;
+            },
+            "run alone",
+        );
+    }
 }
 
 #[test]

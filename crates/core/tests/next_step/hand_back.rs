@@ -94,18 +94,21 @@ fn what_another_worker_holds_comes_back_when_its_lease_has_ended() {
 
 #[test]
 fn the_providers_word_is_a_floor_up_to_what_sqs_allows() {
-    for (at_least_ms, held_s, expected) in [
-        (20_000, 0, "return in 30 s"),
-        (31_000, 0, "return in 31 s"),
-        (31_001, 0, "return in 32 s"),
+    for (at_least_ms, fraction, held_s, expected) in [
+        (20_000, 0.0, 0, "return in 20 s"),
+        (31_000, 0.0, 0, "return in 31 s"),
+        (31_001, 0.0, 0, "return in 32 s"),
+        // Spread behind the floor: many jobs are told the same at the same moment.
+        (20_000, 1.0, 0, "return in 50 s"),
+        (31_000, 0.5, 0, "return in 46 s"),
         // 12 hours from the receive, less a minute for the way there.
-        (86_400_000, 0, "return in 43140 s"),
-        (86_400_000, 300, "return in 42840 s"),
-        (u64::MAX, 0, "return in 43140 s"),
-        (86_400_000, 50_000, "return in 0 s"),
+        (86_400_000, 1.0, 0, "return in 43140 s"),
+        (86_400_000, 1.0, 300, "return in 42840 s"),
+        (u64::MAX, 1.0, 0, "return in 43140 s"),
+        (86_400_000, 1.0, 50_000, "return in 0 s"),
     ] {
         for cause in [Capacity, Account, CallFailed] {
-            check(cause, at_least_ms, 1.0, |d| d.received_at_ms = NOW - held_s * SECOND, expected);
+            check(cause, at_least_ms, fraction, |d| d.received_at_ms = NOW - held_s * SECOND, expected);
         }
     }
 }
