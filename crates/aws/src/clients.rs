@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::retry::RetryConfig;
 use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
-use aws_config::timeout::TimeoutConfig;
+pub use aws_config::timeout::TimeoutConfig;
 pub use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_smithy_http_client::{
     Connector,
@@ -24,9 +24,7 @@ pub const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// TCP and TLS. Within one region a connection takes a few milliseconds; a lost SYN is sent again after a second by
 /// the kernel, and giving up before that is faster.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(800);
-/// From the request to the first byte of the answer.
-pub const READ_TIMEOUT: Duration = Duration::from_millis(1_000);
-/// One attempt, connection included.
+/// One attempt, connection and body included; there is no read timeout beside it, because it could only be longer.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(1_200);
 /// All attempts of one operation with their waits.
 /// At the deadline a worker still does three operations in a row (it releases the claim, changes the visibility and
@@ -56,7 +54,6 @@ pub fn loader() -> ConfigLoader {
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
-                .read_timeout(READ_TIMEOUT)
                 .operation_attempt_timeout(ATTEMPT_TIMEOUT)
                 .operation_timeout(OPERATION_TIMEOUT)
                 .build(),
@@ -70,7 +67,10 @@ pub fn loader() -> ConfigLoader {
 /// The SDK's own builder would read the system's certificates once for every client that is made, at cold start; this
 /// reads them once. And its idle timeout is monotonic time, which stands still while Lambda has frozen the process, so the
 /// pool is also dropped when the wall clock says that nothing has used it for `IDLE_MAX`.
-fn http_client() -> SharedHttpClient {
+///
+/// Its connect timeout is `CONNECT_TIMEOUT`, whatever a client's configuration says.
+#[must_use]
+pub fn http_client() -> SharedHttpClient {
     let pool = Arc::new(Mutex::new(Pool { connector: connector(), last_used: None }));
     http_client_fn(move |_, components| {
         let now = components.time_source().map(|time| time.now());
@@ -95,8 +95,7 @@ impl<C: Clone> Pool<C> {
 }
 
 fn connector() -> SharedHttpConnector {
-    let settings =
-        HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build();
+    let settings = HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).build();
     SharedHttpConnector::new(
         Connector::builder()
             .connector_settings(settings)
@@ -139,6 +138,6 @@ mod tests {
         let margin = Duration::from_millis(nightshift_core::limits::Limits::default().deadline_margin_ms);
         assert!(OPERATION_TIMEOUT * 3 + Duration::from_secs(2) <= margin);
         assert!(ATTEMPT_TIMEOUT < OPERATION_TIMEOUT);
-        assert!(CONNECT_TIMEOUT < ATTEMPT_TIMEOUT && READ_TIMEOUT < ATTEMPT_TIMEOUT);
+        assert!(CONNECT_TIMEOUT < ATTEMPT_TIMEOUT);
     }
 }

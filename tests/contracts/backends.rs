@@ -1,0 +1,187 @@
+//! A table and two queues on any endpoint that speaks AWS's protocols, seen from the other side of the ports.
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::types as dynamo;
+use aws_sdk_sqs::types as sqs;
+use nightshift_aws::clients::SdkConfig;
+use nightshift_core::dead_letter::{Attribute, AttributeValue};
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::record::Pause;
+
+use crate::ledger_suite::Inspect;
+use crate::queue_suite::{Queues, Received};
+
+/// The ledger's table.
+pub const TABLE: &str = "contract-ledger";
+
+/// The table, as `terraform/ledger.tf` makes it.
+pub struct Table(aws_sdk_dynamodb::Client);
+
+impl Table {
+    pub async fn create(sdk: &SdkConfig) -> Self {
+        let client = aws_sdk_dynamodb::Client::new(sdk);
+        let attribute = |name: &str, kind| {
+            dynamo::AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().unwrap()
+        };
+        let key = |name: &str, kind| {
+            dynamo::KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap()
+        };
+        let projection = dynamo::Projection::builder()
+            .projection_type(dynamo::ProjectionType::Include)
+            .set_non_key_attributes(Some(["task", "reason", "lease_until_ms"].map(str::to_owned).to_vec()))
+            .build();
+        let index = dynamo::GlobalSecondaryIndex::builder()
+            .index_name("unsettled")
+            .key_schema(key("unsettled", dynamo::KeyType::Hash))
+            .key_schema(key("first_received_ms", dynamo::KeyType::Range))
+            .projection(projection)
+            .build()
+            .unwrap();
+        client
+            .create_table()
+            .table_name(TABLE)
+            .billing_mode(dynamo::BillingMode::PayPerRequest)
+            .attribute_definitions(attribute("id", dynamo::ScalarAttributeType::S))
+            .attribute_definitions(attribute("unsettled", dynamo::ScalarAttributeType::S))
+            .attribute_definitions(attribute("first_received_ms", dynamo::ScalarAttributeType::N))
+            .key_schema(key("id", dynamo::KeyType::Hash))
+            .global_secondary_indexes(index)
+            .send()
+            .await
+            .unwrap();
+        Self(client)
+    }
+
+    async fn item(&self, id: &str) -> Option<std::collections::HashMap<String, dynamo::AttributeValue>> {
+        let key = dynamo::AttributeValue::S(id.to_owned());
+        let get = self.0.get_item().table_name(TABLE).key("id", key).consistent_read(true);
+        get.send().await.unwrap().item
+    }
+
+    /// Ids of what the sparse index lists under a state.
+    pub async fn unsettled(&self, state: &str) -> Vec<String> {
+        let found = self
+            .0
+            .query()
+            .table_name(TABLE)
+            .index_name("unsettled")
+            .key_condition_expression("unsettled = :state")
+            .expression_attribute_values(":state", dynamo::AttributeValue::S(state.to_owned()))
+            .send()
+            .await
+            .unwrap();
+        found.items().iter().map(|item| item["id"].as_s().unwrap().clone()).collect()
+    }
+
+    /// Puts an item that is not one of ours.
+    pub async fn put_foreign(&self, id: &str) {
+        let id = dynamo::AttributeValue::S(id.to_owned());
+        let odd = dynamo::AttributeValue::S("not a version".to_owned());
+        self.0.put_item().table_name(TABLE).item("id", id).item("version", odd).send().await.unwrap();
+    }
+}
+
+fn whole(value: Option<&dynamo::AttributeValue>) -> u64 {
+    value.map_or(0, |value| value.as_n().unwrap().parse().unwrap())
+}
+
+#[async_trait]
+impl Inspect for Table {
+    async fn duplicates(&self, key: &InputHash) -> Option<u64> {
+        Some(whole(self.item(key.as_str()).await?.get("duplicates")))
+    }
+
+    async fn pause(&self, pause: Option<Pause>) {
+        let mut put =
+            self.0.put_item().table_name(TABLE).item("id", dynamo::AttributeValue::S("control".to_owned()));
+        if let Some(Pause { reason, since_ms }) = pause {
+            put = put
+                .item("paused_reason", dynamo::AttributeValue::S(reason))
+                .item("paused_since_ms", dynamo::AttributeValue::N(since_ms.to_string()));
+        }
+        put.send().await.unwrap();
+    }
+
+    async fn spend(&self, day: &str) -> (u64, u64) {
+        let item = self.item(&format!("spend#{day}")).await.unwrap_or_default();
+        let (reserved, spent) = (whole(item.get("reserved_micro_usd")), whole(item.get("spent_micro_usd")));
+        assert_eq!(whole(item.get("committed_micro_usd")), reserved + spent);
+        (reserved, spent)
+    }
+}
+
+/// The two queues that the worker speaks to.
+pub struct TwoQueues {
+    client: aws_sdk_sqs::Client,
+    pub jobs_url: String,
+    pub dead_letters_url: String,
+}
+
+impl TwoQueues {
+    pub async fn create(sdk: &SdkConfig) -> Self {
+        let client = aws_sdk_sqs::Client::new(sdk);
+        let mut urls = Vec::new();
+        for name in ["contract-jobs", "contract-dead-letters"] {
+            let create = client
+                .create_queue()
+                .queue_name(name)
+                .attributes(sqs::QueueAttributeName::VisibilityTimeout, "60")
+                .attributes(sqs::QueueAttributeName::MaximumMessageSize, "1048576");
+            urls.push(create.send().await.unwrap().queue_url.unwrap());
+        }
+        let dead_letters_url = urls.pop().unwrap();
+        Self { client, jobs_url: urls.pop().unwrap(), dead_letters_url }
+    }
+
+    async fn receive(&self, url: &str, wait_s: i32) -> Option<Received> {
+        // Longer than the adapters' read timeout would allow in one request, so asked again instead.
+        for _ in 0..=wait_s * 4 {
+            let receive = self.client.receive_message().queue_url(url).message_attribute_names("All");
+            if let Some(message) = receive.send().await.unwrap().messages.unwrap_or_default().pop() {
+                let attributes =
+                    message.message_attributes.unwrap_or_default().into_iter().map(|(name, value)| {
+                        let data_type = value.data_type().to_owned();
+                        let value = match value.binary_value() {
+                            Some(bytes) => AttributeValue::Bytes(bytes.as_ref().to_vec()),
+                            None => AttributeValue::Text(value.string_value().unwrap().to_owned()),
+                        };
+                        (name, Attribute { data_type, value })
+                    });
+                return Some(Received {
+                    handle: message.receipt_handle.unwrap(),
+                    body: message.body.unwrap(),
+                    attributes: attributes.collect(),
+                });
+            }
+            if wait_s > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+            }
+        }
+        None
+    }
+
+    async fn delete(&self, url: &str, handle: &str) {
+        self.client.delete_message().queue_url(url).receipt_handle(handle).send().await.unwrap();
+    }
+}
+
+#[async_trait]
+impl Queues for TwoQueues {
+    async fn send_job(&self, body: &str) {
+        self.client.send_message().queue_url(&self.jobs_url).message_body(body).send().await.unwrap();
+    }
+
+    async fn receive_job(&self, wait_s: i32) -> Option<Received> {
+        self.receive(&self.jobs_url, wait_s).await
+    }
+
+    async fn delete_job(&self, handle: &str) {
+        self.delete(&self.jobs_url, handle).await;
+    }
+
+    async fn take_dead_letter(&self) -> Option<Received> {
+        let received = self.receive(&self.dead_letters_url, 5).await?;
+        self.delete(&self.dead_letters_url, &received.handle).await;
+        Some(received)
+    }
+}

@@ -1,0 +1,416 @@
+//! What every ledger must do, whatever it is made of. The simulation runs it over its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use nightshift_core::failure::FailureReason;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::model::Usage;
+use nightshift_core::record::{
+    Budget, Control, Done, Expect, Failed, PastFailure, Pause, Record, RecordWrite, Revision, SpendAnswer,
+    SpendChange, SpendKind, State,
+};
+use nightshift_worker::ports::{Ledger, PortErrorKind, WriteAnswer};
+use serde_json::{Value, json};
+
+/// What the port itself does not show.
+#[async_trait]
+pub trait Inspect: Send + Sync {
+    /// How many further messages were counted on a record; `None` when there is no record.
+    async fn duplicates(&self, key: &InputHash) -> Option<u64>;
+    /// Writes the control record, as an operator does.
+    async fn pause(&self, pause: Option<Pause>);
+    /// What is reserved and what is spent on a day, in millionths of a dollar.
+    async fn spend(&self, day: &str) -> (u64, u64);
+}
+
+/// A fresh key for each record of the suite, so that cases do not meet.
+fn key() -> InputHash {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    InputHash::of_job("contract", &json!([std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)]))
+}
+
+fn record(key: &InputHash, token: &str, version: u64, state: State) -> Record {
+    Record {
+        key: key.clone(),
+        task: Some("summarize_email".to_owned()),
+        reference: None,
+        version,
+        token: token.to_owned(),
+        state,
+        message_id: "m-1".to_owned(),
+        sent_at_ms: 1_795_500_000_000,
+        first_received_ms: 1_795_500_000_100,
+        last_claimed_ms: 1_795_500_000_200,
+        budget: Budget::default(),
+        redrives: 0,
+        history: Vec::new(),
+        expires_at_ms: 1_798_000_000_000,
+    }
+}
+
+fn claimed(key: &InputHash, token: &str, version: u64) -> Record {
+    record(key, token, version, State::Claimed { lease_until_ms: 1_795_500_310_000, alone: false })
+}
+
+fn done(output: Value) -> State {
+    State::Done(Box::new(Done {
+        output,
+        needs_review: true,
+        reviewed: false,
+        revision: Revision { hash: "r".to_owned(), built_at_ms: 5, function_version: 7 },
+        model: "model-1".to_owned(),
+        finished_at_ms: 1_795_500_002_000,
+    }))
+}
+
+fn failed(excerpt: Option<&str>) -> State {
+    State::Failed(Box::new(Failed {
+        reason: FailureReason::InvalidOutput,
+        detail: "The member label is missing.".to_owned(),
+        failed_at_ms: 1_795_500_003_000,
+        request_id: Some("req_1".to_owned()),
+        excerpt: excerpt.map(str::to_owned),
+        revision: Revision { hash: "r".to_owned(), built_at_ms: 5, function_version: 7 },
+    }))
+}
+
+fn absent(record: Record) -> RecordWrite {
+    RecordWrite { record, expect: Expect::Absent }
+}
+
+fn fence(record: Record) -> RecordWrite {
+    RecordWrite { record, expect: Expect::Fence }
+}
+
+fn version(record: Record, version: u64) -> RecordWrite {
+    RecordWrite { record, expect: Expect::Version(version) }
+}
+
+async fn written(ledger: &dyn Ledger, write: &RecordWrite) {
+    let answer = ledger.write(write).await.unwrap();
+    assert!(matches!(answer, WriteAnswer::Written), "{answer:?} to {write:?}");
+}
+
+async fn refused(ledger: &dyn Ledger, write: &RecordWrite) -> Option<Record> {
+    match ledger.write(write).await.unwrap() {
+        WriteAnswer::Refused(standing) => standing.map(|record| *record),
+        WriteAnswer::Written => panic!("written, but should not have been: {write:?}"),
+    }
+}
+
+/// What stands, read by a write that nobody could be allowed.
+async fn standing(ledger: &dyn Ledger, key: &InputHash) -> Option<Record> {
+    refused(ledger, &version(claimed(key, "a look", 1), u64::MAX)).await
+}
+
+/// The conditions of writes and what refusals say.
+pub async fn records(ledger: &dyn Ledger) {
+    only_the_first_claim_of_an_input_is_written(ledger).await;
+    a_takeover_needs_the_exact_version_that_was_read(ledger).await;
+    the_owner_writes_and_nobody_else(ledger).await;
+    a_takeover_ends_the_right_of_the_one_before(ledger).await;
+    a_write_whose_reply_was_lost_is_recognised_when_repeated(ledger).await;
+    an_older_write_that_arrives_late_changes_nothing(ledger).await;
+    a_write_replaces_the_whole_record(ledger).await;
+    what_is_read_back_is_what_was_written(ledger).await;
+}
+
+async fn only_the_first_claim_of_an_input_is_written(ledger: &dyn Ledger) {
+    let key = key();
+    assert_eq!(standing(ledger, &key).await, None);
+    written(ledger, &absent(claimed(&key, "one", 1))).await;
+    assert_eq!(refused(ledger, &absent(claimed(&key, "two", 1))).await, Some(claimed(&key, "one", 1)));
+}
+
+async fn a_takeover_needs_the_exact_version_that_was_read(ledger: &dyn Ledger) {
+    let key = key();
+    assert_eq!(refused(ledger, &version(claimed(&key, "two", 2), 1)).await, None, "nothing to take over");
+    written(ledger, &absent(claimed(&key, "one", 1))).await;
+    for wrong in [0, 2, 3] {
+        assert_eq!(
+            refused(ledger, &version(claimed(&key, "two", 4), wrong)).await,
+            Some(claimed(&key, "one", 1)),
+            "{wrong}"
+        );
+    }
+    written(ledger, &version(claimed(&key, "two", 2), 1)).await;
+    assert_eq!(standing(ledger, &key).await, Some(claimed(&key, "two", 2)));
+}
+
+async fn the_owner_writes_and_nobody_else(ledger: &dyn Ledger) {
+    let key = key();
+    assert_eq!(refused(ledger, &fence(claimed(&key, "one", 2))).await, None, "an owner of nothing");
+    written(ledger, &absent(claimed(&key, "one", 1))).await;
+    assert_eq!(refused(ledger, &fence(claimed(&key, "two", 2))).await, Some(claimed(&key, "one", 1)));
+    written(ledger, &fence(claimed(&key, "one", 2))).await;
+    written(ledger, &fence(record(&key, "one", 5, done(json!({"a": 1}))))).await;
+    assert_eq!(standing(ledger, &key).await, Some(record(&key, "one", 5, done(json!({"a": 1})))));
+}
+
+async fn a_takeover_ends_the_right_of_the_one_before(ledger: &dyn Ledger) {
+    let key = key();
+    written(ledger, &absent(claimed(&key, "one", 1))).await;
+    written(ledger, &version(claimed(&key, "two", 2), 1)).await;
+    for late in [
+        fence(record(&key, "one", 2, done(json!(1)))),
+        fence(record(&key, "one", 9, done(json!(1)))),
+        fence(record(&key, "one", 9, State::Open)),
+        version(claimed(&key, "one", 2), 1),
+        absent(claimed(&key, "one", 1)),
+    ] {
+        assert_eq!(refused(ledger, &late).await, Some(claimed(&key, "two", 2)), "{late:?}");
+    }
+}
+
+async fn a_write_whose_reply_was_lost_is_recognised_when_repeated(ledger: &dyn Ledger) {
+    let key = key();
+    for write in [
+        absent(claimed(&key, "one", 1)),
+        fence(claimed(&key, "one", 2)),
+        version(claimed(&key, "two", 3), 2),
+        fence(record(&key, "two", 4, failed(Some("said")))),
+    ] {
+        written(ledger, &write).await;
+        written(ledger, &write).await;
+        assert_eq!(standing(ledger, &key).await, Some(write.record));
+    }
+}
+
+async fn an_older_write_that_arrives_late_changes_nothing(ledger: &dyn Ledger) {
+    let key = key();
+    let result = record(&key, "one", 3, done(json!({"a": 1})));
+    let second = fence(claimed(&key, "one", 2));
+    for write in [absent(claimed(&key, "one", 1)), second.clone(), fence(result.clone())] {
+        written(ledger, &write).await;
+    }
+    // It did take effect once, so it is not refused; but what stands is what came after it.
+    written(ledger, &second).await;
+    written(ledger, &absent(claimed(&key, "one", 1))).await;
+    assert_eq!(standing(ledger, &key).await, Some(result));
+}
+
+async fn a_write_replaces_the_whole_record(ledger: &dyn Ledger) {
+    let key = key();
+    let mut full = claimed(&key, "t", 1);
+    full.reference = Some("ticket 1".to_owned());
+    full.budget.waiting_since_ms = Some(5);
+    full.history = vec![PastFailure {
+        reason: FailureReason::Refused,
+        failed_at_ms: 1,
+        calls: 2,
+        message_id: "m-0".to_owned(),
+    }];
+    written(ledger, &absent(full.clone())).await;
+    assert_eq!(standing(ledger, &key).await, Some(full));
+    for (number, state) in [
+        failed(Some("excerpt")),
+        failed(None),
+        State::Open,
+        State::Claimed { lease_until_ms: 1, alone: true },
+        done(json!({"a": [1]})),
+        State::Open,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut next = record(&key, "t", 2 + number as u64, state);
+        next.task = None;
+        written(ledger, &fence(next.clone())).await;
+        assert_eq!(standing(ledger, &key).await, Some(next), "nothing of an earlier state is left");
+    }
+}
+
+async fn what_is_read_back_is_what_was_written(ledger: &dyn Ledger) {
+    let odd = "ünï 👩‍👩‍👧 \u{202e}rtl\u{0} \u{1}\u{7f}\u{85}\u{2028}\u{feff}\"\\/ \r\n\t end ";
+    let members: BTreeMap<String, Value> = (0..40)
+        .map(|n| (format!("{odd}{n}"), json!({"n": [n, null, true, odd, -n, u64::MAX, i64::MIN]})))
+        .collect();
+    let mut all = record(&key(), odd, 9_007_199_254_740_993, done(json!(members)));
+    all.task = Some(odd.to_owned());
+    all.reference = Some(String::new());
+    all.message_id = odd.to_owned();
+    all.budget = Budget {
+        claims: u32::MAX,
+        calls: 1,
+        reasks: 2,
+        crashes: 3,
+        waiting_since_ms: Some(u64::MAX),
+        usage: Usage { input_tokens: u64::MAX, output_tokens: 0 },
+        cost_micro_usd: u64::MAX,
+    };
+    all.redrives = u32::MAX;
+    all.history = vec![
+        PastFailure {
+            reason: FailureReason::Poison,
+            failed_at_ms: u64::MAX,
+            calls: u32::MAX,
+            message_id: odd.to_owned()
+        };
+        10
+    ];
+    written(ledger, &absent(all.clone())).await;
+    assert_eq!(standing(ledger, &all.key).await, Some(all));
+
+    // As large as an output may be, once in ASCII and once in characters of four bytes.
+    for text in ["x".repeat(300 * 1_024), "𝄞".repeat(75 * 1_024)] {
+        let large = record(&key(), "t", 1, done(json!({ "text": text })));
+        written(ledger, &absent(large.clone())).await;
+        assert_eq!(standing(ledger, &large.key).await, Some(large));
+    }
+}
+
+/// One claim wins, however many are made at the same time.
+pub async fn concurrent_claims(ledger: Arc<dyn Ledger>) {
+    let key = key();
+    let claims: Vec<_> = (0..8)
+        .map(|n| {
+            let (ledger, key) = (Arc::clone(&ledger), key.clone());
+            tokio::spawn(async move {
+                ledger.write(&absent(claimed(&key, &format!("worker {n}"), 1))).await.unwrap()
+            })
+        })
+        .collect();
+    let mut winners = 0;
+    let mut seen = Vec::new();
+    for claim in claims {
+        match claim.await.unwrap() {
+            WriteAnswer::Written => winners += 1,
+            WriteAnswer::Refused(standing) => seen.push(standing.expect("the winner's record")),
+        }
+    }
+    assert_eq!(winners, 1);
+    let stands = standing(&*ledger, &key).await.unwrap();
+    assert!(seen.iter().all(|record| **record == stands));
+}
+
+/// DynamoDB's limit of 400 KB for an item: refused, and nothing is left of it.
+pub async fn an_item_that_is_too_large_is_refused(ledger: &dyn Ledger) {
+    let large = record(&key(), "t", 1, done(json!({"text": "x".repeat(400 * 1_024)})));
+    let error = ledger.write(&absent(large.clone())).await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Refused, "{error}");
+    assert!(error.to_string().len() < 500, "the item is not quoted: {error}");
+    assert_eq!(standing(ledger, &large.key).await, None);
+}
+
+/// Further messages with the same input.
+pub async fn duplicates(ledger: &dyn Ledger, inspect: &dyn Inspect) {
+    let key = key();
+    ledger.count_duplicate(&key, "m-1").await.unwrap();
+    assert_eq!(inspect.duplicates(&key).await, None, "counting makes no record");
+    assert_eq!(standing(ledger, &key).await, None);
+
+    written(ledger, &absent(claimed(&key, "t", 1))).await;
+    assert_eq!(inspect.duplicates(&key).await, Some(0));
+    for (message_id, counted) in [("m-2", 1), ("m-2", 1), ("m-3", 2), ("m-3", 2), ("m-2", 3)] {
+        ledger.count_duplicate(&key, message_id).await.unwrap();
+        assert_eq!(inspect.duplicates(&key).await, Some(counted), "{message_id}");
+    }
+    assert_eq!(standing(ledger, &key).await, Some(claimed(&key, "t", 1)), "the record is as it was");
+    written(ledger, &fence(record(&key, "t", 2, done(json!(1))))).await;
+    assert_eq!(inspect.duplicates(&key).await, Some(3), "a write of the record leaves the count alone");
+}
+
+/// The control record.
+pub async fn control(ledger: &dyn Ledger, inspect: &dyn Inspect) {
+    assert_eq!(ledger.control().await.unwrap(), Control::default(), "there is none yet");
+    let pause =
+        Pause { reason: "the day's spend cap is reached — 50 $".to_owned(), since_ms: 1_795_500_000_000 };
+    for paused in [Some(pause), None] {
+        inspect.pause(paused.clone()).await;
+        assert_eq!(ledger.control().await.unwrap(), Control { paused });
+    }
+}
+
+fn day() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("2026-{:02}-{:02}", 1 + n / 28, 1 + n % 28)
+}
+
+fn reserve(day: &str, id: &str, micro_usd: u64, cap_micro_usd: u64) -> SpendChange {
+    SpendChange {
+        id: id.to_owned(),
+        day: day.to_owned(),
+        kind: SpendKind::Reserve { micro_usd, cap_micro_usd },
+    }
+}
+
+fn settle(day: &str, id: &str, reserved_micro_usd: u64, spent_micro_usd: u64) -> SpendChange {
+    let kind = SpendKind::Settle { reserved_micro_usd, spent_micro_usd };
+    SpendChange { id: id.to_owned(), day: day.to_owned(), kind }
+}
+
+/// The day's spend.
+pub async fn spend(ledger: &dyn Ledger, inspect: &dyn Inspect) {
+    use SpendAnswer::{CapReached, Counted};
+    let day = day();
+    let long = "a-request-id-that-is-longer-than-an-idempotency-token-may-be";
+    for (step, (change, answer, stands)) in [
+        (reserve(&day, "too much", 101, 100), CapReached, (0, 0)),
+        (reserve(&day, "a", 60, 100), Counted, (60, 0)),
+        (reserve(&day, "a", 60, 100), Counted, (60, 0)),
+        (reserve(&day, "b", 41, 100), CapReached, (60, 0)),
+        (reserve(&day, long, 40, 100), Counted, (100, 0)),
+        (reserve(&day, "c", 1, 100), CapReached, (100, 0)),
+        (settle(&day, "a", 60, 7), Counted, (40, 7)),
+        (settle(&day, "a", 60, 7), Counted, (40, 7)),
+        // What was refused before may be asked again, under the same id.
+        (reserve(&day, "c", 53, 100), Counted, (93, 7)),
+        (settle(&day, "c", 53, 60), Counted, (40, 67)),
+        (settle(&day, long, 40, 0), Counted, (0, 67)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(ledger.spend(&change).await.unwrap(), answer, "step {step}: {change:?}");
+        assert_eq!(inspect.spend(&day).await, stands, "step {step}: {change:?}");
+    }
+}
+
+/// The cap holds when workers reserve at the same time. Who met another too often is told so, and has reserved nothing.
+pub async fn concurrent_reservations(ledger: Arc<dyn Ledger>, inspect: &dyn Inspect) {
+    let day = day();
+    let reservations: Vec<_> = (0..10)
+        .map(|n| {
+            let (ledger, change) = (Arc::clone(&ledger), reserve(&day, &format!("worker {n}"), 10, 50));
+            tokio::spawn(async move { ledger.spend(&change).await })
+        })
+        .collect();
+    let mut counted = 0;
+    for reservation in reservations {
+        match reservation.await.unwrap() {
+            Ok(SpendAnswer::Counted) => counted += 1,
+            Ok(SpendAnswer::CapReached) => {}
+            Err(error) => assert_eq!(error.kind, PortErrorKind::Throttled, "{error}"),
+        }
+    }
+    assert!((1..=5).contains(&counted), "{counted} reservations of 10 under a cap of 50");
+    assert_eq!(inspect.spend(&day).await, (counted * 10, 0));
+}
+
+/// A claimed record, for tests that need any.
+pub fn a_record(key: &InputHash, token: &str, version: u64) -> Record {
+    claimed(key, token, version)
+}
+
+/// A reservation, for tests that need any.
+pub fn a_reservation(day: &str, id: &str, micro_usd: u64, cap_micro_usd: u64) -> SpendChange {
+    reserve(day, id, micro_usd, cap_micro_usd)
+}
+
+/// One record in each state, by the state's word.
+pub async fn one_record_in_each_state(ledger: &dyn Ledger) -> Vec<(&'static str, InputHash)> {
+    let mut keys = Vec::new();
+    let claim = State::Claimed { lease_until_ms: 1, alone: false };
+    for state in [State::Open, claim, failed(None), done(json!(1))] {
+        let (key, word) = (key(), state.as_str());
+        // Each was unsettled before, so that leaving the index is seen too.
+        written(ledger, &absent(claimed(&key, "t", 1))).await;
+        written(ledger, &fence(record(&key, "t", 2, state))).await;
+        keys.push((word, key));
+    }
+    keys
+}

@@ -1,0 +1,319 @@
+//! Each adapter against servers that others wrote, by one suite per port: what the simulation assumes is what they do.
+//!
+//! | server | ports |
+//! | --- | --- |
+//! | our in-memory world | the ledger's records |
+//! | our stand-in (`nightshift-local`) | ledger, queues, metrics |
+//! | DynamoDB Local | ledger |
+//! | ElasticMQ | queues |
+//! | MiniStack | ledger, queues, metrics, model key |
+//!
+//! Where a server is known to differ from AWS, the line that leaves a case out says how.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)] // a test
+
+mod backends;
+mod ledger_suite;
+mod queue_suite;
+mod wire;
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use nightshift_aws::clients::SdkConfig;
+use nightshift_aws::{CloudWatchMetrics, DynamoLedger, SqsDeadLetters, SqsVisibility, StoredModelKey};
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::metric::{InvocationMetrics, Metric, MetricBatch, Outcome};
+use nightshift_core::record::{Expect, RecordWrite, SpendAnswer};
+use nightshift_local::aws::LocalAws;
+use nightshift_tests::memory::World;
+use nightshift_tests::servers::{NoServer, Server};
+use nightshift_worker::ports::{Ledger, Metrics, ModelKey, PortErrorKind, WriteAnswer};
+use secrecy::ExposeSecret;
+
+use backends::{TABLE, Table, TwoQueues};
+use wire::{REGION, sdk, sdk_on_wire};
+
+/// The server, or `None` and a line in the log where it is not installed.
+fn server(name: &str) -> Option<Server> {
+    match Server::start(name) {
+        Ok(server) => Some(server),
+        Err(NoServer::Missing(why)) => {
+            // Not `println`, which the test harness keeps to itself while a test passes.
+            let _ = writeln!(std::io::stderr(), "skipped: {name} ({why})");
+            None
+        }
+        Err(NoServer::Failed(why)) => panic!("{why}"),
+    }
+}
+
+/// How a server of DynamoDB's protocol is known to differ.
+#[derive(Default)]
+struct LedgerDifferences {
+    /// Items of more than 400 KB are stored.
+    no_size_limit: bool,
+    /// A repeated transaction is compared by its bytes, and the SDK writes its maps in another order each time.
+    repeats_are_compared_by_bytes: bool,
+}
+
+async fn ledger(url: &str, differences: LedgerDifferences) {
+    let (sdk, wire) = sdk_on_wire(url).await;
+    let table = Table::create(&sdk).await;
+    let ledger = Arc::new(DynamoLedger::new(&sdk, TABLE));
+    ledger_suite::records(&*ledger).await;
+    ledger_suite::concurrent_claims(ledger.clone()).await;
+    if !differences.no_size_limit {
+        ledger_suite::an_item_that_is_too_large_is_refused(&*ledger).await;
+    }
+    ledger_suite::duplicates(&*ledger, &table).await;
+    ledger_suite::control(&*ledger, &table).await;
+    if !differences.repeats_are_compared_by_bytes {
+        ledger_suite::spend(&*ledger, &table).await;
+    }
+    ledger_suite::concurrent_reservations(ledger.clone(), &table).await;
+    requests(&ledger, &wire, &table).await;
+    the_index_lists_what_is_not_settled(&*ledger, &table).await;
+    what_is_not_a_record_is_unreadable(&*ledger, &table).await;
+    a_missing_table_is_a_fault_of_the_deployment(&sdk).await;
+}
+
+/// One request for each operation; and what a reply that was lost on the way makes the SDK repeat, changes nothing.
+async fn requests(ledger: &DynamoLedger, wire: &wire::Wire, table: &Table) {
+    use ledger_suite::Inspect;
+    let key = InputHash::of_body("requests");
+    let writes = [
+        RecordWrite { record: ledger_suite::a_record(&key, "one", 1), expect: Expect::Absent },
+        RecordWrite { record: ledger_suite::a_record(&key, "one", 2), expect: Expect::Fence },
+        RecordWrite { record: ledger_suite::a_record(&key, "two", 3), expect: Expect::Version(2) },
+        RecordWrite { record: ledger_suite::a_record(&key, "late", 4), expect: Expect::Version(2) },
+    ];
+    wire.sent();
+    for (write, taken) in writes.iter().zip([true, true, true, false]) {
+        let answer = ledger.write(write).await.unwrap();
+        assert_eq!(matches!(answer, WriteAnswer::Written), taken, "{answer:?}");
+        assert_eq!(wire.sent(), 1, "a write is one request, also when it is refused and reads what stands");
+    }
+    for message_id in ["m-1", "m-1"] {
+        ledger.count_duplicate(&key, message_id).await.unwrap();
+        assert_eq!(wire.sent(), 1);
+    }
+    ledger.control().await.unwrap();
+    assert_eq!(wire.sent(), 1);
+
+    let key = InputHash::of_body("lost replies");
+    for write in [
+        RecordWrite { record: ledger_suite::a_record(&key, "one", 1), expect: Expect::Absent },
+        RecordWrite { record: ledger_suite::a_record(&key, "one", 2), expect: Expect::Fence },
+        RecordWrite { record: ledger_suite::a_record(&key, "two", 3), expect: Expect::Version(2) },
+    ] {
+        wire.lose_replies(1);
+        let answer = ledger.write(&write).await.unwrap();
+        assert!(matches!(answer, WriteAnswer::Written), "{answer:?}");
+        assert_eq!(wire.sent(), 2, "the SDK sent it again");
+    }
+    wire.lose_replies(2);
+    ledger.count_duplicate(&key, "m-1").await.unwrap();
+    assert_eq!((wire.sent(), table.duplicates(&key).await), (3, Some(1)));
+    wire.sent();
+
+    let reserve = ledger_suite::a_reservation("2026-12-24", "lost", 60, 100);
+    wire.lose_replies(2);
+    assert_eq!(ledger.spend(&reserve).await.unwrap(), SpendAnswer::Counted);
+    assert_eq!((wire.sent(), table.spend("2026-12-24").await), (3, (60, 0)));
+    wire.sent();
+    wire.lose_replies(usize::MAX);
+    let error = ledger.control().await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Unavailable, "{error}");
+    assert_eq!(wire.sent(), usize::try_from(nightshift_aws::clients::ATTEMPTS_MAX).unwrap());
+    wire.lose_replies(0);
+}
+
+async fn the_index_lists_what_is_not_settled(ledger: &dyn Ledger, table: &Table) {
+    let keys = ledger_suite::one_record_in_each_state(ledger).await;
+    for (state, key) in keys {
+        // The index follows the table; none of these servers takes longer than an instant.
+        let listed = table.unsettled(state).await.contains(&key.to_string());
+        assert_eq!(listed, state != "done", "{state}");
+    }
+}
+
+async fn what_is_not_a_record_is_unreadable(ledger: &dyn Ledger, table: &Table) {
+    let key = InputHash::of_body("foreign");
+    table.put_foreign(key.as_str()).await;
+    let write = RecordWrite { record: ledger_suite::a_record(&key, "one", 1), expect: Expect::Absent };
+    let error = ledger.write(&write).await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Unreadable);
+    assert_eq!(
+        error.to_string(),
+        "DynamoDB did not carry out UpdateItem: unreadable: the attribute state is missing"
+    );
+}
+
+async fn a_missing_table_is_a_fault_of_the_deployment(sdk: &SdkConfig) {
+    let error = DynamoLedger::new(sdk, "no-such-table").control().await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Misconfigured, "{error}");
+}
+
+/// How a server of SQS's protocol is known to differ.
+#[derive(Default)]
+struct QueueDifferences {
+    /// What SQS would refuse, by the words of the suite.
+    takes: &'static [&'static str],
+}
+
+async fn queues(url: &str, differences: QueueDifferences) {
+    let sdk = sdk(url).await;
+    let queues = TwoQueues::create(&sdk).await;
+    let dead_letters = SqsDeadLetters::new(&sdk, &queues.dead_letters_url);
+    let visibility = SqsVisibility::new(&sdk, &queues.jobs_url);
+    queue_suite::bodies(&dead_letters, &queues).await;
+    queue_suite::attributes(&dead_letters, &queues).await;
+    let refuses = |what: &str| !differences.takes.contains(&what);
+    queue_suite::letters_that_cannot_be(&dead_letters, refuses).await;
+    queue_suite::hand_backs(&visibility, &queues).await;
+    queue_suite::hand_backs_that_cannot_be(&visibility, &queues, refuses).await;
+    let nowhere = queues.dead_letters_url.replace("contract-dead-letters", "no-such-queue");
+    let error = queue_suite::send_one(&SqsDeadLetters::new(&sdk, nowhere)).await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Misconfigured, "{error}");
+}
+
+fn batch(at_ms: u64) -> MetricBatch {
+    let mut metrics = InvocationMetrics::new(2);
+    metrics.settle("summarize_email", Outcome::Succeeded);
+    metrics.settle("summarize_email", Outcome::Duplicate);
+    for ms in 0..300 {
+        metrics.sample_ms("summarize_email", Metric::ModelLatency, ms);
+    }
+    metrics.into_batch("contract", at_ms)
+}
+
+type Lines = Arc<Mutex<Vec<String>>>;
+
+async fn metrics_adapter(url: &str) -> (CloudWatchMetrics, Lines) {
+    let lines = Lines::default();
+    let log = Arc::clone(&lines);
+    let adapter = CloudWatchMetrics::new(
+        &sdk(url).await,
+        Box::new(move |line| log.lock().unwrap().push(line.to_owned())),
+    );
+    (adapter, lines)
+}
+
+#[tokio::test]
+async fn ledger_in_memory() {
+    let world = World::new(|_, _| unreachable!("no model is called"));
+    ledger_suite::records(&*world).await;
+    ledger_suite::concurrent_claims(world).await;
+}
+
+#[tokio::test]
+async fn ledger_on_our_stand_in() {
+    let aws = LocalAws::start(REGION).await.unwrap();
+    ledger(
+        aws.endpoint_url(),
+        LedgerDifferences { repeats_are_compared_by_bytes: true, ..Default::default() },
+    )
+    .await;
+    aws.stop().await;
+}
+
+#[tokio::test]
+async fn ledger_on_dynamodb_local() {
+    let Some(server) = server("dynamodb-local") else { return };
+    ledger(server.url(), LedgerDifferences::default()).await;
+}
+
+#[tokio::test]
+async fn queues_on_our_stand_in() {
+    let aws = LocalAws::start(REGION).await.unwrap();
+    queues(aws.endpoint_url(), QueueDifferences::default()).await;
+    aws.stop().await;
+}
+
+#[tokio::test]
+async fn queues_on_elasticmq() {
+    let Some(server) = server("elasticmq") else { return };
+    queues(server.url(), QueueDifferences { takes: &["a delay beyond twelve hours"] }).await;
+}
+
+#[tokio::test]
+async fn everything_on_ministack() {
+    let Some(server) = server("ministack") else { return };
+    ledger(server.url(), LedgerDifferences::default()).await;
+    let takes = &["an attribute without a value", "a delay beyond twelve hours"];
+    queues(server.url(), QueueDifferences { takes }).await;
+    model_keys(server.url()).await;
+    metrics_on_ministack(server.url()).await;
+}
+
+#[tokio::test]
+async fn metrics_on_our_stand_in() {
+    let aws = LocalAws::start(REGION).await.unwrap();
+    let (adapter, lines) = metrics_adapter(aws.endpoint_url()).await;
+    adapter.publish(&batch(1_795_500_000_000)).await;
+    assert_eq!(*lines.lock().unwrap(), Vec::<String>::new(), "nothing goes to the log as well");
+    assert_eq!(aws.requests().get("CloudWatch.PutMetricData"), Some(&1), "one request for an invocation");
+    let latency = aws.metrics().into_iter().filter(|s| s.name == "ModelLatency").collect::<Vec<_>>();
+    assert_eq!(latency.len(), 600, "300 values, with and without the task");
+    aws.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_that_cloudwatch_does_not_take_go_to_the_log() {
+    let (adapter, lines) = metrics_adapter("http://127.0.0.1:1").await;
+    let batch = batch(1_795_500_000_000);
+    adapter.publish(&batch).await;
+    let expected = nightshift_aws::metrics::emf_lines(batch.at_ms, &batch.data);
+    assert!(!expected.is_empty());
+    assert_eq!(*lines.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_function_without_credentials_is_a_fault_of_the_deployment() {
+    let sdk = wire::sdk_without_credentials().await;
+    let error = DynamoLedger::new(&sdk, TABLE).control().await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Misconfigured, "{error}");
+}
+
+async fn metrics_on_ministack(url: &str) {
+    let client = aws_sdk_cloudwatch::Client::new(&sdk(url).await);
+    let (adapter, lines) = metrics_adapter(url).await;
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    adapter.publish(&batch(u64::try_from(now).unwrap())).await;
+    assert_eq!(*lines.lock().unwrap(), Vec::<String>::new(), "nothing goes to the log as well");
+    let listed =
+        client.list_metrics().namespace("Nightshift").metric_name("ModelLatency").send().await.unwrap();
+    assert_eq!(listed.metrics().len(), 2, "with and without the task");
+}
+
+async fn model_keys(url: &str) {
+    let sdk = sdk(url).await;
+    let secrets = aws_sdk_secretsmanager::Client::new(&sdk);
+    let parameters = aws_sdk_ssm::Client::new(&sdk);
+    secrets.create_secret().name("stack/model-key").secret_string("sk-one\n").send().await.unwrap();
+    secrets.create_secret().name("json").secret_string(r#"{"api_key":"sk-json"}"#).send().await.unwrap();
+    secrets.create_secret().name("empty").secret_string(" ").send().await.unwrap();
+    let secure = aws_sdk_ssm::types::ParameterType::SecureString;
+    parameters.put_parameter().name("/stack/key").r#type(secure).value("sk-ssm").send().await.unwrap();
+
+    let key = StoredModelKey::secret(&sdk, "stack/model-key");
+    assert_eq!(key.get().await.unwrap().expose_secret(), "sk-one");
+    secrets.put_secret_value().secret_id("stack/model-key").secret_string("sk-two").send().await.unwrap();
+    assert_eq!(key.get().await.unwrap().expose_secret(), "sk-one", "it is held");
+    key.forget();
+    assert_eq!(key.get().await.unwrap().expose_secret(), "sk-two", "it is read again after a 401");
+
+    for (key, expected) in [
+        (StoredModelKey::secret(&sdk, "json"), "sk-json"),
+        (StoredModelKey::parameter(&sdk, "/stack/key"), "sk-ssm"),
+    ] {
+        assert_eq!(key.get().await.unwrap().expose_secret(), expected);
+    }
+    for key in [
+        StoredModelKey::secret(&sdk, "empty"),
+        StoredModelKey::secret(&sdk, "none"),
+        StoredModelKey::parameter(&sdk, "/none"),
+    ] {
+        let error = key.get().await.unwrap_err();
+        assert_eq!(error.kind, PortErrorKind::Misconfigured, "{error}");
+    }
+}
