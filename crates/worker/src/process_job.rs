@@ -304,6 +304,8 @@ impl Worker {
                 Ok(WriteAnswer::Refused(_)) => return Err(lost_claim()),
                 Err(error) => {
                     self.ledger_error(invocation, item, &error);
+                    // It may have taken effect: the release must have a version beyond it to be allowed either way.
+                    run.written(write.record);
                     return Err(AfterCall::HandBack { cause: HandBackCause::Ledger, at_least_ms: 0 });
                 }
             }
