@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::types::{
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
 use indicatif::{ProgressBar, ProgressStyle};
+use nightshift_core::input_hash::InputHash;
 use nightshift_core::job;
 use nightshift_core::limits::Limits;
 use nightshift_core::task::Tasks;
@@ -60,7 +61,7 @@ pub struct Run {
     pub bad_lines: Vec<(usize, String)>,
     /// One, or two with `--twice`.
     pub passes: Vec<Pass>,
-    /// The ledger's records.
+    /// The ledger's records after the first pass.
     pub records: Vec<Item>,
     /// The dead letters of the first pass.
     pub dead_letters: Vec<StoredMessage>,
@@ -119,16 +120,19 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
     let mut watch = Watch::new(arguments.verbose);
     let mut passes = Vec::new();
     let mut first_dead_letters = Vec::new();
+    let mut records = Vec::new();
     let mut interrupted = false;
     for number in 1..=if arguments.twice { 2 } else { 1 } {
+        // What failed would rightly be tried afresh: a message sent after a failure is a new request.
+        let bodies = if number == 1 { jobs.bodies.clone() } else { with_result(&jobs.bodies, &records) };
         let calls_before = stub.as_ref().map(|stub| stub.stats().calls);
         let duplicates_before = counted(&aws.metrics(), "JobsDuplicate");
         let dead_letters_before = depth(&aws, DEAD_LETTERS);
         let started = Instant::now();
-        watch.begin(number, jobs.bodies.len());
+        watch.begin(number, bodies.len());
         let work = async {
-            clients.send(&aws.queue_url(JOBS), &jobs.bodies).await?;
-            watch.until_empty(&aws, &mut events, jobs.bodies.len()).await
+            clients.send(&aws.queue_url(JOBS), &bodies).await?;
+            watch.until_empty(&aws, &mut events, bodies.len()).await
         };
         tokio::select! {
             worked = work => worked?,
@@ -137,9 +141,10 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
         watch.end();
         if number == 1 {
             first_dead_letters = aws.messages(DEAD_LETTERS);
+            records = aws.items(LEDGER);
         }
         passes.push(Pass {
-            sent: jobs.bodies.len(),
+            sent: bodies.len(),
             took: started.elapsed(),
             model_calls: stub.as_ref().zip(calls_before).map(|(stub, before)| stub.stats().calls - before),
             dead_letters: depth(&aws, DEAD_LETTERS) - dead_letters_before,
@@ -157,7 +162,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
         bodies: jobs.bodies,
         bad_lines: jobs.bad_lines,
         passes,
-        records: aws.items(LEDGER),
+        records,
         dead_letters: first_dead_letters,
         crashed: depth(&aws, CRASHED),
         metrics: aws.metrics(),
@@ -408,6 +413,21 @@ impl Watch {
 pub fn say(line: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// The jobs whose input has a result.
+fn with_result(bodies: &[String], records: &[Item]) -> Vec<String> {
+    let text = |item: &Item, name: &str| item.get(name).and_then(|value| value.as_text().map(str::to_owned));
+    let done: HashSet<String> = records
+        .iter()
+        .filter(|item| text(item, "state").as_deref() == Some("done"))
+        .filter_map(|item| text(item, "id"))
+        .collect();
+    let has_result = |body: &&String| {
+        job::parse(body, Limits::default().body_bytes_max)
+            .is_ok_and(|job| done.contains(InputHash::of_job(&job.task, &job.input).as_str()))
+    };
+    bodies.iter().filter(has_result).cloned().collect()
 }
 
 fn depth(aws: &LocalAws, queue: &str) -> usize {
