@@ -33,7 +33,7 @@ def main():
     body = answer["Payload"].read().decode()
     require("the worker starts and answers", "FunctionError" not in answer, body[:1000])
 
-    secret = outputs["model_key_secret"]
+    secret = outputs.get("model_key_secret")  # Terraform leaves out what is null.
     if secret and not client("secretsmanager").describe_secret(SecretId=secret).get("VersionIdsToStages"):
         print("skipped: no job is sent, because the model key is not set yet. To set it:")
         print(f"  aws secretsmanager put-secret-value --region {outputs['region']} --secret-id {secret} --secret-string file://KEY")

@@ -1,6 +1,8 @@
 """Checks a function's binary and packs it, so that the same binary always gives the same zip.
 
-    package_function.py BINARY ZIP ARCHITECTURE
+    package_function.py BINARY ZIP ARCHITECTURE [PATH...]
+
+The paths are this machine's; none of them may be in the binary, or it would differ elsewhere.
 """
 
 import hashlib
@@ -24,7 +26,11 @@ LIBRARIES = {
 }
 
 
-def check(binary, architecture):
+def check(binary, architecture, paths=()):
+    content = pathlib.Path(binary).read_bytes()
+    for path in paths:
+        if path.encode() in content:
+            raise SystemExit(f"{binary}: holds the path {path}, and would be another file on another machine")
     with open(binary, "rb") as file:
         elf = ELFFile(file)
         if elf["e_machine"] != MACHINES[architecture]:
@@ -75,10 +81,10 @@ def dotted(version):
 
 
 def main():
-    if len(sys.argv) != 4 or sys.argv[3] not in MACHINES:
+    if len(sys.argv) < 4 or sys.argv[3] not in MACHINES:
         raise SystemExit(__doc__)
-    binary, target, architecture = sys.argv[1:]
-    glibc = check(binary, architecture)
+    binary, target, architecture, *paths = sys.argv[1:]
+    glibc = check(binary, architecture, paths)
     size, digest = pack(binary, target)
     print(f"{target}: {size / 1e6:.2f} MB, newest symbol GLIBC_{dotted(glibc)}, sha256 {digest}")
 
