@@ -93,7 +93,7 @@ pub struct Message {
 /// How an invocation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchReport {
-    /// `batchItemFailures`: the ids of the messages that must come back.
+    /// `batchItemFailures`: the ids of the messages that must come back, each once.
     pub failed_message_ids: Vec<String>,
     /// How each message ended, in the order of the batch.
     pub outcomes: Vec<Outcome>,
@@ -214,12 +214,14 @@ impl Worker {
         let batch = numbers.into_batch(&self.deployment.stack, self.ports.clock.now_ms());
         let _ =
             tokio::time::timeout_at(until(REPORT_MARGIN_MS / 2), self.ports.metrics.publish(&batch)).await;
-        let failed_message_ids = items
-            .iter()
-            .zip(&outcomes)
-            .filter(|(_, outcome)| matches!(outcome, Outcome::HandedBack(_)))
-            .map(|(item, _)| item.message.message_id.clone())
-            .collect();
+        // SQS may deliver a message twice in one batch; Lambda is told of each id once.
+        let mut failed_message_ids: Vec<String> = Vec::new();
+        for (item, outcome) in items.iter().zip(&outcomes) {
+            let id = &item.message.message_id;
+            if matches!(outcome, Outcome::HandedBack(_)) && !failed_message_ids.contains(id) {
+                failed_message_ids.push(id.clone());
+            }
+        }
         BatchReport { failed_message_ids, outcomes }
     }
 
