@@ -1,1 +1,7 @@
 //! What the test targets share.
+
+pub mod cases;
+pub mod http;
+pub mod memory;
+
+pub mod servers;

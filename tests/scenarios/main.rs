@@ -1,0 +1,14 @@
+//! What the test suites of peers expect of any worker like this one, restated for ours: given, when, then.
+//!
+//! Each test carries the name of its scenario: B, F and C are about batches, I about idempotency, L about model calls.
+//! Where a scenario cannot be meant for a standard queue (F1 to F3), its test says what holds instead.
+//! The worker is the real one; the world around it is `nightshift_tests::memory`, and for L the real adapters over HTTP.
+
+// A test says what must hold by panicking; clippy's allowances for tests reach only `#[test]` functions themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
+
+mod batch;
+mod idempotency;
+mod model_call;
+mod panics;
+mod stage;

@@ -1,0 +1,91 @@
+//! Beside the peers' scenarios: what panics fails alone, and not forever.
+
+use nightshift_core::failure::FailureReason;
+use nightshift_core::limits::Limits;
+use nightshift_core::metric::{HandBackCause, Outcome};
+use nightshift_core::model::{Prompt, Turn};
+use nightshift_core::record::State;
+use nightshift_core::task::{Task, Tasks, Violations};
+use nightshift_tests::memory::{Says, World, again, message};
+use serde_json::Value;
+
+use crate::stage::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_call_fails_its_record_alone_and_the_third_is_the_last() {
+    let stage = Stage::new(|nth, request| {
+        let Some(Turn::User(user)) = request.turns.first() else { panic!("no user turn") };
+        if user.contains(FAILS) { Says::Panics } else { by_text(nth, request) }
+    });
+    let text = format!("one {FAILS}");
+    let mut message = stage.message("m-1", &text);
+    for crash in 1..=2 {
+        let good = format!("good {crash}");
+        let report = stage.invoke(vec![message.clone(), stage.message("m-2", &good)]).await;
+        assert_eq!(reported(&report), ["m-1"]);
+        assert!(stage.is_stored(&good), "the neighbour is well");
+        assert_eq!(stage.record(&text).budget.crashes, crash);
+        assert_eq!(stage.record(&text).state, State::Open, "released at once");
+        message = again(&message);
+    }
+    let report = stage.invoke(vec![message]).await;
+    assert_eq!(report.outcomes, [Outcome::DeadLettered(FailureReason::Internal)]);
+    assert_eq!(stage.calls(), 5, "three with a panic");
+}
+
+/// A task whose prompt panics for every input.
+struct Broken;
+
+impl Task for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+    fn prompt(&self, _input: &Value) -> Result<Prompt, Violations> {
+        panic!("as the scenario wants")
+    }
+    fn schema(&self) -> &Value {
+        &Value::Null
+    }
+    fn accept(&self, answer: Value) -> Result<Value, Violations> {
+        Ok(answer)
+    }
+    fn fallback(&self, _input: &Value) -> Option<Value> {
+        None
+    }
+    fn output_tokens_max(&self) -> u32 {
+        1
+    }
+    fn fingerprint(&self) -> &str {
+        "broken"
+    }
+}
+
+impl Tasks for Broken {
+    fn find(&self, name: &str) -> Option<&dyn Task> {
+        (name == "broken").then_some(self)
+    }
+    fn names(&self) -> Vec<&'static str> {
+        vec!["broken"]
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_before_the_claim_ends_too() {
+    let world = World::new(by_text);
+    let worker = world.worker_of(Box::new(Broken), Limits::default(), world.clone(), 0);
+    let mut message = message(&world, "m-1", r#"{"task":"broken","input":{}}"#);
+    let mut outcomes = Vec::new();
+    for _ in 0..3 {
+        outcomes.extend(invoke(&worker, vec![message.clone()]).await.outcomes);
+        message = again(&message);
+    }
+    assert_eq!(
+        outcomes,
+        [
+            handed_back(HandBackCause::Panic),
+            handed_back(HandBackCause::Panic),
+            Outcome::DeadLettered(FailureReason::Internal)
+        ]
+    );
+    assert_eq!(world.letters().len(), 1);
+}

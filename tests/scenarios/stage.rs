@@ -1,0 +1,120 @@
+//! What all scenarios start from: tickets, a worker, and words about how they ended.
+
+use std::sync::Arc;
+
+use nightshift_core::dead_letter::{AttributeValue, CONTEXT_ATTRIBUTE, DeadLetter, REASON_ATTRIBUTE};
+use nightshift_core::failure::FailureReason;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::limits::Limits;
+use nightshift_core::metric::{HandBackCause, Outcome};
+use nightshift_core::model::{FailureClass, ModelRequest, Turn};
+use nightshift_core::record::{Record, State};
+use nightshift_tests::memory::{Says, World, message};
+use nightshift_worker::{BatchReport, Message, Worker};
+use serde_json::{Value, json};
+
+/// The function's timeout.
+pub const TIMEOUT_MS: u64 = 300_000;
+
+/// A ticket whose text holds this word meets a model that is broken for it.
+pub const FAILS: &str = "(the model fails here)";
+
+/// A good answer for every ticket.
+pub fn output() -> Value {
+    nightshift_tasks::registry().describe("categorize_ticket").unwrap().example_output
+}
+
+pub fn good() -> Says {
+    Says::Text(output().to_string())
+}
+
+/// A model that is well, but for tickets that hold `FAILS`.
+pub fn by_text(_nth: usize, request: &ModelRequest) -> Says {
+    let Some(Turn::User(user)) = request.turns.first() else { panic!("no user turn") };
+    if user.contains(FAILS) { Says::Fails(FailureClass::Transient, None) } else { good() }
+}
+
+/// The body of a job.
+pub fn ticket(text: &str) -> String {
+    json!({"task": "categorize_ticket", "input": {"text": text}}).to_string()
+}
+
+/// Its key.
+pub fn key(text: &str) -> InputHash {
+    InputHash::of_job("categorize_ticket", &json!({"text": text}))
+}
+
+/// A world and one warm worker in it.
+pub struct Stage {
+    pub world: Arc<World>,
+    pub worker: Worker,
+}
+
+impl Stage {
+    pub fn new(on_call: impl FnMut(usize, &ModelRequest) -> Says + Send + 'static) -> Self {
+        let world = World::new(on_call);
+        let worker = world.worker(Limits::default());
+        Self { world, worker }
+    }
+
+    /// A message with a ticket, sent now, received for the first time.
+    pub fn message(&self, id: &str, text: &str) -> Message {
+        message(&self.world, id, ticket(text))
+    }
+
+    pub async fn invoke(&self, messages: Vec<Message>) -> BatchReport {
+        invoke(&self.worker, messages).await
+    }
+
+    pub fn calls(&self) -> usize {
+        self.world.calls().len()
+    }
+
+    /// The record of a ticket.
+    pub fn record(&self, text: &str) -> Record {
+        self.world.record(&key(text)).unwrap_or_else(|| panic!("no record of {text:?}"))
+    }
+
+    pub fn is_stored(&self, text: &str) -> bool {
+        self.world.stored().contains(&key(text))
+    }
+}
+
+pub async fn invoke(worker: &Worker, messages: Vec<Message>) -> BatchReport {
+    worker.process_batch("request", TIMEOUT_MS, messages).await
+}
+
+/// The ids that are reported.
+pub fn reported(report: &BatchReport) -> Vec<&str> {
+    report.failed_message_ids.iter().map(String::as_str).collect()
+}
+
+pub fn handed_back(cause: HandBackCause) -> Outcome {
+    Outcome::HandedBack(cause)
+}
+
+/// The reason of a dead letter.
+pub fn reason(letter: &DeadLetter) -> String {
+    attribute(letter, REASON_ATTRIBUTE)
+}
+
+/// The context of a dead letter.
+pub fn context(letter: &DeadLetter) -> Value {
+    serde_json::from_str(&attribute(letter, CONTEXT_ATTRIBUTE)).unwrap()
+}
+
+fn attribute(letter: &DeadLetter, name: &str) -> String {
+    let found = letter.attributes.iter().find(|(known, _)| known == name);
+    match found.map(|(_, attribute)| &attribute.value) {
+        Some(AttributeValue::Text(text)) => text.clone(),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+/// The reason with which a ticket failed.
+pub fn failed_with(record: &Record) -> Option<FailureReason> {
+    match &record.state {
+        State::Failed(failed) => Some(failed.reason),
+        _ => None,
+    }
+}
