@@ -26,7 +26,8 @@ fn packages() -> BTreeMap<String, BTreeSet<String>> {
         .iter()
         .map(|package| {
             let dependencies = package["dependencies"].as_array().unwrap().iter();
-            let normal = dependencies.filter(|d| d["kind"].is_null()).map(|d| d["name"].as_str().unwrap().to_owned());
+            let normal =
+                dependencies.filter(|d| d["kind"].is_null()).map(|d| d["name"].as_str().unwrap().to_owned());
             (package["name"].as_str().unwrap().to_owned(), normal.collect())
         })
         .collect()
@@ -40,17 +41,25 @@ fn dependencies_point_down() {
         ("nightshift-worker", &["nightshift-core"][..]),
         ("nightshift-models", &["nightshift-core", "nightshift-worker"][..]),
         ("nightshift-aws", &["nightshift-core", "nightshift-worker"][..]),
-        ("nightshift-local", &["nightshift-core", "nightshift-tasks"][..]),
+        ("nightshift-local", &[][..]),
+        ("nightshift-demo", &["nightshift-core", "nightshift-local", "nightshift-tasks"][..]),
         (
             "nightshift-worker-function",
-            &["nightshift-core", "nightshift-tasks", "nightshift-worker", "nightshift-models", "nightshift-aws"][..],
+            &[
+                "nightshift-core",
+                "nightshift-tasks",
+                "nightshift-worker",
+                "nightshift-models",
+                "nightshift-aws",
+            ][..],
         ),
     ]);
     for (package, dependencies) in packages() {
-        if package == "nightshift-tests" {
+        if ["nightshift-tests", "nightshift-simulation"].contains(&package.as_str()) {
             continue; // sees all
         }
-        let allowed = allowed.get(package.as_str()).unwrap_or_else(|| panic!("{package} is not in this test's table"));
+        let allowed =
+            allowed.get(package.as_str()).unwrap_or_else(|| panic!("{package} is not in this test's table"));
         for ours in dependencies.iter().filter(|name| name.starts_with("nightshift-")) {
             assert!(allowed.contains(&ours.as_str()), "{package} must not depend on {ours}");
         }
@@ -62,15 +71,19 @@ fn the_core_knows_no_runtime_network_randomness_or_aws() {
     let core = &packages()["nightshift-core"];
     let pure = ["httpdate", "ryu-js", "serde", "serde_json", "sha2", "thiserror"];
     for dependency in core {
-        assert!(pure.contains(&dependency.as_str()), "nightshift-core depends on {dependency}: is that pure?");
+        assert!(
+            pure.contains(&dependency.as_str()),
+            "nightshift-core depends on {dependency}: is that pure?"
+        );
     }
 }
 
 #[test]
 fn every_crate_takes_the_lints_and_the_version_of_the_workspace() {
-    for entry in std::fs::read_dir(root().join("crates")).unwrap().chain(std::fs::read_dir(root()).unwrap().filter(|e| {
-        e.as_ref().unwrap().file_name() == "tests"
-    })) {
+    for entry in std::fs::read_dir(root().join("crates"))
+        .unwrap()
+        .chain(std::fs::read_dir(root()).unwrap().filter(|e| e.as_ref().unwrap().file_name() == "tests"))
+    {
         let manifest = entry.unwrap().path().join("Cargo.toml");
         let text = std::fs::read_to_string(&manifest).unwrap();
         for line in ["[lints]\nworkspace = true", "version.workspace = true", "publish.workspace = true"] {
@@ -101,5 +114,93 @@ fn every_link_in_the_documentation_leads_somewhere() {
             }
             assert!(page.parent().unwrap().join(target).exists(), "{} links to {target}", page.display());
         }
+    }
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The words of a text that have only these characters, in order.
+fn words(text: &str, of: impl Fn(char) -> bool + Copy) -> impl Iterator<Item = &str> {
+    text.split(move |c| !of(c)).filter(|word| !word.is_empty())
+}
+
+/// Every operation that an SDK client is asked for: `client.get_item()`, on one line or on two.
+fn operations(source: &str) -> Vec<String> {
+    let squeezed: String = source.chars().filter(|c| !c.is_whitespace()).collect();
+    squeezed
+        .split("client.")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("()").map(|(operation, _)| operation.to_owned()))
+        .filter(|operation| operation.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        .collect()
+}
+
+#[test]
+fn the_workers_role_allows_what_its_code_calls_and_no_more() {
+    // What IAM calls the operation, by the Service Authorization Reference.
+    let actions = BTreeMap::from([
+        ("update_item", "dynamodb:UpdateItem"),
+        ("get_item", "dynamodb:GetItem"),
+        // A transaction is allowed by the actions that it is made of; ours are updates.
+        ("transact_write_items", "dynamodb:UpdateItem"),
+        ("send_message", "sqs:SendMessage"),
+        ("change_message_visibility", "sqs:ChangeMessageVisibility"),
+        ("put_metric_data", "cloudwatch:PutMetricData"),
+        ("get_secret_value", "secretsmanager:GetSecretValue"),
+        ("get_parameter", "ssm:GetParameter"),
+    ]);
+    let mut called: BTreeSet<String> = BTreeSet::new();
+    for entry in std::fs::read_dir(root().join("crates/aws/src")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            for operation in operations(&std::fs::read_to_string(&path).unwrap()) {
+                let action = actions.get(operation.as_str()).unwrap_or_else(|| {
+                    panic!("{} calls {operation}: name its IAM action in this test", path.display())
+                });
+                called.insert((*action).to_owned());
+            }
+        }
+    }
+    assert_eq!(called.len(), 7, "the scan finds the calls: {called:?}");
+    // Converse is allowed by InvokeModel (Amazon Bedrock API Reference, Converse).
+    assert!(read("crates/models/src/bedrock.rs").contains("/converse"));
+    called.insert("bedrock:InvokeModel".to_owned());
+    // The event source mapping and the log act as the function's role (Lambda Developer Guide).
+    for action in [
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "sqs:GetQueueAttributes",
+        "logs:CreateLogStream",
+        "logs:PutLogEvents",
+    ] {
+        called.insert(action.to_owned());
+    }
+    let terraform = read("terraform/worker.tf");
+    let statements = terraform.split_once("worker_statements").unwrap().1.split_once("\nresource").unwrap().0;
+    let allowed: BTreeSet<String> = statements
+        .lines()
+        .filter(|line| line.trim_start().starts_with("Action"))
+        .flat_map(|line| line.split('"').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(allowed, called);
+}
+
+#[test]
+fn terraform_sets_only_variables_that_the_worker_reads() {
+    let settings = read("crates/worker-function/src/settings.rs");
+    let terraform = read("terraform/worker.tf");
+    let names: BTreeSet<&str> =
+        words(&terraform, |c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+            .filter_map(|word| word.strip_prefix("NIGHTSHIFT_"))
+            .collect();
+    assert!(names.len() > 30, "{names:?}");
+    for name in names {
+        assert!(
+            settings.contains(&format!("NIGHTSHIFT_{name}\"")) || settings.contains(&format!("\"{name}\"")),
+            "terraform/worker.tf sets NIGHTSHIFT_{name}, which the worker does not read"
+        );
     }
 }
