@@ -205,6 +205,10 @@ impl Worker {
         let mut last_cost_micro_usd = 0;
         let mut paid_micro_usd = 0_u64;
         let next = loop {
+            // Counted before it is admitted: the provider may tell this environment to wait while the count is written.
+            if let Err(otherwise) = self.ready_to_call(invocation, item, work, &mut run).await {
+                break otherwise;
+            }
             let permit = match self.flow.admit(invocation.deadline).await {
                 Admission::Granted(permit) => permit,
                 Admission::NotInTime { at_least_ms } => {
@@ -213,6 +217,7 @@ impl Worker {
                     break AfterCall::HandBack { cause, at_least_ms };
                 }
             };
+            // The admission took time: ask again how much is left.
             let timeout_ms = match self.ready_to_call(invocation, item, work, &mut run).await {
                 Ok(timeout_ms) => timeout_ms,
                 Err(otherwise) => break otherwise,
