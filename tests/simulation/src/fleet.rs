@@ -156,9 +156,8 @@ impl Fleet {
                     batch.push((id, state.queue.handle(id)));
                 }
                 Some(Received::Crashed(id)) => {
-                    let n = state.queue.messages[id as usize].input;
-                    state.stats.crashed += 1;
-                    state.note(now_ms, n, || format!("message {id} moved to crashed"));
+                    state.crashed(now_ms, id);
+                    world.progress.notify_one();
                 }
                 None => break,
             }
@@ -264,6 +263,10 @@ impl Fleet {
     async fn acknowledge(&self, batch: &[(u32, String)], report: &BatchReport) {
         let world = &self.world;
         if self.draw(|rng| rng.chance(world.faults().response_lost)) {
+            let mut state = world.lock();
+            for (message, _) in batch {
+                state.queue.messages[*message as usize].prevented += 1;
+            }
             return;
         }
         sleep(Duration::from_millis(self.draw(|rng| rng.range(2, 20)))).await;
@@ -272,6 +275,7 @@ impl Fleet {
                 continue;
             }
             if self.draw(|rng| rng.chance(world.faults().delete_fails)) {
+                world.lock().queue.messages[*message as usize].prevented += 1;
                 continue;
             }
             world.lock().queue.delete(handle);

@@ -234,8 +234,8 @@ fn print_summary(done: &Done) {
     println!("dead letters: {}", if words.is_empty() { "none".to_owned() } else { words.join(", ") });
     let stats = &total.2;
     println!(
-        "in crashed: {}; calls refused by a rate limit: {}; ledger writes: {}, attempts met by a fault: {}",
-        stats.crashed, stats.throttled, stats.ledger_writes, stats.ledger_faults
+        "in crashed, forced by faults: {}; acknowledged while a second delivery remade it: {}; calls refused by a rate limit: {}; ledger writes: {}, attempts met by a fault: {}",
+        stats.crashed, stats.remade_unfinished, stats.throttled, stats.ledger_writes, stats.ledger_faults
     );
 }
 
@@ -251,6 +251,7 @@ fn add(sum: &mut (u64, u64, Stats), jobs: u32, stats: &Stats) {
     s.results += stats.results;
     s.crashed += stats.crashed;
     s.redrives += stats.redrives;
+    s.remade_unfinished += stats.remade_unfinished;
     s.ledger_writes += stats.ledger_writes;
     s.ledger_faults += stats.ledger_faults;
     s.checks += stats.checks;

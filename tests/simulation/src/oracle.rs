@@ -138,18 +138,20 @@ pub struct Epoch {
     /// Since when every call met missing capacity.
     pub capacity_since_ms: Option<u64>,
     pub panics: u32,
+    /// Panics while the record was neither done nor failed.
+    pub panics_unsettled: u32,
     /// Workers that died with it.
     pub deaths: u32,
-    /// Workers that died with nothing else.
+    /// Workers that died with nothing else, and claims that ended just as if they had.
     pub deaths_alone: u32,
+    /// The worker of the present claim ended it without a word, and lived.
+    pub unreleased: bool,
     /// Claims that stood until their lease ended, because their release was prevented by a fault.
     pub abandoned: u32,
     /// Attempts at the ledger that a fault met.
     pub ledger_faults: u32,
     /// Claims that took effect.
     pub claims: u32,
-    /// When a call was counted before it was made.
-    pub counted_ms: u64,
     /// The token of a claim that was told not to try again.
     pub no_retry: Option<String>,
     /// When a transient failure without advice was received, and how many there were in a row.
@@ -197,12 +199,23 @@ impl State {
             )
         });
         if !allowed {
+            self.judge_refusal(now_ms, n, write);
             return false;
         }
         self.judge_write(now_ms, n, write, invocation, plan);
         let input = &mut self.inputs[n as usize];
         input.record = Some(Box::new(write.record.clone()));
         true
+    }
+
+    /// The last word of a claim's owner must not be refused for something that the owner wrote before.
+    fn judge_refusal(&mut self, now_ms: u64, n: u32, write: &RecordWrite) {
+        let Some(standing) = self.inputs[n as usize].record.as_deref() else { return };
+        let claimed = |record: &Record| matches!(record.state, Standing::Claimed { .. });
+        if standing.token == write.record.token && claimed(standing) && !claimed(&write.record) {
+            let what = "the owner's last word was refused because of its own earlier write";
+            self.violate(now_ms, Promise::Fenced, Some(n), what);
+        }
     }
 
     fn judge_write(&mut self, now_ms: u64, n: u32, write: &RecordWrite, invocation: u64, plan: &Plan) {
@@ -284,12 +297,25 @@ impl State {
             }
         }
         if fresh {
-            // A panic in the prompt comes before the claim that it belongs to.
+            // A panic in the prompt, or a fault, comes before the claim that it belongs to.
             let epoch = &mut self.inputs[n as usize].epoch;
-            *epoch = Epoch { panics: epoch.panics, ..Epoch::default() };
+            *epoch = Epoch { panics: epoch.panics, ledger_faults: epoch.ledger_faults, ..Epoch::default() };
         }
         if !same_claim {
+            let old = self.inputs[n as usize].record.as_deref();
+            if let Some(Standing::Claimed { alone: true, lease_until_ms }) = old.map(|old| &old.state) {
+                // Back only when SQS gave it back by itself, or by another message: nobody can tell that from a death.
+                let limits = &plan.limits;
+                let begun_ms = lease_until_ms - limits.function_timeout_ms - limits.lease_margin_ms;
+                let kept_ms = limits.visibility_timeout_ms - 2 * limits.function_timeout_ms;
+                let other = old.is_some_and(|old| old.message_id != new.message_id);
+                let epoch = &mut self.inputs[n as usize].epoch;
+                if epoch.unreleased && (other || now_ms + tolerance_ms > begun_ms + kept_ms) {
+                    epoch.deaths_alone += 1;
+                }
+            }
             let input = &mut self.inputs[n as usize];
+            input.epoch.unreleased = false;
             input.holder = invocation;
             input.epoch.claims += 1;
             input.epoch.calls_in_claim = 0;
@@ -297,10 +323,11 @@ impl State {
             match self.invocations.get_mut(&invocation) {
                 Some(running) => running.claimed.push(n),
                 // It takes effect after its worker's end.
-                None => self.inputs[n as usize].epoch.abandoned += 1,
+                None => {
+                    let epoch = &mut self.inputs[n as usize].epoch;
+                    (epoch.abandoned, epoch.unreleased) = (epoch.abandoned + 1, true);
+                }
             }
-        } else if matches!(new.state, Standing::Claimed { .. }) {
-            self.inputs[n as usize].epoch.counted_ms = now_ms;
         }
         match &new.state {
             Standing::Done(done) => {
@@ -333,7 +360,7 @@ impl State {
     fn settled(&mut self, now_ms: u64, n: u32) {
         let input = &mut self.inputs[n as usize];
         input.settled_ms = now_ms;
-        input.epoch.panics = 0;
+        (input.epoch.panics, input.epoch.panics_unsettled, input.epoch.ledger_faults) = (0, 0, 0);
     }
 
     /// Why the injected history does not give this input this reason; `None`: it does.
@@ -378,8 +405,14 @@ impl State {
                 waited_ms + tolerance_ms(plan) > limits.capacity_wait_ms_max || last_chance
             }
             FailureReason::ResultTooLarge => kind == Kind::TooLarge,
-            FailureReason::Poison => epoch.deaths_alone >= limits.crash_limit,
-            FailureReason::Internal => epoch.panics >= limits.crash_limit || last_chance,
+            // Deaths and panics are counted together; the last one gives the word.
+            FailureReason::Poison => {
+                epoch.deaths_alone > 0 && epoch.deaths_alone + epoch.panics >= limits.crash_limit
+            }
+            FailureReason::Internal => {
+                let crashes = epoch.panics + epoch.deaths_alone;
+                (epoch.panics > 0 && crashes >= limits.crash_limit) || last_chance
+            }
         };
         (!ok).then(|| {
             format!(
@@ -408,7 +441,7 @@ impl State {
         n: u32,
         invocation: u64,
         timeout_ms: u64,
-        hold: crate::world::Hold,
+        told_until_ms: u64,
         plan: &Plan,
     ) -> u32 {
         self.stats.calls += 1;
@@ -456,14 +489,21 @@ impl State {
         );
         let stubborn = record.is_some_and(|record| input.epoch.no_retry.as_ref() == Some(&record.token));
         check(stubborn, Promise::Paced, "a retry in a claim that was told not to retry");
-        let early = now_ms < hold.until_ms && input.epoch.counted_ms < hold.set_ms;
-        check(early, Promise::Paced, "a call earlier than the provider told this environment");
+        let early = now_ms < told_until_ms;
+        let early_ms = told_until_ms.saturating_sub(now_ms);
+        check(
+            early,
+            Promise::Paced,
+            &format!("a call {early_ms} ms earlier than the provider told this environment"),
+        );
         if let Some(message) = record
             .and_then(|record| record.message_id.parse::<usize>().ok())
             .and_then(|id| self.queue.messages.get(id))
         {
+            // Of a second delivery that began meanwhile, nobody could know.
+            let knows = !message.delivered_twice;
             check(
-                now_ms < message.not_before_ms,
+                knows && now_ms < message.not_before_ms,
                 Promise::Paced,
                 "a call earlier than the provider told this job",
             );
@@ -480,10 +520,11 @@ impl State {
                 Promise::InTime,
                 "a call that may end after the deadline",
             );
-            let paused_long = now_ms >= BEGINNING_MS + 6_000
-                && plan.away(Away::Paused, running.began_ms - BEGINNING_MS)
-                && running.began_ms >= BEGINNING_MS + 6_000
-                && plan.away(Away::Paused, running.began_ms - BEGINNING_MS - 6_000);
+            // Read once per invocation, believed for five seconds, and read within three.
+            let began_ms = running.began_ms - BEGINNING_MS;
+            let paused_long = [began_ms.saturating_sub(6_000), began_ms, began_ms + 3_000]
+                .iter()
+                .all(|at_ms| began_ms >= 6_000 && plan.away(Away::Paused, *at_ms));
             check(
                 paused_long && !running.control_read_failed,
                 Promise::Budgets,
@@ -543,7 +584,7 @@ impl State {
         });
         let epoch = &mut self.inputs[n as usize].epoch;
         epoch.ledger_faults += 1;
-        if matches!(write.record.state, Standing::Done(_)) {
+        if matches!(write.record.state, Standing::Done(_) | Standing::Failed(_)) {
             for call in epoch.calls.iter_mut().filter(|call| call.invocation == invocation) {
                 call.excused = true;
             }
@@ -553,14 +594,21 @@ impl State {
     /// The task's code panicked once more.
     pub fn panicked(&mut self, now_ms: u64, n: u32, plan: &Plan) {
         self.stats.checks += 1;
-        let epoch = &mut self.inputs[n as usize].epoch;
+        let input = &mut self.inputs[n as usize];
+        let settled = input
+            .record
+            .as_deref()
+            .is_some_and(|record| matches!(record.state, Standing::Done(_) | Standing::Failed(_)));
+        let epoch = &mut input.epoch;
+        epoch.panics += 1;
+        epoch.panics_unsettled += u32::from(!settled);
         for call in &mut epoch.calls {
             call.excused = true;
         }
         // A fault of the ledger, or a death before the panic was counted, may hide a panic from the count.
         let allowed = plan.limits.crash_limit + epoch.ledger_faults + epoch.deaths + HIDDEN_PANICS_MAX;
-        if epoch.panics > allowed {
-            let panics = epoch.panics;
+        if epoch.panics_unsettled > allowed {
+            let panics = epoch.panics_unsettled;
             self.violate(
                 now_ms,
                 Promise::Budgets,
@@ -613,6 +661,12 @@ impl State {
     pub fn invocation_died(&mut self, now_ms: u64, id: u64, plan: &Plan) {
         let Some(running) = self.invocations.remove(&id) else { return };
         self.stats.kills += 1;
+        for (message, _) in &running.batch {
+            let message = &mut self.queue.messages[*message as usize];
+            message.prevented += 1;
+            // Nobody lives to hand it back as late as the provider said.
+            message.not_before_ms = 0;
+        }
         for n in distinct(&running.claimed) {
             let input = &mut self.inputs[n as usize];
             for call in input.epoch.calls.iter_mut().filter(|call| call.invocation == id) {
@@ -663,6 +717,7 @@ impl State {
                 && matches!(input.record.as_deref().map(|r| &r.state), Some(Standing::Claimed { .. }));
             if stands {
                 input.epoch.abandoned += 1;
+                input.epoch.unreleased = true;
                 let faults = input.epoch.ledger_faults;
                 self.note(now_ms, n, || format!("invocation {id} ended and its claim still stands"));
                 if faults == 0 {
@@ -752,6 +807,15 @@ impl State {
                     "a message sent after an older revision's result was taken for a duplicate",
                 ))
             }
+            // Known and rare: a second delivery of this very message, to a newer revision, has begun to remake the result.
+            // Should that worker die, nobody is left to finish.
+            (Outcome::Duplicate, Some(Standing::Claimed { .. } | Standing::Open))
+                if queued.delivered_twice && input.settled_ms > 0 =>
+            {
+                self.stats.remade_unfinished += 1;
+                self.inputs[n as usize].remaking = true;
+                None
+            }
             // It was done when it was looked at, and somebody has begun it afresh since.
             (Outcome::Duplicate | Outcome::Succeeded | Outcome::NeedsReview, _)
                 if input.settled_ms >= running.began_ms =>
@@ -836,6 +900,25 @@ impl State {
         self.invocations.values().any(|running| running.batch.iter().any(|(of, _)| *of == message))
     }
 
+    /// SQS moved a message away after too many receives. Only what prevented its last deliveries excuses that.
+    pub fn crashed(&mut self, now_ms: u64, message: u32) {
+        self.stats.crashed += 1;
+        let queued = &self.queue.messages[message as usize];
+        let (n, prevented) = (queued.input, queued.prevented);
+        self.inputs[n as usize].crashed = true;
+        self.note(now_ms, n, || {
+            format!("message {message} moved to crashed, {prevented} deliveries prevented")
+        });
+        if prevented < 2 {
+            self.violate(
+                now_ms,
+                Promise::NothingLost,
+                Some(n),
+                format!("message {message} was moved to crashed, and nothing forced it"),
+            );
+        }
+    }
+
     /// What must hold when all is over.
     pub fn judge_the_end(&mut self, now_ms: u64, plan: &Plan) {
         for n in 0..self.inputs.len() as u32 {
@@ -843,7 +926,7 @@ impl State {
             let input = &self.inputs[n as usize];
             let settled = match input.record.as_deref().map(|record| &record.state) {
                 Some(Standing::Done(_)) => true,
-                _ => input.letters > 0,
+                _ => input.letters > 0 || input.crashed || input.remaking,
             };
             if !settled {
                 self.violate(
@@ -854,14 +937,6 @@ impl State {
                 );
                 return;
             }
-        }
-        if self.stats.crashed > 0 {
-            self.violate(
-                now_ms,
-                Promise::NothingLost,
-                None,
-                format!("{} messages in crashed", self.stats.crashed),
-            );
         }
         self.judge_spread(now_ms, plan);
     }
@@ -903,7 +978,7 @@ impl State {
 /// Fewer waits than this say nothing about their spread.
 const SPREAD_SAMPLES: u32 = 40;
 /// Panics that a worker may not have been able to count: beside others, or under another delivery's claim.
-const HIDDEN_PANICS_MAX: u32 = 2;
+const HIDDEN_PANICS_MAX: u32 = 4;
 
 /// A dead letter as it arrives.
 #[derive(Debug, Clone, Copy)]

@@ -66,6 +66,9 @@ fn send(world: &World, n: u32, reference: u32, attributes: Vec<(String, Attribut
     world.visibility.notify_one();
 }
 
+/// The operator gives up on an input after so many redrives.
+const REDRIVES_MAX: u32 = 8;
+
 /// Looks at the dead letters now and then, mends the cause of some, and moves them back as SQS's own redrive does:
 /// a new id, a new time, the same body and the attributes still on it.
 pub async fn operate(world: Arc<World>) {
@@ -82,9 +85,11 @@ pub async fn operate(world: Arc<World>) {
             let mut state = world.lock();
             let state = &mut *state;
             let letter = &mut state.letters[place];
-            if !moves || letter.moved_back {
+            let redrives = &mut state.inputs[letter.input as usize].redrives;
+            if !moves || letter.moved_back || *redrives >= REDRIVES_MAX {
                 continue;
             }
+            *redrives += 1;
             letter.moved_back = true;
             let (n, reference, attributes) = (letter.input, letter.reference, letter.attributes.clone());
             let input = &mut state.inputs[n as usize];

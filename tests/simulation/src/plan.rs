@@ -235,7 +235,9 @@ impl Plan {
         let strength = rng.pick(&[0.3, 1.0, 1.0, 2.0]);
         let faults = faults(profile, strength);
         let shares = shares(profile);
-        let jobs = rng.range(60, 400) as u32;
+        // The long outages make each job cost a hundred deliveries.
+        let jobs_max = if matches!(profile, Profile::Retention | Profile::Outages) { 120 } else { 400 };
+        let jobs = rng.range(60, jobs_max) as u32;
         let arrival_ms = match profile {
             Profile::Outages => rng.range(2 * HOUR, 2 * DAY),
             Profile::Deploy | Profile::Redrive => rng.range(20 * MINUTE, 12 * HOUR),

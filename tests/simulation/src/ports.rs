@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -26,7 +27,7 @@ use crate::oracle::{ArrivedLetter, CallEnd, Promise};
 use crate::plan::{Away, HOUR};
 use crate::queue::HandleAnswer;
 use crate::work::{Kind, check_of};
-use crate::world::{Environment, Hold, Letter, State, World};
+use crate::world::{Environment, Letter, State, World};
 
 /// Attempts of the SDK at one operation, and how long it waits for one (crates/aws, clients).
 const ATTEMPTS_MAX: u32 = 3;
@@ -38,7 +39,7 @@ pub struct SimPorts {
     pub world: Arc<World>,
     pub environment: Arc<Environment>,
     /// The invocation that runs in this environment.
-    pub invocation: std::sync::atomic::AtomicU64,
+    pub invocation: AtomicU64,
 }
 
 /// What meets one attempt at DynamoDB.
@@ -53,7 +54,7 @@ enum Fate {
 
 impl SimPorts {
     fn invocation(&self) -> u64 {
-        self.invocation.load(std::sync::atomic::Ordering::Relaxed)
+        self.invocation.load(Ordering::Relaxed)
     }
 
     /// A dead worker gets no further, and a living one may die here.
@@ -308,6 +309,15 @@ impl DeadLetters for SimPorts {
         if !fails {
             return Ok(());
         }
+        {
+            let mut state = world.lock();
+            let state = &mut *state;
+            if let Some(running) = state.invocations.get(&self.invocation()) {
+                for (message, _) in &running.batch {
+                    state.queue.messages[*message as usize].prevented += 1;
+                }
+            }
+        }
         Err(PortError {
             service: "SQS",
             operation: "SendMessage",
@@ -402,12 +412,11 @@ impl Visibility for SimPorts {
             }
             if let Some(message) = id.and_then(|id| state.queue.messages.get_mut(id)) {
                 let (n, receives) = (message.input, message.receive_count);
-                let told_to_wait = message.not_before_ms > now_ms;
                 if answer != HandleAnswer::Ok {
                     // It comes back when its visibility ends, whatever the provider said.
                     message.not_before_ms = 0;
                 }
-                if !told_to_wait && (receives == 1 || receives > 6) && delay_s <= 900 {
+                if (receives == 1 || receives > 6) && delay_s <= 900 {
                     *state.hand_back_delays.entry((receives.min(7), delay_s)).or_default() += 1;
                 }
                 state
@@ -506,11 +515,11 @@ impl Model for SimPorts {
             return pending().await;
         };
         let invocation = self.invocation();
-        let hold = *self.environment.hold.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let told_until_ms = self.environment.told_until_ms.load(Ordering::Relaxed);
         let (id, verdict) = {
             let mut state = world.lock();
             let now_ms = world.now_ms();
-            let id = state.call_begins(now_ms, n, invocation, request.timeout_ms, hold, &world.plan);
+            let id = state.call_begins(now_ms, n, invocation, request.timeout_ms, told_until_ms, &world.plan);
             (id, verdict(&mut state, world, n, request))
         };
         let mut open = OpenCall { world, n, id, ended: false };
@@ -597,9 +606,7 @@ impl SimPorts {
                         message.not_before_ms = until_ms;
                     }
                     if failure.class == FailureClass::Capacity {
-                        let mut hold =
-                            self.environment.hold.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                        *hold = Hold { set_ms: now_ms, until_ms: until_ms.max(hold.until_ms) };
+                        self.environment.told_until_ms.fetch_max(until_ms, Ordering::Relaxed);
                     }
                 }
             }

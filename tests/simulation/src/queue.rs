@@ -33,6 +33,10 @@ pub struct Queued {
     pub place: Place,
     /// The provider told this message's worker to wait until then; for the oracle.
     pub not_before_ms: u64,
+    /// SQS delivered it again while it was in flight; for the oracle.
+    pub delivered_twice: bool,
+    /// Deliveries that a kill or a fault of the dead-letter queue kept from settling it; for the oracle.
+    pub prevented: u32,
 }
 
 /// Where a message is.
@@ -92,6 +96,8 @@ impl Queue {
             generation: 0,
             place: Place::InQueue,
             not_before_ms: 0,
+            delivered_twice: false,
+            prevented: 0,
         });
         self.live += 1;
         self.waiting.push(Reverse((now_ms, id, 0)));
@@ -157,7 +163,9 @@ impl Queue {
             }
             message.received_at_ms = now_ms;
             message.generation += 1;
-            let again_ms = if rng.chance(twice) { rng.range(0, 20_000) } else { visibility_ms };
+            let again = rng.chance(twice);
+            message.delivered_twice |= again;
+            let again_ms = if again { rng.range(0, 20_000) } else { visibility_ms };
             message.visible_at_ms = now_ms + again_ms;
             self.waiting.push(Reverse((message.visible_at_ms, id, message.generation)));
             return Some(Received::Message(id));

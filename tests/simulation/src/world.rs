@@ -73,6 +73,11 @@ pub struct Input {
     pub holder: u64,
     pub epoch: Epoch,
     pub letters: u32,
+    pub redrives: u32,
+    /// Its result was being remade when its message was acknowledged by another delivery.
+    pub remaking: bool,
+    /// A message of it is in `crashed`.
+    pub crashed: bool,
 }
 
 /// The provider's true state.
@@ -133,6 +138,7 @@ pub struct Stats {
     pub letters: BTreeMap<String, u64>,
     pub crashed: u64,
     pub redrives: u64,
+    pub remade_unfinished: u64,
     pub ledger_writes: u64,
     pub ledger_faults: u64,
     pub checks: u64,
@@ -147,14 +153,8 @@ pub struct Environment {
     dead: AtomicBool,
     pub killed: Notify,
     rng: Mutex<Rng>,
-    pub hold: Mutex<Hold>,
-}
-
-/// What the provider told an environment; for the oracle.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Hold {
-    pub set_ms: u64,
-    pub until_ms: u64,
+    /// The provider told it to wait until then; for the oracle.
+    pub told_until_ms: std::sync::atomic::AtomicU64,
 }
 
 impl Environment {
@@ -170,7 +170,7 @@ impl Environment {
             dead: AtomicBool::new(false),
             killed: Notify::new(),
             rng: Mutex::new(rng),
-            hold: Mutex::default(),
+            told_until_ms: std::sync::atomic::AtomicU64::new(0),
         }
     }
 
@@ -213,6 +213,9 @@ impl World {
                     holder: 0,
                     epoch: Epoch::default(),
                     letters: 0,
+                    redrives: 0,
+                    crashed: false,
+                    remaking: false,
                 }
             })
             .collect();
@@ -300,7 +303,6 @@ impl World {
             let Some(input) = usize::try_from(n).ok().and_then(|n| state.inputs.get_mut(n)) else { return };
             let panics = input.kind == place && !input.fixed;
             if panics {
-                input.epoch.panics += 1;
                 state.note(now_ms, n as u32, || "the task's code panics".to_owned());
                 state.panicked(now_ms, n as u32, &self.plan);
             }
