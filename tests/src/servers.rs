@@ -11,10 +11,12 @@ use std::time::Duration;
 /// How often and how long a start is waited for: a minute and a half, for two JVMs beside a compiler on two cores.
 const TRIES_MAX: u32 = 900;
 const TRY_EVERY: Duration = Duration::from_millis(100);
+/// How often an end is waited for, every ten milliseconds, before the server is killed from here.
+const ENDS_TRIES_MAX: u32 = 300;
 /// What `scripts/servers` ends with where something that it needs is not installed.
 const MISSING: i32 = 3;
 
-/// A running server; it is killed when this is dropped.
+/// A running server; it is killed when this is dropped, and when this process ends.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -45,7 +47,8 @@ impl Server {
         let output = File::create(&log).map_err(|e| failed(&e))?;
         let child = Command::new(root.join("scripts/servers"))
             .args([name, &address.port().to_string()])
-            .stdin(Stdio::null())
+            // Closed when this process ends, however it ends; the server then ends itself.
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(output)
             .spawn()
@@ -82,6 +85,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // What watches the pipe ends the server, by an id that is still its own until it is waited for.
+        drop(self.child.stdin.take());
+        for _ in 0..ENDS_TRIES_MAX {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                break;
+            }
+            sleep(TRY_EVERY / 10);
+        }
         // It may be gone already; there is nobody to tell either way.
         let _ = self.child.kill();
         let _ = self.child.wait();
