@@ -4,28 +4,32 @@ With a file (FAKE_AWS_STORE) the resources outlive the run, so a change in the f
 """
 
 import json
+import os
 import pathlib
+import threading
 
 from identity import GLOBAL, NAME_OF, computed
-from plan import changed_attributes, settle
+from plan import settle
 
 
 class MemoryBackend:
     def __init__(self, store_path=None):
         self.path = pathlib.Path(store_path) if store_path else None
         self.resources = {}
+        self._lock = threading.Lock()  # Terraform applies ten things at once.
         if self.path and self.path.exists():
             self.resources = json.loads(self.path.read_text())
 
     def create(self, type_name, block, planned, context):
         state = settle(type_name, block, planned, computed(type_name, _named(block, planned, context), context), context)
-        if type_name in NAME_OF:
-            taken = _taken(type_name, state)
-            for other_key, other in self.resources.items():
-                if other_key.startswith(type_name + "|") and _taken(type_name, other) == taken:
-                    raise ValueError(f"{type_name} {taken}: already exists")
-        self.resources[_key(type_name, state)] = state
-        self._save()
+        with self._lock:
+            if type_name in NAME_OF:
+                taken = _taken(type_name, state)
+                for other_key, other in self.resources.items():
+                    if other_key.startswith(type_name + "|") and _taken(type_name, other) == taken:
+                        raise ValueError(f"{type_name} {taken}: already exists")
+            self.resources[_key(type_name, state)] = state
+            self._save()
         return state
 
     def read(self, type_name, block, state, context):
@@ -40,15 +44,17 @@ class MemoryBackend:
             for name in ("qualified_arn", "qualified_invoke_arn"):
                 known[name] = prior[name].replace(f"function:{prior['function_name']}:{prior['version']}", f"function:{prior['function_name']}:{known['version']}")
         state = settle(type_name, block, planned, known, context)
-        self.resources[_key(type_name, state)] = state
-        self._save()
+        with self._lock:
+            self.resources[_key(type_name, state)] = state
+            self._save()
         return state
 
     def delete(self, type_name, block, prior, context):
         if type_name == "aws_dynamodb_table" and prior.get("deletion_protection_enabled"):
             raise ValueError(f"{prior['name']}: resource cannot be deleted as it is currently protected against deletion")
-        self.resources.pop(_key(type_name, prior), None)
-        self._save()
+        with self._lock:
+            self.resources.pop(_key(type_name, prior), None)
+            self._save()
 
     def data_source(self, type_name, config, context):
         return None
@@ -61,7 +67,9 @@ class MemoryBackend:
 
     def _save(self):
         if self.path:
-            self.path.write_text(json.dumps(self.resources, indent=1, sort_keys=True))
+            partial = self.path.with_suffix(".partial")
+            partial.write_text(json.dumps(self.resources, indent=1, sort_keys=True))
+            os.replace(partial, self.path)
 
 
 def _named(block, planned, context):
@@ -83,6 +91,3 @@ def _key(type_name, state):
 def _taken(type_name, state):
     region = "" if type_name in GLOBAL else state.get("region") or ""
     return (region, *(state.get(name) or "" for name in NAME_OF[type_name]))
-
-
-__all__ = ["MemoryBackend", "changed_attributes"]

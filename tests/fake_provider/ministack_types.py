@@ -708,6 +708,12 @@ class MetricAlarm(Handler):
     updates = sends - {"alarm_name"}
 
     def create(self, api, v):
+        # CloudWatch would overwrite it; the provider refuses.
+        if api.client("cloudwatch").describe_alarms(AlarmNames=[v["alarm_name"]], AlarmTypes=["MetricAlarm"]).get("MetricAlarms"):
+            raise ValueError(f"CloudWatch metric alarm {v['alarm_name']} already exists")
+        self._put(api, v)
+
+    def _put(self, api, v):
         request = {theirs: v[ours] for ours, theirs in _ALARM.items() if v.get(ours) not in (None, "", [])}
         if v.get("dimensions"):
             request["Dimensions"] = [{"Name": k, "Value": x} for k, x in sorted(v["dimensions"].items())]
@@ -745,7 +751,7 @@ class MetricAlarm(Handler):
         return seen
 
     def update(self, api, prior, v, changed):
-        self.create(api, v)
+        self._put(api, v)
 
     def delete(self, api, s):
         api.client("cloudwatch").delete_alarms(AlarmNames=[s["id"]])

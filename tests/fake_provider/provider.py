@@ -9,7 +9,6 @@ import collections
 import json
 import logging
 import os
-import pathlib
 import sys
 import threading
 import traceback
@@ -26,7 +25,7 @@ from schema import Schema, schema_message
 from validate import validate
 from values import UNKNOWN, conform, decode, encode, has_unknown
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
+# gRPC looks for the file where Python looks for modules: beside this one.
 pb = grpc.protos("tfplugin5.proto")
 services = grpc.services("tfplugin5.proto")
 

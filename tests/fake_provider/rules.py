@@ -8,6 +8,7 @@ replace    arguments whose change destroys and creates the resource again
 enum       the values an argument may have
 ranges     the least and the greatest number
 lengths    the least and the greatest number of characters
+most       the greatest number of elements of a set
 pattern    a regular expression that the whole value must match
 conflicts  arguments that may not be set together
 one_of     groups of which exactly one must be set
@@ -22,6 +23,10 @@ _ALARM_COMPARISONS = [
     "LessThanOrEqualToThreshold", "LessThanLowerOrGreaterThanUpperThreshold",
     "LessThanLowerThreshold", "GreaterThanUpperThreshold",
 ]
+# "CloudWatch statistics definitions": Sum and its like, percentiles, trimmed means and their like.
+_STATISTICS = (
+    r"SampleCount|Average|Sum|Minimum|Maximum|IQM|(p|tm|wm|tc|ts)(\d{1,2}(\.\d{1,10})?|100)|(TM|WM|PR|TC|TS)\([\d.]*%?:[\d.]*%?\)"
+)
 _RETENTION_DAYS = [
     0, 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922,
     3288, 3653,
@@ -69,8 +74,9 @@ RULES = {
     },
     "aws_cloudwatch_metric_alarm": {
         "doc": "Resource: aws_cloudwatch_metric_alarm",
-        "defaults": {"actions_enabled": True, "treat_missing_data": "missing"},
+        "defaults": {"actions_enabled": True, "treat_missing_data": "missing", "metric_query.return_data": False},
         "replace": ["alarm_name"],
+        "most": {"alarm_actions": 5, "ok_actions": 5, "insufficient_data_actions": 5},
         "enum": {
             "comparison_operator": _ALARM_COMPARISONS,
             "statistic": ["SampleCount", "Average", "Sum", "Minimum", "Maximum"],
@@ -78,7 +84,11 @@ RULES = {
             "evaluate_low_sample_count_percentiles": ["evaluate", "ignore"],
         },
         "ranges": {"evaluation_periods": (1, None), "datapoints_to_alarm": (1, None)},
-        "lengths": {"alarm_name": (1, 255), "alarm_description": (0, 1024)},
+        "lengths": {
+            "alarm_name": (1, 255), "alarm_description": (0, 1024), "metric_name": (1, 255), "namespace": (1, 255),
+            "metric_query.expression": (1, 1024), "metric_query.metric.metric_name": (1, 255), "metric_query.metric.namespace": (1, 255),
+        },
+        "pattern": {"metric_query.metric.stat": _STATISTICS, "extended_statistic": _STATISTICS},
         "periods": ["period", "metric_query.period", "metric_query.metric.period"],
         "conflicts": [
             ["metric_name", "metric_query"], ["extended_statistic", "statistic"],

@@ -136,6 +136,11 @@ def refused(terraform, text, command="validate"):
             'resource "aws_dynamodb_table" "t" {\n  name = "t11"\n  hash_key = "id"\n  attribute {\n    name = "other"\n    type = "S"\n  }\n}',
             "all attributes must be indexed",
         ),
+        (
+            'resource "aws_cloudwatch_metric_alarm" "a" {\n  alarm_name = "a"\n  evaluation_periods = 1\n  comparison_operator = "LessThanThreshold"\n'
+            '  metric_query {\n    id = "m"\n    metric {\n      metric_name = "m"\n      period = 60\n      stat = "p999x"\n    }\n  }\n}',
+            "invalid value for metric_query.metric.stat",
+        ),
         ('resource "aws_cloudwatch_metric_alarm" "a" {\n  alarm_name = "a"\n  evaluation_periods = 1\n  comparison_operator = "Greater"\n  metric_name = "m"\n}', "expected comparison_operator to be one of"),
     ],
 )
@@ -308,7 +313,7 @@ def test_the_rules_name_only_what_the_schema_has():
     from schema import Schema
 
     def names(rule):
-        for key in ("defaults", "enum", "ranges", "lengths", "pattern", "new_if"):
+        for key in ("defaults", "enum", "ranges", "lengths", "most", "pattern", "new_if"):
             yield from rule.get(key, {})
         for key in ("replace", "json", "periods", "new_version_if_published"):
             yield from rule.get(key, [])

@@ -31,8 +31,14 @@ def validate(type_name, block, config):
                 problems.append((path, f"invalid value for {path} ({value!r}): must match {pattern}"))
     for path in rule.get("periods", []):
         for value in _at(config, path):
-            if value is not UNKNOWN and value not in (1, 5, 10, 20, 30) and (value <= 0 or value % 60):
-                problems.append((path, f"expected {path} to be 10, 20, 30 or a multiple of 60, got {value}"))
+            # A metric query may be finer than an alarm on one metric.
+            fine = (1, 5, 10, 20, 30) if "." in path else (10, 20, 30)
+            if value is not UNKNOWN and value not in fine and (value <= 0 or value % 60):
+                problems.append((path, f"expected {path} to be one of {fine} or a multiple of 60, got {value}"))
+    for path, greatest in rule.get("most", {}).items():
+        for value in _at(config, path):
+            if value is not UNKNOWN and len(value) > greatest:
+                problems.append((path, f"{path}: at most {greatest} elements, got {len(value)}"))
     for path in rule.get("json", []):
         for value in _at(config, path):
             if value is UNKNOWN:
@@ -77,6 +83,13 @@ def _special(type_name, rule, config):
             yield "batch_size", "a batch_size above 10 needs maximum_batching_window_in_seconds of at least 1"
     if type_name == "aws_dynamodb_table":
         yield from _table(config)
+    if type_name == "aws_cloudwatch_metric_alarm":
+        if _is_set(config, "metric_name") and not _is_set(config, "statistic") and not _is_set(config, "extended_statistic"):
+            yield "metric_name", "One of `statistic` or `extended_statistic` must be set for a cloudwatch metric alarm"
+        queries = config.get("metric_query")
+        for query in queries if isinstance(queries, list) else []:
+            if query is not UNKNOWN and query.get("expression") and query.get("metric"):
+                yield "metric_query", "No metric_query may have both `expression` and a `metric` specified"
     if type_name == "aws_lambda_function" and config.get("package_type") in (None, "Zip"):
         for name in ("handler", "runtime"):
             if not _is_set(config, name):
