@@ -224,7 +224,7 @@ class Table(Handler):
 
     def _recovery(self, client, v):
         wanted = one(v.get("point_in_time_recovery")) or {"enabled": False}
-        days = _known(wanted.get("recovery_period_in_days"))
+        days = (_known(wanted.get("recovery_period_in_days")) or None) if wanted["enabled"] else None
         client.update_continuous_backups(TableName=v["name"], PointInTimeRecoverySpecification={
             "PointInTimeRecoveryEnabled": wanted["enabled"], **given(RecoveryPeriodInDays=days),
         })

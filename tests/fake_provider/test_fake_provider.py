@@ -417,6 +417,33 @@ def test_drift_on_the_server_is_seen(ministack, tmp_path):
     assert terraform.plan() == {"aws_sqs_queue.jobs": ["create"]}
 
 
+def test_protection_and_recovery_of_a_table_are_switched(ministack, tmp_path):
+    terraform = Terraform(tmp_path, "ministack", {"AWS_ENDPOINT_URL": ministack})
+    terraform.write(HEADER + """
+variable "on" {
+  default = true
+}
+resource "aws_dynamodb_table" "t" {
+  name                        = "switched"
+  billing_mode                = "PAY_PER_REQUEST"
+  hash_key                    = "id"
+  deletion_protection_enabled = var.on
+  attribute {
+    name = "id"
+    type = "S"
+  }
+  point_in_time_recovery {
+    enabled = var.on
+  }
+}
+""")
+    terraform.init().apply()
+    for on in ("false", "true", "false"):
+        assert "0 added, 1 changed" in terraform.apply(f"-var=on={on}")
+        assert terraform.plan_is_empty(f"-var=on={on}")
+    terraform.destroy("-var=on=false")
+
+
 def test_an_update_that_the_server_backend_cannot_do_is_an_error(ministack, tmp_path):
     table = HEADER + """
 variable "mode" {
