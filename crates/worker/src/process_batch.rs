@@ -105,11 +105,13 @@ pub(crate) struct Item {
     pub(crate) delivery: Delivery,
     pub(crate) key: InputHash,
     pub(crate) job: Result<Job, Rejection>,
+    /// The name of the deployed task, or `NO_TASK`: a sender's own word is no dimension of a metric.
+    task: &'static str,
 }
 
 impl Item {
-    pub(crate) fn task_name(&self) -> &str {
-        self.job.as_ref().map_or(NO_TASK, |job| job.task.as_str())
+    pub(crate) fn task_name(&self) -> &'static str {
+        self.task
     }
 }
 
@@ -178,7 +180,7 @@ impl Worker {
             lease_until_ms: now_ms.saturating_add(time_left_ms).saturating_add(limits.lease_margin_ms),
             numbers: Mutex::new(InvocationMetrics::new(messages.len())),
         };
-        let items: Vec<Item> = messages.into_iter().map(|message| read(message, now_ms, limits)).collect();
+        let items: Vec<Item> = messages.into_iter().map(|message| self.read(message, now_ms)).collect();
         for item in &items {
             let waited_ms = now_ms.saturating_sub(item.message.sent_at_ms);
             invocation.numbers(|n| n.sample_ms(item.task_name(), Metric::QueueWait, waited_ms));
@@ -334,6 +336,23 @@ impl Worker {
         }
     }
 
+    fn read(&self, message: Message, now_ms: u64) -> Item {
+        let job = job::parse(&message.body, self.deployment.limits.body_bytes_max);
+        let key = match &job {
+            Ok(job) => InputHash::of_job(&job.task, &job.input),
+            Err(_) => InputHash::of_body(&message.body),
+        };
+        let task =
+            job.as_ref().ok().and_then(|job| self.tasks.find(&job.task)).map_or(NO_TASK, |task| task.name());
+        let delivery = Delivery {
+            message_id: message.message_id.clone(),
+            sent_at_ms: message.sent_at_ms,
+            receive_count: message.receive_count,
+            received_at_ms: now_ms,
+        };
+        Item { message, delivery, key, job, task }
+    }
+
     async fn control(&self) -> Result<Control, crate::ports::PortError> {
         let cached = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((read_at, control)) = cached
@@ -418,21 +437,6 @@ fn revision(deployment: &Deployment, hash: &str) -> Revision {
         built_at_ms: deployment.built_at_ms,
         function_version: deployment.function_version,
     }
-}
-
-fn read(message: Message, now_ms: u64, limits: &Limits) -> Item {
-    let job = job::parse(&message.body, limits.body_bytes_max);
-    let key = match &job {
-        Ok(job) => InputHash::of_job(&job.task, &job.input),
-        Err(_) => InputHash::of_body(&message.body),
-    };
-    let delivery = Delivery {
-        message_id: message.message_id.clone(),
-        sent_at_ms: message.sent_at_ms,
-        receive_count: message.receive_count,
-        received_at_ms: now_ms,
-    };
-    Item { message, delivery, key, job }
 }
 
 fn set(ended: &mut [Option<Ended>], index: usize, end: Ended) {

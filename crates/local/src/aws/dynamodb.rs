@@ -702,8 +702,10 @@ fn transact_write(state: &mut State, body: &[u8]) -> Result<Json, Refusal> {
     let now_ms = now_ms();
     state.tokens.retain(|_, (at_ms, _)| now_ms - *at_ms < TOKEN_MS);
     let digest = {
+        // The SDK writes maps in a random order; parsed, their members are sorted.
+        let sorted: Json = parse(body)?;
         let mut hasher = DefaultHasher::new();
-        body.hash(&mut hasher);
+        sorted.to_string().hash(&mut hasher);
         hasher.finish()
     };
     if let Some((_, before)) = input.client_request_token.as_ref().and_then(|token| state.tokens.get(token)) {
