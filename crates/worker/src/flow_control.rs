@@ -17,8 +17,13 @@ const USUAL_SHARE_OF_TIMEOUT: u64 = 4;
 const NEWEST_WEIGHT: f64 = 0.2;
 /// A refusal takes this share of the pace away, where no header steers it.
 const PACE_AFTER_REFUSAL: f64 = 0.7;
-/// A success gives this share of the fair pace back.
+/// A success adds this share of the fair pace, until the first refusal has shown where the limit is ...
 const PACE_STEP: f64 = 0.02;
+/// ... and this much afterwards: with the share above, two or three calls in a hundred probe for more.
+const PACE_STEP_AFTER_REFUSAL: f64 = 0.005;
+/// How far from its fair share the headers can steer a pace, beyond what the number of sharers asks for: an environment
+/// that works alone makes up for the pauses between its batches.
+const STEER_MARGIN: f64 = 4.0;
 
 /// Shared by all records of an environment, across invocations.
 #[derive(Debug)]
@@ -34,7 +39,7 @@ struct State {
     open_limit_max: f64,
     last_decrease: Option<Instant>,
     hold_until: Option<Instant>,
-    next_start: Option<Instant>,
+    last_start: Option<Instant>,
     pace: Pace,
     mean_ms: f64,
     deviation_ms: f64,
@@ -52,6 +57,7 @@ struct Pace {
     /// This environment's pace in fair shares.
     factor: f64,
     steered: bool,
+    was_refused: bool,
 }
 
 /// The answer to: may I call?
@@ -93,7 +99,7 @@ impl FlowControl {
                 open_limit_max,
                 last_decrease: None,
                 hold_until: None,
-                next_start: None,
+                last_start: None,
                 pace: Pace {
                     sharers: f64::from(limits.concurrency_max.max(1)),
                     requests_per_minute: limits.requests_per_minute as f64,
@@ -101,6 +107,7 @@ impl FlowControl {
                     mean_tokens: 0.0,
                     factor: 1.0,
                     steered: false,
+                    was_refused: false,
                 },
                 mean_ms: (limits.call_timeout_ms / USUAL_SHARE_OF_TIMEOUT) as f64,
                 deviation_ms: 0.0,
@@ -130,7 +137,7 @@ impl FlowControl {
                 match state.start_at(now) {
                     Some(at) if at <= now => {
                         state.open += 1;
-                        state.next_start = state.pace.interval().map(|interval| at.max(now) + interval);
+                        state.last_start = Some(now);
                         return Admission::Granted(Permit { flow: self });
                     }
                     Some(at) if at > latest => return Admission::NotInTime { at_least_ms: ms(at, now) },
@@ -185,7 +192,9 @@ impl State {
     /// When the next call may start; `None`: when an open one has ended.
     fn start_at(&self, now: Instant) -> Option<Instant> {
         let free = (self.open as f64) + 1.0 <= self.open_limit;
-        free.then(|| [self.hold_until, self.next_start].into_iter().flatten().fold(now, Instant::max))
+        // By the pace of now, not of when the last call started: what is said meanwhile counts at once.
+        let next_start = self.last_start.zip(self.pace.interval()).map(|(last, interval)| last + interval);
+        free.then(|| [self.hold_until, next_start].into_iter().flatten().fold(now, Instant::max))
     }
 
     fn usual_ms(&self) -> u64 {
@@ -228,11 +237,13 @@ impl Pace {
             self.mean_tokens + NEWEST_WEIGHT * (tokens - self.mean_tokens)
         };
         if !self.steered {
-            self.factor = (self.factor + PACE_STEP).min(self.sharers);
+            let step = if self.was_refused { PACE_STEP_AFTER_REFUSAL } else { PACE_STEP };
+            self.factor = (self.factor + step).min(self.sharers);
         }
     }
 
     fn refused(&mut self) {
+        self.was_refused = true;
         if !self.steered {
             self.factor = (self.factor * PACE_AFTER_REFUSAL).max(1.0 / self.sharers);
         }
@@ -256,7 +267,7 @@ impl Pace {
             [share(&headroom.requests), share(&headroom.tokens)].into_iter().flatten().reduce(f64::min);
         if let Some(left) = tightest {
             self.steered = true;
-            self.factor = self.sharers.max(2.0).powf(2.0 * left.clamp(0.0, 1.0) - 1.0);
+            self.factor = (STEER_MARGIN * self.sharers).powf(2.0 * left.clamp(0.0, 1.0) - 1.0);
         }
     }
 }
@@ -333,5 +344,44 @@ mod tests {
         }
         let _permit = admitted(&flow, start + Duration::from_secs(100)).await;
         assert_eq!(Instant::now(), start);
+    }
+
+    fn left(remaining: u64) -> Headroom {
+        let requests = Window { limit: Some(60), remaining: Some(remaining), reset: None };
+        Headroom { requests, tokens: Window::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_provider_says_counts_at_once_for_a_call_that_waits() {
+        // Alone at 60 calls a minute: one a second when half of the limit is left, four when all of it is, and one in
+        // four seconds when nothing is.
+        for (remaining, started_after_ms) in [(30, 1_000), (60, 250), (0, 4_000)] {
+            let flow = FlowControl::new(&limits(10, 60));
+            let start = Instant::now();
+            let deadline = start + Duration::from_secs(100);
+            drop(admitted(&flow, deadline).await);
+            let answered = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                flow.answered(100, 1, &left(remaining));
+            };
+            let waiting = async {
+                drop(admitted(&flow, deadline).await);
+                ms(Instant::now(), start)
+            };
+            let (waited_ms, ()) = tokio::join!(waiting, answered);
+            assert_eq!(waited_ms, started_after_ms, "{remaining} of 60 left");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_headers_the_pace_probes_less_once_it_was_refused() {
+        let flow = FlowControl::new(&Limits { concurrency_max: 10, ..limits(10, 600) });
+        let factor = || flow.lock().pace.factor;
+        flow.answered(100, 1, &Headroom::default());
+        assert!((factor() - 1.02).abs() < 1e-9);
+        flow.failed(FailureClass::Capacity, 0, &Headroom::default());
+        assert!((factor() - 0.714).abs() < 1e-9);
+        flow.answered(100, 1, &Headroom::default());
+        assert!((factor() - 0.719).abs() < 1e-9);
     }
 }
