@@ -4,7 +4,7 @@ use nightshift_simulation::plan::{Plan, Profile};
 use nightshift_simulation::run::run;
 
 /// Small enough for a build without optimisation.
-const JOBS: u32 = 40;
+const JOBS: u32 = 30;
 
 #[test]
 fn no_promise_breaks_in_any_profile() {

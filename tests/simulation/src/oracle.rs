@@ -344,6 +344,11 @@ impl State {
                         "a result that does not validate was stored",
                     );
                 }
+                let last = self.inputs[n as usize].epoch.last_answer();
+                if !done.needs_review && last != Some(CallEnd::Valid) {
+                    let what = format!("a result was stored, and the last answer was {last:?}");
+                    self.violate(now_ms, Promise::OnlyValidated, Some(n), what);
+                }
                 self.settled(now_ms, n);
                 self.stats.results += 1;
             }
@@ -629,10 +634,11 @@ impl State {
         });
         let last_chance = self.is_last_chance(now_ms, message, plan);
         let input = &self.inputs[n as usize];
-        let in_ledger = matches!(
-            input.record.as_deref().map(|record| &record.state),
-            Some(Standing::Failed(failed)) if failed.reason == reason
-        );
+        // Or said so until the job was begun afresh, a moment ago.
+        let in_ledger = input.record.as_deref().is_some_and(|record| match &record.state {
+            Standing::Failed(failed) => failed.reason == reason,
+            _ => record.history.last().is_some_and(|past| past.reason == reason),
+        });
         if !body_is_original {
             self.violate(
                 now_ms,
