@@ -1,0 +1,23 @@
+//! The programs under test, as cargo builds them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Builds a program of this workspace and says where it is.
+///
+/// Cargo has no stable way to name another package's binary as a dependency of a test, so the test asks cargo itself;
+/// where the program is up to date, that takes a second.
+pub fn build(package: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    // target/PROFILE/deps/TEST
+    let test = std::env::current_exe().unwrap();
+    let target = test.ancestors().nth(3).unwrap();
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--locked", "--package", package, "--target-dir"])
+        .arg(target)
+        .current_dir(root)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{package}: {}", String::from_utf8_lossy(&output.stderr));
+    target.join("debug").join(package)
+}
