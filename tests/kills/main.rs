@@ -59,12 +59,8 @@ impl Drop for SayOnFailure {
     }
 }
 
-/// Both must not run at once: each would take the other's processor.
-static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_lose_nothing_on_elasticmq_and_dynamodb_local() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let start = |name: &'static str| tokio::task::spawn_blocking(move || Server::start(name));
     let (sqs, dynamodb) = tokio::join!(start("elasticmq"), start("dynamodb-local"));
     let (sqs, dynamodb) = match (sqs.unwrap(), dynamodb.unwrap()) {
@@ -87,7 +83,6 @@ async fn kills_lose_nothing_on_elasticmq_and_dynamodb_local() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_lose_nothing_on_the_stand_in() {
-    let _alone = ONE_AT_A_TIME.lock().await;
     let aws = LocalAws::start(REGION).await.unwrap();
     let url = aws.endpoint_url().to_owned();
     let endpoints = Endpoints { sqs: url.clone(), dynamodb: url.clone(), cloudwatch: url };
