@@ -228,13 +228,13 @@ fn parse(body: &[u8]) -> Result<Parsed, Unread> {
         "max_tokens" | "model_context_window_exceeded" => Answer::Truncated { text },
         "refusal" => {
             let category = message.stop_details.and_then(|details| details.category);
-            let why =
-                category.map_or_else(|| "refusal".to_owned(), |c| format!("refusal: {}", mask::name(&c)));
+            let why = category
+                .map_or_else(|| "refusal".to_owned(), |c| format!("refusal: {}", mask::name(&c, None)));
             Answer::Refused { why, text }
         }
         // `tool_use` and `pause_turn` wait for something that we never offered; a reason that we do not know may mean
         // that the text is not all there.
-        other => Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other)) },
+        other => Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other, None)) },
     };
     let count = |tokens: Option<u64>| tokens.unwrap_or(0);
     let usage = Usage {

@@ -374,7 +374,7 @@ fn parse(body: &[u8], by: StructuredOutput) -> Result<Parsed, Unread> {
             Answer::Refused { why: stop_reason.to_owned(), text }
         }
         // Among them `malformed_model_output` and `malformed_tool_use`: Bedrock could not read the model either.
-        other => Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other)) },
+        other => Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other, None)) },
     };
     let count = |tokens: Option<u64>| tokens.unwrap_or(0);
     let usage = Usage {

@@ -37,9 +37,11 @@ pub fn classify(
     ModelFailure {
         class: said.class(provider, status),
         status: Some(status),
-        error_type: mask::name(&said.error_type),
+        error_type: mask::name(&said.error_type, key),
         message: mask::masked(&said.message, key, MESSAGE_CHARS_MAX),
-        request_id: request_id(headers).or_else(|| said.request_id.clone().and_then(|id| short(&id))),
+        request_id: request_id(headers)
+            .or_else(|| said.request_id.clone().and_then(|id| short(&id)))
+            .map(|id| mask::masked(&id, key, HEADER_CHARS_MAX)),
         advice: advice(headers),
         headroom: headroom::read(provider, headers),
     }
@@ -554,6 +556,16 @@ mod tests {
         assert_eq!(failure.advice.retry_after.as_deref(), Some("Wed, 21 Oct 2026 07:28:00 GMT"));
         assert_eq!((failure.advice.should_retry, failure.class), (Some(false), Capacity));
         assert_eq!(failure.request_id.as_deref(), Some("req_1"));
+    }
+
+    #[test]
+    fn the_key_is_masked_wherever_a_provider_repeats_it() {
+        const KEY: &str = "sk-ant-api03-Kq8vZ2xT5n";
+        let body =
+            serde_json::json!({"error": {"type": format!("x{KEY}"), "message": KEY}, "request_id": KEY});
+        let failure = classify(OpenAi, 400, &HeaderMap::new(), body.to_string().as_bytes(), Some(KEY));
+        assert_eq!((failure.error_type.as_str(), failure.message.as_str()), ("x***", "***"));
+        assert_eq!(failure.request_id.as_deref(), Some("***"));
     }
 
     #[test]

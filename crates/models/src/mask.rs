@@ -20,14 +20,15 @@ const KEY_INTRODUCTIONS: [&str; 9] = [
     "password:",
     "secret:",
 ];
+/// Short keys would be found in ordinary words; real ones are longer.
+const KEY_CHARS_MIN: usize = 8;
 /// A word of letters and digits this long is taken for a key: request ids and UUIDs are shorter.
 const LONG_WORD_CHARS: usize = 40;
 
 /// `text` without keys, on one line, at most `chars_max` characters. `key` is the key that was sent, if any.
 pub fn masked(text: &str, key: Option<&str>, chars_max: usize) -> String {
     let text = match key {
-        // Short keys would be found in ordinary words; real ones are longer.
-        Some(key) if key.len() >= 8 => text.replace(key, "***"),
+        Some(key) if key.len() >= KEY_CHARS_MIN => text.replace(key, "***"),
         _ => text.to_owned(),
     };
     // Before it is cut: half a key is still a secret.
@@ -57,13 +58,19 @@ pub fn masked(text: &str, key: Option<&str>, chars_max: usize) -> String {
     bounded(&out, chars_max)
 }
 
-/// An error's name: a short identifier, nothing else.
-pub fn name(text: &str) -> String {
-    let name: String = text
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '#'))
-        .take(NAME_CHARS_MAX)
-        .collect();
+/// An error's name: a short identifier, nothing else. `key` is the key that was sent, if any.
+pub fn name(text: &str, key: Option<&str>) -> String {
+    let identifier = |text: &str| -> String {
+        text.chars()
+            .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '#'))
+            .collect()
+    };
+    // Looked for in what is kept: characters that are dropped could stand in the middle of it.
+    let name = match key.map(identifier) {
+        Some(key) if key.len() >= KEY_CHARS_MIN => identifier(text).replace(&key, "***"),
+        _ => identifier(text),
+    };
+    let name: String = name.chars().take(NAME_CHARS_MAX).collect();
     if name.is_empty() { "unnamed".to_owned() } else { masked_word(&name) }
 }
 
@@ -157,9 +164,17 @@ mod tests {
 
     #[test]
     fn names_are_identifiers() {
-        assert_eq!(name("ThrottlingException"), "ThrottlingException");
-        assert_eq!(name("<b>x</b>"), "bxb");
-        assert_eq!(name(" \n"), "unnamed");
-        assert_eq!(name(&"a".repeat(500)).len(), NAME_CHARS_MAX);
+        assert_eq!(name("ThrottlingException", None), "ThrottlingException");
+        assert_eq!(name("<b>x</b>", None), "bxb");
+        assert_eq!(name(" \n", None), "unnamed");
+        assert_eq!(name(&"a".repeat(500), None).len(), NAME_CHARS_MAX);
+    }
+
+    #[test]
+    fn the_key_that_was_sent_is_no_part_of_a_name() {
+        let key = Some("sk-ant-Kq8vZ2xT5n");
+        assert_eq!(name("xsk-ant-Kq8vZ2xT5n", key), "x***");
+        assert_eq!(name("x sk-ant- Kq8vZ2xT5n", key), "x***", "split by what a name drops");
+        assert_eq!(name("no_such_open!sesame42", Some("open!sesame42")), "no_such_***");
     }
 }

@@ -264,7 +264,9 @@ fn answer(choice: Choice) -> Answer {
         }
         // Some local servers say nothing about why they stopped; what they said is validated like any other answer.
         None | Some("") => text_answer(text, "none"),
-        Some(other) => Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other)) },
+        Some(other) => {
+            Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other, None)) }
+        }
     }
 }
 

@@ -159,7 +159,9 @@ fn body_has_error(body: &[u8]) -> bool {
 /// The answer that text is, if there is any.
 pub fn text_answer(text: String, stop_reason: &str) -> Answer {
     if text.trim().is_empty() {
-        Answer::Unusable { why: format!("no text in the answer (stop reason {})", mask::name(stop_reason)) }
+        Answer::Unusable {
+            why: format!("no text in the answer (stop reason {})", mask::name(stop_reason, None)),
+        }
     } else {
         Answer::Text(text)
     }

@@ -1,11 +1,17 @@
 //! Any answer of a model: exactly one object that needs no repair, or one sentence; what a task accepts it accepts again.
 #![no_main]
 
+use std::sync::LazyLock;
+
 use libfuzzer_sys::fuzz_target;
 use nightshift_core::json;
 use nightshift_core::output_validation::{extract, reask_text, validate};
 use nightshift_core::task::{Tasks, Violations};
+use nightshift_tasks::Registry;
 use serde_json::Value;
+
+/// Made once: deriving the schemas takes longer than a run.
+static TASKS: LazyLock<Registry> = LazyLock::new(nightshift_tasks::registry);
 
 fuzz_target!(|answer: &str| {
     match extract(answer) {
@@ -15,9 +21,8 @@ fuzz_target!(|answer: &str| {
             assert!(!what.contains('\n'), "one sentence: {what}");
         }
     }
-    let registry = nightshift_tasks::registry();
-    for name in registry.names() {
-        let Some(task) = registry.find(name) else { continue };
+    for name in TASKS.names() {
+        let Some(task) = TASKS.find(name) else { continue };
         match validate(task, answer) {
             Ok(output) => {
                 // What is stored is valid by itself, and stays so when it is read back.

@@ -23,7 +23,9 @@ fuzz_target!(|input: &[u8]| {
         let filled = |bytes: &[u8]| replace(bytes, b"KEY", key.as_bytes());
         let mut map = HeaderMap::new();
         for (name, value) in &headers {
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(&filled(value))) {
+            if let (Ok(name), Ok(value)) =
+                (HeaderName::from_bytes(name), HeaderValue::from_bytes(&filled(value)))
+            {
                 map.append(name, value);
             }
         }
@@ -41,10 +43,11 @@ fn check(provider: Provider, status: u16, failure: &ModelFailure, key: &str) {
     assert!(!failure.error_type.is_empty() && failure.error_type.len() <= 80);
     assert!(failure.error_type.is_ascii() && !failure.error_type.contains(char::is_whitespace));
     // Everything that is logged or stored of a failure. The advice is only read.
-    for said in [&failure.message, &failure.error_type, failure.request_id.as_ref().unwrap_or(&String::new())] {
+    for said in [&failure.message, &failure.error_type, failure.request_id.as_ref().unwrap_or(&String::new())]
+    {
         assert!(!said.contains(key), "{provider:?} {said}");
     }
-    assert!(failure.request_id.as_ref().is_none_or(|id| !id.is_empty() && id.len() <= 200));
+    assert!(failure.request_id.as_ref().is_none_or(|id| !id.is_empty() && id.chars().count() <= 200));
     // A bad key empties no queue into dead letters, whatever the body claims.
     if matches!(status, 401 | 402 | 403) {
         assert_eq!(failure.class, FailureClass::Account);

@@ -1,6 +1,8 @@
 //! Any body: a job, or a rejection. A job means the same however it is written, and no two ids share a key.
 #![no_main]
 
+use std::sync::LazyLock;
+
 use libfuzzer_sys::fuzz_target;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::{InputHash, canonical_json};
@@ -8,8 +10,11 @@ use nightshift_core::job::{self, Job, REFERENCE_BYTES_MAX, TASK_BYTES_MAX};
 use nightshift_core::json::{self, EXACT_INTEGER_MAX};
 use nightshift_core::limits::Limits;
 use nightshift_core::task::Tasks;
+use nightshift_tasks::Registry;
 use serde_json::{Value, json};
 
+/// Made once: deriving the schemas takes longer than a run.
+static TASKS: LazyLock<Registry> = LazyLock::new(nightshift_tasks::registry);
 /// A detail goes into a dead letter's attribute; it may quote a name or a number, never a document.
 const DETAIL_BYTES_MAX: usize = 1_024;
 /// Decimal digits that a double always tells apart.
@@ -50,8 +55,8 @@ fuzz_target!(|body: &str| {
     }
 
     // Any input gets a prompt or a list of what is wrong with it.
-    for name in nightshift_tasks::registry().names() {
-        if let Some(task) = nightshift_tasks::registry().find(name) {
+    for name in TASKS.names() {
+        if let Some(task) = TASKS.find(name) {
             match task.prompt(&job.input) {
                 Ok(prompt) => assert!(!prompt.system.is_empty() && !prompt.user.is_empty()),
                 Err(violations) => assert!(!violations.0.is_empty()),
