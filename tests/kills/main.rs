@@ -110,7 +110,7 @@ async fn killed_again_and_again(on: &str, endpoints: Endpoints, valid_jobs: usiz
         records.insert(key.clone(), record);
     }
     let letters = stack.dead_letters().await;
-    let account = books.lock().unwrap();
+    let account = std::mem::take(&mut *books.lock().unwrap());
     check_ends(&stack, &jobs, &records, &letters, account.kills + account.timeouts).await;
     let calls = check_calls(&jobs, &records, &stubs, &account);
     assert_eq!(account.odd_lines, Vec::<String>::new(), "lines of the log that are not JSON");
@@ -130,7 +130,6 @@ async fn killed_again_and_again(on: &str, endpoints: Endpoints, valid_jobs: usiz
         letters.len(),
         took.as_secs_f64(),
     ));
-    drop(account);
 
     // What is stored is never paid for again, killed or not.
     let stored = |body: &&String| text(&records[&key(body)], "state") == "done";
