@@ -229,6 +229,18 @@ impl State {
             self.violate(now_ms, Promise::Fenced, Some(n), "a write under a stale token took effect");
             return;
         }
+        let back = old.is_some_and(|old| same_claim && old.version >= new.version);
+        let reopened =
+            old.is_some_and(|old| same_claim && matches!(old.state, Standing::Done(_) | Standing::Failed(_)));
+        if back || reopened {
+            self.violate(
+                now_ms,
+                Promise::Fenced,
+                Some(n),
+                "an old write of the claim's own took effect late",
+            );
+            return;
+        }
         let settled = |old: &Record| matches!(old.state, Standing::Done(_) | Standing::Failed(_));
         let gone = |old: &Record| old.expires_at_ms <= now_ms + tolerance_ms && new.budget.claims == 1;
         let fresh = !same_claim && old.is_none_or(|old| settled(old) || gone(old));

@@ -297,10 +297,8 @@ impl Plan {
                     add(Away::Account, rng.range(0, 2 * DAY), rng.range(HOUR, 2 * DAY));
                 }
             }
-            Profile::Deploy | Profile::Redrive => {
-                if rng.chance(0.4) {
-                    add(Away::Provider, rng.range(0, self.arrival_ms), rng.range(MINUTE, 2 * HOUR));
-                }
+            Profile::Deploy | Profile::Redrive if rng.chance(0.4) => {
+                add(Away::Provider, rng.range(0, self.arrival_ms), rng.range(MINUTE, 2 * HOUR));
             }
             _ => {}
         }
