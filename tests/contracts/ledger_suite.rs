@@ -46,6 +46,7 @@ fn record(key: &InputHash, token: &str, version: u64, state: State) -> Record {
         last_claimed_ms: 1_795_500_000_200,
         budget: Budget::default(),
         redrives: 0,
+        previous: None,
         history: Vec::new(),
         expires_at_ms: 1_798_000_000_000,
     }

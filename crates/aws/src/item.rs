@@ -85,6 +85,7 @@ pub(crate) fn attributes(record: &Record) -> Vec<(&'static str, Option<Attribute
         ("output_tokens", Some(number(budget.usage.output_tokens))),
         ("cost_micro_usd", Some(number(budget.cost_micro_usd))),
         ("redrives", Some(number(record.redrives))),
+        ("previous_result", record.previous.as_deref().map(json)),
         ("history", (!record.history.is_empty()).then(|| json(&record.history))),
         (EXPIRES_AT, Some(number(record.expires_at_ms.div_ceil(1_000)))),
     ]
@@ -130,6 +131,7 @@ pub(crate) fn record(item: &Item) -> Result<Record, Unreadable> {
         version: read.number("version")?,
         token: read.text("token")?,
         state,
+        previous: read.optional("previous_result", Reader::json)?,
         message_id: read.text("message_id")?,
         sent_at_ms: read.number("sent_at_ms")?,
         first_received_ms: read.number("first_received_ms")?,
@@ -251,19 +253,21 @@ pub(crate) mod tests {
         })
     }
 
-    fn states() -> impl Strategy<Value = State> {
-        let done = (outputs(), any::<(bool, bool, u64)>(), revisions(), any::<String>()).prop_map(
-            |(output, (needs_review, reviewed, finished_at_ms), revision, model)| {
-                State::Done(Box::new(Done {
-                    output,
-                    needs_review,
-                    reviewed,
-                    revision,
-                    model,
-                    finished_at_ms,
-                }))
+    fn dones() -> impl Strategy<Value = Done> {
+        (outputs(), any::<(bool, bool, u64)>(), revisions(), any::<String>()).prop_map(
+            |(output, (needs_review, reviewed, finished_at_ms), revision, model)| Done {
+                output,
+                needs_review,
+                reviewed,
+                revision,
+                model,
+                finished_at_ms,
             },
-        );
+        )
+    }
+
+    fn states() -> impl Strategy<Value = State> {
+        let done = dones().prop_map(|done| State::Done(Box::new(done)));
         let failed = (
             prop::sample::select(FailureReason::ALL.to_vec()),
             any::<(String, u64, Option<String>, Option<String>)>(),
@@ -327,25 +331,28 @@ pub(crate) mod tests {
             any::<(u64, u64, u64, u32)>(),
             // Whole seconds: finer expiry is rounded up, which the test beside shows.
             0_u64..4_000_000_000,
-            states(),
+            (states(), prop::option::of(dones())),
             budget,
             history,
         )
-            .prop_map(|(key, texts, times, expires_at_s, state, budget, history)| Record {
-                key: InputHash::from_stored(key),
-                task: texts.0,
-                reference: texts.1,
-                version: texts.2,
-                token: texts.3,
-                state,
-                message_id: texts.4,
-                sent_at_ms: times.0,
-                first_received_ms: times.1,
-                last_claimed_ms: times.2,
-                budget,
-                redrives: times.3,
-                history,
-                expires_at_ms: expires_at_s * 1_000,
+            .prop_map(|(key, texts, times, expires_at_s, (state, previous), budget, history)| {
+                Record {
+                    key: InputHash::from_stored(key),
+                    task: texts.0,
+                    reference: texts.1,
+                    version: texts.2,
+                    token: texts.3,
+                    state,
+                    previous: previous.map(Box::new),
+                    message_id: texts.4,
+                    sent_at_ms: times.0,
+                    first_received_ms: times.1,
+                    last_claimed_ms: times.2,
+                    budget,
+                    redrives: times.3,
+                    history,
+                    expires_at_ms: expires_at_s * 1_000,
+                }
             })
     }
 
@@ -371,7 +378,7 @@ pub(crate) mod tests {
             prop_assert_eq!(record(&mistyped).is_err(), read_at_all, "{} mistyped", name);
             let mut missing = whole;
             missing.remove(&name);
-            let optional = ["task", "reference", "waiting_since_ms", "provider_request_id", "excerpt", "history", UNSETTLED];
+            let optional = ["task", "reference", "waiting_since_ms", "provider_request_id", "excerpt", "history", "previous_result", UNSETTLED];
             prop_assert_eq!(record(&missing).is_err(), !optional.contains(&name.as_str()), "{} missing", name);
         }
     }
@@ -384,6 +391,7 @@ pub(crate) mod tests {
             version: 1,
             token: "mine".to_owned(),
             state: State::Open,
+            previous: None,
             message_id: "m-1".to_owned(),
             sent_at_ms: 1,
             first_received_ms: 2,

@@ -214,6 +214,7 @@ mod tests {
                 excerpt,
                 revision: Revision { hash: "abc".to_owned(), built_at_ms: 1, function_version: 1 },
             })),
+            previous: None,
             message_id: "m-1".to_owned(),
             sent_at_ms: 900,
             first_received_ms: 1_000,

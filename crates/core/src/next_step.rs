@@ -105,10 +105,10 @@ impl ClaimAsk<'_> {
             State::Done(done) => {
                 let asked_again = self.sent_after(standing, done.finished_at_ms);
                 if asked_again && !done.reviewed && done.revision.is_older_than(self.revision) {
-                    self.take_over(
-                        standing,
-                        self.fresh(standing.version, standing.history.clone(), standing.redrives),
-                    )
+                    let mut record =
+                        self.fresh(standing.version, standing.history.clone(), standing.redrives);
+                    record.previous = Some(done.clone());
+                    self.take_over(standing, record)
                 } else {
                     ClaimStep::AlreadyDone {
                         another_message: self.delivery.message_id != standing.message_id,
@@ -118,7 +118,10 @@ impl ClaimAsk<'_> {
             State::Failed(failed) => {
                 if self.sent_after(standing, failed.failed_at_ms) {
                     let history = remember(standing, failed);
-                    self.take_over(standing, self.fresh(standing.version, history, standing.redrives + 1))
+                    let redrives = standing.redrives + 1;
+                    let mut record = self.fresh(standing.version, history, redrives);
+                    record.previous = standing.previous.clone();
+                    self.take_over(standing, record)
                 } else {
                     ClaimStep::AlreadyFailed(Box::new(standing.clone()))
                 }
@@ -158,6 +161,7 @@ impl ClaimAsk<'_> {
         record.reference = standing.reference.clone();
         record.first_received_ms = standing.first_received_ms;
         record.redrives = standing.redrives;
+        record.previous = standing.previous.clone();
         record.history = standing.history.clone();
         record.budget = Budget { claims: standing.budget.claims + 1, crashes, ..standing.budget };
         let failure = if crashes >= self.limits.crash_limit {
@@ -212,6 +216,7 @@ impl ClaimAsk<'_> {
             version: standing_version + 1,
             token: self.token.to_owned(),
             state: State::Claimed { lease_until_ms: self.lease_until_ms, alone: self.alone },
+            previous: None,
             message_id: self.delivery.message_id.clone(),
             sent_at_ms: self.delivery.sent_at_ms,
             first_received_ms: self.now_ms,
@@ -598,6 +603,7 @@ impl JobRun {
             model: work.model.to_owned(),
             finished_at_ms: now_ms,
         }));
+        record.previous = None;
         record.expires_at_ms = now_ms + work.limits.result_expiry_ms;
         Ok(RecordWrite { record, expect: Expect::Fence })
     }
@@ -686,6 +692,10 @@ fn crashed(mut write: RecordWrite, now_ms: u64, revision: &Revision, limits: &Li
 // ---------------------------------------------------------------------------------------------------------------
 // Handing back
 
+/// Receives that are kept for a message's last chance: so many workers in a row must be prevented from sending its dead
+/// letter before SQS moves it to `crashed`.
+pub const RECEIVES_KEPT: u32 = 3;
+
 /// What to do with a message that is not settled in this invocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandBack {
@@ -742,8 +752,8 @@ pub fn hand_back(
     let held_ms = now_ms.saturating_sub(delivery.received_at_ms);
     let longest_ms = VISIBILITY_MS_MAX.saturating_sub(held_ms).saturating_sub(60_000);
     let delay_ms = jittered_ms.max(stretched_ms).min(longest_ms);
-    // One receive and two visibility timeouts are kept, in case the dead letter cannot be sent or its worker dies.
-    let last_chance = receives_left <= 1
+    // Some receives and two visibility timeouts are kept, in case the dead letter cannot be sent or its worker dies.
+    let last_chance = receives_left <= RECEIVES_KEPT
         || left_ms <= delay_ms.saturating_add(limits.visibility_timeout_ms.saturating_mul(2));
     if last_chance {
         let reason = match cause {

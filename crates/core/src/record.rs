@@ -30,6 +30,8 @@ pub struct Record {
     pub token: String,
     /// Where the job stands.
     pub state: State,
+    /// The result that stands while it is made again for another revision, so that it is never gone.
+    pub previous: Option<Box<Done>>,
     /// The message that was last worked on.
     pub message_id: String,
     /// When that message was sent, by SQS's clock.
@@ -99,7 +101,7 @@ pub struct Budget {
 }
 
 /// A result.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Done {
     /// The validated output.
     pub output: Value,

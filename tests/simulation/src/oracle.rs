@@ -7,6 +7,7 @@ use std::fmt;
 
 use nightshift_core::failure::FailureReason;
 use nightshift_core::metric::{HandBackCause, Outcome};
+use nightshift_core::next_step::RECEIVES_KEPT;
 use nightshift_core::record::{Expect, Record, RecordWrite, State as Standing};
 use nightshift_worker::BatchReport;
 
@@ -446,7 +447,7 @@ impl State {
         let receives_left = limits.receive_count_max.saturating_sub(message.receive_count);
         let left_ms = (message.sent_at_ms + limits.retention_ms).saturating_sub(now_ms);
         // The longest delay that a message can be given stands between it and its next chance.
-        receives_left <= 1 || left_ms <= 12 * HOUR + 2 * limits.visibility_timeout_ms
+        receives_left <= RECEIVES_KEPT || left_ms <= 12 * HOUR + 2 * limits.visibility_timeout_ms
     }
 
     // ------------------------------------------------------------------------------------------------- the calls
@@ -825,13 +826,12 @@ impl State {
                     "a message sent after an older revision's result was taken for a duplicate",
                 ))
             }
-            // Known and rare: a second delivery of this very message, to a newer revision, has begun to remake the result.
-            // Should that worker die, nobody is left to finish.
+            // A second delivery of this very message, to a newer revision, has begun to make the result anew.
+            // Should that worker die, nobody may be left to finish; but the earlier result stands.
             (Outcome::Duplicate, Some(Standing::Claimed { .. } | Standing::Open))
-                if queued.delivered_twice && input.settled_ms > 0 =>
+                if input.record.as_deref().is_some_and(|record| record.previous.is_some()) =>
             {
                 self.stats.remade_unfinished += 1;
-                self.inputs[n as usize].remaking = true;
                 None
             }
             // It was done when it was looked at, and somebody has begun it afresh since.
@@ -942,10 +942,11 @@ impl State {
         for n in 0..self.inputs.len() as u32 {
             self.stats.checks += 1;
             let input = &self.inputs[n as usize];
-            let settled = match input.record.as_deref().map(|record| &record.state) {
-                Some(Standing::Done(_)) => true,
-                _ => input.letters > 0 || input.crashed || input.remaking,
-            };
+            let has_result = input
+                .record
+                .as_deref()
+                .is_some_and(|record| matches!(record.state, Standing::Done(_)) || record.previous.is_some());
+            let settled = has_result || input.letters > 0 || input.crashed;
             if !settled {
                 self.violate(
                     now_ms,

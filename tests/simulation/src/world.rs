@@ -74,8 +74,6 @@ pub struct Input {
     pub epoch: Epoch,
     pub letters: u32,
     pub redrives: u32,
-    /// Its result was being remade when its message was acknowledged by another delivery.
-    pub remaking: bool,
     /// A message of it is in `crashed`.
     pub crashed: bool,
 }
@@ -215,7 +213,6 @@ impl World {
                     letters: 0,
                     redrives: 0,
                     crashed: false,
-                    remaking: false,
                 }
             })
             .collect();

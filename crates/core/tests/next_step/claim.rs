@@ -2,8 +2,9 @@
 
 use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::limits::Limits;
-use nightshift_core::next_step::{ClaimStep, Delivery, refuse};
+use nightshift_core::next_step::{ClaimStep, Delivery, JobRun, refuse};
 use nightshift_core::record::{Budget, Expect, HISTORY_MAX, PastFailure, Record, Revision, State};
+use serde_json::json;
 
 use crate::support::*;
 
@@ -141,6 +142,31 @@ fn a_finished_job_is_done_again_only_for_a_later_message_and_an_older_revision()
             }
         }
     }
+}
+
+#[test]
+fn a_result_stands_while_it_is_made_again() {
+    let result = |record: &Record| record.previous.as_deref().map(|done| done.output.clone());
+    let old = finished_by(revision("old", 50));
+    let ClaimStep::TakeOver(again) = decide(old, sent_after) else { panic!("not taken over") };
+    assert_eq!(result(&again.record), Some(json!({"n": 7})));
+    // Its worker dies, and the next one goes on.
+    let with_it = |case: &mut Case| case.standing.previous = again.record.previous.clone();
+    let ClaimStep::TakeOver(next) = decide(died(true), with_it) else { panic!("not taken over") };
+    assert_eq!(result(&next.record), Some(json!({"n": 7})));
+    // A failure does not take it away, and a redrive after it neither.
+    let redrive = |case: &mut Case| {
+        sent_after(case);
+        with_it(case);
+    };
+    let ClaimStep::TakeOver(redriven) = decide(failed(), redrive) else { panic!("not taken over") };
+    assert_eq!(result(&redriven.record), Some(json!({"n": 7})));
+    // The new result replaces it.
+    let run = JobRun::new(redriven.record, &prompt());
+    let (task, input, limits, revision) = (Digit::new(None), json!({}), Limits::default(), deployed());
+    let stored = run.store(work(&task, &input, &limits, &revision), json!({"n": 8}), false, NOW).unwrap();
+    assert_eq!(stored.record.previous, None);
+    assert_eq!(run.release().record.previous, again.record.previous);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use nightshift_core::limits::{Limits, VISIBILITY_MS_MAX};
 use nightshift_core::metric::HandBackCause;
 use nightshift_core::model::{Answer, FailureClass, RetryAdvice, Turn};
 use nightshift_core::next_step::{
-    AfterCall, BeforeCall, ClaimStep, Delivery, HandBack, JobRun, TimeLeft, after_panic, hand_back,
+    AfterCall, BeforeCall, ClaimStep, Delivery, HandBack, JobRun, RECEIVES_KEPT, TimeLeft, after_panic,
+    hand_back,
 };
 use nightshift_core::record::{Budget, Record, RecordWrite, State};
 use nightshift_core::retry::advised_wait_ms;
@@ -348,7 +349,7 @@ proptest! {
                     HandBackCause::Capacity | HandBackCause::Account | HandBackCause::Paused | HandBackCause::SpendCap
                 );
                 prop_assert_eq!(nobodys_fault, rejection.reason == FailureReason::CapacityTimeout);
-                let soon_moved = receive_count + 1 >= limits.receive_count_max;
+                let soon_moved = receive_count + RECEIVES_KEPT >= limits.receive_count_max;
                 let soon_deleted = sent_ago_ms + VISIBILITY_MS_MAX + 2 * limits.visibility_timeout_ms
                     >= limits.retention_ms;
                 prop_assert!(soon_moved || soon_deleted, "given up with time to spare");

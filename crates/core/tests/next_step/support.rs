@@ -101,6 +101,7 @@ pub fn record(state: State) -> Record {
         version: 7,
         token: THEIRS.to_owned(),
         state,
+        previous: None,
         message_id: "m-1".to_owned(),
         sent_at_ms: NOW - 100 * SECOND,
         first_received_ms: NOW - 90 * SECOND,
