@@ -60,7 +60,7 @@ pub fn parse(body: &str, body_bytes_max: usize) -> Result<Job, Rejection> {
         }
     };
     if let Some(name) = members.keys().next() {
-        let name: String = name.chars().take(64).collect();
+        let name = json::quotable(name);
         return Err(invalid(format!(
             "The member \"{name}\" is unknown: a job has task, input and, if wanted, reference."
         )));

@@ -32,7 +32,7 @@ pub enum JsonFault {
         "the member \"{name}\" appears twice in one object: which one counts would be a guess, so remove one"
     )]
     DuplicateMember {
-        /// The name, at most 64 characters.
+        /// The name, as [`quotable`] shows it.
         name: String,
     },
     /// Nested deeper than `DEPTH_MAX`.
@@ -107,6 +107,12 @@ impl<'de> serde::Deserialize<'de> for StrictValue {
     }
 }
 
+/// The start of a member's name, for a sentence: 64 characters, on one line, with nothing invisible in it.
+#[must_use]
+pub fn quotable(name: &str) -> String {
+    name.chars().take(64).flat_map(char::escape_debug).collect()
+}
+
 fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rfind(" at line ") {
@@ -176,7 +182,7 @@ impl<'de> Visitor<'de> for Strict {
         self.deeper::<A::Error>()?;
         while let Some(name) = map.next_key::<String>()? {
             if members.contains_key(&name) {
-                let name: String = name.chars().take(64).collect();
+                let name = quotable(&name);
                 REFUSAL.set(Some(JsonFault::DuplicateMember { name }));
                 return Err(A::Error::custom("duplicate member"));
             }
@@ -276,6 +282,10 @@ mod tests {
             (
                 "{\"a\":\"\\ud800\"}",
                 "it is not valid JSON at line 1, column 13: unexpected end of hex escape",
+            ),
+            (
+                r#"{"l\nine":1,"l\nine":2}"#,
+                r#"the member "l\nine" appears twice in one object: which one counts would be a guess, so remove one"#,
             ),
             ("[NaN]", "it is not valid JSON at line 1, column 2: expected value"),
             ("1e999", "it is not valid JSON at line 1, column 5: number out of range"),

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use aws_smithy_types::base64;
 use nightshift_core::dead_letter::{Attribute, AttributeValue};
 use nightshift_worker::Message;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
@@ -30,30 +29,14 @@ pub struct Batch {
 )]
 pub struct NotABatch(&'static str);
 
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(rename = "Records", borrow)]
-    records: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawAttribute {
-    data_type: String,
-    #[serde(default)]
-    string_value: Option<String>,
-    #[serde(default)]
-    binary_value: Option<String>,
-}
-
 /// Splits an event into messages. `now_ms` stands in for a time that a record lacks.
 ///
 /// # Errors
 /// When the event has no list `Records`.
 pub fn read(event: &str, now_ms: u64) -> Result<Batch, NotABatch> {
-    let envelope: Envelope<'_> =
+    let members: Members<'_> =
         serde_json::from_str(event).map_err(|_| NotABatch("it is not an object that could hold Records"))?;
-    let records = envelope.records.ok_or(NotABatch("it has no Records"))?;
+    let records = members.get("Records").ok_or(NotABatch("it has no Records"))?;
     let records: Vec<&RawValue> =
         serde_json::from_str(records.get()).map_err(|_| NotABatch("its Records are not a list"))?;
     let mut batch = Batch::default();
@@ -67,7 +50,8 @@ pub fn read(event: &str, now_ms: u64) -> Result<Batch, NotABatch> {
     Ok(batch)
 }
 
-/// A record's members, unread. A record that names one twice is read by its last.
+/// An object's members, unread; one that names a member twice is read by its last.
+/// Unlike a struct of serde's, it is never read from a list.
 type Members<'a> = BTreeMap<String, &'a RawValue>;
 
 /// The message, or the id of a record that has one but no body that can be read.
@@ -109,13 +93,13 @@ fn sender_attributes(members: &Members<'_>) -> Vec<(String, Attribute)> {
         .and_then(|raw| serde_json::from_str(raw.get()).ok())
         .unwrap_or_default();
     let attribute = |raw: &RawValue| {
-        let RawAttribute { data_type, string_value, binary_value } = serde_json::from_str(raw.get()).ok()?;
+        let members: Members<'_> = serde_json::from_str(raw.get()).ok()?;
+        let data_type: String = member(&members, "dataType")?;
         let value = if data_type.starts_with("Binary") {
-            AttributeValue::Bytes(
-                base64::decode(binary_value?).ok().filter(|bytes: &Vec<u8>| !bytes.is_empty())?,
-            )
+            let bytes = base64::decode(member::<String>(&members, "binaryValue")?).ok()?;
+            AttributeValue::Bytes(Some(bytes).filter(|bytes| !bytes.is_empty())?)
         } else {
-            AttributeValue::Text(string_value.filter(|text| !text.is_empty())?)
+            AttributeValue::Text(member::<String>(&members, "stringValue").filter(|text| !text.is_empty())?)
         };
         Some(Attribute { data_type, value })
     };
@@ -178,6 +162,7 @@ mod tests {
             "{}",
             r#"{"records":[]}"#,
             r#"{"Records":null}"#,
+            "[[]]",
             r#"{"Records":{}}"#,
             r#"{"Records":"none"}"#,
             r#"{"Messages":[{"MessageId":"a","Body":"b"}]}"#,
