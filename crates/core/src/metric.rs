@@ -243,12 +243,6 @@ impl InvocationMetrics {
         self.add(task, metric, 1.0);
     }
 
-    /// How the records ended.
-    #[must_use]
-    pub fn outcomes(&self) -> &BTreeMap<Outcome, u64> {
-        &self.outcomes
-    }
-
     /// Every record that was received has exactly one outcome.
     ///
     /// # Errors
