@@ -8,6 +8,7 @@ use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::FailureClass;
+use nightshift_core::next_step::RECEIVES_KEPT;
 use nightshift_core::record::{Expect, Record, State};
 use nightshift_tests::memory::{LedgerFault, Says, World, again, message};
 use nightshift_worker::ports::{Clock as _, PortErrorKind};
@@ -330,13 +331,14 @@ async fn i16_a_record_that_does_not_parse_is_reported_and_at_last_explained() {
     let (stage, record) = finished("one").await;
     stage.world.on_write(|_, _| Some(LedgerFault::Fails(PortErrorKind::Unreadable)));
     let mut message = stage.message("m-2", "one");
-    for receive_count in [1, 2, 50, 98] {
+    let last_chance = Limits::default().receive_count_max - RECEIVES_KEPT;
+    for receive_count in [1, 2, last_chance - 1] {
         message.receive_count = receive_count;
         let report = stage.invoke(vec![message.clone()]).await;
         assert_eq!(reported(&report), ["m-2"], "receive {receive_count}");
     }
     // Before SQS would move it to `crashed` without a reason, it gets one.
-    message.receive_count = 99;
+    message.receive_count = last_chance;
     let report = stage.invoke(vec![message]).await;
     assert_eq!(report.outcomes, [Outcome::DeadLettered(FailureReason::Internal)]);
     assert_eq!(reason(&stage.world.letters()[0]), "internal");

@@ -107,10 +107,20 @@ impl<'de> serde::Deserialize<'de> for StrictValue {
     }
 }
 
-/// The start of a member's name, for a sentence: 64 characters, on one line, with nothing invisible in it.
+/// Longest quotation of a member's name, in characters: enough to find it by, and a line stays a line.
+pub const QUOTABLE_CHARS_MAX: usize = 64;
+
+/// The start of a member's name, for a sentence: at most `QUOTABLE_CHARS_MAX` characters, on one line, with nothing
+/// invisible in it. An escape is whole or left out.
 #[must_use]
 pub fn quotable(name: &str) -> String {
-    name.chars().take(64).flat_map(char::escape_debug).collect()
+    let mut room = QUOTABLE_CHARS_MAX;
+    let fits = name.chars().map(char::escape_debug).take_while(|escaped| {
+        let rest = room.checked_sub(escaped.len());
+        room = rest.unwrap_or(0);
+        rest.is_some()
+    });
+    fits.flatten().collect()
 }
 
 fn describe(error: &serde_json::Error) -> String {
@@ -296,6 +306,19 @@ mod tests {
         assert!(parse(&deep(64)).is_ok());
         assert_eq!(parse(&deep(65)), Err(JsonFault::TooDeep));
         assert_eq!(parse(&"[".repeat(100_000)), Err(JsonFault::TooDeep));
+    }
+
+    #[test]
+    fn a_quoted_name_is_short_whatever_it_holds() {
+        for (name, quoted) in [
+            ("n".repeat(65), "n".repeat(64)),
+            ("é".repeat(65), "é".repeat(64)),
+            // Each is an escape of nine characters, and none is cut through.
+            ("\u{e0001}".repeat(65), r"\u{e0001}".repeat(7)),
+            (format!("{}\n", "n".repeat(63)), "n".repeat(63)),
+        ] {
+            assert_eq!(quotable(&name), quoted);
+        }
     }
 
     #[test]

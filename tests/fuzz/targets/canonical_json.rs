@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use nightshift_core::input_hash::canonical_json;
-use nightshift_core::json::{self, JsonFault};
+use nightshift_core::json::{self, JsonFault, QUOTABLE_CHARS_MAX};
 use serde_json::Value;
 
 fuzz_target!(|text: &str| {
@@ -14,7 +14,7 @@ fuzz_target!(|text: &str| {
         // serde_json stops by itself at a depth that we stop before.
         (Err(JsonFault::TooDeep), _) => return,
         (Err(JsonFault::DuplicateMember { name }), _) => {
-            assert!(name.chars().count() <= 64);
+            assert!(name.chars().count() <= QUOTABLE_CHARS_MAX);
             return;
         }
         (Err(fault), lenient) => {
