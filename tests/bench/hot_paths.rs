@@ -9,7 +9,7 @@ use nightshift_core::input_hash::{InputHash, canonical_json};
 use nightshift_core::job;
 use nightshift_core::json;
 use nightshift_core::limits::Limits;
-use nightshift_core::next_step::{ClaimAsk, Delivery, refuse};
+use nightshift_core::next_step::{ClaimAsk, Delivery};
 use nightshift_core::output_validation::{extract, validate};
 use nightshift_core::record::Revision;
 use nightshift_core::task::Tasks;
@@ -97,7 +97,7 @@ fn claims(c: &mut Criterion) {
     let held = other.first().record;
     c.bench_function("claim of a held record", |b| b.iter(|| ask.refused_by(black_box(&held))));
     let rejection = Rejection::new(FailureReason::InvalidInput, "text is missing".to_owned());
-    let failed = refuse(other.first(), &rejection, NOW_MS - 2_000, &revision, &limits).record;
+    let failed = other.refuse(other.first(), &rejection).record;
     c.bench_function("claim of a failed record", |b| b.iter(|| ask.refused_by(black_box(&failed))));
 }
 

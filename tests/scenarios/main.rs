@@ -11,6 +11,7 @@
 mod batch;
 mod idempotency;
 mod model_call;
+mod numbers;
 mod over_aws;
 mod panics;
 mod stage;

@@ -1,5 +1,7 @@
 //! Beside the peers' scenarios: what panics fails alone, and not forever.
 
+use std::sync::Arc;
+
 use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
@@ -34,7 +36,10 @@ async fn a_panic_in_a_call_fails_its_record_alone_and_the_third_is_the_last() {
 }
 
 /// A task whose prompt panics for every input.
-struct Broken;
+#[derive(Default)]
+struct Broken {
+    schema: Arc<Value>,
+}
 
 impl Task for Broken {
     fn name(&self) -> &'static str {
@@ -43,8 +48,8 @@ impl Task for Broken {
     fn prompt(&self, _input: &Value) -> Result<Prompt, Violations> {
         panic!("as the scenario wants")
     }
-    fn schema(&self) -> &Value {
-        &Value::Null
+    fn schema(&self) -> &Arc<Value> {
+        &self.schema
     }
     fn accept(&self, answer: Value) -> Result<Value, Violations> {
         Ok(answer)
@@ -54,6 +59,9 @@ impl Task for Broken {
     }
     fn output_tokens_max(&self) -> u32 {
         1
+    }
+    fn overhead_bytes(&self) -> usize {
+        10
     }
     fn fingerprint(&self) -> &str {
         "broken"
@@ -72,7 +80,7 @@ impl Tasks for Broken {
 #[tokio::test(start_paused = true)]
 async fn a_panic_before_the_claim_ends_too() {
     let world = World::new(by_text);
-    let worker = world.worker_of(Box::new(Broken), Limits::default(), world.clone(), 0);
+    let worker = world.worker_of(Box::new(Broken::default()), Limits::default(), world.clone(), 0);
     let mut message = message(&world, "m-1", r#"{"task":"broken","input":{}}"#);
     let mut outcomes = Vec::new();
     for _ in 0..3 {

@@ -84,6 +84,7 @@ struct WorldState {
     on_write: OnWrite,
     on_call: OnCall,
     letters_fail: bool,
+    settlements_fail: bool,
     visibility_fails: bool,
 }
 
@@ -106,6 +107,7 @@ impl World {
                 on_write: Box::new(|_, _| None),
                 on_call: Box::new(on_call),
                 letters_fail: false,
+                settlements_fail: false,
                 visibility_fails: false,
             }),
             tokens: AtomicU64::new(0),
@@ -176,6 +178,11 @@ impl World {
         self.state().letters_fail = fail;
     }
 
+    /// Whether what was spent can be written instead of what was reserved.
+    pub fn fail_settlements(&self, fail: bool) {
+        self.state().settlements_fail = fail;
+    }
+
     /// Whether the visibility can be changed.
     pub fn fail_visibility(&self, fail: bool) {
         self.state().visibility_fails = fail;
@@ -228,6 +235,12 @@ impl World {
     #[must_use]
     pub fn visibility(&self) -> Vec<(String, u32)> {
         self.state().visibility.clone()
+    }
+
+    /// What the day's record says: what was spent, and what is reserved.
+    #[must_use]
+    pub fn committed_micro_usd(&self) -> u64 {
+        self.state().spent.values().sum()
     }
 
     /// What each invocation published.
@@ -304,6 +317,9 @@ impl Ledger for World {
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
         tokio::task::yield_now().await;
         let mut state = self.state();
+        if state.settlements_fail && matches!(change.kind, SpendKind::Settle { .. }) {
+            return Err(Self::failed("spend", PortErrorKind::Throttled));
+        }
         let spent = state.spent.entry(change.day.clone()).or_default();
         match change.kind {
             SpendKind::Reserve { micro_usd, cap_micro_usd } if *spent + micro_usd > cap_micro_usd => {

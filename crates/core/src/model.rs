@@ -1,5 +1,7 @@
 //! What is asked of a model and what may come back, in no provider's words.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 /// The two halves of a prompt: what we say, and the customer's text as data.
@@ -27,10 +29,10 @@ pub struct ModelRequest {
     pub system: String,
     /// The conversation, oldest first; starts and ends with a user turn.
     pub turns: Vec<Turn>,
-    /// The name under which the provider is given the schema; `[a-z_]{1,64}`.
+    /// The name under which the provider is given the schema; `[a-z_]{1,64}`. It always stands for the same schema.
     pub schema_name: String,
     /// JSON Schema of the output, as derived from the task's output type; an adapter lowers it.
-    pub schema: Value,
+    pub schema: Arc<Value>,
     /// Upper bound of the answer, in tokens.
     pub output_tokens_max: u32,
     /// The whole call, connection included, ends within this time.

@@ -10,7 +10,7 @@ use crate::failure::{FailureReason, Rejection};
 use crate::input_hash::InputHash;
 use crate::limits::{Limits, VISIBILITY_MS_MAX};
 use crate::metric::HandBackCause;
-use crate::model::{Answer, FailureClass, ModelFailure, ModelReply, Prompt, Turn, Usage};
+use crate::model::{Answer, FailureClass, ModelFailure, ModelReply, Prompt, Turn};
 use crate::output_validation::{reask_text, validate};
 use crate::record::{
     Budget, Done, Expect, Failed, HISTORY_MAX, PastFailure, Record, RecordWrite, Revision, State,
@@ -90,6 +90,14 @@ impl ClaimAsk<'_> {
     #[must_use]
     pub fn first(&self) -> RecordWrite {
         RecordWrite { record: self.fresh(0, Vec::new(), 0), expect: Expect::Absent }
+    }
+
+    /// Turns a claim into the failure of a job that is refused before any work: one write instead of two.
+    #[must_use]
+    pub fn refuse(&self, mut claim: RecordWrite, rejection: &Rejection) -> RecordWrite {
+        claim.record.budget.calls = claim.record.budget.calls.saturating_sub(1);
+        claim.record = failed(claim.record, rejection, self.now_ms, self.revision, self.limits, None, None);
+        claim
     }
 
     /// What to do about the record that stands.
@@ -229,20 +237,6 @@ impl ClaimAsk<'_> {
     }
 }
 
-/// Turns a claim into the failure of a job that is refused before any work: one write instead of two.
-#[must_use]
-pub fn refuse(
-    mut claim: RecordWrite,
-    rejection: &Rejection,
-    now_ms: u64,
-    revision: &Revision,
-    limits: &Limits,
-) -> RecordWrite {
-    claim.record.budget.calls = claim.record.budget.calls.saturating_sub(1);
-    claim.record = failed(claim.record, rejection, now_ms, revision, limits, None, None);
-    claim
-}
-
 fn remember(standing: &Record, failed: &Failed) -> Vec<PastFailure> {
     let mut history = standing.history.clone();
     history.push(PastFailure {
@@ -359,6 +353,19 @@ pub enum AfterCall {
     Fail(Rejection),
 }
 
+impl AfterCall {
+    /// Of an answered call: whether its task did not accept the answer. Refusals and truncations are not that.
+    #[must_use]
+    pub fn rejects_output(&self) -> bool {
+        match self {
+            Self::Store { needs_review, .. } => *needs_review,
+            Self::CallAgain { .. } => true,
+            Self::HandBack { .. } => false,
+            Self::Fail(rejection) => rejection.reason == FailureReason::InvalidOutput,
+        }
+    }
+}
+
 /// One claimed job while it is worked on.
 #[derive(Debug, Clone)]
 pub struct JobRun {
@@ -366,6 +373,7 @@ pub struct JobRun {
     record: Record,
     /// As it is: without the call that the ledger counts in advance.
     budget: Budget,
+    cost_before_micro_usd: u64,
     calls_in_claim: u32,
     failures_in_row: u32,
     turns: Vec<Turn>,
@@ -382,6 +390,7 @@ impl JobRun {
         Self {
             record,
             budget,
+            cost_before_micro_usd: budget.cost_micro_usd,
             calls_in_claim: 0,
             failures_in_row: 0,
             turns: vec![Turn::User(prompt.user.clone())],
@@ -641,14 +650,10 @@ impl JobRun {
         Record { version: self.record.version + 1, budget: self.budget, ..self.record.clone() }
     }
 
-    /// Tokens and cost of this claim alone, for the metrics.
+    /// What the calls of this claim cost.
     #[must_use]
-    pub fn spent_in_claim(&self, claimed_with: &Budget) -> (Usage, u64) {
-        let usage = Usage {
-            input_tokens: self.budget.usage.input_tokens.saturating_sub(claimed_with.usage.input_tokens),
-            output_tokens: self.budget.usage.output_tokens.saturating_sub(claimed_with.usage.output_tokens),
-        };
-        (usage, self.budget.cost_micro_usd.saturating_sub(claimed_with.cost_micro_usd))
+    pub fn claim_cost_micro_usd(&self) -> u64 {
+        self.budget.cost_micro_usd.saturating_sub(self.cost_before_micro_usd)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a kind of work is, seen from the worker: typed input in, prompt out; answer in, typed output out.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::model::Prompt;
@@ -20,8 +22,8 @@ pub trait Task: Send + Sync {
     /// # Errors
     /// What in the input fails its type or its rules.
     fn prompt(&self, input: &Value) -> Result<Prompt, Violations>;
-    /// JSON Schema of the output type.
-    fn schema(&self) -> &Value;
+    /// JSON Schema of the output type; each request shares it.
+    fn schema(&self) -> &Arc<Value>;
     /// The value as the output type writes it, when the type and all its rules accept it.
     ///
     /// # Errors
@@ -31,6 +33,8 @@ pub trait Task: Send + Sync {
     fn fallback(&self, input: &Value) -> Option<Value>;
     /// Upper bound of the answer, in tokens.
     fn output_tokens_max(&self) -> u32;
+    /// What a request carries beside the input, in bytes: instructions, and the schema wherever it is said.
+    fn overhead_bytes(&self) -> usize;
     /// Hash over prompt text, schema and limits: changes when results of the same input may.
     fn fingerprint(&self) -> &str;
 }

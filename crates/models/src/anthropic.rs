@@ -4,7 +4,6 @@
 //! docs).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::http::{BuildError, Http, checked_model_id, endpoint};
-use crate::lower_schema::{Target, lower};
+use crate::lower_schema::{LoweredSchemas, Target};
 use crate::model_id::{LeastThinking, least_thinking, without_date};
 use crate::reply::{Parsed, Unread, conclude, key, read, secret_header, text_answer, unsendable};
 use crate::{Provider, mask};
@@ -44,7 +43,7 @@ pub struct Anthropic {
     url: Url,
     model: String,
     thinking: LeastThinking,
-    warned: AtomicBool,
+    schemas: LoweredSchemas,
 }
 
 impl Anthropic {
@@ -64,7 +63,7 @@ impl Anthropic {
             url: endpoint(&settings.base_url, "/v1/messages")?,
             thinking: least_thinking(without_date(&model)),
             model,
-            warned: AtomicBool::new(false),
+            schemas: LoweredSchemas::new(Target::Anthropic),
         })
     }
 }
@@ -73,8 +72,8 @@ impl Anthropic {
 impl Model for Anthropic {
     async fn call(&self, request: &ModelRequest) -> Result<ModelReply, ModelFailure> {
         let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
-        let schema = lowered_or_none(request, Target::Anthropic, &self.warned);
-        let body = body(request, &self.model, self.thinking, schema.as_ref())?;
+        let schema = self.schemas.of(request);
+        let body = body(request, &self.model, self.thinking, schema.as_deref())?;
         let key = key(&self.keys, deadline).await?;
         let mut headers = HeaderMap::with_capacity(3);
         headers.insert("x-api-key", secret_header("", &key)?);
@@ -86,24 +85,6 @@ impl Model for Anthropic {
             self.keys.forget();
         }
         conclude(Provider::Anthropic, &reply, Some(key.expose_secret().trim()), parse)
-    }
-}
-
-/// The schema as the target takes it; `None`, said once per adapter, where it has a form that no provider takes. The
-/// validator enforces the schema either way, and the prompt describes it.
-pub(crate) fn lowered_or_none(request: &ModelRequest, target: Target, warned: &AtomicBool) -> Option<Value> {
-    match lower(&request.schema, target) {
-        Ok(schema) => Some(schema),
-        Err(error) => {
-            if !warned.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    task = %request.schema_name,
-                    %error,
-                    "the output schema cannot be sent as structured output; answers are only validated"
-                );
-            }
-            None
-        }
     }
 }
 
@@ -249,6 +230,7 @@ fn parse(body: &[u8]) -> Result<Parsed, Unread> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lower_schema::lower;
 
     fn request() -> ModelRequest {
         ModelRequest {
@@ -259,7 +241,9 @@ mod tests {
                 Turn::User("Again.".to_owned()),
             ],
             schema_name: "greeting".to_owned(),
-            schema: json!({"type": "object", "properties": {"a": {"type": "string", "maxLength": 5}}, "required": ["a"]}),
+            schema: Arc::new(
+                json!({"type": "object", "properties": {"a": {"type": "string", "maxLength": 5}}, "required": ["a"]}),
+            ),
             output_tokens_max: 99,
             timeout_ms: 1_000,
         }

@@ -7,7 +7,6 @@
 //! models", "Supported models and model features" (Amazon Bedrock User Guide).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -25,10 +24,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::anthropic::lowered_or_none;
 use crate::classify::no_response;
 use crate::http::{BuildError, Http, checked_model_id, endpoint};
-use crate::lower_schema::Target;
+use crate::lower_schema::{LoweredSchemas, Target};
 use crate::model_id::{self, LeastThinking, least_thinking};
 use crate::reply::{Parsed, Unread, conclude, key, read, secret_header, text_answer, unsendable};
 use crate::{Provider, mask};
@@ -107,8 +105,8 @@ pub struct Bedrock {
     url: Url,
     region: String,
     structured_output: StructuredOutput,
+    schemas: LoweredSchemas,
     thinking: Option<&'static str>,
-    warned: AtomicBool,
 }
 
 impl Bedrock {
@@ -126,19 +124,22 @@ impl Bedrock {
         let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         let own = format!("https://bedrock-runtime.{region}.{suffix}");
         let base_url = settings.base_url.as_deref().unwrap_or(&own);
+        let structured_output =
+            settings.structured_output.unwrap_or_else(|| StructuredOutput::of_model(&model));
         Ok(Self {
             http,
             auth,
             url: endpoint(base_url, &format!("/model/{}/converse", path_segment(&model)))?,
             region,
-            structured_output: settings
-                .structured_output
-                .unwrap_or_else(|| StructuredOutput::of_model(&model)),
+            structured_output,
+            schemas: LoweredSchemas::new(match structured_output {
+                StructuredOutput::Tool => Target::BedrockTool,
+                StructuredOutput::TextFormat | StructuredOutput::None => Target::Anthropic,
+            }),
             thinking: match model_id::bedrock(&model).map(|id| least_thinking(id.model)) {
                 Some(LeastThinking::Type(kind)) => Some(kind),
                 _ => None,
             },
-            warned: AtomicBool::new(false),
         })
     }
 
@@ -214,12 +215,11 @@ impl Model for Bedrock {
     async fn call(&self, request: &ModelRequest) -> Result<ModelReply, ModelFailure> {
         let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
         let schema = match self.structured_output {
-            StructuredOutput::TextFormat => lowered_or_none(request, Target::Anthropic, &self.warned),
-            StructuredOutput::Tool => lowered_or_none(request, Target::BedrockTool, &self.warned),
+            StructuredOutput::TextFormat | StructuredOutput::Tool => self.schemas.of(request),
             StructuredOutput::None => None,
         };
         let by = if schema.is_some() { self.structured_output } else { StructuredOutput::None };
-        let body = body(request, by, schema, self.thinking)?;
+        let body = body(request, by, schema.as_deref(), self.thinking)?;
         let (headers, key) = self.authorized(&body, deadline).await?;
         let reply = self.http.post(Provider::Bedrock, self.url.clone(), headers, body, deadline).await?;
         if reply.status == 401
@@ -247,7 +247,7 @@ fn path_segment(id: &str) -> String {
 fn body(
     request: &ModelRequest,
     by: StructuredOutput,
-    schema: Option<Value>,
+    schema: Option<&Value>,
     thinking: Option<&str>,
 ) -> Result<Vec<u8>, ModelFailure> {
     let messages: Vec<Value> = request
@@ -399,7 +399,7 @@ mod tests {
                 Turn::User("v".to_owned()),
             ],
             schema_name: "out".to_owned(),
-            schema: json!({}),
+            schema: Arc::new(json!({})),
             output_tokens_max: 10,
             timeout_ms: 1_000,
         }
@@ -409,7 +409,7 @@ mod tests {
     fn the_schema_goes_where_the_model_takes_it() {
         let schema = json!({"type": "object"});
         let value = |by, thinking| -> Value {
-            serde_json::from_slice(&body(&request(), by, Some(schema.clone()), thinking).unwrap()).unwrap()
+            serde_json::from_slice(&body(&request(), by, Some(&schema), thinking).unwrap()).unwrap()
         };
         let text_format = value(StructuredOutput::TextFormat, Some("disabled"));
         assert_eq!(

@@ -6,7 +6,6 @@
 //! compatibility" (Ollama docs); "OpenAI-Compatible Server" (vLLM docs).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,9 +18,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::anthropic::lowered_or_none;
 use crate::http::{BuildError, Http, checked_model_id, endpoint};
-use crate::lower_schema::Target;
+use crate::lower_schema::{LoweredSchemas, Target};
 use crate::model_id::{least_reasoning, without_date};
 use crate::reply::{Parsed, Unread, conclude, key, read, secret_header, text_answer, unsendable};
 use crate::{Provider, mask};
@@ -46,9 +44,8 @@ pub struct OpenAi {
     keys: Option<Arc<dyn ModelKey>>,
     url: Url,
     model: String,
-    structured_output: bool,
     limit: LimitMember,
-    warned: AtomicBool,
+    schemas: Option<LoweredSchemas>,
 }
 
 /// Under which name the output limit is sent.
@@ -77,8 +74,7 @@ impl OpenAi {
             limit: limit_member(&url),
             url,
             model: checked_model_id(&settings.model)?,
-            structured_output: settings.structured_output,
-            warned: AtomicBool::new(false),
+            schemas: settings.structured_output.then(|| LoweredSchemas::new(Target::OpenAiStrict)),
         })
     }
 }
@@ -94,11 +90,8 @@ fn limit_member(url: &Url) -> LimitMember {
 impl Model for OpenAi {
     async fn call(&self, request: &ModelRequest) -> Result<ModelReply, ModelFailure> {
         let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
-        let schema = self
-            .structured_output
-            .then(|| lowered_or_none(request, Target::OpenAiStrict, &self.warned))
-            .flatten();
-        let body = body(request, &self.model, self.limit, schema.as_ref())?;
+        let schema = self.schemas.as_ref().and_then(|schemas| schemas.of(request));
+        let body = body(request, &self.model, self.limit, schema.as_deref())?;
         let mut headers = HeaderMap::with_capacity(2);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let key = match &self.keys {
@@ -281,7 +274,7 @@ mod tests {
             system: "S".to_owned(),
             turns: vec![Turn::User("u\u{0}".to_owned())],
             schema_name: "out".to_owned(),
-            schema: json!({"type": "object", "properties": {"a": {"type": "string"}}}),
+            schema: Arc::new(json!({"type": "object", "properties": {"a": {"type": "string"}}})),
             output_tokens_max: 10,
             timeout_ms: 1_000,
         }

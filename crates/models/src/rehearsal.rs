@@ -501,6 +501,8 @@ const WORDS: [&str; 20] = [
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn request(text: &str) -> ModelRequest {
@@ -508,7 +510,7 @@ mod tests {
             system: "S".to_owned(),
             turns: vec![Turn::User(text.to_owned())],
             schema_name: "out".to_owned(),
-            schema: schema(),
+            schema: Arc::new(schema()),
             output_tokens_max: 500,
             timeout_ms: 10_000,
         }

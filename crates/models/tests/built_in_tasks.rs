@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "helpers of tests")]
 
+use std::sync::Arc;
+
 use nightshift_core::model::{Answer, ModelRequest, Turn};
 use nightshift_core::task::Tasks as _;
 use nightshift_models::lower_schema::{Target, lower};
@@ -58,7 +60,7 @@ async fn a_rehearsed_answer_passes_the_validation_of_its_task() {
                 system: name.to_owned(),
                 turns: vec![Turn::User(format!("job {job}"))],
                 schema_name: name.to_owned(),
-                schema: task.schema().clone(),
+                schema: Arc::clone(task.schema()),
                 output_tokens_max: task.output_tokens_max(),
                 timeout_ms: 60_000,
             };

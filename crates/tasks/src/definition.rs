@@ -1,6 +1,7 @@
 //! What the author of a task writes, and the adapter that makes a `Task` of it.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use nightshift_core::input_hash::{canonical_json, hex};
 use nightshift_core::model::Prompt;
@@ -66,8 +67,9 @@ pub struct Example<Input, Output> {
 
 /// A definition, ready to work: what does not depend on the input is made once, at cold start.
 pub(crate) struct Defined<D> {
-    schema: Value,
+    schema: Arc<Value>,
     system: String,
+    overhead_bytes: usize,
     fingerprint: String,
     definition: PhantomData<fn() -> D>,
 }
@@ -102,7 +104,15 @@ impl<D: TaskDefinition> Defined<D> {
             .chain_update(b"nightshift/task/v1\n")
             .chain_update(canonical_json(&revised).as_bytes())
             .finalize();
-        Self { schema, system, fingerprint: hex(&digest), definition: PhantomData }
+        // The schema also goes with the request as structured output.
+        let overhead_bytes = system.len() + schema.to_string().len();
+        Self {
+            schema: Arc::new(schema),
+            system,
+            overhead_bytes,
+            fingerprint: hex(&digest),
+            definition: PhantomData,
+        }
     }
 }
 
@@ -116,7 +126,7 @@ impl<D: TaskDefinition> Task for Defined<D> {
         Ok(Prompt { system: self.system.clone(), user: prompt::user(&D::blocks(&input)) })
     }
 
-    fn schema(&self) -> &Value {
+    fn schema(&self) -> &Arc<Value> {
         &self.schema
     }
 
@@ -133,6 +143,10 @@ impl<D: TaskDefinition> Task for Defined<D> {
 
     fn output_tokens_max(&self) -> u32 {
         D::OUTPUT_TOKENS_MAX
+    }
+
+    fn overhead_bytes(&self) -> usize {
+        self.overhead_bytes
     }
 
     fn fingerprint(&self) -> &str {

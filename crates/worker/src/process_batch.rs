@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,8 +31,6 @@ use crate::ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, Model, Visibili
 const CONTROL_CACHE: Duration = Duration::from_secs(5);
 /// Whatever is not settled this long before the function's timeout is reported as it is.
 const REPORT_MARGIN_MS: u64 = 2_000;
-/// What our own instructions add to a prompt at most, in bytes, for the reservation of its cost.
-const INSTRUCTION_BYTES_MAX: usize = 8 * 1_024;
 
 /// The world, as the worker sees it.
 #[derive(Clone)]
@@ -71,6 +70,8 @@ pub struct Worker {
     pub(crate) flow: FlowControl,
     revisions: HashMap<&'static str, Revision>,
     control: Mutex<Option<(Instant, Control)>>,
+    /// Errors after the numbers of their invocation were on their way.
+    late_ledger_errors: AtomicU32,
 }
 
 /// One record of a batch, as SQS delivered it.
@@ -153,7 +154,15 @@ impl Worker {
             })
             .collect();
         let flow = FlowControl::new(&deployment.limits);
-        Self { ports, tasks, deployment, flow, revisions, control: Mutex::new(None) }
+        Self {
+            ports,
+            tasks,
+            deployment,
+            flow,
+            revisions,
+            control: Mutex::new(None),
+            late_ledger_errors: AtomicU32::new(0),
+        }
     }
 
     /// What is deployed for a task; of an unknown one, only when.
@@ -185,13 +194,19 @@ impl Worker {
             let waited_ms = now_ms.saturating_sub(item.message.sent_at_ms);
             invocation.numbers(|n| n.sample_ms(item.task_name(), Metric::QueueWait, waited_ms));
         }
+        let late_errors = self.late_ledger_errors.swap(0, Ordering::Relaxed);
+        if late_errors > 0 {
+            invocation.numbers(|n| n.add(NO_TASK, Metric::LedgerErrors, f64::from(late_errors)));
+        }
         let mut ended: Vec<Option<Ended>> = vec![None; items.len()];
-        // What is still running then is dropped, and reported below.
-        let _ = tokio::time::timeout_at(
+        // What is still running then is dropped, and reported below; since a call may have been among it, all that was
+        // reserved stays counted.
+        let reserved = tokio::time::timeout_at(
             until(REPORT_MARGIN_MS),
             self.settle_all(&invocation, &items, &mut ended),
         )
-        .await;
+        .await
+        .unwrap_or(None);
         let outcomes: Vec<Outcome> = ended
             .into_iter()
             .map(|ended| match ended {
@@ -213,9 +228,13 @@ impl Worker {
             tracing::error!(request_id = invocation_id, %error, "the records do not add up");
             debug_assert!(false, "{error}");
         }
+        let spent_micro_usd = numbers.spent_micro_usd();
         let batch = numbers.into_batch(&self.deployment.stack, self.ports.clock.now_ms());
-        let _ =
-            tokio::time::timeout_at(until(REPORT_MARGIN_MS / 2), self.ports.metrics.publish(&batch)).await;
+        let last = futures_util::future::join(
+            self.settle_spend(invocation_id, reserved, spent_micro_usd),
+            self.ports.metrics.publish(&batch),
+        );
+        let _ = tokio::time::timeout_at(until(REPORT_MARGIN_MS / 2), last).await;
         // SQS may deliver a message twice in one batch; Lambda is told of each id once.
         let mut failed_message_ids: Vec<String> = Vec::new();
         for (item, outcome) in items.iter().zip(&outcomes) {
@@ -227,7 +246,13 @@ impl Worker {
         BatchReport { failed_message_ids, outcomes }
     }
 
-    async fn settle_all(&self, invocation: &Invocation<'_>, items: &[Item], ended: &mut [Option<Ended>]) {
+    /// Settles every record, and returns what was reserved for its calls.
+    async fn settle_all(
+        &self,
+        invocation: &Invocation<'_>,
+        items: &[Item],
+        ended: &mut [Option<Ended>],
+    ) -> Option<Reserved> {
         let hold = match self.control().await {
             Ok(Control { paused: Some(pause) }) => {
                 tracing::info!(request_id = invocation.id, reason = pause.reason, "paused: handing back");
@@ -263,9 +288,7 @@ impl Worker {
             }
             None => self.work_on_all(invocation, items, ended).await,
         }
-        if let Some(reserved) = reserved {
-            self.settle_spend(invocation, &reserved).await;
-        }
+        reserved
     }
 
     /// Distinct inputs side by side; equal ones after each other, so that they make one call; suspects last and alone.
@@ -375,7 +398,7 @@ impl Worker {
         let Deployment { limits, price, .. } = &self.deployment;
         let worst_case = |job: &Job, body: &str| {
             let task = self.tasks.find(&job.task)?;
-            Some(price.worst_case(body.len() + INSTRUCTION_BYTES_MAX, task.output_tokens_max()))
+            Some(price.worst_case(task.overhead_bytes() + body.len(), task.output_tokens_max()))
         };
         let micro_usd = items
             .iter()
@@ -409,19 +432,18 @@ impl Worker {
         }
     }
 
-    /// On failure the whole reservation stays counted, which errs on the safe side.
-    async fn settle_spend(&self, invocation: &Invocation<'_>, reserved: &Reserved) {
+    /// On failure the whole reservation stays counted, which errs on the safe side. The numbers of this invocation are on
+    /// their way by then, so that the error is counted in the next ones.
+    async fn settle_spend(&self, invocation_id: &str, reserved: Option<Reserved>, spent_micro_usd: u64) {
+        let Some(Reserved { day, micro_usd: reserved_micro_usd }) = reserved else { return };
         let change = SpendChange {
-            id: format!("{}-settle", invocation.id),
-            day: reserved.day.clone(),
-            kind: SpendKind::Settle {
-                reserved_micro_usd: reserved.micro_usd,
-                spent_micro_usd: invocation.numbers(|n| n.spent_micro_usd()),
-            },
+            id: format!("{invocation_id}-settle"),
+            day,
+            kind: SpendKind::Settle { reserved_micro_usd, spent_micro_usd },
         };
         if let Err(error) = self.ports.ledger.spend(&change).await {
-            tracing::warn!(request_id = invocation.id, %error, "the spend record could not be settled");
-            invocation.numbers(|n| n.add(NO_TASK, Metric::LedgerErrors, 1.0));
+            tracing::warn!(request_id = invocation_id, %error, "the spend record could not be settled");
+            self.late_ledger_errors.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

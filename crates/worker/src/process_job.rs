@@ -3,6 +3,7 @@
 //! Every decision is the core's (`next_step`); here it is performed, in this order: the ledger, then the queue, then
 //! the acknowledgement.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nightshift_core::dead_letter::dead_letter;
@@ -12,7 +13,7 @@ use nightshift_core::metric::{HandBackCause, Metric, Outcome};
 use nightshift_core::model::{FailureClass, ModelFailure, ModelReply, ModelRequest, Prompt};
 use nightshift_core::next_step::{
     AfterCall, BeforeCall, ClaimAsk, ClaimStep, HandBack, JobRun, TimeLeft, Work, after_panic,
-    after_panic_unclaimed, hand_back, refuse,
+    after_panic_unclaimed, hand_back,
 };
 use nightshift_core::record::{Record, RecordWrite, Revision, State};
 use nightshift_core::retry::advised_wait_ms;
@@ -95,7 +96,6 @@ impl Worker {
         rejection: Option<&Rejection>,
     ) -> Claim {
         let now_ms = self.ports.clock.now_ms();
-        let limits = &self.deployment.limits;
         // A job that is refused before any work cannot kill its worker, so it need not wait to be alone.
         let ask = self.claim_ask(
             item,
@@ -108,7 +108,7 @@ impl Worker {
         let mut write = ask.first();
         for _ in 0..CLAIM_ROUNDS_MAX {
             let intended = match rejection {
-                Some(rejection) => refuse(write, rejection, now_ms, revision, limits),
+                Some(rejection) => ask.refuse(write, rejection),
                 None => write,
             };
             let standing = match self.ports.ledger.write(&intended).await {
@@ -203,7 +203,6 @@ impl Worker {
     ) -> Outcome {
         let mut run = JobRun::new(record, prompt);
         let mut last_cost_micro_usd = 0;
-        let mut paid_micro_usd = 0_u64;
         let next = loop {
             // Counted before it is admitted: the provider may tell this environment to wait while the count is written.
             if let Err(otherwise) = self.ready_to_call(invocation, item, work, &mut run).await {
@@ -226,7 +225,7 @@ impl Worker {
                 system: prompt.system.clone(),
                 turns: run.turns().to_vec(),
                 schema_name: work.task.name().to_owned(),
-                schema: work.task.schema().clone(),
+                schema: Arc::clone(work.task.schema()),
                 output_tokens_max: work.task.output_tokens_max(),
                 timeout_ms,
             };
@@ -234,14 +233,17 @@ impl Worker {
             let after = match &result {
                 Ok(reply) => {
                     last_cost_micro_usd = work.price.of(reply.usage);
-                    paid_micro_usd = paid_micro_usd.saturating_add(last_cost_micro_usd);
                     self.count_reply(invocation, item, reply, took_ms, last_cost_micro_usd);
                     self.flow.answered(
                         took_ms,
                         reply.usage.input_tokens + reply.usage.output_tokens,
                         &reply.headroom,
                     );
-                    run.after_reply(work, reply)
+                    let after = run.after_reply(work, reply);
+                    if after.rejects_output() {
+                        invocation.numbers(|n| n.add(item.task_name(), Metric::OutputRejections, 1.0));
+                    }
+                    after
                 }
                 Err(failure) => {
                     self.count_failure(invocation, item, failure);
@@ -262,8 +264,9 @@ impl Worker {
             drop(permit);
             match after {
                 AfterCall::CallAgain { delay_ms } => {
-                    let metric = if result.is_ok() { Metric::OutputRejections } else { Metric::ModelRetries };
-                    invocation.numbers(|n| n.add(item.task_name(), metric, 1.0));
+                    if result.is_err() {
+                        invocation.numbers(|n| n.add(item.task_name(), Metric::ModelRetries, 1.0));
+                    }
                     tracing::info!(
                         request_id = invocation.id, input_hash = %item.key, task = item.task_name(),
                         attempt = run.budget().claims, calls = run.budget().calls, delay_ms,
@@ -280,7 +283,7 @@ impl Worker {
             Outcome::Succeeded => last_cost_micro_usd,
             _ => 0,
         };
-        let wasted = nightshift_core::cost::usd(paid_micro_usd.saturating_sub(useful_micro_usd));
+        let wasted = nightshift_core::cost::usd(run.claim_cost_micro_usd().saturating_sub(useful_micro_usd));
         invocation.numbers(|n| n.add(item.task_name(), Metric::WastedCostUsd, wasted));
         outcome
     }
@@ -450,8 +453,7 @@ impl Worker {
                 let now_ms = self.ports.clock.now_ms();
                 let ask = self.claim_ask(item, "", now_ms, now_ms, false, &revision);
                 // Only the message says why: the record belongs to somebody else, or cannot be written.
-                let record =
-                    refuse(ask.first(), &rejection, now_ms, &revision, &self.deployment.limits).record;
+                let record = ask.refuse(ask.first(), &rejection).record;
                 let message = &item.message;
                 let letter = dead_letter(&record, &message.body, &message.message_id, &message.attributes);
                 let Some(letter) = letter else { return Outcome::HandedBack(cause) };

@@ -103,7 +103,7 @@ pub struct TestTasks {
 struct TestTask {
     name: &'static str,
     fingerprint: String,
-    schema: Value,
+    schema: Arc<Value>,
     world: Arc<World>,
 }
 
@@ -115,7 +115,7 @@ impl TestTasks {
             tasks: ["guarded", "plain"].map(|name| TestTask {
                 name,
                 fingerprint: format!("{name} at revision {revision}"),
-                schema: json!({"type": "object"}),
+                schema: Arc::new(json!({"type": "object"})),
                 world: Arc::clone(world),
             }),
         }
@@ -148,7 +148,7 @@ impl Task for TestTask {
         }
     }
 
-    fn schema(&self) -> &Value {
+    fn schema(&self) -> &Arc<Value> {
         &self.schema
     }
 
@@ -172,6 +172,10 @@ impl Task for TestTask {
 
     fn output_tokens_max(&self) -> u32 {
         500
+    }
+
+    fn overhead_bytes(&self) -> usize {
+        20
     }
 
     fn fingerprint(&self) -> &str {

@@ -386,11 +386,10 @@ fn every_answer_is_paid_for_whatever_it_says() {
             Answer::Truncated { .. } => "fail truncated; claims 1 calls 1 reasks 0 crashes 0",
             Answer::Unusable { .. } => "call again in 0; claims 1 calls 1 reasks 1 crashes 0",
         };
-        let run = check_reply(&task, used(0, 0), answer, step);
-        assert_eq!(run.budget().cost_micro_usd, 400);
-        let claimed_with = Budget { cost_micro_usd: 100, ..Budget::default() };
-        assert_eq!(run.spent_in_claim(&claimed_with).1, 300);
-        assert_eq!(run.spent_in_claim(&Budget::default()).0.input_tokens, 100);
+        let before = Budget { cost_micro_usd: 100, ..used(0, 0) };
+        let run = check_reply(&task, before, answer, step);
+        assert_eq!(run.budget().cost_micro_usd, 500);
+        assert_eq!(run.claim_cost_micro_usd(), 400);
     }
 }
 

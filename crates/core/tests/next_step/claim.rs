@@ -384,12 +384,12 @@ fn a_job_that_is_refused_before_any_work_fails_in_the_write_that_would_have_clai
     let (key, delivery, revision, limits) = (key(), delivery(), deployed(), Limits::default());
     let ask = ask(&key, &delivery, &revision, &limits);
     let rejection = Rejection::new(FailureReason::UnknownTask, "No task of this name is deployed.");
-    let write = refuse(ask.first(), &rejection, NOW, &revision, &limits);
+    let write = ask.refuse(ask.first(), &rejection);
     assert_eq!(show_write(&write), "failed unknown_task v1 if Absent: claims 1 calls 0 reasks 0 crashes 0");
     let ClaimStep::TakeOver(takeover) = ask.refused_by(&record(State::Open)) else {
         panic!("not taken over")
     };
-    let write = refuse(*takeover, &rejection, NOW, &revision, &limits);
+    let write = ask.refuse(*takeover, &rejection);
     assert_eq!(
         show_write(&write),
         "failed unknown_task v8 if Version(7): claims 3 calls 3 reasks 1 crashes 0"

@@ -1,5 +1,7 @@
 //! The job, the task and the words of the tables.
 
+use std::sync::Arc;
+
 use nightshift_core::cost::Price;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
@@ -29,12 +31,12 @@ pub const PRICE: Price = Price::flat(2_000_000, 10_000_000);
 /// A task whose output is `{"n": 0…9}`, with a fallback or without.
 pub struct Digit {
     pub fallback: Option<Value>,
-    pub schema: Value,
+    schema: Arc<Value>,
 }
 
 impl Digit {
     pub fn new(fallback: Option<Value>) -> Self {
-        Self { fallback, schema: json!({"type": "object"}) }
+        Self { fallback, schema: Arc::new(json!({"type": "object"})) }
     }
 }
 
@@ -45,7 +47,7 @@ impl Task for Digit {
     fn prompt(&self, input: &Value) -> Result<Prompt, Violations> {
         Ok(Prompt { system: "One digit.".to_owned(), user: input.to_string() })
     }
-    fn schema(&self) -> &Value {
+    fn schema(&self) -> &Arc<Value> {
         &self.schema
     }
     fn accept(&self, answer: Value) -> Result<Value, Violations> {
@@ -59,6 +61,9 @@ impl Task for Digit {
     }
     fn output_tokens_max(&self) -> u32 {
         64
+    }
+    fn overhead_bytes(&self) -> usize {
+        10
     }
     fn fingerprint(&self) -> &str {
         "digit-1"

@@ -280,8 +280,10 @@ pub fn request(timeout_ms: u64) -> ModelRequest {
         system: "Summarize.".to_owned(),
         turns: vec![Turn::User("<text>\u{202e}مرحبا \u{0}😀 \"\\</text>".to_owned())],
         schema_name: "summary".to_owned(),
-        schema: json!({"type": "object", "properties": {"summary": {"type": "string", "maxLength": 9}},
+        schema: Arc::new(
+            json!({"type": "object", "properties": {"summary": {"type": "string", "maxLength": 9}},
             "required": ["summary"]}),
+        ),
         output_tokens_max: 64,
         timeout_ms,
     }
