@@ -65,6 +65,14 @@ pub struct DeadLetter {
     pub attributes: Vec<(String, Attribute)>,
 }
 
+impl DeadLetter {
+    /// What SQS counts against `MESSAGE_BYTES_MAX`.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.body.len() + self.attributes.iter().map(|(name, attribute)| attribute.bytes(name)).sum::<usize>()
+    }
+}
+
 #[derive(Serialize)]
 struct Context<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,7 +107,8 @@ fn is_zero(n: &usize) -> bool {
 ///
 /// The sender's attributes are kept. Where they leave no room for three of ours, `FailureContext` carries everything;
 /// where they leave none at all, the sender's last is left out and the context says so. What does not fit into the
-/// message goes in this order: the excerpt, then the rest of the context; the ledger always has it all.
+/// message goes in this order: the excerpt, the rest of the context, the hash, the sender's attributes from the last, the
+/// reason; the ledger always has it all.
 ///
 /// Returns `None` when the record has not failed.
 #[must_use]
@@ -119,16 +128,28 @@ pub fn dead_letter(
         attributes.push((REASON_ATTRIBUTE.to_owned(), Attribute::text(failed.reason.to_string())));
         attributes.push((HASH_ATTRIBUTE.to_owned(), Attribute::text(record.key.to_string())));
     }
-    let used = body.len() + attributes.iter().map(|(name, attribute)| attribute.bytes(name)).sum::<usize>();
-    let room = MESSAGE_BYTES_MAX.saturating_sub(used + CONTEXT_ATTRIBUTE.len() + "String".len());
+    let mut letter = DeadLetter { body: body.to_owned(), attributes };
+    let room = MESSAGE_BYTES_MAX.saturating_sub(letter.bytes() + CONTEXT_ATTRIBUTE.len() + "String".len());
     let context = [failed.excerpt.as_deref(), None]
         .into_iter()
         .map(|excerpt| context(record, failed, message_id, alone, left_out, excerpt))
         .find(|context| context.len() <= room);
     if let Some(context) = context {
-        attributes.push((CONTEXT_ATTRIBUTE.to_owned(), Attribute::text(context)));
+        letter.attributes.push((CONTEXT_ATTRIBUTE.to_owned(), Attribute::text(context)));
     }
-    Some(DeadLetter { body: body.to_owned(), attributes })
+    // A body may be as long as SQS allows.
+    while letter.bytes() > MESSAGE_BYTES_MAX
+        && let Some(index) = least_needed(&letter.attributes)
+    {
+        letter.attributes.remove(index);
+    }
+    Some(letter)
+}
+
+fn least_needed(attributes: &[(String, Attribute)]) -> Option<usize> {
+    let hash = attributes.iter().position(|(name, _)| name == HASH_ATTRIBUTE);
+    hash.or_else(|| attributes.iter().rposition(|(name, _)| !is_ours(name)))
+        .or_else(|| attributes.len().checked_sub(1))
 }
 
 /// Whether an attribute is one that a dead letter of ours carries; a redriven message still has them.
@@ -288,13 +309,31 @@ mod tests {
             [(4_000, true, true), (1_500, true, false), (300, false, false)]
         {
             let letter = dead_letter(&record, &body(room), "m", &[]).unwrap();
-            let total = letter.body.len() + letter.attributes.iter().map(|(n, a)| a.bytes(n)).sum::<usize>();
-            assert!(total <= MESSAGE_BYTES_MAX);
+            assert!(letter.bytes() <= MESSAGE_BYTES_MAX);
             let context = letter.attributes.iter().find(|(name, _)| name == CONTEXT_ATTRIBUTE);
             assert_eq!(context.is_some(), has_context, "{room}");
             let excerpt = context
                 .is_some_and(|(_, a)| matches!(&a.value, AttributeValue::Text(t) if t.contains("excerpt")));
             assert_eq!(excerpt, has_excerpt, "{room}");
+        }
+    }
+
+    #[test]
+    fn a_body_at_the_limit_of_sqs_can_still_be_buried() {
+        let record = failed(None);
+        let reason = "FailureReason";
+        for (room, kept) in [
+            (136, vec!["own-0", "own-1", reason, "InputHash"]),
+            (135, vec!["own-0", "own-1", reason]),
+            (56, vec!["own-0", reason]),
+            (44, vec![reason]),
+            (33, vec![reason]),
+            (32, vec![]),
+            (0, vec![]),
+        ] {
+            let letter = dead_letter(&record, &"b".repeat(MESSAGE_BYTES_MAX - room), "m", &sender(2)).unwrap();
+            assert_eq!(names(&letter), kept, "{room}");
+            assert!(letter.bytes() <= MESSAGE_BYTES_MAX);
         }
     }
 
