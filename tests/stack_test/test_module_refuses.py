@@ -12,9 +12,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def copy(tmp_path):
-    """The module and what it reads, in a folder that a test may spoil."""
+    """The module, what it reads and what checks it, in a folder in which a test may spoil the module."""
     shutil.copytree(ROOT / "terraform", tmp_path / "terraform", ignore=shutil.ignore_patterns("*.tfstate*", ".terraform*"))
     shutil.copytree(ROOT / "runbook", tmp_path / "runbook")
+    for same in ["scripts", "tests", ".tools"]:
+        (tmp_path / same).symlink_to(ROOT / same)
     prices = pathlib.Path("crates/models/src/prices.json")
     (tmp_path / prices.parent).mkdir(parents=True)
     shutil.copy(ROOT / prices, tmp_path / prices)
@@ -32,6 +34,12 @@ def terraform(copy, *arguments):
 
 def plan(copy, *arguments):
     return terraform(copy, "plan", "-var=artifacts_dir=tests/artifacts", *arguments)
+
+
+def check(copy, *checks):
+    """scripts/check-terraform itself, so that a check which cannot fail is found too."""
+    done = subprocess.run([copy / "scripts" / "check-terraform", *checks], capture_output=True, text=True, timeout=300)
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
 def spoil(copy, file, old, new):
@@ -80,3 +88,21 @@ def test_a_misspelt_argument(copy):
     spoil(copy, "terraform/queues.tf", "visibility_timeout_seconds", "visibility_timeout_second")
     code, output = terraform(copy, "validate")
     assert code != 0 and 'An argument named "visibility_timeout_second" is not expected here' in output
+
+
+def test_what_the_static_checks_find(copy):
+    code, output = check(copy, "fmt", "checkov", "tflint")
+    assert code == 0, output
+    spoil(copy, "terraform/worker.tf", "# checkov:skip=CKV_AWS_50:", "#CKV_AWS_50:")
+    spoil(copy, "terraform/worker.tf", "  timeout          =", "  timeout =")
+    spoil(copy, "terraform/variables.tf", 'variable "tags"', 'variable "nobody_reads_this" {}\n\nvariable "tags"')
+    code, output = check(copy, "fmt", "checkov", "tflint")
+    assert code == 1, output
+    assert "FAILED terraform fmt" in output and "FAILED checkov" in output and "CKV_AWS_50" in output, output
+    assert "FAILED tflint" in output and "nobody_reads_this" in output or "skipped tflint" in output, output
+
+
+def test_a_skipped_check_without_a_reason(copy):
+    spoil(copy, "terraform/queues.tf", 'resource "aws_sqs_queue" "jobs" {', 'resource "aws_sqs_queue" "jobs" {\n  # checkov:skip=CKV_AWS_27')
+    code, output = check(copy, "checkov")
+    assert code == 1 and "a skipped check has no reason" in output, output
