@@ -108,11 +108,14 @@ locals {
     }
 
     dead-letters-expiring = {
-      severity   = "ticket"
-      summary    = "A dead letter or a crashed job has waited for half of its retention; at the end of it SQS deletes it."
-      metrics    = { dead_s = ["dead_letters", "ApproximateAgeOfOldestMessage", "Maximum"], crashed_s = ["crashed", "ApproximateAgeOfOldestMessage", "Maximum"] }
-      expression = "MAX([FILL(dead_s, 0), FILL(crashed_s, 0)])"
-      threshold  = var.queues.dead_letter_retention_days * local.day_s / 2
+      severity = "ticket"
+      summary  = "A dead letter or a crashed job has waited for half of the time that SQS keeps it; at the end of it SQS deletes it."
+      metrics  = { dead_s = ["dead_letters", "ApproximateAgeOfOldestMessage", "Maximum"], crashed_s = ["crashed", "ApproximateAgeOfOldestMessage", "Maximum"] }
+      # In percent of what each queue keeps a message at least. The worker sends dead letters anew. What SQS itself moves to
+      # crashed it still deletes by the time of its first sending, while the age begins again with the move; of the
+      # retention up to that of jobs is used up by then. ("Setting up dead-letter queue retention in Amazon SQS")
+      expression = "100 * MAX([FILL(dead_s, 0) / ${var.queues.dead_letter_retention_days * local.day_s}, FILL(crashed_s, 0) / ${(var.queues.dead_letter_retention_days - var.queues.retention_days) * local.day_s}])"
+      threshold  = 50
       period_s   = 5 * local.minute_s
       periods    = 1
     }

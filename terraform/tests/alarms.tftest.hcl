@@ -104,6 +104,20 @@ run "what_no_data_means" {
   }
 }
 
+run "what_sqs_keeps_a_message" {
+  command = plan
+
+  variables {
+    queues = { retention_days = 10 }
+  }
+
+  # A job may have been in `jobs` for ten days when SQS moves it, and is deleted fourteen days after its sending.
+  assert {
+    condition     = one([for query in aws_cloudwatch_metric_alarm.stack["dead-letters-expiring"].metric_query : query.expression if query.id == "result"]) == "100 * MAX([FILL(dead_s, 0) / 1209600, FILL(crashed_s, 0) / 345600])" && aws_cloudwatch_metric_alarm.stack["dead-letters-expiring"].threshold == 50
+    error_message = "Half of fourteen days for a dead letter, half of the four that are left at least for a crashed job."
+  }
+}
+
 run "objective_and_thresholds" {
   command = plan
 
