@@ -17,7 +17,6 @@ import concurrent.futures
 import json
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -77,10 +76,11 @@ def recreate():
 
 
 def deploy():
-    """With the state in a workspace of its own, which is removed at the end."""
-    workspace = "stack-test"
+    """With a copy of the module, and so with a state of its own."""
     architecture = {"aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([ROOT / "scripts" / "tools", "module", f"{folder}/copy"], check=True)
+        module = f"{folder}/copy/terraform"
         variables = pathlib.Path(folder) / "deploy.tfvars.json"
 
         def write(protected):
@@ -90,36 +90,30 @@ def deploy():
             }))
 
         def run(script, ok=True, answer=""):
-            environment = {**os.environ, "TF_WORKSPACE": workspace, "TF_DATA_DIR": f"{folder}/data", "TF_IN_AUTOMATION": "1"}
+            environment = {**os.environ, "NIGHTSHIFT_MODULE": module, "TF_IN_AUTOMATION": "1"}
             done = subprocess.run(
-                [ROOT / "tests/fake_provider/run", "--backend", "ministack", "--directory", "terraform", *script, "--", f"-var-file={variables}"],
+                [ROOT / "tests/fake_provider/run", "--backend", "ministack", "--directory", module, *script, "--", f"-var-file={variables}"],
                 cwd=ROOT, env=environment, input=answer, capture_output=True, text=True,
             )
             if (done.returncode == 0) != ok:
                 raise SystemExit(f"FAILED: {script}: status {done.returncode}\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
             return done.stdout + done.stderr
 
-        try:
-            write(protected=True)
-            require("an answer other than yes changes nothing", "nothing was changed" in run(["scripts/deploy"], ok=False, answer="y\n"))
-            output = run(["scripts/deploy"], answer="yes\n")
-            require("a deploy ends with a job that got through", "ok: a job gets through" in output, output[-2000:])
-            output = run(["scripts/deploy", "--yes", "--no-job"])
-            require("a second deploy has nothing to change", "nothing to change" in output, output[-2000:])
-            output = run(["scripts/destroy", "--yes"], ok=False)
-            require("protected data is not destroyed", "is protected" in output, output[-2000:])
-            write(protected=False)
-            run(["scripts/deploy", "--yes", "--no-job"])
-            output = run(["scripts/destroy"], ok=False, answer="nightshift\n")
-            require("another prefix than the stack's destroys nothing", "nothing was changed" in output, output[-2000:])
-            run(["scripts/destroy"], answer="deployed\n")
-            output = run(["scripts/destroy", "--yes"], ok=False)
-            require("after a destroy there is no stack", "no stack in this state" in output, output[-2000:])
-        finally:
-            states = ROOT / "terraform" / "terraform.tfstate.d"
-            shutil.rmtree(states / workspace, ignore_errors=True)
-            if states.exists() and not any(states.iterdir()):
-                states.rmdir()
+        write(protected=True)
+        require("an answer other than yes changes nothing", "nothing was changed" in run(["scripts/deploy"], ok=False, answer="y\n"))
+        output = run(["scripts/deploy"], answer="yes\n")
+        require("a deploy ends with a job that got through", "ok: a job gets through" in output, output[-2000:])
+        output = run(["scripts/deploy", "--yes", "--no-job"])
+        require("a second deploy has nothing to change", "nothing to change" in output, output[-2000:])
+        output = run(["scripts/destroy", "--yes"], ok=False)
+        require("protected data is not destroyed", "is protected" in output, output[-2000:])
+        write(protected=False)
+        run(["scripts/deploy", "--yes", "--no-job"])
+        output = run(["scripts/destroy"], ok=False, answer="nightshift\n")
+        require("another prefix than the stack's destroys nothing", "nothing was changed" in output, output[-2000:])
+        run(["scripts/destroy"], answer="deployed\n")
+        output = run(["scripts/destroy", "--yes"], ok=False)
+        require("after a destroy there is no stack", "no stack in this state" in output, output[-2000:])
 
 
 # Faults ------------------------------------------------------------------------------------------

@@ -13,13 +13,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 @pytest.fixture
 def copy(tmp_path):
     """The module, what it reads and what checks it, in a folder in which a test may spoil the module."""
-    shutil.copytree(ROOT / "terraform", tmp_path / "terraform", ignore=shutil.ignore_patterns("*.tfstate*", ".terraform*"))
+    subprocess.run([ROOT / "scripts" / "tools", "module", tmp_path], check=True)
+    for link in ["runbook", "target"]:  # What a test spoils, and what the checks write into.
+        (tmp_path / link).unlink()
     shutil.copytree(ROOT / "runbook", tmp_path / "runbook")
     for same in ["scripts", "tests", ".tools"]:
         (tmp_path / same).symlink_to(ROOT / same)
-    prices = pathlib.Path("crates/models/src/prices.json")
-    (tmp_path / prices.parent).mkdir(parents=True)
-    shutil.copy(ROOT / prices, tmp_path / prices)
     terraform(tmp_path, "init", "-backend=false")
     return tmp_path
 
@@ -53,6 +52,29 @@ def test_the_copy_as_it_is_passes(copy):
     assert plan(copy)[0] == 0
     code, output = terraform(copy, "test", "-filter=tests/alarms.tftest.hcl", "-filter=tests/worker.tftest.hcl")
     assert code == 0, output
+
+
+def test_a_users_own_files_change_no_check(copy):
+    """Each of them breaks Terraform, or the format, where it is loaded."""
+    own = copy / "terraform"
+    for name in ["terraform.tfvars", "mine.auto.tfvars"]:
+        (own / name).write_text('prefix   =   "NOT A PREFIX"\n')
+    (own / "terraform.tfvars.json").write_text('{"page_emails": ["nobody"]}')
+    (own / "backend.tf").write_text('terraform {\n  backend "s3" {\n    bucket = "mine"\n  }\n}\n')
+    (own / "override.tf").write_text('variable "nobody_reads_this" {}\n')
+    (own / "terraform.tfstate").write_text("not a state")
+    code, output = check(copy, "fmt", "validate", "test", "plan", "tflint")
+    assert code == 0 and "passed terraform plan" in output, output
+    names = [name.name for name in own.iterdir()]
+    assert "backend.tf" in names and ".terraform.lock.hcl" not in names, names
+
+
+def test_git_ignores_a_users_own_files():
+    own = ["terraform.tfvars", "mine.auto.tfvars", "a.tfvars.json", "backend.tf", "override.tf", "mine_override.tf", "terraform.tfstate.d/x", ".terraform/x"]
+    done = subprocess.run(["git", "-C", ROOT, "check-ignore", "--no-index", *[f"terraform/{name}" for name in own]], capture_output=True, text=True)
+    assert done.stdout.split() == [f"terraform/{name}" for name in own], done.stdout
+    kept = subprocess.run(["git", "-C", ROOT, "check-ignore", "--no-index", "terraform/terraform.tfvars.example", "terraform/backend.tf.example"], capture_output=True)
+    assert kept.returncode == 1
 
 
 def test_an_alarm_without_its_page(copy):
