@@ -203,12 +203,15 @@ locals {
     }
 
     worker-failing = {
-      severity   = "page"
-      summary    = "Invocations of the worker die: a crash, a timeout, too little memory, or a binary that does not start."
-      metrics    = { errors = ["function", "Errors", "Sum"] }
-      threshold  = 1
-      period_s   = local.minute_s
-      periods    = 60 # A batch that died comes back after the visibility timeout: twice an hour, when there is little else.
+      severity  = "page"
+      summary   = "Invocations of the worker die: a crash, a timeout, too little memory, or a binary that does not start."
+      metrics   = { errors = ["function", "Errors", "Sum"] }
+      threshold = 1
+      period_s  = local.minute_s
+      # When there is little else, the second death is that of the same batch, which comes back after the visibility timeout
+      # and may take the function's timeout to die again: a sixth of the other at most. Twice SQS's 12 hours are the day
+      # that CloudWatch allows.
+      periods    = max(60, ceil(2 * var.queues.visibility_timeout_s / local.minute_s))
       datapoints = 2
     }
 

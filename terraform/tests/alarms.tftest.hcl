@@ -90,6 +90,25 @@ run "windows_that_cloudwatch_accepts" {
   }
 }
 
+run "windows_of_the_longest_times_that_sqs_has" {
+  command = plan
+
+  variables {
+    queues = { visibility_timeout_s = 43200, max_receive_count = 25, retention_days = 13 }
+    limits = { hand_back_s_max = 39600 }
+  }
+
+  assert {
+    condition     = alltrue([for alarm in local.metric_alarms : alarm.period_s * alarm.periods <= (alarm.period_s >= 3600 ? 604800 : 86400)])
+    error_message = "CloudWatch refuses such a window."
+  }
+
+  assert {
+    condition     = local.alarms["worker-failing"].period_s * local.alarms["worker-failing"].periods == 2 * 43200
+    error_message = "A batch that died comes back after the visibility timeout."
+  }
+}
+
 run "what_no_data_means" {
   command = plan
 
