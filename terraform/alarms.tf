@@ -45,6 +45,12 @@ locals {
   # short one ends the alarm soon after the failures end.
   error_budget_percent = 100 - var.success_objective_percent
 
+  # How long a job is handed back at most while the account fails (crates/core/src/next_step.rs, hand_back): the longest
+  # delay; after half of its receives the time that SQS still keeps it, spread over the receives that are left; never
+  # beyond SQS's 12 hours.
+  receives_left     = max(1, ceil(var.queues.max_receive_count / 2) - 1)
+  account_try_s_max = min(12 * local.hour_s, max(var.limits.hand_back_s_max, var.queues.retention_days * local.day_s / local.receives_left))
+
   alarms = {
     dead-letters-present = {
       severity   = "ticket"
@@ -193,12 +199,13 @@ locals {
     }
 
     model-account = {
-      severity   = "page"
-      summary    = "The provider refuses our account: key, credit, spend limit or model access. No job can be worked on."
-      metrics    = { failures = ["stack", "AccountFailures", "Sum"] }
-      threshold  = 1
-      period_s   = local.minute_s
-      periods    = 20 # Longer than the longest hand-back, or it would end and begin again with each try.
+      severity  = "page"
+      summary   = "The provider refuses our account: key, credit, spend limit or model access. No job can be worked on."
+      metrics   = { failures = ["stack", "AccountFailures", "Sum"] }
+      threshold = 1
+      period_s  = local.minute_s
+      # Longer than a job can be away between two tries, or it would end and begin again with each of them.
+      periods    = ceil((local.account_try_s_max + var.worker.timeout_s + 5 * local.minute_s) / local.minute_s)
       datapoints = 1
     }
 

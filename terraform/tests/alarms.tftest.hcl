@@ -107,6 +107,21 @@ run "windows_of_the_longest_times_that_sqs_has" {
     condition     = local.alarms["worker-failing"].period_s * local.alarms["worker-failing"].periods == 2 * 43200
     error_message = "A batch that died comes back after the visibility timeout."
   }
+  assert {
+    # 13 days over the twelve receives that are left would be more than the 12 hours that SQS can hide a message.
+    condition     = local.alarms["model-account"].periods == 720 + 5 + 5
+    error_message = "While the account fails, a job is tried again after twelve hours at most."
+  }
+}
+
+run "an_account_that_fails_stays_raised_between_two_tries" {
+  command = plan
+
+  assert {
+    # Seven days over the 49 receives that are left after half of 100: 3 h 26 min; a run of the function and five minutes.
+    condition     = local.alarms["model-account"].periods == 216 && local.alarms["model-account"].datapoints == 1
+    error_message = "A job is tried again after three and a half hours at most."
+  }
 }
 
 run "what_no_data_means" {
