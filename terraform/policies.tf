@@ -26,7 +26,8 @@ locals {
       ]
     }
 
-    # What the pages of runbook/ ask for, but for deploying and restoring.
+    # What the commands of runbook/ ask for, but for those that say that they need an administrator (deploying, restoring,
+    # and what throws jobs away): tests/repository compares the two.
     operator = {
       description = "Operate ${var.prefix}: look, redrive, pause, roll back, rotate the key"
       statements = concat(
@@ -106,6 +107,12 @@ locals {
           Effect   = "Allow"
           Action   = ["secretsmanager:DescribeSecret", "secretsmanager:ListSecretVersionIds", "secretsmanager:PutSecretValue", "secretsmanager:UpdateSecretVersionStage"]
           Resource = [secret.arn]
+        }],
+        [for arn in compact([local.model_has_key ? local.model_key_parameter_arn : null]) : {
+          Sid      = "RotateTheKey"
+          Effect   = "Allow"
+          Action   = ["ssm:PutParameter"]
+          Resource = [arn]
         }],
       )
     }

@@ -87,6 +87,21 @@ run "the_role_allows_what_the_code_calls" {
   }
 }
 
+run "an_operator_rotates_the_key_where_it_is" {
+  command = apply
+
+  variables {
+    model = { key_parameter = "/team/model-key" }
+  }
+
+  assert {
+    condition = [for statement in jsondecode(aws_iam_policy.stack["operator"].policy).Statement : statement if statement.Sid == "RotateTheKey"] == [
+      { Sid = "RotateTheKey", Effect = "Allow", Action = ["ssm:PutParameter"], Resource = ["arn:aws:ssm:eu-central-1:123456789012:parameter/team/model-key"] }
+    ]
+    error_message = "An operator may write the parameter, and need not read it."
+  }
+}
+
 run "no_wildcards_in_any_policy" {
   command = apply
 

@@ -204,3 +204,71 @@ fn terraform_sets_only_variables_that_the_worker_reads() {
         );
     }
 }
+
+/// The pages of the runbook, with those of `procedures/`, by their path from the root.
+fn runbook_pages() -> Vec<(String, String)> {
+    let mut pages = Vec::new();
+    for folder in ["runbook", "runbook/procedures"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "md") {
+                let name = format!("{folder}/{}", path.file_name().unwrap().to_str().unwrap());
+                pages.push((name.clone(), read(&name)));
+            }
+        }
+    }
+    assert!(pages.len() > 25, "{}", pages.len());
+    pages
+}
+
+/// `aws <service> <verb>` of one line, as the actions that IAM allows it by.
+fn actions_of_commands(line: &str) -> Vec<String> {
+    let mut actions = Vec::new();
+    for command in line.split("aws ").skip(1) {
+        let mut words = command.split([' ', '`', '"', ')']);
+        let (Some(service), Some(verb)) = (words.next(), words.next()) else { continue };
+        let of = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+        if !of(service) || !of(verb) {
+            continue; // a sentence
+        }
+        let operation: String =
+            verb.split('-').map(|word| word[..1].to_ascii_uppercase() + &word[1..]).collect();
+        actions.push(format!("{service}:{operation}"));
+        // A move is done in the name of who starts it (SQS Developer Guide, "Configuring queue permissions").
+        if operation == "StartMessageMoveTask" {
+            actions
+                .extend(["ReceiveMessage", "DeleteMessage", "SendMessage"].map(|more| format!("sqs:{more}")));
+        }
+    }
+    actions
+}
+
+#[test]
+fn an_operator_may_do_what_the_runbook_says() {
+    // Their first paragraph says that they need an administrator.
+    let by_an_administrator =
+        ["deploy", "destroy-and-recreate", "load-test", "restore-the-ledger", "second-region"]
+            .map(|page| format!("runbook/procedures/{page}.md"));
+    let policies = read("terraform/policies.tf");
+    let operator = policies.split_once("operator = {").unwrap().1;
+    let allowed: BTreeSet<&str> = operator.split('"').filter(|text| text.contains(':')).collect();
+    let mut commands = 0;
+    for (page, text) in runbook_pages() {
+        if by_an_administrator.contains(&page) {
+            let begin = text.split("\n#").next().unwrap().split("\n```").next().unwrap();
+            assert!(begin.contains("administrator"), "{page} does not say at its beginning who can do it");
+            continue;
+        }
+        for line in text.lines().filter(|line| !line.contains("an administrator")) {
+            for action in actions_of_commands(line) {
+                commands += 1;
+                assert!(
+                    allowed.contains(action.as_str()),
+                    "{page} tells an operator to do what the policy `operator` does not allow, {action}: \
+                     allow it in terraform/policies.tf, or say on the same line that it needs an administrator.\n  {line}"
+                );
+            }
+        }
+    }
+    assert!(commands > 100, "the scan finds the commands: {commands}");
+}
