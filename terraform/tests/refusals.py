@@ -1,6 +1,6 @@
 """Each contradiction of refusals.json makes `terraform plan` fail at its resource, with its message and no other.
 
-    refusals.py          in terraform/, after `terraform init`, with the provider that is to be used
+    refusals.py          after `terraform init`, with the provider that is to be used; scripts/check-terraform runs it
 
 `terraform test` can expect a precondition to fail, but not with what it says; what it says is what a user is left with.
 """

@@ -94,6 +94,12 @@ def test_a_visibility_timeout_too_short(copy):
     assert code != 0 and "queues.visibility_timeout_s (1000) must be at least" in output
 
 
+def test_a_refusal_that_does_not_say_what_to_change(copy):
+    spoil(copy, "terraform/queues.tf", "Raise retention_days, or lower one of the other three.", "")
+    code, output = check(copy, "validate", "refusals")
+    assert code == 1 and "does not say" in output and "Raise retention_days" in output, output
+
+
 def test_a_wildcard_in_a_policy(copy):
     spoil(copy, "terraform/worker.tf", '"dynamodb:GetItem", "dynamodb:UpdateItem"', '"dynamodb:*"')
     code, output = terraform(copy, "test", "-filter=tests/worker.tftest.hcl")
