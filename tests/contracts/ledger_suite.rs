@@ -350,12 +350,13 @@ pub async fn spend(ledger: &dyn Ledger, inspect: &dyn Inspect) {
     let day = day();
     let long = "a-request-id-that-is-longer-than-an-idempotency-token-may-be";
     for (step, (change, answer, stands)) in [
-        (reserve(&day, "too much", 101, 100), CapReached, (0, 0)),
+        (reserve(&day, "too much", 101, 100), CapReached { left_micro_usd: 100 }, (0, 0)),
         (reserve(&day, "a", 60, 100), Counted, (60, 0)),
         (reserve(&day, "a", 60, 100), Counted, (60, 0)),
-        (reserve(&day, "b", 41, 100), CapReached, (60, 0)),
+        (reserve(&day, "b", 41, 100), CapReached { left_micro_usd: 40 }, (60, 0)),
+        (reserve(&day, "too much", 101, 100), CapReached { left_micro_usd: 40 }, (60, 0)),
         (reserve(&day, long, 40, 100), Counted, (100, 0)),
-        (reserve(&day, "c", 1, 100), CapReached, (100, 0)),
+        (reserve(&day, "c", 1, 100), CapReached { left_micro_usd: 0 }, (100, 0)),
         (settle(&day, "a", 60, 7), Counted, (40, 7)),
         (settle(&day, "a", 60, 7), Counted, (40, 7)),
         // What was refused before may be asked again, under the same id.
@@ -384,7 +385,7 @@ pub async fn concurrent_reservations(ledger: Arc<dyn Ledger>, inspect: &dyn Insp
     for reservation in reservations {
         match reservation.await.unwrap() {
             Ok(SpendAnswer::Counted) => counted += 1,
-            Ok(SpendAnswer::CapReached) => {}
+            Ok(SpendAnswer::CapReached { .. }) => {}
             Err(error) => assert_eq!(error.kind, PortErrorKind::Throttled, "{error}"),
         }
     }

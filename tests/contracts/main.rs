@@ -18,6 +18,7 @@ mod wire;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use nightshift_aws::clients::SdkConfig;
 use nightshift_aws::{CloudWatchMetrics, DynamoLedger, SqsDeadLetters, SqsVisibility, StoredModelKey};
@@ -32,6 +33,8 @@ use secrecy::ExposeSecret;
 
 use backends::{TABLE, Table, TwoQueues};
 use wire::{REGION, sdk, sdk_on_wire};
+
+const TEN_SECONDS: Duration = Duration::from_secs(10);
 
 /// The server, or `None` and a line in the log where it is not installed.
 fn server(name: &str) -> Option<Server> {
@@ -241,7 +244,7 @@ async fn everything_on_ministack() {
 async fn metrics_on_our_stand_in() {
     let aws = LocalAws::start(REGION).await.unwrap();
     let (adapter, lines) = metrics_adapter(aws.endpoint_url()).await;
-    adapter.publish(&batch(1_795_500_000_000)).await;
+    adapter.publish(&batch(1_795_500_000_000), TEN_SECONDS).await;
     assert_eq!(*lines.lock().unwrap(), Vec::<String>::new(), "nothing goes to the log as well");
     assert_eq!(aws.requests().get("CloudWatch.PutMetricData"), Some(&1), "one request for an invocation");
     let latency = aws.metrics().into_iter().filter(|s| s.name == "ModelLatency").collect::<Vec<_>>();
@@ -250,13 +253,17 @@ async fn metrics_on_our_stand_in() {
 }
 
 #[tokio::test]
-async fn metrics_that_cloudwatch_does_not_take_go_to_the_log() {
-    let (adapter, lines) = metrics_adapter("http://127.0.0.1:1").await;
-    let batch = batch(1_795_500_000_000);
-    adapter.publish(&batch).await;
-    let expected = nightshift_aws::metrics::emf_lines(batch.at_ms, &batch.data);
-    assert!(!expected.is_empty());
-    assert_eq!(*lines.lock().unwrap(), expected);
+async fn metrics_that_cloudwatch_does_not_take_in_time_go_to_the_log() {
+    let aws = LocalAws::start(REGION).await.unwrap();
+    for (url, within) in [("http://127.0.0.1:1", TEN_SECONDS), (aws.endpoint_url(), Duration::ZERO)] {
+        let (adapter, lines) = metrics_adapter(url).await;
+        let batch = batch(1_795_500_000_000);
+        adapter.publish(&batch, within).await;
+        let expected = nightshift_aws::metrics::emf_lines(batch.at_ms, &batch.data);
+        assert!(!expected.is_empty());
+        assert_eq!(*lines.lock().unwrap(), expected, "within {within:?}");
+    }
+    aws.stop().await;
 }
 
 #[tokio::test]
@@ -270,7 +277,7 @@ async fn metrics_on_ministack(url: &str) {
     let client = aws_sdk_cloudwatch::Client::new(&sdk(url).await);
     let (adapter, lines) = metrics_adapter(url).await;
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
-    adapter.publish(&batch(u64::try_from(now).unwrap())).await;
+    adapter.publish(&batch(u64::try_from(now).unwrap()), TEN_SECONDS).await;
     assert_eq!(*lines.lock().unwrap(), Vec::<String>::new(), "nothing goes to the log as well");
     let listed =
         client.list_metrics().namespace("Nightshift").metric_name("ModelLatency").send().await.unwrap();

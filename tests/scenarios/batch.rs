@@ -6,6 +6,7 @@ use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::FailureClass;
+use nightshift_core::record::{Control, Pause};
 use nightshift_tests::memory::{START_MS, Says, World, again, message};
 use nightshift_worker_function::handler::{Handler, InvocationError};
 use serde_json::json;
@@ -229,6 +230,29 @@ async fn c1_the_order_in_which_calls_end_does_not_change_the_answer() {
     assert_eq!(reports[0], reports[2]);
     assert_eq!(reports[0].outcomes[0], Outcome::DeadLettered(FailureReason::Refused));
     assert_eq!(reports[0].outcomes[1], Outcome::Succeeded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_environment_waits_for_or_believes_ages_while_it_is_frozen() {
+    // Beside the peers' scenarios. Lambda freezes the process between invocations, and monotonic time with it.
+    let stage = Stage::new(|nth, _| match nth {
+        0 => Says::Fails(FailureClass::Capacity, Some(600)),
+        _ => good(),
+    });
+    let message = stage.message("m-1", "one");
+    let report = stage.invoke(vec![message.clone()]).await;
+    assert_eq!(report.outcomes, [handed_back(HandBackCause::Capacity)]);
+    stage.world.freeze(Duration::from_secs(300));
+    let report = stage.invoke(vec![again(&message)]).await;
+    assert_eq!((report.outcomes, stage.calls()), (vec![handed_back(HandBackCause::Capacity)], 1));
+    stage.world.freeze(Duration::from_secs(301));
+    let report = stage.invoke(vec![again(&again(&message))]).await;
+    assert_eq!(report.outcomes, [Outcome::Succeeded]);
+    let pause = Pause { reason: "by hand".to_owned(), since_ms: START_MS };
+    stage.world.control(Control { paused: Some(pause) });
+    stage.world.freeze(Duration::from_secs(6));
+    let report = stage.invoke(vec![stage.message("m-2", "two")]).await;
+    assert_eq!(report.outcomes, [handed_back(HandBackCause::Paused)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::FailureClass;
@@ -112,16 +113,91 @@ async fn a_settlement_that_fails_leaves_the_reservation_and_is_counted_in_the_ne
     }
 }
 
+/// A worker whose day has room for this much, in millionths of a dollar.
+fn with_cap(stage: &mut Stage, spend_cap_micro_usd: u64) {
+    stage.worker = stage.world.worker(Limits { spend_cap_micro_usd, ..Limits::default() });
+}
+
+/// What one call for a ticket of this text can cost at most.
+async fn call_cost_max(text: &str) -> u64 {
+    let stage = Stage::new(|_, _| good());
+    stage.world.fail_settlements(true);
+    stage.invoke(vec![stage.message("m-1", text)]).await;
+    stage.world.committed_micro_usd()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_day_without_room_hands_back_without_a_call() {
+    let one_call = call_cost_max("one").await;
     let mut stage = Stage::new(|_, _| good());
-    let message = stage.message("m-1", "one");
-    stage.worker = stage.world.worker(Limits { spend_cap_micro_usd: 1_000, ..Limits::default() });
-    let report = stage.invoke(vec![message.clone()]).await;
-    assert_eq!(report.outcomes, [handed_back(HandBackCause::SpendCap)]);
-    assert_eq!((stage.calls(), stage.world.committed_micro_usd()), (0, 0));
-    // The next day, or a raised cap.
-    stage.worker = stage.world.worker(Limits::default());
-    let report = stage.invoke(vec![again(&message)]).await;
+    with_cap(&mut stage, one_call + 199);
+    let report = stage.invoke(vec![stage.message("m-1", "one")]).await;
     assert_eq!(report.outcomes, [Outcome::Succeeded]);
+    let second = stage.message("m-2", "two");
+    let report = stage.invoke(vec![second.clone(), stage.message("m-3", "one")]).await;
+    assert_eq!(
+        report.outcomes,
+        [handed_back(HandBackCause::SpendCap); 2],
+        "a duplicate is not known to be one yet"
+    );
+    assert_eq!((stage.calls(), stage.world.committed_micro_usd()), (1, 200));
+    // Whatever needs no call is settled all the same.
+    let report = stage.invoke(vec![again(&second), message(&stage.world, "m-4", "no JSON")]).await;
+    assert_eq!(
+        report.outcomes,
+        [handed_back(HandBackCause::SpendCap), Outcome::DeadLettered(FailureReason::InvalidMessage)]
+    );
+    // The next day, or a raised cap.
+    with_cap(&mut stage, 50_000_000);
+    let report = stage.invoke(vec![again(&again(&second))]).await;
+    assert_eq!(report.outcomes, [Outcome::Succeeded]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_records_are_worked_on_as_the_day_has_room_for() {
+    let one_call = call_cost_max("0").await;
+    let mut stage = Stage::new(|_, _| good());
+    with_cap(&mut stage, 2 * one_call);
+    let batch: Vec<_> = (0..4).map(|n| stage.message(&format!("m-{n}"), &n.to_string())).collect();
+    let report = stage.invoke(batch.clone()).await;
+    assert_eq!(reported(&report), ["m-2", "m-3"]);
+    assert_eq!(stage.calls(), 2);
+    // What the first two really cost leaves room for one more.
+    let report = stage.invoke(batch[2..].iter().map(again).collect()).await;
+    assert_eq!(report.outcomes, [Outcome::Succeeded, handed_back(HandBackCause::SpendCap)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_input_that_no_day_could_pay_is_a_dead_letter_that_says_so() {
+    let text = "long ".repeat(500);
+    let mut stage = Stage::new(|_, _| good());
+    with_cap(&mut stage, call_cost_max(&text).await - 1);
+    let report = stage.invoke(vec![stage.message("m-1", &text), stage.message("m-2", "short")]).await;
+    assert_eq!(report.outcomes, [Outcome::DeadLettered(FailureReason::InvalidInput), Outcome::Succeeded]);
+    let detail = context(&stage.world.letters()[0])["detail"].to_string();
+    assert!(detail.contains("the cap of a day is"), "{detail}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_further_call_is_reserved_before_it_is_made() {
+    let one_call = call_cost_max("one").await;
+    // One answer that is not accepted, and no room for the second call.
+    let mut stage = Stage::new(|_, _| Says::Text("{}".to_owned()));
+    with_cap(&mut stage, 2 * one_call - 1);
+    let report = stage.invoke(vec![stage.message("m-1", "one")]).await;
+    assert_eq!(report.outcomes, [handed_back(HandBackCause::SpendCap)]);
+    assert_eq!((stage.calls(), stage.world.committed_micro_usd()), (1, 200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_may_have_been_billed_counts_as_the_most_that_it_can_cost() {
+    let one_call = call_cost_max("one").await;
+    let stage = Stage::new(|nth, _| match nth {
+        0 => Says::Hangs,
+        1 => Says::Fails(FailureClass::Capacity, None),
+        _ => good(),
+    });
+    let report = stage.invoke(vec![stage.message("m-1", "one")]).await;
+    assert_eq!(report.outcomes, [Outcome::Succeeded]);
+    assert_eq!(stage.world.committed_micro_usd(), one_call + 200);
 }

@@ -69,6 +69,7 @@ pub struct World {
     started: Instant,
     state: Mutex<WorldState>,
     tokens: AtomicU64,
+    frozen_ms: AtomicU64,
 }
 
 struct WorldState {
@@ -111,6 +112,7 @@ impl World {
                 visibility_fails: false,
             }),
             tokens: AtomicU64::new(0),
+            frozen_ms: AtomicU64::new(0),
         })
     }
 
@@ -171,6 +173,16 @@ impl World {
         let mut state = self.state();
         state.on_call = Box::new(decide);
         state.calls.clear();
+    }
+
+    /// Lambda freezes the process for this long: the wall clock goes on, and monotonic time does not.
+    pub fn freeze(&self, frozen: Duration) {
+        self.frozen_ms.fetch_add(u64::try_from(frozen.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Pauses or resumes the stack.
+    pub fn control(&self, control: Control) {
+        self.state().paused = control;
     }
 
     /// Whether dead letters can be sent.
@@ -323,7 +335,7 @@ impl Ledger for World {
         let spent = state.spent.entry(change.day.clone()).or_default();
         match change.kind {
             SpendKind::Reserve { micro_usd, cap_micro_usd } if *spent + micro_usd > cap_micro_usd => {
-                return Ok(SpendAnswer::CapReached);
+                return Ok(SpendAnswer::CapReached { left_micro_usd: cap_micro_usd.saturating_sub(*spent) });
             }
             SpendKind::Reserve { micro_usd, .. } => *spent += micro_usd,
             SpendKind::Settle { reserved_micro_usd, spent_micro_usd } => {
@@ -409,14 +421,15 @@ impl Model for World {
 
 #[async_trait]
 impl Metrics for World {
-    async fn publish(&self, batch: &MetricBatch) {
+    async fn publish(&self, batch: &MetricBatch, _within: Duration) {
         self.state().metrics.push(batch.clone());
     }
 }
 
 impl Clock for World {
     fn now_ms(&self) -> u64 {
-        START_MS + u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        let ran_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        START_MS + self.frozen_ms.load(Ordering::Relaxed) + ran_ms
     }
 }
 

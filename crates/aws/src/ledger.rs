@@ -119,8 +119,7 @@ impl Change {
         }
     }
 
-    /// `None` when the reservation alone exceeds the cap: there is no condition to ask for.
-    fn of_spend(change: &SpendChange) -> Option<Self> {
+    fn of_spend(change: &SpendChange) -> Self {
         let mut names = map([
             ("#reserved", "reserved_micro_usd".to_owned()),
             ("#committed", "committed_micro_usd".to_owned()),
@@ -130,10 +129,16 @@ impl Change {
         let (update, condition) = match change.kind {
             SpendKind::Reserve { micro_usd, cap_micro_usd } => {
                 values.insert(":amount".to_owned(), number(micro_usd));
-                values.insert(":room".to_owned(), number(cap_micro_usd.checked_sub(micro_usd)?));
+                let room = i128::from(cap_micro_usd) - i128::from(micro_usd);
+                values.insert(":room".to_owned(), number(room));
                 (
                     "ADD #reserved :amount, #committed :amount SET #expires_at = :expires_at",
-                    "attribute_not_exists(#committed) OR #committed <= :room",
+                    // What exceeds the cap by itself is refused on a fresh day too: without the attribute nothing holds.
+                    if room < 0 {
+                        "#committed <= :room"
+                    } else {
+                        "attribute_not_exists(#committed) OR #committed <= :room"
+                    },
                 )
             }
             SpendKind::Settle { reserved_micro_usd, spent_micro_usd } => {
@@ -148,7 +153,7 @@ impl Change {
                 )
             }
         };
-        Some(Self { update: update.to_owned(), condition: condition.to_owned(), names, values })
+        Self { update: update.to_owned(), condition: condition.to_owned(), names, values }
     }
 }
 
@@ -183,9 +188,7 @@ impl Ledger for DynamoLedger {
     }
 
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
-        let Some(Change { update, condition, names, values }) = Change::of_spend(change) else {
-            return Ok(SpendAnswer::CapReached);
-        };
+        let Change { update, condition, names, values } = Change::of_spend(change);
         let update = Update::builder()
             .table_name(&self.table)
             .key(ID, text(&format!("spend#{}", change.day)))
@@ -193,6 +196,7 @@ impl Ledger for DynamoLedger {
             .set_condition_expression((!condition.is_empty()).then_some(condition))
             .set_expression_attribute_names(Some(names))
             .set_expression_attribute_values(Some(values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
             .map_err(|e| PortError {
                 service: SERVICE,
@@ -212,12 +216,19 @@ impl Ledger for DynamoLedger {
         match sent {
             Ok(_) => Ok(SpendAnswer::Counted),
             Err(error) => match error.as_service_error().and_then(cancelled_because) {
-                Some("ConditionalCheckFailed") => Ok(SpendAnswer::CapReached),
+                Some(CancellationReason { code: Some(code), item, .. })
+                    if code == "ConditionalCheckFailed" =>
+                {
+                    Ok(SpendAnswer::CapReached { left_micro_usd: left_micro_usd(change, item.as_ref())? })
+                }
                 Some(reason) => Err(PortError {
                     service: SERVICE,
                     operation: TRANSACT,
-                    kind: cancellation_kind(reason),
-                    message: format!("the transaction was cancelled: {reason}"),
+                    kind: cancellation_kind(reason.code().unwrap_or_default()),
+                    message: format!(
+                        "the transaction was cancelled: {}",
+                        reason.code().unwrap_or("no reason")
+                    ),
                 }),
                 None => Err(port_error(SERVICE, TRANSACT, &error)),
             },
@@ -246,11 +257,19 @@ fn control(item: &Item) -> Result<Control, Unreadable> {
     Ok(Control { paused: Some(Pause { reason, since_ms }) })
 }
 
-/// The code of the one reason why a transaction of one was cancelled.
-fn cancelled_because(error: &TransactWriteItemsError) -> Option<&str> {
+/// What the cap leaves beside what stands in the day's record.
+fn left_micro_usd(change: &SpendChange, standing: Option<&Item>) -> Result<u64, PortError> {
+    let SpendKind::Reserve { cap_micro_usd, .. } = change.kind else { return Ok(0) };
+    let committed = standing.map(|item| Reader(item).optional("committed_micro_usd", Reader::number));
+    let committed = committed.transpose().map_err(|e| unreadable(TRANSACT, &e))?.flatten();
+    Ok(cap_micro_usd.saturating_sub(committed.unwrap_or_default()))
+}
+
+/// The one reason why a transaction of one was cancelled.
+fn cancelled_because(error: &TransactWriteItemsError) -> Option<&CancellationReason> {
     match error {
         TransactWriteItemsError::TransactionCanceledException(cancelled) => {
-            cancelled.cancellation_reasons().first().and_then(CancellationReason::code)
+            cancelled.cancellation_reasons().first()
         }
         _ => None,
     }
@@ -274,7 +293,8 @@ impl ClassifyRetry for TransactionConflicts {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
         let error =
             context.output_or_error().and_then(|answer| answer.err()).and_then(|e| e.as_operation_error());
-        match error.and_then(|e| e.downcast_ref::<TransactWriteItemsError>()).and_then(cancelled_because) {
+        let error = error.and_then(|e| e.downcast_ref::<TransactWriteItemsError>());
+        match error.and_then(cancelled_because).and_then(CancellationReason::code) {
             Some("TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded") => {
                 RetryAction::throttling_error()
             }
@@ -385,9 +405,8 @@ mod tests {
         let spend = |kind| SpendChange { id: "i".to_owned(), day: "2026-11-24".to_owned(), kind };
         let others = [
             Change::of_duplicate("m"),
-            Change::of_spend(&spend(SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2 })).unwrap(),
-            Change::of_spend(&spend(SpendKind::Settle { reserved_micro_usd: 1, spent_micro_usd: 2 }))
-                .unwrap(),
+            Change::of_spend(&spend(SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2 })),
+            Change::of_spend(&spend(SpendKind::Settle { reserved_micro_usd: 1, spent_micro_usd: 2 })),
         ];
         for change in changes.chain(others) {
             let text = format!("{} {}", change.update, change.condition);
@@ -409,13 +428,13 @@ mod tests {
             day: "2026-11-24".to_owned(),
             kind: SpendKind::Reserve { micro_usd, cap_micro_usd },
         };
-        assert!(Change::of_spend(&change(11, 10)).is_none());
-        assert_eq!(Change::of_spend(&change(10, 10)).unwrap().values[":room"], number(0));
+        assert_eq!(Change::of_spend(&change(11, 10)).condition, "#committed <= :room");
+        assert_eq!(Change::of_spend(&change(10, 10)).values[":room"], number(0));
         let settle = SpendChange {
             kind: SpendKind::Settle { reserved_micro_usd: u64::MAX, spent_micro_usd: 0 },
             ..change(0, 0)
         };
-        assert_eq!(Change::of_spend(&settle).unwrap().values[":difference"], number(-i128::from(u64::MAX)));
+        assert_eq!(Change::of_spend(&settle).values[":difference"], number(-i128::from(u64::MAX)));
     }
 
     #[test]

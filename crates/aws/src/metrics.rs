@@ -1,6 +1,7 @@
 //! The numbers of an invocation: to CloudWatch, or to the log when CloudWatch does not take them.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_cloudwatch::Client;
@@ -9,6 +10,7 @@ use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit};
 use nightshift_core::metric::{Datum, MetricBatch, NAMESPACE};
 use nightshift_worker::ports::{Metrics, PortError};
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use crate::clients::SdkConfig;
 use crate::error::port_error;
@@ -54,13 +56,17 @@ impl CloudWatchMetrics {
 
 #[async_trait]
 impl Metrics for CloudWatchMetrics {
-    async fn publish(&self, batch: &MetricBatch) {
+    async fn publish(&self, batch: &MetricBatch, within: Duration) {
+        let until = Instant::now() + within;
         for data in batch.data.chunks(DATA_MAX) {
-            if let Err(error) = self.put(batch.at_ms, data).await {
-                tracing::warn!(%error, "metrics go to the log instead; they may count double");
-                for line in emf_lines(batch.at_ms, data) {
-                    (self.log_line)(&line);
-                }
+            let why = match tokio::time::timeout_at(until, self.put(batch.at_ms, data)).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "the invocation has no time left".to_owned(),
+            };
+            tracing::warn!(why, "metrics go to the log instead; they may count double");
+            for line in emf_lines(batch.at_ms, data) {
+                (self.log_line)(&line);
             }
         }
     }

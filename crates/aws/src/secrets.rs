@@ -2,20 +2,19 @@
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use nightshift_worker::ports::{ModelKey, PortError, PortErrorKind};
+use nightshift_worker::ports::{Clock as _, ModelKey, PortError, PortErrorKind};
 use secrecy::SecretString;
-use tokio::time::Instant;
 
 use crate::clients::SdkConfig;
 use crate::error::port_error;
+use crate::system::SystemClock;
 
 /// How long a key is used before it is read again. A rotated key whose predecessor still works is taken up within this
 /// time; one whose predecessor was revoked at once, because the provider's 401 makes the worker forget it.
 /// A quarter of an hour makes four reads per environment and hour, a fraction of a cent a month.
-pub const KEY_HELD: Duration = Duration::from_secs(15 * 60);
+pub const KEY_HELD_MS: u64 = 15 * 60 * 1_000;
 
 /// The provider's key, read once and held.
 pub struct StoredModelKey {
@@ -34,7 +33,7 @@ enum Source {
 #[derive(Clone)]
 struct Held {
     key: SecretString,
-    since: Instant,
+    since_ms: u64,
 }
 
 impl fmt::Debug for StoredModelKey {
@@ -98,7 +97,8 @@ impl StoredModelKey {
 #[async_trait]
 impl ModelKey for StoredModelKey {
     async fn get(&self) -> Result<SecretString, PortError> {
-        let fresh = |held: &Held| held.since.elapsed() < KEY_HELD;
+        // By the wall clock: monotonic time stands still while Lambda has frozen the process.
+        let fresh = |held: &Held| SystemClock.now_ms().abs_diff(held.since_ms) < KEY_HELD_MS;
         if let Some(held) = self.held().filter(fresh) {
             return Ok(held.key);
         }
@@ -109,7 +109,7 @@ impl ModelKey for StoredModelKey {
         }
         match (self.read().await, held) {
             (Ok(key), _) => {
-                let held = Held { key: key.clone(), since: Instant::now() };
+                let held = Held { key: key.clone(), since_ms: SystemClock.now_ms() };
                 *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
                 Ok(key)
             }

@@ -331,7 +331,8 @@ mod tests {
             (32, vec![]),
             (0, vec![]),
         ] {
-            let letter = dead_letter(&record, &"b".repeat(MESSAGE_BYTES_MAX - room), "m", &sender(2)).unwrap();
+            let letter =
+                dead_letter(&record, &"b".repeat(MESSAGE_BYTES_MAX - room), "m", &sender(2)).unwrap();
             assert_eq!(names(&letter), kept, "{room}");
             assert!(letter.bytes() <= MESSAGE_BYTES_MAX);
         }

@@ -92,15 +92,6 @@ pub struct ModelReply {
     pub headroom: Headroom,
 }
 
-/// When a limit is full again, as providers say it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reset {
-    /// At this time, in milliseconds since 1970 by the provider's clock.
-    At(u64),
-    /// In this many milliseconds from the answer.
-    In(u64),
-}
-
 /// One of the provider's limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Window {
@@ -108,8 +99,8 @@ pub struct Window {
     pub limit: Option<u64>,
     /// What is left now.
     pub remaining: Option<u64>,
-    /// When it is full again.
-    pub reset: Option<Reset>,
+    /// The time until it is full again.
+    pub reset_ms: Option<u64>,
 }
 
 /// What the provider's headers say is left; all empty where it says nothing.
@@ -163,4 +154,12 @@ pub struct ModelFailure {
     pub advice: RetryAdvice,
     /// What it says is left of its limits.
     pub headroom: Headroom,
+}
+
+impl ModelFailure {
+    /// Whether a provider may charge for it: the request was sent, and what came of it was not heard.
+    #[must_use]
+    pub fn may_be_billed(&self) -> bool {
+        self.class == FailureClass::Transient && self.status.is_none()
+    }
 }

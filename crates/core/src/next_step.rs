@@ -100,6 +100,16 @@ impl ClaimAsk<'_> {
         claim
     }
 
+    /// Gives a claim back of which nobody knows whether it was written: without the call that it announces.
+    #[must_use]
+    pub fn take_back(&self, claim: RecordWrite) -> RecordWrite {
+        let mut record = claim.record;
+        record.version += 1;
+        record.budget.calls = record.budget.calls.saturating_sub(1);
+        record.state = State::Open;
+        RecordWrite { record, expect: Expect::Fence }
+    }
+
     /// What to do about the record that stands.
     #[must_use]
     pub fn refused_by(&self, standing: &Record) -> ClaimStep {
@@ -116,6 +126,7 @@ impl ClaimAsk<'_> {
                     let mut record =
                         self.fresh(standing.version, standing.history.clone(), standing.redrives);
                     record.previous = Some(done.clone());
+                    record.expires_at_ms = record.expires_at_ms.max(standing.expires_at_ms);
                     self.take_over(standing, record)
                 } else {
                     ClaimStep::AlreadyDone {
@@ -128,7 +139,7 @@ impl ClaimAsk<'_> {
                     let history = remember(standing, failed);
                     let redrives = standing.redrives + 1;
                     let mut record = self.fresh(standing.version, history, redrives);
-                    record.previous = standing.previous.clone();
+                    keep_previous(&mut record, standing);
                     self.take_over(standing, record)
                 } else {
                     ClaimStep::AlreadyFailed(Box::new(standing.clone()))
@@ -169,7 +180,7 @@ impl ClaimAsk<'_> {
         record.reference = standing.reference.clone();
         record.first_received_ms = standing.first_received_ms;
         record.redrives = standing.redrives;
-        record.previous = standing.previous.clone();
+        keep_previous(&mut record, standing);
         record.history = standing.history.clone();
         record.budget = Budget { claims: standing.budget.claims + 1, crashes, ..standing.budget };
         let failure = if crashes >= self.limits.crash_limit {
@@ -183,7 +194,7 @@ impl ClaimAsk<'_> {
             Some(Rejection::new(
                 FailureReason::AttemptsExhausted,
                 format!(
-                    "{} calls were made or may have been billed, the limit of a job, and its workers died before an answer was stored.",
+                    "{} calls were made or may have been billed, the limit of a job, and no worker lived to store an answer: look for what ended them in the log.",
                     standing.budget.calls
                 ),
             ))
@@ -237,6 +248,14 @@ impl ClaimAsk<'_> {
     }
 }
 
+/// A result that is being made again stands as long as it would have.
+fn keep_previous(record: &mut Record, standing: &Record) {
+    record.previous = standing.previous.clone();
+    if record.previous.is_some() {
+        record.expires_at_ms = record.expires_at_ms.max(standing.expires_at_ms);
+    }
+}
+
 fn remember(standing: &Record, failed: &Failed) -> Vec<PastFailure> {
     let mut history = standing.history.clone();
     history.push(PastFailure {
@@ -267,7 +286,8 @@ fn failed(
         excerpt,
         revision: revision.clone(),
     }));
-    record.expires_at_ms = now_ms + limits.failure_expiry_ms;
+    // Later only where a result of before stands on it.
+    record.expires_at_ms = record.expires_at_ms.max(now_ms + limits.failure_expiry_ms);
     record
 }
 
@@ -454,7 +474,11 @@ impl JobRun {
         self.last_failure = Some(failure.to_string());
         let advised_ms = advised_wait_ms(&failure.advice, now_ms);
         let at_least_ms = advised_ms.unwrap_or(0);
-        let cause = match failure.class {
+        let class = match (failure.class, failure.advice.should_retry) {
+            (FailureClass::Rejected, Some(true)) => FailureClass::Transient,
+            (class, _) => class,
+        };
+        let cause = match class {
             FailureClass::Rejected => {
                 self.budget.calls += 1;
                 return AfterCall::Fail(Rejection::new(
@@ -473,7 +497,7 @@ impl JobRun {
                     return AfterCall::Fail(Rejection::new(
                         FailureReason::CapacityTimeout,
                         format!(
-                            "The provider had no capacity for {} minutes; last: {failure}",
+                            "The provider had no capacity for {} minutes; send the job again when it has, or raise the provider's limits; last: {failure}",
                             waited_ms / 60_000
                         ),
                     ));
@@ -519,7 +543,9 @@ impl JobRun {
                 self.said(text);
                 return AfterCall::Fail(Rejection::new(
                     FailureReason::Refused,
-                    format!("The model declined: {why}."),
+                    format!(
+                        "The model declined: {why}. Read the input: the same text is likely to be declined again."
+                    ),
                 ));
             }
             Answer::Truncated { text } => {
@@ -527,7 +553,7 @@ impl JobRun {
                 return AfterCall::Fail(Rejection::new(
                     FailureReason::Truncated,
                     format!(
-                        "The answer was cut off by a token limit; the task allows {} tokens.",
+                        "The answer was cut off by a token limit: the task allows {} tokens (OUTPUT_TOKENS_MAX); raise it, or shorten the input.",
                         work.task.output_tokens_max()
                     ),
                 ));
@@ -772,7 +798,7 @@ pub fn hand_back(
         return HandBack::GiveUp(Rejection::new(
             reason,
             format!(
-                "SQS would soon delete or move the message without a reason, after {} receives and {} hours; last cause: {}.",
+                "SQS would soon delete or move the message without a reason, after {} receives and {} hours of hand-backs; last cause: {}. When that is over, send the job again.",
                 delivery.receive_count,
                 now_ms.saturating_sub(delivery.sent_at_ms) / 3_600_000,
                 cause.as_str()

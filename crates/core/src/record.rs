@@ -269,7 +269,10 @@ pub enum SpendAnswer {
     /// It counts.
     Counted,
     /// The cap leaves no room for this reservation.
-    CapReached,
+    CapReached {
+        /// What it does leave; 0 where the ledger does not say.
+        left_micro_usd: u64,
+    },
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ struct Said {
     /// The message in lower case, for what providers say only in prose.
     lower_message: String,
     /// Bedrock: what the model itself answered to Bedrock.
-    original_status: Option<u64>,
+    original_status: Option<u16>,
     /// The id of the call, where the body has it.
     request_id: Option<String>,
     /// Whether the body is a JSON object at all; a proxy's or a load balancer's page is not.
@@ -160,7 +160,10 @@ impl Said {
             names,
             lower_message: message.to_lowercase(),
             message,
-            original_status: error.get("originalStatusCode").and_then(Value::as_u64),
+            original_status: error
+                .get("originalStatusCode")
+                .and_then(Value::as_u64)
+                .and_then(|status| u16::try_from(status).ok()),
             request_id: member(&body_value, "request_id").or_else(|| member(error, "request_id")),
             is_json: true,
         }
@@ -185,22 +188,17 @@ impl Said {
         }
         if self.is_named(&MODEL_FAILED_NAMES) || status == 424 {
             // Bedrock passes on what the model answered; 424 alone says neither whose fault it was nor that it lasts.
-            return match self.original_status {
-                Some(429 | 503 | 529) => Capacity,
-                Some(400..=499) => Rejected,
-                _ => Transient,
-            };
+            return self.original_status.map_or(Transient, |original| match by_status(original) {
+                // The key, or the address, of the model behind the provider: no job's doing.
+                Rejected if matches!(original, 401..=404 | 407) => Account,
+                class => class,
+            });
         }
-        if self.is_named(&TRANSIENT_NAMES) {
-            return Transient;
-        }
-        match status {
-            // Nothing was done, so nothing was billed: throttled, unavailable, overloaded, and Cloudflare's ways to say
-            // that it never reached the provider ("Cloudflare 5xx errors": 521 to 523, 525, 526).
-            429 | 503 | 529 | 521..=523 | 525 | 526 => Capacity,
-            // The provider may have done the work before it failed. A 502 is a broken connection behind a gateway.
-            408 | 409 | 500..=599 => Transient,
-            _ => Rejected,
+        match by_status(status) {
+            // "Unavailable" is waited for, whatever else the body calls it.
+            Capacity => Capacity,
+            _ if self.is_named(&TRANSIENT_NAMES) => Transient,
+            class => class,
         }
     }
 
@@ -221,9 +219,21 @@ impl Said {
                     || self.says(&NOT_FOUND_PHRASES)
             }
             429 => self.says(&SPENT_PHRASES) || (provider == Provider::Bedrock && self.says(&["per day"])),
-            400..=499 => self.says(&SPENT_PHRASES) || self.says(&MODEL_ACCESS_PHRASES),
+            400..=499 => self.says(&SPENT_PHRASES) || self.says(&DEPLOYMENT_PHRASES),
             _ => false,
         }
+    }
+}
+
+/// What a status says by itself.
+fn by_status(status: u16) -> FailureClass {
+    match status {
+        // Nothing was done, so nothing was billed: throttled, unavailable, overloaded, and Cloudflare's ways to say
+        // that it never reached the provider ("Cloudflare 5xx errors": 521 to 523, 525, 526).
+        429 | 503 | 529 | 521..=523 | 525 | 526 => FailureClass::Capacity,
+        // The provider may have done the work before it failed. A 502 is a broken connection behind a gateway.
+        408 | 409 | 500..=599 => FailureClass::Transient,
+        _ => FailureClass::Rejected,
     }
 }
 
@@ -318,8 +328,8 @@ const SPENT_PHRASES: [&str; 9] = [
     "account is not active",
 ];
 
-/// What providers say when the deployment's model or settings are not to be had, under a 400.
-const MODEL_ACCESS_PHRASES: [&str; 14] = [
+/// What providers say when the deployment's model, settings or schema are not to be had, under a 400.
+const DEPLOYMENT_PHRASES: [&str; 18] = [
     "don't have access to the model",
     "do not have access to the model",
     "not have access to this model",
@@ -334,6 +344,11 @@ const MODEL_ACCESS_PHRASES: [&str; 14] = [
     "not supported for this model",
     "not supported with this model",
     "model does not support",
+    // A schema is the task's, the same for every job: refused once, it is refused for all of them.
+    "invalid schema for response_format",
+    "output_config.format",
+    "output_format.schema",
+    "toolspec.inputschema",
 ];
 
 /// AWS's error header: the exception, sometimes followed by `:` and an address.
@@ -409,7 +424,13 @@ mod tests {
             (429, "rate_limit_error", "Your organization has reached its monthly usage limit.", Account),
             (500, "api_error", "Internal server error", Transient),
             (500, "overloaded_error", "Overloaded", Capacity),
-            (503, "api_error", "x", Transient),
+            (503, "api_error", "x", Capacity),
+            (
+                400,
+                "invalid_request_error",
+                "output_config.format.schema: minItems above 1 is not supported",
+                Account,
+            ),
             (504, "timeout_error", "x", Transient),
             (529, "overloaded_error", "Overloaded", Capacity),
         ] {
@@ -430,7 +451,7 @@ mod tests {
     fn openai_errors_and_those_of_local_servers() {
         for (status, body, class) in [
             (400, openai("invalid_request_error", Some("context_length_exceeded"), "too long"), Rejected),
-            (400, openai("invalid_request_error", Some("invalid_value"), "Invalid schema for response_format"), Rejected),
+            (400, openai("invalid_request_error", Some("invalid_value"), "Invalid schema for response_format"), Account),
             (401, openai("invalid_request_error", Some("invalid_api_key"), "Incorrect API key provided: sk-xxxx."), Account),
             (403, openai("request_forbidden", Some("unsupported_country_region_territory"), "x"), Account),
             (404, openai("invalid_request_error", Some("model_not_found"), "The model `x` does not exist"), Account),
@@ -498,6 +519,9 @@ mod tests {
             (424, "ModelErrorException", r#"{"originalStatusCode":500}"#, Transient),
             (424, "ModelErrorException", r#"{"originalStatusCode":400,"message":"bad input"}"#, Rejected),
             (424, "ModelErrorException", r#"{"originalStatusCode":429}"#, Capacity),
+            (424, "ModelErrorException", r#"{"originalStatusCode":408}"#, Transient),
+            (424, "ModelErrorException", r#"{"originalStatusCode":403}"#, Account),
+            (424, "ModelErrorException", r#"{"originalStatusCode":77777}"#, Transient),
             (424, "", "{}", Transient),
             (
                 500,

@@ -1,6 +1,8 @@
 //! What a provider's headers say is left of its limits.
 
-use nightshift_core::model::{Headroom, Reset, Window};
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use nightshift_core::model::{Headroom, Window};
 use reqwest::header::HeaderMap;
 
 use crate::Provider;
@@ -19,9 +21,8 @@ pub fn read(provider: Provider, headers: &HeaderMap) -> Headroom {
             let window = |what: &str| Window {
                 limit: number(headers, &format!("anthropic-ratelimit-{what}-limit")),
                 remaining: number(headers, &format!("anthropic-ratelimit-{what}-remaining")),
-                reset: text(headers, &format!("anthropic-ratelimit-{what}-reset"))
-                    .and_then(rfc3339_ms)
-                    .map(Reset::At),
+                reset_ms: text(headers, &format!("anthropic-ratelimit-{what}-reset"))
+                    .and_then(|time| until_ms(headers, time)),
             };
             let tokens = [window("tokens"), window("input-tokens"), window("output-tokens")];
             Headroom { requests: window("requests"), tokens: tightest(&tokens) }
@@ -30,9 +31,7 @@ pub fn read(provider: Provider, headers: &HeaderMap) -> Headroom {
             let window = |what: &str| Window {
                 limit: number(headers, &format!("x-ratelimit-limit-{what}")),
                 remaining: number(headers, &format!("x-ratelimit-remaining-{what}")),
-                reset: text(headers, &format!("x-ratelimit-reset-{what}"))
-                    .and_then(go_duration_ms)
-                    .map(Reset::In),
+                reset_ms: text(headers, &format!("x-ratelimit-reset-{what}")).and_then(go_duration_ms),
             };
             Headroom { requests: window("requests"), tokens: window("tokens") }
         }
@@ -100,59 +99,13 @@ fn bounded_ms(ms: f64) -> Option<u64> {
     if ms >= 0.0 && ms <= RESET_MS_MAX as f64 { Some(ms as u64) } else { None }
 }
 
-/// A time as RFC 3339 writes it, in milliseconds since 1970.
-fn rfc3339_ms(text: &str) -> Option<u64> {
-    let field = |from: usize, to: usize| {
-        text.get(from..to).filter(|d| d.bytes().all(|b| b.is_ascii_digit()))?.parse::<i64>().ok()
-    };
-    let mark = |at: usize, marks: &[u8]| text.as_bytes().get(at).is_some_and(|b| marks.contains(b));
-    let (year, month, day) = (field(0, 4)?, field(5, 7)?, field(8, 10)?);
-    let (hour, minute, second) = (field(11, 13)?, field(14, 16)?, field(17, 19)?);
-    let marked = mark(4, b"-") && mark(7, b"-") && mark(10, b"Tt ") && mark(13, b":") && mark(16, b":");
-    if !marked
-        || !(1..=12).contains(&month)
-        || !(1..=31).contains(&day)
-        || hour > 23
-        || minute > 59
-        || second > 60
-    {
-        return None;
-    }
-    let mut rest = text.get(19..)?;
-    let mut millis = 0;
-    if let Some(fraction) = rest.strip_prefix('.') {
-        let digits = fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
-        let (digits, tail) = fraction.split_at_checked(digits)?;
-        millis = format!("{digits:0<3}").get(..3)?.parse::<i64>().ok()?;
-        rest = tail;
-    }
-    let offset_minutes = match rest {
-        "Z" | "z" => 0,
-        _ => {
-            let sign = if rest.starts_with('-') { -1 } else { rest.starts_with('+').then_some(1)? };
-            let hours: i64 = rest.get(1..3)?.parse().ok()?;
-            let minutes: i64 = rest.get(4..6)?.parse().ok()?;
-            if rest.len() != 6 {
-                return None;
-            }
-            sign * (hours * 60 + minutes)
-        }
-    };
-    let seconds =
-        days_since_1970(year, month, day) * 86_400 + hour * 3_600 + (minute - offset_minutes) * 60 + second;
-    u64::try_from(seconds * 1_000 + millis).ok()
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar; the year is taken to begin in March, so that the leap day
-/// is its last.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let month_from_march = (month + 9) % 12;
-    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+/// The time from the moment of the answer, by the provider's own clock, to one in RFC 3339.
+fn until_ms(headers: &HeaderMap, time: &str) -> Option<u64> {
+    let now = DateTime::from_str(text(headers, "date")?, Format::HttpDate).ok()?;
+    let then = DateTime::from_str(time, Format::DateTimeWithOffset).ok()?;
+    let ms = then.to_millis().ok()?.saturating_sub(now.to_millis().ok()?);
+    // What is past by the second to which the clock is written is now.
+    u64::try_from(ms.max(0)).ok().filter(|ms| *ms <= RESET_MS_MAX)
 }
 
 #[cfg(test)]
@@ -196,23 +149,22 @@ mod tests {
     }
 
     #[test]
-    fn times_as_rfc_3339_writes_them() {
-        for (text, ms) in [
-            ("1970-01-01T00:00:00Z", Some(0)),
-            ("2024-02-29T23:59:59Z", Some(1_709_251_199_000)),
-            ("2026-11-09T10:20:30.250Z", Some(1_794_219_630_250)),
-            ("2026-11-09T11:20:30+01:00", Some(1_794_219_630_000)),
-            ("2026-11-09T05:20:30-05:00", Some(1_794_219_630_000)),
-            ("2026-11-09 10:20:30z", Some(1_794_219_630_000)),
-            ("2026-11-09", None),
-            ("2026-13-09T10:20:30Z", None),
-            ("2026-11-09T10:20:30", None),
-            ("2026-11-09T10:20:30+01:00x", None),
-            ("", None),
-            ("1960-01-01T00:00:00Z", None),
+    fn a_reset_is_counted_from_the_answer_by_the_providers_clock() {
+        for (date, reset, ms) in [
+            ("Mon, 09 Nov 2026 10:20:00 GMT", "2026-11-09T10:20:30Z", Some(30_000)),
+            ("Mon, 09 Nov 2026 10:20:00 GMT", "2026-11-09T10:20:30.250Z", Some(30_250)),
+            ("Mon, 09 Nov 2026 10:20:00 GMT", "2026-11-09T11:20:30+01:00", Some(30_000)),
+            ("Mon, 09 Nov 2026 10:20:00 GMT", "2026-11-09T05:20:30-05:00", Some(30_000)),
+            ("Mon, 09 Nov 2026 10:20:00 GMT", "2026-11-09T10:19:59Z", Some(0)),
+            ("Mon, 09 Nov 2026 10:20:00 GMT", "2027-11-09T10:20:00Z", None),
+            ("Mon, 09 Nov 2026 10:20:00 GMT", "2026-11-09", None),
+            ("Mon, 09 Nov 2026 10:20:00 GMT", "2026-11-09T10:20:30+01:00x", None),
+            ("Mon, 09 Nov 2026 10:20:00 GMT", "", None),
+            ("today", "2026-11-09T10:20:30Z", None),
         ] {
-            assert_eq!(rfc3339_ms(text), ms, "{text:?}");
+            assert_eq!(until_ms(&headers(&[("date", date)]), reset), ms, "{date} {reset:?}");
         }
+        assert_eq!(until_ms(&HeaderMap::new(), "2026-11-09T10:20:30Z"), None);
     }
 
     #[test]
@@ -220,6 +172,7 @@ mod tests {
         let headroom = read(
             Provider::Anthropic,
             &headers(&[
+                ("date", "Thu, 01 Jan 1970 00:00:00 GMT"),
                 ("anthropic-ratelimit-requests-limit", "50"),
                 ("anthropic-ratelimit-requests-remaining", "49"),
                 ("anthropic-ratelimit-requests-reset", "1970-01-01T00:00:01Z"),
@@ -230,13 +183,10 @@ mod tests {
                 ("anthropic-ratelimit-output-tokens-reset", "1970-01-01T00:00:02Z"),
             ]),
         );
-        assert_eq!(
-            headroom.requests,
-            Window { limit: Some(50), remaining: Some(49), reset: Some(Reset::At(1_000)) }
-        );
+        assert_eq!(headroom.requests, Window { limit: Some(50), remaining: Some(49), reset_ms: Some(1_000) });
         assert_eq!(
             headroom.tokens,
-            Window { limit: Some(8_000), remaining: Some(1_000), reset: Some(Reset::At(2_000)) }
+            Window { limit: Some(8_000), remaining: Some(1_000), reset_ms: Some(2_000) }
         );
     }
 
@@ -251,7 +201,7 @@ mod tests {
                 ("x-ratelimit-remaining-requests", "nonsense"),
             ]),
         );
-        assert_eq!(headroom.tokens.reset, Some(Reset::In(360_000)));
+        assert_eq!(headroom.tokens.reset_ms, Some(360_000));
         assert_eq!(headroom.requests, Window::default());
     }
 

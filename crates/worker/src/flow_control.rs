@@ -25,6 +25,12 @@ const PACE_STEP_AFTER_REFUSAL: f64 = 0.005;
 /// that works alone makes up for the pauses between its batches.
 const STEER_MARGIN: f64 = 4.0;
 
+/// Calls that one environment opens at once, at most, however long a batch is: each has a socket, and a Lambda function
+/// has 1,024 file descriptors ("Lambda quotas").
+const OPEN_CALLS_MAX: u32 = 256;
+/// Limits are taken to be of a minute unless they take this much longer than one to be full again.
+const LONG_WINDOW: f64 = 1.5;
+
 /// Shared by all records of an environment, across invocations.
 #[derive(Debug)]
 pub struct FlowControl {
@@ -91,7 +97,7 @@ impl FlowControl {
     /// The flow control of a fresh environment.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
-        let open_limit_max = f64::from(limits.batch_size.max(1));
+        let open_limit_max = f64::from(limits.batch_size.clamp(1, OPEN_CALLS_MAX));
         Self {
             state: Mutex::new(State {
                 open: 0,
@@ -183,6 +189,15 @@ impl FlowControl {
         state.pace.steer(headroom);
     }
 
+    /// Lambda froze the process for this long, which its monotonic clock has not seen.
+    pub fn skip(&self, frozen: Duration) {
+        let mut state = self.lock();
+        let State { hold_until, last_start, last_decrease, .. } = &mut *state;
+        for moment in [hold_until, last_start, last_decrease] {
+            *moment = moment.and_then(|moment| moment.checked_sub(frozen));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -257,11 +272,11 @@ impl Pace {
             (Some(remaining), Some(limit)) if limit > 0 => Some(remaining as f64 / limit as f64),
             _ => None,
         };
-        if let Some(limit) = headroom.requests.limit {
-            self.requests_per_minute = limit as f64;
+        if let Some(limit) = per_minute(&headroom.requests) {
+            self.requests_per_minute = limit;
         }
-        if let Some(limit) = headroom.tokens.limit {
-            self.tokens_per_minute = limit as f64;
+        if let Some(limit) = per_minute(&headroom.tokens) {
+            self.tokens_per_minute = limit;
         }
         let tightest =
             [share(&headroom.requests), share(&headroom.tokens)].into_iter().flatten().reduce(f64::min);
@@ -270,6 +285,20 @@ impl Pace {
             self.factor = (STEER_MARGIN * self.sharers).powf(2.0 * left.clamp(0.0, 1.0) - 1.0);
         }
     }
+}
+
+/// What a limit allows in a minute. One of an hour or a day shows by how long it takes to be full again.
+fn per_minute(window: &Window) -> Option<f64> {
+    let limit = window.limit? as f64;
+    let minutes = match (window.remaining, window.reset_ms) {
+        (Some(remaining), Some(reset_ms)) if (remaining as f64) < limit => {
+            reset_ms as f64 / 60_000.0 * limit / (limit - remaining as f64)
+        }
+        _ => 1.0,
+    };
+    // Resets are rounded to seconds, so that little used windows of a minute look longer than they are.
+    let is_long = window.reset_ms.is_some_and(|ms| ms as f64 > LONG_WINDOW * 60_000.0);
+    Some(if is_long { limit / minutes } else { limit })
 }
 
 fn ms(later: Instant, earlier: Instant) -> u64 {
@@ -347,7 +376,7 @@ mod tests {
     }
 
     fn left(remaining: u64) -> Headroom {
-        let requests = Window { limit: Some(60), remaining: Some(remaining), reset: None };
+        let requests = Window { limit: Some(60), remaining: Some(remaining), reset_ms: None };
         Headroom { requests, tokens: Window::default() }
     }
 
@@ -371,6 +400,50 @@ mod tests {
             let (waited_ms, ()) = tokio::join!(waiting, answered);
             assert_eq!(waited_ms, started_after_ms, "{remaining} of 60 left");
         }
+    }
+
+    #[test]
+    fn a_limit_of_a_day_is_paced_as_one() {
+        let day_ms = 24 * 3_600_000;
+        for (limit, remaining, reset_ms, minute) in [
+            (1_440, Some(0), Some(day_ms), 1.0),
+            (1_440, Some(720), Some(day_ms / 2), 1.0),
+            (600, Some(300), Some(30 * 60_000), 10.0),
+            (600, Some(0), Some(60_000), 600.0),
+            (600, Some(599), Some(1_000), 600.0),
+            (600, Some(600), Some(day_ms), 600.0),
+            (600, Some(300), None, 600.0),
+            (600, None, Some(day_ms), 600.0),
+        ] {
+            let window = Window { limit: Some(limit), remaining, reset_ms };
+            let found = per_minute(&window).unwrap();
+            assert!((found - minute).abs() < 1e-9, "{window:?}: {found}");
+        }
+        assert_eq!(per_minute(&Window::default()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_goes_on_while_the_process_is_frozen() {
+        let flow = FlowControl::new(&limits(4, 1));
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(100);
+        drop(admitted(&flow, deadline).await);
+        flow.failed(FailureClass::Capacity, 600_000, &Headroom::default());
+        assert!(matches!(flow.admit(deadline).await, Admission::NotInTime { at_least_ms: 600_000 }));
+        flow.skip(Duration::from_secs(590));
+        drop(admitted(&flow, deadline).await);
+        assert_eq!(ms(Instant::now(), start), 10_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_batch_does_not_open_a_socket_for_each_record() {
+        let flow = FlowControl::new(&limits(10_000, 0));
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut permits = Vec::new();
+        while let Admission::Granted(permit) = flow.admit(deadline).await {
+            permits.push(permit);
+        }
+        assert_eq!(permits.len(), OPEN_CALLS_MAX as usize);
     }
 
     #[tokio::test(start_paused = true)]

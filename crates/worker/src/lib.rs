@@ -6,5 +6,6 @@ pub mod flow_control;
 pub mod ports;
 mod process_batch;
 mod process_job;
+mod spend;
 
 pub use process_batch::{BatchReport, Deployment, Message, Ports, Worker};

@@ -3,6 +3,7 @@
 //! **Invariant:** a port performs and reports; it takes no decision and retries nothing that its documentation does not name.
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nightshift_core::dead_letter::DeadLetter;
@@ -39,6 +40,14 @@ pub enum PortErrorKind {
     Unreadable,
     /// The service refuses this very request (too large, forbidden characters).
     Refused,
+}
+
+impl PortErrorKind {
+    /// Whether the request may have done what it was asked, although it failed.
+    #[must_use]
+    pub fn may_have_taken_effect(self) -> bool {
+        self == Self::Unavailable
+    }
 }
 
 impl fmt::Display for PortErrorKind {
@@ -100,8 +109,9 @@ pub trait Model: Send + Sync {
 /// Where the numbers of an invocation go.
 #[async_trait]
 pub trait Metrics: Send + Sync {
-    /// Publishes once; on failure the adapter writes the same numbers to the log. Never fails its caller.
-    async fn publish(&self, batch: &MetricBatch);
+    /// Publishes once; on failure, or when it is not done within this time, the adapter writes the same numbers to the
+    /// log. Never fails its caller.
+    async fn publish(&self, batch: &MetricBatch, within: Duration);
 }
 
 /// The wall clock, as this worker sees it; may be wrong by a little.

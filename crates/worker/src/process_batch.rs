@@ -14,23 +14,25 @@ use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use nightshift_core::cost::{Price, utc_day};
 use nightshift_core::dead_letter::Attribute;
-use nightshift_core::failure::Rejection;
+use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::job::{self, Job};
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, InvocationMetrics, Metric, NO_TASK, Outcome};
 use nightshift_core::next_step::Delivery;
-use nightshift_core::record::{Control, Revision, SpendAnswer, SpendChange, SpendKind};
+use nightshift_core::record::{Control, Revision};
 use nightshift_core::task::Tasks;
 use tokio::time::Instant;
 
 use crate::flow_control::FlowControl;
 use crate::ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, Model, Visibility};
+use crate::spend::Book;
 
 /// How long a control record is believed before it is read again.
 const CONTROL_CACHE: Duration = Duration::from_secs(5);
-/// Whatever is not settled this long before the function's timeout is reported as it is.
-const REPORT_MARGIN_MS: u64 = 2_000;
+/// Whatever is not settled this long before the function's timeout is reported as it is; half of the deadline's margin
+/// where that is shorter.
+const REPORT_MARGIN_MS_MAX: u64 = 2_000;
 
 /// The world, as the worker sees it.
 #[derive(Clone)]
@@ -71,7 +73,9 @@ pub struct Worker {
     revisions: HashMap<&'static str, Revision>,
     control: Mutex<Option<(Instant, Control)>>,
     /// Errors after the numbers of their invocation were on their way.
-    late_ledger_errors: AtomicU32,
+    pub(crate) late_ledger_errors: AtomicU32,
+    /// When the last invocation ended, by both clocks.
+    last_ended: Mutex<Option<(Instant, u64)>>,
 }
 
 /// One record of a batch, as SQS delivered it.
@@ -123,12 +127,27 @@ pub(crate) struct Invocation<'a> {
     pub(crate) deadline: Instant,
     pub(crate) lease_until_ms: u64,
     numbers: Mutex<InvocationMetrics>,
+    book: Mutex<Book>,
 }
 
 impl Invocation<'_> {
     pub(crate) fn numbers<T>(&self, change: impl FnOnce(&mut InvocationMetrics) -> T) -> T {
         change(&mut self.numbers.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    pub(crate) fn book<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
+        change(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What is to be done about a record.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    Work {
+        /// Nothing else is open.
+        alone: bool,
+    },
+    HandBack(HandBackCause),
 }
 
 /// How a record left `process_job`.
@@ -162,6 +181,7 @@ impl Worker {
             revisions,
             control: Mutex::new(None),
             late_ledger_errors: AtomicU32::new(0),
+            last_ended: Mutex::new(None),
         }
     }
 
@@ -182,12 +202,15 @@ impl Worker {
         let limits = &self.deployment.limits;
         let started = Instant::now();
         let now_ms = self.ports.clock.now_ms();
+        self.wake(started, now_ms);
         let until = |margin_ms: u64| started + Duration::from_millis(time_left_ms.saturating_sub(margin_ms));
+        let report_margin_ms = REPORT_MARGIN_MS_MAX.min(limits.deadline_margin_ms / 2);
         let invocation = Invocation {
             id: invocation_id,
             deadline: until(limits.deadline_margin_ms),
             lease_until_ms: now_ms.saturating_add(time_left_ms).saturating_add(limits.lease_margin_ms),
             numbers: Mutex::new(InvocationMetrics::new(messages.len())),
+            book: Mutex::new(Book::new(utc_day(now_ms))),
         };
         let items: Vec<Item> = messages.into_iter().map(|message| self.read(message, now_ms)).collect();
         for item in &items {
@@ -199,14 +222,13 @@ impl Worker {
             invocation.numbers(|n| n.add(NO_TASK, Metric::LedgerErrors, f64::from(late_errors)));
         }
         let mut ended: Vec<Option<Ended>> = vec![None; items.len()];
-        // What is still running then is dropped, and reported below; since a call may have been among it, all that was
-        // reserved stays counted.
-        let reserved = tokio::time::timeout_at(
-            until(REPORT_MARGIN_MS),
+        // What is still running then is dropped, and reported below.
+        let in_time = tokio::time::timeout_at(
+            until(report_margin_ms),
             self.settle_all(&invocation, &items, &mut ended),
         )
         .await
-        .unwrap_or(None);
+        .is_ok();
         let outcomes: Vec<Outcome> = ended
             .into_iter()
             .map(|ended| match ended {
@@ -230,11 +252,20 @@ impl Worker {
         }
         let spent_micro_usd = numbers.spent_micro_usd();
         let batch = numbers.into_batch(&self.deployment.stack, self.ports.clock.now_ms());
-        let last = futures_util::future::join(
-            self.settle_spend(invocation_id, reserved, spent_micro_usd),
-            self.ports.metrics.publish(&batch),
-        );
-        let _ = tokio::time::timeout_at(until(REPORT_MARGIN_MS / 2), last).await;
+        let book = invocation.book.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let settle = async {
+            // A call may have been among what was dropped: then all that was reserved stays counted.
+            if in_time {
+                self.settle_spend(invocation_id, book, spent_micro_usd).await;
+            }
+        };
+        let publish_within = until(report_margin_ms / 2).saturating_duration_since(Instant::now());
+        let publish = self.ports.metrics.publish(&batch, publish_within);
+        let _ =
+            tokio::time::timeout_at(until(report_margin_ms / 4), futures_util::future::join(settle, publish))
+                .await;
+        *self.last_ended.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), self.ports.clock.now_ms()));
         // SQS may deliver a message twice in one batch; Lambda is told of each id once.
         let mut failed_message_ids: Vec<String> = Vec::new();
         for (item, outcome) in items.iter().zip(&outcomes) {
@@ -246,53 +277,44 @@ impl Worker {
         BatchReport { failed_message_ids, outcomes }
     }
 
-    /// Settles every record, and returns what was reserved for its calls.
-    async fn settle_all(
-        &self,
-        invocation: &Invocation<'_>,
-        items: &[Item],
-        ended: &mut [Option<Ended>],
-    ) -> Option<Reserved> {
-        let hold = match self.control().await {
+    /// Between two invocations Lambda freezes the process, and monotonic time stands still: whatever waits for it is
+    /// told how long that was by the wall clock.
+    fn wake(&self, now: Instant, now_ms: u64) {
+        let last_ended = self.last_ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((ended, ended_ms)) = last_ended else { return };
+        let passed = Duration::from_millis(now_ms.saturating_sub(ended_ms));
+        let frozen = passed.saturating_sub(now.saturating_duration_since(ended));
+        self.flow.skip(frozen);
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        *control =
+            control.take().and_then(|(read_at, control)| Some((read_at.checked_sub(frozen)?, control)));
+    }
+
+    async fn settle_all(&self, invocation: &Invocation<'_>, items: &[Item], ended: &mut [Option<Ended>]) {
+        let waits = match self.control().await {
             Ok(Control { paused: Some(pause) }) => {
                 tracing::info!(request_id = invocation.id, reason = pause.reason, "paused: handing back");
-                Some(HandBackCause::Paused)
+                vec![Some(HandBackCause::Paused); items.len()]
             }
-            Ok(_) => None,
+            Ok(_) => self.reserve_first_calls(invocation, items).await,
             Err(error) => {
                 // Not being able to read the pause is no pause: the claims will tell whether the ledger works.
                 tracing::warn!(request_id = invocation.id, %error, "the control record could not be read");
                 invocation.numbers(|n| n.add(NO_TASK, Metric::LedgerErrors, 1.0));
-                None
+                self.reserve_first_calls(invocation, items).await
             }
         };
-        let (hold, reserved) = match hold {
-            Some(cause) => (Some(cause), None),
-            None => match self.reserve(invocation, items).await {
-                Ok(reserved) => (None, reserved),
-                Err(cause) => (Some(cause), None),
-            },
-        };
-        match hold {
-            Some(cause) => {
-                let mut returns: FuturesUnordered<_> = items
-                    .iter()
-                    .enumerate()
-                    .map(|(index, item)| async move {
-                        (index, self.return_unclaimed(invocation, item, cause, 0).await)
-                    })
-                    .collect();
-                while let Some((index, outcome)) = returns.next().await {
-                    set(ended, index, Ended::With(outcome));
-                }
-            }
-            None => self.work_on_all(invocation, items, ended).await,
-        }
-        reserved
+        self.work_on_all(invocation, items, &waits, ended).await;
     }
 
     /// Distinct inputs side by side; equal ones after each other, so that they make one call; suspects last and alone.
-    async fn work_on_all(&self, invocation: &Invocation<'_>, items: &[Item], ended: &mut [Option<Ended>]) {
+    async fn work_on_all(
+        &self,
+        invocation: &Invocation<'_>,
+        items: &[Item],
+        waits: &[Option<HandBackCause>],
+        ended: &mut [Option<Ended>],
+    ) {
         let mut queues: HashMap<&InputHash, VecDeque<usize>> = HashMap::new();
         let mut leaders = Vec::new();
         for (index, item) in items.iter().enumerate() {
@@ -305,13 +327,21 @@ impl Worker {
         let alone = leaders.len() == 1;
         let mut running = FuturesUnordered::new();
         let mut suspects = VecDeque::new();
-        let start = |index: usize, alone: bool| async move {
-            match items.get(index) {
-                Some(item) => (index, self.process_caught(invocation, item, alone).await),
-                None => (index, Ended::AsSuspect),
-            }
+        let start = |index: usize, turn: Turn| async move {
+            let end = match (items.get(index), turn) {
+                (Some(item), Turn::Work { alone }) => self.process_caught(invocation, item, alone).await,
+                (Some(item), Turn::HandBack(cause)) => {
+                    Ended::With(self.return_unclaimed(invocation, item, cause, 0).await)
+                }
+                (None, _) => Ended::AsSuspect,
+            };
+            (index, end)
         };
-        running.extend(leaders.into_iter().map(|index| start(index, alone)));
+        let first_turn = |index: usize| match waits.get(index) {
+            Some(Some(cause)) => Turn::HandBack(*cause),
+            _ => Turn::Work { alone },
+        };
+        running.extend(leaders.into_iter().map(|index| start(index, first_turn(index))));
         while let Some((index, end)) = running.next().await {
             set(ended, index, end);
             let Some(item) = items.get(index) else { continue };
@@ -322,16 +352,12 @@ impl Worker {
             match end {
                 // The next of the same input will find the record settled, and settles for itself.
                 Ended::With(Outcome::HandedBack(cause)) => {
-                    for follower in std::mem::take(followers) {
-                        if let Some(item) = items.get(follower) {
-                            let outcome = self.return_unclaimed(invocation, item, cause, 0).await;
-                            set(ended, follower, Ended::With(outcome));
-                        }
-                    }
+                    let followers = std::mem::take(followers);
+                    running.extend(followers.into_iter().map(|index| start(index, Turn::HandBack(cause))));
                 }
                 Ended::With(_) => {
                     if let Some(follower) = followers.front() {
-                        running.push(start(*follower, false));
+                        running.push(start(*follower, Turn::Work { alone: false }));
                     }
                 }
                 Ended::AsSuspect => {
@@ -342,7 +368,7 @@ impl Worker {
             if running.is_empty()
                 && let Some(suspect) = suspects.pop_front()
             {
-                running.push(start(suspect, true));
+                running.push(start(suspect, Turn::Work { alone: true }));
             }
         }
     }
@@ -354,19 +380,29 @@ impl Worker {
             Ok(ended) => ended,
             Err(_) => {
                 tracing::error!(request_id = invocation.id, input_hash = %item.key, task = item.task_name(), "panicked");
+                self.may_have_cost(invocation, item);
                 Ended::With(self.settle_panic(invocation, item, &token).await)
             }
         }
     }
 
     fn read(&self, message: Message, now_ms: u64) -> Item {
-        let job = job::parse(&message.body, self.deployment.limits.body_bytes_max);
-        let key = match &job {
-            Ok(job) => InputHash::of_job(&job.task, &job.input),
-            Err(_) => InputHash::of_body(&message.body),
+        let read = AssertUnwindSafe(|| {
+            let job = job::parse(&message.body, self.deployment.limits.body_bytes_max)?;
+            let key = InputHash::of_job(&job.task, &job.input);
+            let task = self.tasks.find(&job.task).map_or(NO_TASK, |task| task.name());
+            Ok((job, key, task))
+        });
+        let read = std::panic::catch_unwind(read).unwrap_or_else(|_| {
+            Err(Rejection::new(
+                FailureReason::Internal,
+                "The worker panicked when it read the message: look for `panicked` in its log.",
+            ))
+        });
+        let (job, key, task) = match read {
+            Ok((job, key, task)) => (Ok(job), key, task),
+            Err(rejection) => (Err(rejection), InputHash::of_body(&message.body), NO_TASK),
         };
-        let task =
-            job.as_ref().ok().and_then(|job| self.tasks.find(&job.task)).map_or(NO_TASK, |task| task.name());
         let delivery = Delivery {
             message_id: message.message_id.clone(),
             sent_at_ms: message.sent_at_ms,
@@ -388,69 +424,6 @@ impl Worker {
             Some((Instant::now(), control.clone()));
         Ok(control)
     }
-
-    /// Reserves the worst case of all calls of this invocation.
-    async fn reserve(
-        &self,
-        invocation: &Invocation<'_>,
-        items: &[Item],
-    ) -> Result<Option<Reserved>, HandBackCause> {
-        let Deployment { limits, price, .. } = &self.deployment;
-        let worst_case = |job: &Job, body: &str| {
-            let task = self.tasks.find(&job.task)?;
-            Some(price.worst_case(task.overhead_bytes() + body.len(), task.output_tokens_max()))
-        };
-        let micro_usd = items
-            .iter()
-            .filter_map(|item| worst_case(item.job.as_ref().ok()?, &item.message.body))
-            .fold(0_u64, u64::saturating_add)
-            .saturating_mul(u64::from(limits.call_limit.min(limits.paid_call_limit)));
-        if micro_usd == 0 {
-            return Ok(None);
-        }
-        let day = utc_day(self.ports.clock.now_ms());
-        let change = SpendChange {
-            id: format!("{}-reserve", invocation.id),
-            day: day.clone(),
-            kind: SpendKind::Reserve { micro_usd, cap_micro_usd: limits.spend_cap_micro_usd },
-        };
-        match self.ports.ledger.spend(&change).await {
-            Ok(SpendAnswer::Counted) => Ok(Some(Reserved { day, micro_usd })),
-            Ok(SpendAnswer::CapReached) => {
-                tracing::warn!(
-                    request_id = invocation.id,
-                    day,
-                    "the day's spend cap leaves no room: handing back"
-                );
-                Err(HandBackCause::SpendCap)
-            }
-            Err(error) => {
-                tracing::warn!(request_id = invocation.id, %error, "the spend record could not be written: handing back");
-                invocation.numbers(|n| n.add(NO_TASK, Metric::LedgerErrors, 1.0));
-                Err(HandBackCause::Ledger)
-            }
-        }
-    }
-
-    /// On failure the whole reservation stays counted, which errs on the safe side. The numbers of this invocation are on
-    /// their way by then, so that the error is counted in the next ones.
-    async fn settle_spend(&self, invocation_id: &str, reserved: Option<Reserved>, spent_micro_usd: u64) {
-        let Some(Reserved { day, micro_usd: reserved_micro_usd }) = reserved else { return };
-        let change = SpendChange {
-            id: format!("{invocation_id}-settle"),
-            day,
-            kind: SpendKind::Settle { reserved_micro_usd, spent_micro_usd },
-        };
-        if let Err(error) = self.ports.ledger.spend(&change).await {
-            tracing::warn!(request_id = invocation_id, %error, "the spend record could not be settled");
-            self.late_ledger_errors.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-struct Reserved {
-    day: String,
-    micro_usd: u64,
 }
 
 fn revision(deployment: &Deployment, hash: &str) -> Revision {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use nightshift_core::cost::usd;
 use nightshift_core::dead_letter::dead_letter;
 use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::job::Job;
@@ -79,6 +80,18 @@ impl Worker {
                 format!("No task of this name is deployed; there are: {known}."),
             )
         })?;
+        let (call_micro_usd, cap_micro_usd) =
+            (self.call_cost_max_micro_usd(item), self.deployment.limits.spend_cap_micro_usd);
+        if call_micro_usd > cap_micro_usd {
+            return Err(Rejection::new(
+                FailureReason::InvalidInput,
+                format!(
+                    "One call may cost {:.2} USD and the cap of a day is {:.2} USD: shorten the input, or raise the cap and send the job again.",
+                    usd(call_micro_usd),
+                    usd(cap_micro_usd)
+                ),
+            ));
+        }
         let prompt = task
             .prompt(&job.input)
             .map_err(|violations| Rejection::new(FailureReason::InvalidInput, violations.0.join(" ")))?;
@@ -116,6 +129,14 @@ impl Worker {
                 Ok(WriteAnswer::Refused(standing)) => standing,
                 Err(error) => {
                     self.ledger_error(invocation, item, &error);
+                    // A claim that nobody knows of would hold the job back until its lease ends, and count a call.
+                    // A refusal in its place is found, and sent, by the next delivery.
+                    if rejection.is_none()
+                        && error.kind.may_have_taken_effect()
+                        && let Err(error) = self.ports.ledger.write(&ask.take_back(intended)).await
+                    {
+                        self.ledger_error(invocation, item, &error);
+                    }
                     return self.ended_with_return(invocation, item, HandBackCause::Ledger, 0).await;
                 }
             };
@@ -203,7 +224,13 @@ impl Worker {
     ) -> Outcome {
         let mut run = JobRun::new(record, prompt);
         let mut last_cost_micro_usd = 0;
+        // The first call of each record is reserved before any work begins.
+        let mut reserved = true;
         let next = loop {
+            if !reserved && let Err(cause) = self.reserve_call(invocation, item).await {
+                break AfterCall::HandBack { cause, at_least_ms: 0 };
+            }
+            reserved = true;
             // Counted before it is admitted: the provider may tell this environment to wait while the count is written.
             if let Err(otherwise) = self.ready_to_call(invocation, item, work, &mut run).await {
                 break otherwise;
@@ -232,6 +259,7 @@ impl Worker {
             let (result, took_ms) = self.call(&request).await;
             let after = match &result {
                 Ok(reply) => {
+                    reserved = false;
                     last_cost_micro_usd = work.price.of(reply.usage);
                     self.count_reply(invocation, item, reply, took_ms, last_cost_micro_usd);
                     self.flow.answered(
@@ -247,6 +275,10 @@ impl Worker {
                 }
                 Err(failure) => {
                     self.count_failure(invocation, item, failure);
+                    if failure.may_be_billed() {
+                        self.may_have_cost(invocation, item);
+                        reserved = false;
+                    }
                     let now_ms = self.ports.clock.now_ms();
                     let fraction = self.ports.entropy.fraction();
                     let after =
@@ -283,7 +315,7 @@ impl Worker {
             Outcome::Succeeded => last_cost_micro_usd,
             _ => 0,
         };
-        let wasted = nightshift_core::cost::usd(run.claim_cost_micro_usd().saturating_sub(useful_micro_usd));
+        let wasted = usd(run.claim_cost_micro_usd().saturating_sub(useful_micro_usd));
         invocation.numbers(|n| n.add(item.task_name(), Metric::WastedCostUsd, wasted));
         outcome
     }

@@ -181,7 +181,7 @@ impl Bucket {
         }
         let window = |limit: u64, left: f64| match limit {
             0 => Window::default(),
-            _ => Window { limit: Some(limit), remaining: Some(left.max(0.0) as u64), reset: None },
+            _ => Window { limit: Some(limit), remaining: Some(left.max(0.0) as u64), reset_ms: None },
         };
         Headroom {
             requests: window(fleet.requests_per_minute, self.requests),

@@ -273,7 +273,10 @@ impl Ledger for SimPorts {
                 match change.kind {
                     SpendKind::Reserve { micro_usd, cap_micro_usd } => {
                         if day.committed_micro_usd + i128::from(micro_usd) > i128::from(cap_micro_usd) {
-                            return SpendAnswer::CapReached;
+                            let left = i128::from(cap_micro_usd) - day.committed_micro_usd;
+                            return SpendAnswer::CapReached {
+                                left_micro_usd: u64::try_from(left).unwrap_or_default(),
+                            };
                         }
                         day.committed_micro_usd += i128::from(micro_usd);
                     }
@@ -442,7 +445,7 @@ impl Visibility for SimPorts {
 
 #[async_trait]
 impl Metrics for SimPorts {
-    async fn publish(&self, batch: &MetricBatch) {
+    async fn publish(&self, batch: &MetricBatch, _within: Duration) {
         self.gate().await;
         let stack_only = batch.data.iter().filter(|datum| datum.dimensions.len() == 1);
         let sums = stack_only
@@ -768,7 +771,7 @@ fn fill(state: &mut State, world: &World, elapsed_ms: u64) -> Headroom {
     let window = |limit: u64, left: f64| Window {
         limit: (limit > 0).then_some(limit),
         remaining: (limit > 0).then_some(left.max(0.0) as u64),
-        reset: None,
+        reset_ms: None,
     };
     if !plan.headers {
         return Headroom::default();

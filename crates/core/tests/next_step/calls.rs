@@ -140,16 +140,25 @@ fn each_class_of_failure_has_its_own_consequence() {
 }
 
 #[test]
-fn an_account_or_a_rejection_is_never_called_again_whatever_the_provider_advises() {
-    for advice in [should_retry(true), retry_after("7")] {
-        let at_least_ms = if advice.retry_after.is_some() { 7_000 } else { 0 };
+fn an_account_failure_is_one_call_per_delivery_whatever_the_provider_advises() {
+    for (advice, at_least_ms) in [(should_retry(true), 0), (retry_after("7"), 7_000)] {
         check_failure(
-            Failed { advice: advice.clone(), ..after(Account) },
+            Failed { advice, ..after(Account) },
             &format!("hand back account {at_least_ms}; claims 1 calls 0 reasks 0 crashes 0"),
         );
+    }
+}
+
+#[test]
+fn a_rejection_is_final_unless_the_provider_says_otherwise() {
+    for (advice, expected) in [
+        (retry_after("7"), "fail request_rejected"),
+        (should_retry(false), "fail request_rejected"),
+        (should_retry(true), "call again in 500"),
+    ] {
         check_failure(
             Failed { advice, ..after(Rejected) },
-            "fail request_rejected; claims 1 calls 1 reasks 0 crashes 0",
+            &format!("{expected}; claims 1 calls 1 reasks 0 crashes 0"),
         );
     }
 }

@@ -205,7 +205,12 @@ impl World {
                         prop_assert!(*delay_ms >= advised_ms, "the provider's word was shortened");
                         prop_assert!(delay_ms + time.usual_call_ms <= time.left_ms, "it cannot finish");
                         prop_assert!(should_retry != Some(false));
-                        prop_assert!(matches!(class, FailureClass::Capacity | FailureClass::Transient));
+                        let told = should_retry == Some(true);
+                        prop_assert!(match class {
+                            FailureClass::Capacity | FailureClass::Transient => true,
+                            FailureClass::Rejected => told,
+                            FailureClass::Account => false,
+                        });
                     }
                     AfterCall::HandBack { at_least_ms, .. } => prop_assert_eq!(*at_least_ms, advised_ms),
                     AfterCall::Fail(_) => {

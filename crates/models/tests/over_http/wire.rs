@@ -7,7 +7,7 @@ use crate::support::{
     FixedClock, KEY, Keys, PROVIDERS, Server, Step, adapter, adapter_over, head, request, response, success,
 };
 use nightshift_core::model::FailureClass::{self, Account, Capacity, Rejected, Transient};
-use nightshift_core::model::{Answer, Reset, Usage};
+use nightshift_core::model::{Answer, Usage};
 use nightshift_models::{Bedrock, BedrockAuth, BedrockSettings, Http};
 use nightshift_worker::ports::{Model as _, PortErrorKind};
 use serde_json::json;
@@ -40,7 +40,7 @@ async fn an_answer_comes_with_its_usage_id_and_headroom() {
         let remaining = (provider != "bedrock").then_some(7);
         assert_eq!(reply.headroom.requests.remaining, remaining, "{provider}");
         if provider == "openai" {
-            assert_eq!(reply.headroom.requests.reset, Some(Reset::In(20)));
+            assert_eq!(reply.headroom.requests.reset_ms, Some(20));
         }
     }
 }
