@@ -37,6 +37,7 @@ impl Entropy for OsEntropy {
 }
 
 #[expect(clippy::panic, reason = "a claim token that can be guessed or repeats would open the fence")]
+#[expect(clippy::disallowed_methods, reason = "the one place where the worker draws randomness")]
 fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     match getrandom::fill(&mut bytes) {

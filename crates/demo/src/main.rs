@@ -38,7 +38,7 @@ pub struct Arguments {
     /// The model's id.
     #[arg(long, default_value = "claude-sonnet-4-5")]
     pub model: String,
-    /// Puts the same jobs on the queue a second time, to show that nothing is called twice.
+    /// Puts the jobs that have a result on the queue a second time, to show that nothing is called twice.
     #[arg(long)]
     pub twice: bool,
     /// Function processes at one time.

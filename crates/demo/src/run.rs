@@ -36,6 +36,8 @@ const BATCH: u32 = 10;
 const CALL_TIMEOUT_MS: u64 = 2_000;
 /// The real provider is given time to think.
 const REAL_CALL_TIMEOUT_MS: u64 = 12_000;
+/// What one run with the real model may cost: the worker's own default for a day.
+const REAL_SPEND_CAP_USD: &str = "50";
 /// Bytes of one `SendMessageBatch` (Amazon SQS message quotas: 1 MiB), less room for its envelope.
 const SEND_BYTES_MAX: usize = 900 * 1_024;
 
@@ -177,10 +179,13 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
 }
 
 fn function(arguments: &Arguments, aws: &LocalAws, stub: Option<&ModelStub>) -> anyhow::Result<Function> {
-    let (key, base_url, call_timeout_ms) = match (arguments.provider, stub) {
-        (Provider::Stub, Some(stub)) => ("demo-key".to_owned(), Some(stub.base_url()), CALL_TIMEOUT_MS),
+    let (key, base_url, call_timeout_ms, spend_cap_usd) = match (arguments.provider, stub) {
+        // Nobody is paid, so no number of jobs is too many.
+        (Provider::Stub, Some(stub)) => {
+            ("demo-key".to_owned(), Some(stub.base_url()), CALL_TIMEOUT_MS, "100000")
+        }
         _ => match &arguments.anthropic_api_key {
-            Some(key) => (key.expose_secret().to_owned(), None, REAL_CALL_TIMEOUT_MS),
+            Some(key) => (key.expose_secret().to_owned(), None, REAL_CALL_TIMEOUT_MS, REAL_SPEND_CAP_USD),
             None => bail!("--provider anthropic needs the key in the environment variable ANTHROPIC_API_KEY"),
         },
     };
@@ -208,7 +213,7 @@ fn function(arguments: &Arguments, aws: &LocalAws, stub: Option<&ModelStub>) -> 
         ("VISIBILITY_TIMEOUT_MS", (VISIBILITY_S * 1_000).to_string()),
         ("BATCH_SIZE", BATCH.to_string()),
         ("MAXIMUM_CONCURRENCY", arguments.concurrency.to_string()),
-        ("SPEND_CAP_USD_PER_DAY", "1000".to_owned()),
+        ("SPEND_CAP_USD_PER_DAY", spend_cap_usd.to_owned()),
     ] {
         function = function.with_variable(&format!("NIGHTSHIFT_{name}"), value);
     }

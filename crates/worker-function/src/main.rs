@@ -30,7 +30,9 @@ enum StartError {
     Settings(#[from] SettingsError),
     #[error("the model's adapter could not be built from NIGHTSHIFT_MODEL and NIGHTSHIFT_MODEL_BASE_URL")]
     Model(#[from] BuildError),
-    #[error("there is no source of AWS credentials, which bedrock needs")]
+    #[error(
+        "there is no source of AWS credentials, which bedrock needs: give the function a role, or set NIGHTSHIFT_MODEL_KEY_SECRET to a Bedrock API key"
+    )]
     NoCredentials,
 }
 

@@ -206,11 +206,12 @@ impl World {
                         prop_assert!(delay_ms + time.usual_call_ms <= time.left_ms, "it cannot finish");
                         prop_assert!(should_retry != Some(false));
                         let told = should_retry == Some(true);
-                        prop_assert!(match class {
+                        let allowed = match class {
                             FailureClass::Capacity | FailureClass::Transient => true,
                             FailureClass::Rejected => told,
                             FailureClass::Account => false,
-                        });
+                        };
+                        prop_assert!(allowed, "{class:?} was called again");
                     }
                     AfterCall::HandBack { at_least_ms, .. } => prop_assert_eq!(*at_least_ms, advised_ms),
                     AfterCall::Fail(_) => {
