@@ -73,6 +73,11 @@ variable "model" {
     error_message = "Set both model.input_usd_per_mtok and model.output_usd_per_mtok, or neither."
   }
   validation {
+    # What the worker reads as dollars (micro_usd in crates/models/src/prices.rs); anything else it refuses at its start.
+    condition     = alltrue([for usd in [var.model.input_usd_per_mtok, var.model.output_usd_per_mtok] : usd == null || can(regex("^[0-9]{1,6}([.][0-9]{1,6})?$", tostring(usd)))])
+    error_message = "model.input_usd_per_mtok and model.output_usd_per_mtok must be dollars from 0 to below a million, with at most six decimals."
+  }
+  validation {
     condition     = alltrue([for limit in [var.model.requests_per_minute, var.model.tokens_per_minute] : limit >= 0 && limit == floor(limit)])
     error_message = "model.requests_per_minute and model.tokens_per_minute must be whole numbers, 0 for unknown."
   }
@@ -111,6 +116,10 @@ variable "limits" {
       var.limits.reask_limit >= 0 && var.limits.reask_limit == floor(var.limits.reask_limit) && var.limits.spend_cap_usd_per_day > 0
     )
     error_message = "Members of limits must be whole numbers of at least 1 (reask_limit: of at least 0), and spend_cap_usd_per_day more than 0."
+  }
+  validation {
+    condition     = can(regex("^-?[0-9]{1,6}([.][0-9]{1,6})?$", tostring(var.limits.spend_cap_usd_per_day))) # As the worker reads dollars.
+    error_message = "limits.spend_cap_usd_per_day must be below a million dollars, with at most six decimals."
   }
   validation {
     condition     = var.limits.backoff_base_ms <= var.limits.backoff_ms_max && var.limits.hand_back_base_s <= var.limits.hand_back_s_max

@@ -26,6 +26,70 @@ run "a_base_url_without_a_scheme" {
   expect_failures = [var.model]
 }
 
+run "dollars_that_the_worker_reads" {
+  command = apply # To mocks: only then is the environment known.
+
+  variables {
+    model  = { input_usd_per_mtok = 0, output_usd_per_mtok = 999999.999999 }
+    limits = { spend_cap_usd_per_day = 0.000001 }
+  }
+
+  assert {
+    condition     = aws_lambda_function.worker.environment[0].variables.NIGHTSHIFT_MODEL_OUTPUT_USD_PER_MTOK == "999999.999999" && aws_lambda_function.worker.environment[0].variables.NIGHTSHIFT_SPEND_CAP_USD_PER_DAY == "0.000001"
+    error_message = "Dollars reach the worker as they were written."
+  }
+}
+
+run "a_negative_price" {
+  command = plan
+
+  variables {
+    model = { input_usd_per_mtok = -1, output_usd_per_mtok = 1 }
+  }
+
+  expect_failures = [var.model]
+}
+
+run "a_price_of_a_tenth_of_a_millionth" {
+  command = plan
+
+  variables {
+    model = { input_usd_per_mtok = 1, output_usd_per_mtok = 0.0000001 }
+  }
+
+  expect_failures = [var.model]
+}
+
+run "a_price_of_a_million" {
+  command = plan
+
+  variables {
+    model = { input_usd_per_mtok = 1000000, output_usd_per_mtok = 1 }
+  }
+
+  expect_failures = [var.model]
+}
+
+run "a_spend_cap_of_a_million" {
+  command = plan
+
+  variables {
+    limits = { spend_cap_usd_per_day = 1000000 }
+  }
+
+  expect_failures = [var.limits]
+}
+
+run "a_spend_cap_of_a_tenth_of_a_millionth" {
+  command = plan
+
+  variables {
+    limits = { spend_cap_usd_per_day = 0.0000001 }
+  }
+
+  expect_failures = [var.limits]
+}
+
 run "a_negative_rate" {
   command = plan
 
