@@ -2,11 +2,11 @@
 # that AWS owns, the secret under aws/secretsmanager. The topics alone are not: see notifications.tf.
 
 locals {
-  key_arn = one(aws_kms_key.stack[*].arn)
+  key_arn = var.customer_key ? one(aws_kms_key.stack[*].arn) : null
 }
 
 resource "aws_kms_key" "stack" {
-  count = var.customer_key ? 1 : 0
+  count = var.customer_key || var.keep_customer_key ? 1 : 0
 
   description             = "Queues, ledger, topics, logs and secret of ${var.prefix}"
   enable_key_rotation     = true
@@ -14,7 +14,7 @@ resource "aws_kms_key" "stack" {
 
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [
+    Statement = concat([
       {
         # Without this nobody could ever change the key; who in the account may is left to IAM.
         Sid       = "AccountAdministersByIam"
@@ -57,12 +57,22 @@ resource "aws_kms_key" "stack" {
           ArnLike = { "kms:EncryptionContext:aws:logs:arn" = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:/aws/lambda/${local.worker_name}" }
         }
       },
-    ]
+      ], !(var.customer_key && var.protect_data) ? [] : [
+      {
+        # What was written under the key can be read only with it. Switching customer_key off in one step would schedule its
+        # deletion at once; so the apply fails there, and the key stays (runbook/procedures/customer-key.md).
+        Sid       = "NobodyDeletesItWhileItIsUsed"
+        Effect    = "Deny"
+        Principal = { AWS = "*" }
+        Action    = ["kms:ScheduleKeyDeletion"]
+        Resource  = "*"
+      },
+    ])
   })
 }
 
 resource "aws_kms_alias" "stack" {
-  count = var.customer_key ? 1 : 0
+  count = length(aws_kms_key.stack)
 
   name          = "alias/${var.prefix}"
   target_key_id = aws_kms_key.stack[0].key_id

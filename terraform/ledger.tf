@@ -58,7 +58,7 @@ resource "aws_dynamodb_table" "ledger" {
 
   # No block: a key that AWS owns, at no charge.
   dynamic "server_side_encryption" {
-    for_each = aws_kms_key.stack
+    for_each = [for key in aws_kms_key.stack : key if var.customer_key]
 
     content {
       enabled     = true

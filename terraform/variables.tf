@@ -246,7 +246,13 @@ variable "protect_data" {
 }
 
 variable "customer_key" {
-  description = "true encrypts queues, ledger, topics, logs and secret under a KMS key of this stack, for 1 USD a month and its requests; false uses the keys that AWS owns."
+  description = "true encrypts queues, ledger, topics, logs and secret under a KMS key of this stack, for 1 USD a month and its requests; false uses the keys that AWS owns. Off again only with keep_customer_key: what was written under the key, waiting jobs and dead letters included, can be read only with it."
+  type        = bool
+  default     = false
+}
+
+variable "keep_customer_key" {
+  description = "true keeps the key after customer_key was set to false, until nothing needs it any more; then false deletes it: runbook/procedures/customer-key.md."
   type        = bool
   default     = false
 }

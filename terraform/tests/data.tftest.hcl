@@ -128,6 +128,54 @@ run "a_customer_key_for_everything" {
   }
 }
 
+run "a_customer_key_in_use_cannot_be_deleted" {
+  command = apply
+
+  variables {
+    customer_key = true
+  }
+
+  assert {
+    condition = [for statement in jsondecode(aws_kms_key.stack[0].policy).Statement : [statement.Action, statement.Principal] if statement.Effect == "Deny"] == [
+      [["kms:ScheduleKeyDeletion"], { AWS = "*" }]
+    ]
+    error_message = "customer_key = false alone must not schedule the deletion of what data needs to be read."
+  }
+}
+
+run "protect_data_lets_go_of_the_customer_key_too" {
+  command = apply
+
+  variables {
+    customer_key = true
+    protect_data = false
+  }
+
+  assert {
+    condition     = alltrue([for statement in jsondecode(aws_kms_key.stack[0].policy).Statement : statement.Effect == "Allow"]) && aws_kms_key.stack[0].deletion_window_in_days == 7
+    error_message = "With protect_data = false nothing must hold up a destroy."
+  }
+}
+
+run "a_customer_key_is_kept_until_nothing_needs_it" {
+  command = apply
+
+  variables {
+    keep_customer_key = true
+  }
+
+  assert {
+    condition = alltrue([
+      length(aws_kms_key.stack) == 1 && length(aws_kms_alias.stack) == 1,
+      alltrue([for statement in jsondecode(aws_kms_key.stack[0].policy).Statement : statement.Effect == "Allow"]),
+      alltrue([for queue in [aws_sqs_queue.jobs, aws_sqs_queue.dead_letters, aws_sqs_queue.crashed] : queue.sqs_managed_sse_enabled]),
+      alltrue([for topic in aws_sns_topic.severity : topic.kms_master_key_id == null]),
+      length(aws_dynamodb_table.ledger.server_side_encryption) == 0,
+    ])
+    error_message = "The key is there to read what is under it, nothing new is, and it can be deleted."
+  }
+}
+
 run "addresses_by_severity" {
   command = apply
 
