@@ -96,7 +96,9 @@ locals {
       severity = "page"
       summary  = "Jobs are waiting and for 15 minutes no invocation has settled one."
       metrics  = { waiting = ["jobs", "ApproximateNumberOfMessagesVisible", "Minimum"], settled = ["stack", "JobsReceived", "Sum"] }
-      # JobsReceived is published at the end of an invocation and is the sum of all outcomes, hand-backs included.
+      # JobsReceived is published at the end of an invocation and is the sum of all outcomes, hand-backs included. `waiting`
+      # is what is visible: an invocation that dies keeps its jobs hidden for the visibility timeout, so a queue shorter than
+      # what the deaths hide never raises this; worker-failing counts the deaths themselves.
       expression = "IF(waiting > 0 AND FILL(settled, 0) == 0, 1, 0)"
       threshold  = 1
       period_s   = 5 * local.minute_s
@@ -274,15 +276,13 @@ locals {
     } if can(alarm.children)]...)
   )
   composite_alarms = { for page, alarm in local.alarms : page => alarm if can(alarm.children) }
-
-  alarm_description = "%s Runbook: ${var.runbook_url}/%s.md"
 }
 
 resource "aws_cloudwatch_metric_alarm" "stack" {
   for_each = local.metric_alarms
 
   alarm_name        = "${var.prefix}-${each.key}"
-  alarm_description = format(local.alarm_description, each.value.summary, each.value.page)
+  alarm_description = "${each.value.summary} Runbook: ${var.runbook_url}/${each.value.page}.md"
 
   comparison_operator = try(each.value.below, false) ? "LessThanThreshold" : "GreaterThanOrEqualToThreshold"
   threshold           = lookup(var.alarm_thresholds, each.key, each.value.threshold)
@@ -340,7 +340,7 @@ resource "aws_cloudwatch_composite_alarm" "stack" {
   for_each = local.composite_alarms
 
   alarm_name        = "${var.prefix}-${each.key}"
-  alarm_description = format(local.alarm_description, each.value.summary, each.key)
+  alarm_description = "${each.value.summary} Runbook: ${var.runbook_url}/${each.key}.md"
   alarm_rule        = join(" AND ", [for name, child in each.value.children : "ALARM(\"${aws_cloudwatch_metric_alarm.stack["${each.key}-${name}"].alarm_name}\")"])
 
   alarm_actions = [aws_sns_topic.severity[each.value.severity].arn]

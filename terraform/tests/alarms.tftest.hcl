@@ -170,6 +170,22 @@ run "objective_and_thresholds" {
   }
 }
 
+run "a_runbook_behind_an_encoded_address" {
+  command = plan
+
+  variables {
+    runbook_url = "https://wiki.example.com/On%20call/%7Enightshift"
+  }
+
+  assert {
+    condition = (
+      aws_cloudwatch_metric_alarm.stack["no-progress"].alarm_description == "${local.alarms["no-progress"].summary} Runbook: https://wiki.example.com/On%20call/%7Enightshift/no-progress.md" &&
+      endswith(aws_cloudwatch_composite_alarm.stack["success-burning-fast"].alarm_description, "/On%20call/%7Enightshift/success-burning-fast.md")
+    )
+    error_message = "The address is taken as it is."
+  }
+}
+
 run "an_unknown_alarm_has_no_threshold" {
   command = plan
 
