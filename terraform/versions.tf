@@ -3,9 +3,11 @@ terraform {
   required_version = ">= 1.9"
 
   required_providers {
+    # This version and no other: it is the one whose schema the checks know, and without a lock file, which can only be made
+    # where the provider's registry can be reached, a range would be another provider on another day.
     aws = {
       source  = "hashicorp/aws"
-      version = "~> 6.66"
+      version = "6.66.0"
     }
   }
 }

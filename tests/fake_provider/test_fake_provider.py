@@ -8,6 +8,7 @@ The same module is applied on both backends; MiniStack is started here, on a fre
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -43,6 +44,11 @@ resource "aws_sqs_queue" "jobs" {
   visibility_timeout_seconds = var.visibility
 }
 """
+
+
+def test_the_module_pins_the_version_whose_schema_this_is():
+    pinned = re.search(r'source\s+= "hashicorp/aws"\s+version = "(.*)"', (HERE.parents[1] / "terraform" / "versions.tf").read_text())
+    assert pinned[1] == json.loads((HERE / "schema.json").read_text())["provider_version"]
 
 
 class Terraform:
