@@ -3,6 +3,7 @@
 //! Three brakes, each for what the provider lets us see: a shared wait after a refusal, a concurrency limit that adapts
 //! by additive increase and multiplicative decrease, and a pace that the provider's own headers steer.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ const PACE_STEP_AFTER_REFUSAL: f64 = 0.005;
 /// that works alone makes up for the pauses between its batches.
 const STEER_MARGIN: f64 = 4.0;
 
+/// Answers over which an environment's own rate is measured.
+const ANSWERS_KEPT: usize = 32;
 /// Calls that one environment opens at once, at most, however long a batch is: each has a socket, and a Lambda function
 /// has 1,024 file descriptors ("Lambda quotas").
 const OPEN_CALLS_MAX: u32 = 256;
@@ -46,6 +49,8 @@ struct State {
     last_decrease: Option<Instant>,
     hold_until: Option<Instant>,
     last_start: Option<Instant>,
+    /// When the last calls were answered.
+    answers: VecDeque<Instant>,
     pace: Pace,
     mean_ms: f64,
     deviation_ms: f64,
@@ -106,6 +111,7 @@ impl FlowControl {
                 last_decrease: None,
                 hold_until: None,
                 last_start: None,
+                answers: VecDeque::new(),
                 pace: Pace {
                     sharers: f64::from(limits.concurrency_max.max(1)),
                     requests_per_minute: limits.requests_per_minute as f64,
@@ -163,6 +169,8 @@ impl FlowControl {
     pub fn answered(&self, took_ms: u64, tokens: u64, headroom: &Headroom) {
         let mut state = self.lock();
         state.took(took_ms);
+        state.answers.truncate(ANSWERS_KEPT - 1);
+        state.answers.push_front(Instant::now());
         state.open_limit = (state.open_limit + 1.0 / state.open_limit).min(state.open_limit_max);
         state.pace.answered(tokens);
         state.pace.steer(headroom);
@@ -184,7 +192,8 @@ impl FlowControl {
         if state.last_decrease.is_none_or(|at| now.duration_since(at) >= one_call) {
             state.last_decrease = Some(now);
             state.open_limit = (state.open_limit / 2.0).max(1.0);
-            state.pace.refused();
+            let own_per_minute = state.own_per_minute(now);
+            state.pace.refused(own_per_minute);
         }
         state.pace.steer(headroom);
     }
@@ -195,6 +204,10 @@ impl FlowControl {
         let State { hold_until, last_start, last_decrease, .. } = &mut *state;
         for moment in [hold_until, last_start, last_decrease] {
             *moment = moment.and_then(|moment| moment.checked_sub(frozen));
+        }
+        // A rate is of the time in which there was work.
+        if !frozen.is_zero() {
+            state.answers.clear();
         }
     }
 
@@ -210,6 +223,12 @@ impl State {
         // By the pace of now, not of when the last call started: what is said meanwhile counts at once.
         let next_start = self.last_start.zip(self.pace.interval()).map(|(last, interval)| last + interval);
         free.then(|| [self.hold_until, next_start].into_iter().flatten().fold(now, Instant::max))
+    }
+
+    /// The rate at which this environment's last calls were answered.
+    fn own_per_minute(&self, now: Instant) -> Option<f64> {
+        let seconds = now.saturating_duration_since(*self.answers.back()?).as_secs_f64();
+        (seconds > 0.0).then(|| self.answers.len() as f64 * 60.0 / seconds)
     }
 
     fn usual_ms(&self) -> u64 {
@@ -257,7 +276,12 @@ impl Pace {
         }
     }
 
-    fn refused(&mut self) {
+    /// A refusal shows where the limit is: where nobody told it, at the rate that had been answered until then.
+    fn refused(&mut self, own_per_minute: Option<f64>) {
+        if let (None, Some(own)) = (self.interval(), own_per_minute) {
+            self.requests_per_minute = own * self.sharers;
+            self.factor = 1.0;
+        }
         self.was_refused = true;
         if !self.steered {
             self.factor = (self.factor * PACE_AFTER_REFUSAL).max(1.0 / self.sharers);
@@ -400,6 +424,23 @@ mod tests {
             let (waited_ms, ()) = tokio::join!(waiting, answered);
             assert_eq!(waited_ms, started_after_ms, "{remaining} of 60 left");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_no_limit_is_known_the_first_refusal_shows_it() {
+        let flow = FlowControl::new(&Limits { concurrency_max: 10, ..limits(10, 0) });
+        let interval_ms = || flow.lock().pace.interval().map(|interval| interval.as_millis());
+        for _ in 0..12 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            flow.answered(500, 1, &Headroom::default());
+        }
+        assert_eq!(interval_ms(), None, "nobody has refused yet");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        flow.failed(FailureClass::Capacity, 0, &Headroom::default());
+        assert_eq!(interval_ms(), Some(714), "seven tenths of two a second");
+        // What the provider says later counts more.
+        flow.answered(500, 1, &left(30));
+        assert_eq!(interval_ms(), Some(10_000), "a tenth of one a second");
     }
 
     #[test]

@@ -54,6 +54,11 @@ impl Worker {
             Claim::Granted(record) => *record,
             Claim::Ended(ended) => return ended,
         };
+        // Before any call: if this worker dies of the job, the line says which one it was.
+        tracing::info!(
+            request_id = invocation.id, input_hash = %item.key, task = item.task_name(),
+            attempt = record.budget.claims, crashes = record.budget.crashes, alone, "claimed"
+        );
         match ready {
             Ok((job, task, prompt)) => {
                 let work = Work {

@@ -143,6 +143,11 @@ fn rate_limits(rows: &mut Vec<Row>) -> anyhow::Result<()> {
         ("use of a rate limit, 50 workers at 1,000", "≥ 98 %, ≤ 2 % refused", fleet(50, 1_000)),
         ("the same, 400,000 tokens a minute", "≥ 98 %, ≤ 2 % refused", tokens),
         ("the same 50 without the provider's headers", "", Fleet { headers: false, ..fleet(50, 1_000) }),
+        (
+            "the same 50 with neither headers nor a configured limit",
+            "",
+            Fleet { headers: false, told: false, ..fleet(50, 1_000) },
+        ),
         ("10 workers at 300 in a stack that allows 50", "", Fleet { concurrency_max: 50, ..fleet(10, 300) }),
     ] {
         let virtual_time =
