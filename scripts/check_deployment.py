@@ -3,6 +3,7 @@
     check_deployment.py [--no-job] OUTPUTS_JSON
 
 The job is one model call; its record stays in the ledger for as long as any result.
+It is not sent when the stack is paused or a backlog waits before it.
 """
 
 import hashlib
@@ -15,6 +16,8 @@ import boto3
 
 # Two long calls and a wait fit into this; the first job of a new version also waits for its start.
 JOB_TIMEOUT_S = 300
+# A batch or two of other jobs do not hold the check up; more would.
+WAITING_MAX = 20
 
 
 def main():
@@ -42,15 +45,25 @@ def main():
     if state not in ("Enabled", "Enabling", "Updating", "Creating"):
         print(f"skipped: no job is sent, because the event source is {state}: the stack is paused")
         return
+    table = client("dynamodb")
+    control = table.get_item(TableName=outputs["ledger_table"], Key={"id": {"S": "control"}}, ConsistentRead=True).get("Item", {})
+    if "paused_reason" in control:
+        print(f"skipped: no job is sent, because the stack is paused: {control['paused_reason'].get('S')}")
+        return
     if not send_job:
         print("skipped: no job is sent (--no-job)")
+        return
+    # SQS keeps no order, but behind a backlog the job's turn may come in hours, and the deploy would seem to have failed.
+    attributes = client("sqs").get_queue_attributes(QueueUrl=outputs["jobs_queue_url"], AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
+    waiting = int(attributes["ApproximateNumberOfMessages"])
+    if waiting > WAITING_MAX:
+        print(f"skipped: no job is sent, because {waiting} jobs wait: whether they are worked on, JobsSucceeded and the alarms say")
         return
 
     reference = f"deploy-check-{int(time.time())}"
     text = f"Test ticket after the deployment of version {outputs['worker_version']} ({reference}). Nothing to do."
     job = {"task": "categorize_ticket", "input": {"text": text}, "reference": reference}
     client("sqs").send_message(QueueUrl=outputs["jobs_queue_url"], MessageBody=json.dumps(job))
-    table = client("dynamodb")
     began = time.monotonic()
     while True:
         record = table.get_item(TableName=outputs["ledger_table"], Key={"id": {"S": input_hash(job)}}, ConsistentRead=True).get("Item")
