@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
+use nightshift_core::failure::FailureReason;
+use nightshift_core::metric::{Metric, NAMESPACE};
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -246,9 +248,15 @@ fn actions_of_commands(line: &str) -> Vec<String> {
 #[test]
 fn an_operator_may_do_what_the_runbook_says() {
     // Their first paragraph says that they need an administrator.
-    let by_an_administrator =
-        ["deploy", "destroy-and-recreate", "load-test", "restore-the-ledger", "second-region"]
-            .map(|page| format!("runbook/procedures/{page}.md"));
+    let by_an_administrator = [
+        "customer-key",
+        "deploy",
+        "destroy-and-recreate",
+        "load-test",
+        "restore-the-ledger",
+        "second-region",
+    ]
+    .map(|page| format!("runbook/procedures/{page}.md"));
     let policies = read("terraform/policies.tf");
     let operator = policies.split_once("operator = {").unwrap().1;
     let allowed: BTreeSet<&str> = operator.split('"').filter(|text| text.contains(':')).collect();
@@ -271,4 +279,69 @@ fn an_operator_may_do_what_the_runbook_says() {
         }
     }
     assert!(commands > 100, "the scan finds the commands: {commands}");
+}
+
+/// The metrics of ours that a Terraform file names: `["stack", "X", …]`, and `[for name in … : ["stack", name, …]`.
+fn metrics_named_in(terraform: &str) -> BTreeSet<&str> {
+    let mut named = BTreeSet::new();
+    for source in ["[\"stack\", ", "[\"reason\", "] {
+        let mut before = "";
+        for part in terraform.split(source) {
+            if let Some(quoted) = part.strip_prefix('"') {
+                named.insert(quoted.split('"').next().unwrap());
+            } else if part.starts_with("name,") {
+                let looped_over = before.rsplit_once("[for name").expect("a loop over names").1;
+                named.extend(
+                    words(looped_over, |c| c.is_ascii_alphanumeric() || c == '_')
+                        .filter(|word| word.starts_with(|c: char| c.is_ascii_uppercase())),
+                );
+            } else {
+                assert_eq!(before, "", "neither a name nor a loop over names: {part:.60}");
+            }
+            before = part;
+        }
+    }
+    named
+}
+
+/// With FILL, a misspelt metric is an alarm that is never raised, and a graph that is always empty.
+#[test]
+fn alarms_dashboard_and_runbook_name_metrics_that_the_worker_publishes() {
+    // The enum has no list of itself; what it says is what is published.
+    let source = read("crates/core/src/metric.rs");
+    let variants = source.split_once("pub enum Metric {").unwrap().1.split_once('}').unwrap().0;
+    let published: BTreeSet<&str> =
+        variants.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    assert!(
+        published.len() > 15 && published.contains(Metric::JobsReceived.name().as_str()),
+        "{published:?}"
+    );
+    let mut places = vec![];
+    for file in ["terraform/alarms.tf", "terraform/dashboard.tf"] {
+        let text = read(file);
+        let named: BTreeSet<String> = metrics_named_in(&text).into_iter().map(str::to_owned).collect();
+        assert!(named.len() > 8, "{file}: the scan finds the metrics: {named:?}");
+        places.push((file.to_owned(), named));
+    }
+    let command = format!("--namespace {NAMESPACE} --metric-name ");
+    for (page, text) in runbook_pages() {
+        let named = text.split(&command).skip(1).map(|rest| rest.split(' ').next().unwrap().to_owned());
+        places.push((page, named.collect()));
+    }
+    for (place, named) in places {
+        for metric in named {
+            assert!(published.contains(metric.as_str()), "{place} reads {metric}, which nothing publishes");
+        }
+    }
+    assert!(
+        read("terraform/alarms.tf").contains(&format!("namespace = \"{NAMESPACE}\", dimensions = {{ Stack"))
+    );
+}
+
+#[test]
+fn the_dashboard_has_every_failure_reason() {
+    let dashboard = read("terraform/dashboard.tf");
+    let listed = dashboard.split_once("failure_reasons = [").unwrap().1.split_once(']').unwrap().0;
+    let listed: Vec<&str> = listed.split('"').skip(1).step_by(2).collect();
+    assert_eq!(listed, FailureReason::ALL.map(FailureReason::as_str));
 }
