@@ -136,7 +136,12 @@ impl TwoQueues {
     async fn receive(&self, url: &str, wait_s: i32) -> Option<Received> {
         // Longer than the adapters' read timeout would allow in one request, so asked again instead.
         for _ in 0..=wait_s * 4 {
-            let receive = self.client.receive_message().queue_url(url).message_attribute_names("All");
+            let receive = self
+                .client
+                .receive_message()
+                .queue_url(url)
+                .message_attribute_names("All")
+                .message_system_attribute_names(sqs::MessageSystemAttributeName::ApproximateReceiveCount);
             if let Some(message) = receive.send().await.unwrap().messages.unwrap_or_default().pop() {
                 let attributes =
                     message.message_attributes.unwrap_or_default().into_iter().map(|(name, value)| {
@@ -147,7 +152,9 @@ impl TwoQueues {
                         };
                         (name, Attribute { data_type, value })
                     });
+                let count = sqs::MessageSystemAttributeName::ApproximateReceiveCount;
                 return Some(Received {
+                    receive_count: message.attributes.unwrap()[&count].parse().unwrap(),
                     handle: message.receipt_handle.unwrap(),
                     body: message.body.unwrap(),
                     attributes: attributes.collect(),

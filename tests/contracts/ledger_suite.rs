@@ -1,4 +1,4 @@
-//! What every ledger must do, whatever it is made of. The simulation runs it over its own.
+//! What every ledger must do, whatever it is made of: DynamoDB, or the memory of the scenarios and the simulation.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

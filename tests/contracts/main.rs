@@ -2,7 +2,8 @@
 //!
 //! | server | ports |
 //! | --- | --- |
-//! | our in-memory world | the ledger's records |
+//! | the scenarios' memory | the ledger's records |
+//! | the simulation's own | ledger, queues |
 //! | our stand-in (`nightshift-local`) | ledger, queues, metrics |
 //! | DynamoDB Local | ledger |
 //! | ElasticMQ | queues |
@@ -14,6 +15,7 @@
 mod backends;
 mod ledger_suite;
 mod queue_suite;
+mod simulated;
 mod wire;
 
 use std::io::Write;
@@ -28,10 +30,15 @@ use nightshift_core::record::{Expect, RecordWrite, SpendAnswer};
 use nightshift_local::aws::LocalAws;
 use nightshift_tests::memory::World;
 use nightshift_tests::servers::{NoServer, Server};
-use nightshift_worker::ports::{Ledger, Metrics, ModelKey, PortErrorKind, WriteAnswer};
+use nightshift_worker::ports::{
+    DeadLetters, Ledger, Metrics, ModelKey, PortErrorKind, Visibility, WriteAnswer,
+};
 use secrecy::ExposeSecret;
 
 use backends::{TABLE, Table, TwoQueues};
+use ledger_suite::Inspect;
+use queue_suite::Queues;
+use simulated::Simulated;
 use wire::{REGION, sdk, sdk_on_wire};
 
 const TEN_SECONDS: Duration = Duration::from_secs(10);
@@ -49,26 +56,32 @@ fn server(name: &str) -> Option<Server> {
     }
 }
 
-/// How a server of DynamoDB's protocol is known to differ.
+/// How what stands in for DynamoDB is known to differ.
 #[derive(Default)]
 struct LedgerDifferences {
     /// Items of more than 400 KB are stored.
     no_size_limit: bool,
 }
 
-async fn ledger(url: &str, differences: LedgerDifferences) {
-    let (sdk, wire) = sdk_on_wire(url).await;
-    let table = Table::create(&sdk).await;
-    let ledger = Arc::new(DynamoLedger::new(&sdk, TABLE));
+/// The whole port, whatever it is made of.
+async fn ledger_port(ledger: Arc<dyn Ledger>, inspect: &dyn Inspect, differences: LedgerDifferences) {
     ledger_suite::records(&*ledger).await;
     ledger_suite::concurrent_claims(ledger.clone()).await;
     if !differences.no_size_limit {
         ledger_suite::an_item_that_is_too_large_is_refused(&*ledger).await;
     }
-    ledger_suite::duplicates(&*ledger, &table).await;
-    ledger_suite::control(&*ledger, &table).await;
-    ledger_suite::spend(&*ledger, &table).await;
-    ledger_suite::concurrent_reservations(ledger.clone(), &table).await;
+    ledger_suite::duplicates(&*ledger, inspect).await;
+    ledger_suite::control(&*ledger, inspect).await;
+    ledger_suite::spend(&*ledger, inspect).await;
+    ledger_suite::concurrent_reservations(ledger, inspect).await;
+}
+
+/// The port over DynamoDB's protocol, and what only a server shows.
+async fn ledger(url: &str, differences: LedgerDifferences) {
+    let (sdk, wire) = sdk_on_wire(url).await;
+    let table = Table::create(&sdk).await;
+    let ledger = Arc::new(DynamoLedger::new(&sdk, TABLE));
+    ledger_port(ledger.clone(), &table, differences).await;
     requests(&ledger, &wire, &table).await;
     the_index_lists_what_is_not_settled(&*ledger, &table).await;
     what_is_not_a_record_is_unreadable(&*ledger, &table).await;
@@ -77,7 +90,6 @@ async fn ledger(url: &str, differences: LedgerDifferences) {
 
 /// One request for each operation; and what a reply that was lost on the way makes the SDK repeat, changes nothing.
 async fn requests(ledger: &DynamoLedger, wire: &wire::Wire, table: &Table) {
-    use ledger_suite::Inspect;
     let key = InputHash::of_body("requests");
     let writes = [
         RecordWrite { record: ledger_suite::a_record(&key, "one", 1), expect: Expect::Absent },
@@ -152,24 +164,35 @@ async fn a_missing_table_is_a_fault_of_the_deployment(sdk: &SdkConfig) {
     assert_eq!(error.kind, PortErrorKind::Misconfigured, "{error}");
 }
 
-/// How a server of SQS's protocol is known to differ.
+/// How what stands in for SQS is known to differ.
 #[derive(Default)]
 struct QueueDifferences {
     /// What SQS would refuse, by the words of the suite.
     takes: &'static [&'static str],
 }
 
+/// Both ports, whatever they are made of.
+async fn queue_ports(
+    dead_letters: &dyn DeadLetters,
+    visibility: &dyn Visibility,
+    queues: &dyn Queues,
+    differences: QueueDifferences,
+) {
+    queue_suite::bodies(dead_letters, queues).await;
+    queue_suite::attributes(dead_letters, queues).await;
+    let refuses = |what: &str| !differences.takes.contains(&what);
+    queue_suite::letters_that_cannot_be(dead_letters, refuses).await;
+    queue_suite::hand_backs(visibility, queues).await;
+    queue_suite::hand_backs_that_cannot_be(visibility, queues, refuses).await;
+}
+
+/// The ports over SQS's protocol, and what only a server shows.
 async fn queues(url: &str, differences: QueueDifferences) {
     let sdk = sdk(url).await;
     let queues = TwoQueues::create(&sdk).await;
     let dead_letters = SqsDeadLetters::new(&sdk, &queues.dead_letters_url);
     let visibility = SqsVisibility::new(&sdk, &queues.jobs_url);
-    queue_suite::bodies(&dead_letters, &queues).await;
-    queue_suite::attributes(&dead_letters, &queues).await;
-    let refuses = |what: &str| !differences.takes.contains(&what);
-    queue_suite::letters_that_cannot_be(&dead_letters, refuses).await;
-    queue_suite::hand_backs(&visibility, &queues).await;
-    queue_suite::hand_backs_that_cannot_be(&visibility, &queues, refuses).await;
+    queue_ports(&dead_letters, &visibility, &queues, differences).await;
     let nowhere = queues.dead_letters_url.replace("contract-dead-letters", "no-such-queue");
     let error = queue_suite::send_one(&SqsDeadLetters::new(&sdk, nowhere)).await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Misconfigured, "{error}");
@@ -198,10 +221,24 @@ async fn metrics_adapter(url: &str) -> (CloudWatchMetrics, Lines) {
 }
 
 #[tokio::test]
-async fn ledger_in_memory() {
+async fn ledger_of_the_scenarios() {
+    // Records only: for the scenarios it keeps every duplicate and every change of the spend, repeated or not.
     let world = World::new(|_, _| unreachable!("no model is called"));
     ledger_suite::records(&*world).await;
     ledger_suite::concurrent_claims(world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ledger_of_the_simulation() {
+    let simulated = Simulated::new();
+    // Its outputs are bounded at 2 KiB, long before an item is too large.
+    ledger_port(simulated.clone(), &*simulated, LedgerDifferences { no_size_limit: true }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn queues_of_the_simulation() {
+    let simulated = Simulated::new();
+    queue_ports(&*simulated, &*simulated, &*simulated, QueueDifferences::default()).await;
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ pub struct Received {
     pub handle: String,
     pub body: String,
     pub attributes: Vec<(String, Attribute)>,
+    /// How often it was received, with this time.
+    pub receive_count: u32,
 }
 
 /// The other side of the queues.
@@ -108,18 +110,21 @@ fn check_refusal(what: &str, answer: Result<(), PortError>, refuses: impl Fn(&st
 pub async fn hand_backs(visibility: &dyn Visibility, queues: &dyn Queues) {
     queues.send_job("handed back").await;
     let first = queues.receive_job(5).await.expect("the job");
+    assert_eq!(first.receive_count, 1);
     assert_eq!(queues.receive_job(0).await, None, "it is hidden while it is worked on");
 
     visibility.change(&first.handle, 0).await.unwrap();
     let second = queues.receive_job(5).await.expect("at once");
-    assert_eq!(second.body, "handed back");
+    assert_eq!((second.body.as_str(), second.receive_count), ("handed back", 2));
 
     visibility.change(&second.handle, 2).await.unwrap();
     assert_eq!(queues.receive_job(0).await, None, "not before its delay");
     tokio::time::sleep(Duration::from_millis(900)).await;
     assert_eq!(queues.receive_job(0).await, None, "not before its delay");
     let third = queues.receive_job(10).await.expect("after its delay");
+    assert_eq!(third.receive_count, 3, "a receive that finds nothing counts for nothing");
     queues.delete_job(&third.handle).await;
+    assert_eq!(queues.receive_job(0).await, None, "it is gone");
 }
 
 /// Hand-backs that SQS refuses.

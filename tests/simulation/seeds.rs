@@ -1,6 +1,6 @@
 //! A handful of seeds in each test run; `scripts/simulate` runs many.
 
-use nightshift_simulation::plan::{Plan, Profile};
+use nightshift_simulation::plan::{CALL_MICRO_USD_MAX, Plan, Profile};
 use nightshift_simulation::run::run;
 
 /// Small enough for a build without optimisation.
@@ -15,6 +15,18 @@ fn no_promise_breaks_in_any_profile() {
         assert!(outcome.violation.is_none(), "{:?}\nagain: {again}", outcome.violation);
         assert!(outcome.stats.results > 0 || profile == Profile::Retention, "nothing was done: {again}");
     }
+}
+
+#[test]
+fn the_spend_cap_is_reached_and_the_next_day_goes_on() {
+    let mut plan = Plan::of_seed(3, Some(Profile::Capped)).with_jobs(JOBS);
+    plan.limits.spend_cap_micro_usd = 4 * CALL_MICRO_USD_MAX;
+    let outcome = run(&plan, None);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    let stats = outcome.stats;
+    assert!(stats.capped > 0, "the cap never held anything back");
+    assert!(stats.days_billed >= 3, "calls on {} days", stats.days_billed);
+    assert!(stats.results > u64::from(JOBS) / 2, "{} results", stats.results);
 }
 
 #[test]

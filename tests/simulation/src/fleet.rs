@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nightshift_core::cost::Price;
+use nightshift_core::cost::{Price, utc_day};
+use nightshift_worker::ports::Clock;
 use nightshift_worker::{BatchReport, Deployment, Message, Ports, Worker};
 use tokio::time::{sleep, sleep_until};
 
@@ -199,6 +200,7 @@ impl Fleet {
                 revision: warm.environment.revision,
                 began_ms,
                 ends_ms,
+                cap_left_micro_usd: u64::MAX,
                 batch: batch.clone(),
                 ..Invocation::default()
             };
@@ -207,6 +209,10 @@ impl Fleet {
         };
         warm.ports.invocation.store(id, Ordering::Relaxed);
         sleep(Duration::from_millis(OVERHEAD_MS)).await;
+        let day = utc_day(warm.ports.now_ms());
+        if let Some(running) = world.lock().invocations.get_mut(&id) {
+            running.day = day;
+        }
         let end = self.run(&warm, id, messages).await;
         match end {
             End::Report(report) => {
@@ -216,7 +222,7 @@ impl Fleet {
                     self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(warm);
                 }
             }
-            End::Killed => world.lock().invocation_died(world.now_ms(), id, plan),
+            End::Killed => world.lock().invocation_died(world.now_ms(), id),
             End::TimedOut => {
                 let mut state = world.lock();
                 let now_ms = world.now_ms();
@@ -226,7 +232,7 @@ impl Fleet {
                     None,
                     "an invocation ran into its timeout",
                 );
-                state.invocation_died(now_ms, id, plan);
+                state.invocation_died(now_ms, id);
             }
         }
         world.progress.notify_one();

@@ -22,7 +22,8 @@ Runs the real worker over an in-memory SQS, Lambda, DynamoDB and model provider 
   --first N        the first of them (default 0)
   --seed N         run one seed
   --jobs N         distinct inputs of each run (default: the seed decides)
-  --profile NAME   calm, faulty, storm, outages, kills, poison, deploy, redrive, retention or throttled
+  --profile NAME   calm, faulty, storm, outages, kills, poison, deploy, redrive, retention, throttled or
+                   capped
                    (default: the seed decides)
   --without LIST   take kinds of trouble away, separated by commas: windows, deploys, operator, kills, ledger-faults,
                    queue-faults, letter-faults, model-faults, duplicates, resends, invalid, unanswerable, guarded,
@@ -164,7 +165,8 @@ fn run_all(options: &Options) -> (Done, Option<(u64, Outcome)>) {
                         *next += 1;
                         seed
                     };
-                    if seed >= last || lock(&failed).is_some() {
+                    // A smaller seed than the one that failed is still run, so that the first failure is always the same.
+                    if seed >= last || lock(&failed).is_some_and(|failed| failed < seed) {
                         return;
                     }
                     let plan = options.plan(seed);
@@ -234,8 +236,14 @@ fn print_summary(done: &Done) {
     println!("dead letters: {}", if words.is_empty() { "none".to_owned() } else { words.join(", ") });
     let stats = &total.2;
     println!(
-        "in crashed, forced by faults: {}; acknowledged while a second delivery remade it: {}; calls refused by a rate limit: {}; ledger writes: {}, attempts met by a fault: {}",
-        stats.crashed, stats.remade_unfinished, stats.throttled, stats.ledger_writes, stats.ledger_faults
+        "in crashed, forced by faults: {}; acknowledged while a second delivery remade it: {}; calls refused by a rate limit: {}; hand-backs for the spend cap: {}; days with a bill: {}; ledger writes: {}, attempts met by a fault: {}",
+        stats.crashed,
+        stats.remade_unfinished,
+        stats.throttled,
+        stats.capped,
+        stats.days_billed,
+        stats.ledger_writes,
+        stats.ledger_faults
     );
 }
 
@@ -250,6 +258,8 @@ fn add(sum: &mut (u64, u64, Stats), jobs: u32, stats: &Stats) {
     s.throttled += stats.throttled;
     s.results += stats.results;
     s.crashed += stats.crashed;
+    s.capped += stats.capped;
+    s.days_billed += stats.days_billed;
     s.redrives += stats.redrives;
     s.remade_unfinished += stats.remade_unfinished;
     s.ledger_writes += stats.ledger_writes;

@@ -11,7 +11,7 @@ use nightshift_core::next_step::RECEIVES_KEPT;
 use nightshift_core::record::{Expect, Record, RecordWrite, State as Standing};
 use nightshift_worker::BatchReport;
 
-use crate::plan::{Away, HOUR, Plan};
+use crate::plan::{Away, CALL_MICRO_USD_MAX, HOUR, Plan};
 use crate::queue::Place;
 use crate::work::{Kind, is_right};
 use crate::world::{BEGINNING_MS, Invocation, State};
@@ -128,6 +128,8 @@ pub struct Call {
     pub end: CallEnd,
     /// Whatever it answered could not be kept, because of a kill or a fault of the ledger.
     pub excused: bool,
+    /// A fault made the model break its schema.
+    pub lied: bool,
 }
 
 /// What happened to an input since it last started afresh.
@@ -165,9 +167,21 @@ impl Epoch {
         self.calls.iter().filter(|call| !unpaid.contains(&call.end)).count() as u32
     }
 
-    fn last_answer(&self) -> Option<CallEnd> {
+    /// The last first.
+    fn answers(&self) -> impl Iterator<Item = &Call> {
         let answers = [CallEnd::Valid, CallEnd::Invalid, CallEnd::Refused, CallEnd::Truncated];
-        self.calls.iter().rev().map(|call| call.end).find(|end| answers.contains(end))
+        self.calls.iter().rev().filter(move |call| answers.contains(&call.end))
+    }
+
+    fn last_answer(&self) -> Option<CallEnd> {
+        self.answers().next().map(|call| call.end)
+    }
+
+    /// The last answer was not the first of its conversation, and no fault spoiled it.
+    fn last_answer_was_free(&self) -> bool {
+        let mut answers = self.answers();
+        let last = answers.next();
+        last.is_some_and(|last| !last.lied && answers.any(|other| other.invocation == last.invocation))
     }
 }
 
@@ -411,7 +425,9 @@ impl State {
                     || record.budget.reasks >= limits.reask_limit
                     || calls_spent
                     || epoch.calls_in_claim >= limits.call_limit;
-                last == Some(CallEnd::Invalid) && kind != Kind::Guarded && tried
+                // It obeys as soon as it is told what was wrong.
+                let not_told = kind == Kind::Stubborn && epoch.last_answer_was_free();
+                last == Some(CallEnd::Invalid) && kind != Kind::Guarded && tried && !not_told
             }
             FailureReason::AttemptsExhausted => {
                 // A claim that ended without a word may have been billed for the call that it announced.
@@ -568,8 +584,40 @@ impl State {
         }
         let input = &mut self.inputs[n as usize];
         input.epoch.calls_in_claim += 1;
-        input.epoch.calls.push(Call { id, invocation, end: CallEnd::Open, excused: false });
+        input.epoch.calls.push(Call { id, invocation, end: CallEnd::Open, excused: false, lied: false });
         id
+    }
+
+    /// The provider has decided what comes of a call, and charges for it whether or not anybody will hear of it.
+    pub fn call_is_billed(&mut self, now_ms: u64, n: u32, id: u32, micro_usd: u64, lied: bool, plan: &Plan) {
+        let calls = &mut self.inputs[n as usize].epoch.calls;
+        let Some(call) = calls.iter_mut().find(|call| call.id == id) else { return };
+        call.lied = lied;
+        let Some(running) = self.invocations.get(&call.invocation).filter(|_| micro_usd > 0) else { return };
+        let day = running.day.clone();
+        let spend = self.spend.entry(day.clone()).or_default();
+        self.stats.days_billed += u64::from(spend.billed_micro_usd == 0);
+        spend.billed_micro_usd += micro_usd;
+        self.judge_day(now_ms, Some(n), &day, plan);
+    }
+
+    /// The calls of the invocations that began on a day cost no more than its record holds, nor than the cap: not
+    /// almost, but at every moment, whatever was killed or lost, because no call costs more than was reserved for it.
+    pub fn judge_day(&mut self, now_ms: u64, n: Option<u32>, day: &str, plan: &Plan) {
+        self.stats.checks += 1;
+        let Some(spend) = self.spend.get(day) else { return };
+        let (billed, committed) = (spend.billed_micro_usd, spend.committed_micro_usd());
+        let cap = plan.limits.spend_cap_micro_usd;
+        if billed > cap {
+            let what =
+                format!("the calls of {day} cost {billed} millionths of a dollar, and the cap is {cap}");
+            self.violate(now_ms, Promise::Budgets, n, what);
+        } else if i128::from(billed) > committed {
+            let what = format!(
+                "the calls of {day} cost {billed} millionths of a dollar, and its record holds {committed}"
+            );
+            self.violate(now_ms, Promise::Budgets, n, what);
+        }
     }
 
     /// A call ends, as its worker sees it; `excused`: the worker is dead.
@@ -677,7 +725,7 @@ impl State {
     // --------------------------------------------------------------------------------------------- the invocation
 
     /// An invocation died: by a kill, or by the function's timeout.
-    pub fn invocation_died(&mut self, now_ms: u64, id: u64, plan: &Plan) {
+    pub fn invocation_died(&mut self, now_ms: u64, id: u64) {
         let Some(running) = self.invocations.remove(&id) else { return };
         self.stats.kills += 1;
         for (message, _) in &running.batch {
@@ -704,7 +752,7 @@ impl State {
                 self.note(now_ms, n, || format!("its worker died, invocation {id}, alone: {alone}"));
             }
         }
-        self.check_expired(now_ms, &running, &[], plan);
+        self.check_expired(now_ms, &running, &[]);
     }
 
     /// An invocation ended by itself: what it says must be what it did.
@@ -766,6 +814,14 @@ impl State {
             }
             let n = self.queue.messages[*message as usize].input;
             self.note(now_ms, n, || format!("message {message} leaves invocation {id}: {outcome:?}"));
+            if matches!(outcome, Outcome::HandedBack(HandBackCause::SpendCap)) {
+                self.stats.capped += 1;
+                // Refused twice, it met others who reserve, and may leave the room to them.
+                if running.cap_left_micro_usd >= CALL_MICRO_USD_MAX && running.cap_refusals < 2 {
+                    let what = "handed back for the spend cap, which left room for a call";
+                    self.violate(now_ms, Promise::Progress, Some(n), what);
+                }
+            }
             if let Outcome::HandedBack(HandBackCause::Panic) = outcome
                 && !matches!(self.inputs[n as usize].kind, Kind::PanicsInPrompt | Kind::PanicsInAccept)
             {
@@ -787,7 +843,7 @@ impl State {
             .map(|(message, _)| *message)
             .filter(|message| !failed.contains(message.to_string().as_str()))
             .collect();
-        self.check_expired(now_ms, &running, &acknowledged, plan);
+        self.check_expired(now_ms, &running, &acknowledged);
     }
 
     /// The worker says that SQS may delete this message: a result or a dead letter must be durable.
@@ -891,7 +947,7 @@ impl State {
     // -------------------------------------------------------------------------------------------------- the queue
 
     /// A message that grew too old while it was in flight is lost, unless that delivery settled it.
-    fn check_expired(&mut self, now_ms: u64, running: &Invocation, acknowledged: &[u32], _plan: &Plan) {
+    fn check_expired(&mut self, now_ms: u64, running: &Invocation, acknowledged: &[u32]) {
         for (message, _) in &running.batch {
             if self.queue.messages[*message as usize].place == Place::Expired
                 && !acknowledged.contains(message)

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nightshift_core::dead_letter::{Attribute, AttributeValue};
+use nightshift_core::record::{Control, Pause};
 use tokio::time::{sleep, sleep_until};
 
 use crate::fleet::Fleet;
 use crate::oracle::Promise;
-use crate::plan::{DAY, HOUR, MINUTE, SECOND};
+use crate::plan::{Away, DAY, HOUR, MINUTE, SECOND};
 use crate::rng::Rng;
 use crate::work::Kind;
 use crate::world::World;
@@ -85,13 +86,14 @@ pub async fn operate(world: Arc<World>) {
             let mut state = world.lock();
             let state = &mut *state;
             let letter = &mut state.letters[place];
-            let redrives = &mut state.inputs[letter.input as usize].redrives;
+            let Some((n, reference)) = letter.of else { continue };
+            let redrives = &mut state.inputs[n as usize].redrives;
             if !moves || letter.moved_back || *redrives >= REDRIVES_MAX {
                 continue;
             }
             *redrives += 1;
             letter.moved_back = true;
-            let (n, reference, attributes) = (letter.input, letter.reference, letter.attributes.clone());
+            let attributes = letter.letter.attributes.clone();
             let input = &mut state.inputs[n as usize];
             // Nobody can mend a body without changing it.
             let mendable =
@@ -123,6 +125,22 @@ fn review(state: &mut crate::world::State, n: u32) {
         && let nightshift_core::record::State::Done(done) = &mut record.state
     {
         done.reviewed = true;
+    }
+}
+
+/// Pauses and resumes the stack by its control record when the plan says so.
+pub async fn pause(world: Arc<World>) {
+    let plan = &world.plan;
+    let windows = plan.windows.iter().filter(|window| window.what == Away::Paused);
+    let mut edges: Vec<u64> = windows.flat_map(|window| [window.from_ms, window.until_ms]).collect();
+    edges.sort_unstable();
+    for at_ms in edges {
+        if at_ms > world.elapsed_ms() {
+            sleep_until(world.instant(at_ms)).await;
+        }
+        let pause = Pause { reason: "the operator".to_owned(), since_ms: world.now_ms() };
+        let paused = plan.away(Away::Paused, world.elapsed_ms()).then_some(pause);
+        world.lock().control = Control { paused };
     }
 }
 

@@ -33,11 +33,13 @@ pub enum Profile {
     Retention,
     /// A fleet at its provider's rate limit.
     Throttled,
+    /// A day's money is spent after a few calls, day after day.
+    Capped,
 }
 
 impl Profile {
     /// All of them, in the order in which consecutive seeds take them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Calm,
         Self::Faulty,
         Self::Storm,
@@ -48,6 +50,7 @@ impl Profile {
         Self::Redrive,
         Self::Retention,
         Self::Throttled,
+        Self::Capped,
     ];
 
     /// The word on the command line.
@@ -64,6 +67,7 @@ impl Profile {
             Self::Redrive => "redrive",
             Self::Retention => "retention",
             Self::Throttled => "throttled",
+            Self::Capped => "capped",
         }
     }
 
@@ -235,11 +239,12 @@ impl Plan {
         let strength = rng.pick(&[0.3, 1.0, 1.0, 2.0]);
         let faults = faults(profile, strength);
         let shares = shares(profile);
-        // The long outages make each job cost a hundred deliveries.
-        let jobs_max = if matches!(profile, Profile::Retention | Profile::Outages) { 120 } else { 400 };
+        // Waiting for days makes each job cost a hundred deliveries.
+        let waits = matches!(profile, Profile::Retention | Profile::Outages | Profile::Capped);
+        let jobs_max = if waits { 120 } else { 400 };
         let jobs = rng.range(60, jobs_max) as u32;
         let arrival_ms = match profile {
-            Profile::Outages => rng.range(2 * HOUR, 2 * DAY),
+            Profile::Outages | Profile::Capped => rng.range(2 * HOUR, 2 * DAY),
             Profile::Deploy | Profile::Redrive => rng.range(20 * MINUTE, 12 * HOUR),
             Profile::Retention => rng.range(MINUTE, 6 * HOUR),
             _ => rng.range(MINUTE, 2 * HOUR),
@@ -397,6 +402,9 @@ impl Plan {
     }
 }
 
+/// What a worker reserves for one call, in round figures.
+pub const CALL_MICRO_USD_MAX: u64 = 4_100;
+
 fn limits(rng: &mut Rng, profile: Profile) -> Limits {
     let mut limits = Limits {
         batch_size: rng.pick(&[1, 3, 10, 10]) as u32,
@@ -422,8 +430,8 @@ fn limits(rng: &mut Rng, profile: Profile) -> Limits {
         limits.visibility_timeout_ms = 6 * MINUTE;
         limits.retention_ms = rng.pick(&[DAY, 2 * DAY, 4 * DAY]);
     }
-    if matches!(profile, Profile::Outages | Profile::Calm) && rng.chance(0.3) {
-        limits.spend_cap_micro_usd = rng.pick(&[20_000_000, 50_000_000, 200_000_000]);
+    if profile == Profile::Capped {
+        limits.spend_cap_micro_usd = rng.pick(&[2, 10, 25]) * CALL_MICRO_USD_MAX;
     }
     assert_eq!(limits.contradictions(), Vec::<String>::new(), "a plan is deployable");
     limits
@@ -437,6 +445,8 @@ fn shares(profile: Profile) -> Shares {
         Profile::Storm => Shares { poison: 10, panics: 10, stubborn: 100, ..some },
         Profile::Redrive => Shares { invalid: 60, unanswerable: 150, ..some },
         Profile::Throttled => Shares { invalid: 5, unanswerable: 5, stubborn: 10, ..some },
+        // Further calls, and dear ones.
+        Profile::Capped => Shares { unanswerable: 80, stubborn: 200, panics: 10, ..some },
         _ => some,
     }
 }
@@ -482,6 +492,7 @@ fn faults(profile: Profile, strength: f64) -> Faults {
         Profile::Deploy => Faults { sent_again: 0.3, recycle: 0.1, ..scaled(moderate, strength) },
         Profile::Redrive => Faults { sent_again: 0.1, sent_twice: 0.1, ..scaled(moderate, strength) },
         Profile::Faulty => scaled(moderate, strength),
+        Profile::Capped => Faults { model_hangs: 0.02, model_reply_lost: 0.05, ..scaled(moderate, strength) },
     };
     faults.expired_deleted = 0.5;
     faults

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nightshift_core::dead_letter::{
-    ATTRIBUTES_MAX, AttributeValue, CONTEXT_ATTRIBUTE, DeadLetter, HASH_ATTRIBUTE, MESSAGE_BYTES_MAX,
-    REASON_ATTRIBUTE,
+    AttributeValue, CONTEXT_ATTRIBUTE, DeadLetter, HASH_ATTRIBUTE, REASON_ATTRIBUTE,
 };
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
@@ -16,7 +15,7 @@ use nightshift_core::metric::MetricBatch;
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, Turn, Usage, Window,
 };
-use nightshift_core::record::{Control, Pause, RecordWrite, SpendAnswer, SpendChange, SpendKind};
+use nightshift_core::record::{Control, RecordWrite, SpendAnswer, SpendChange, SpendKind};
 use nightshift_worker::ports::{
     Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortError, PortErrorKind, Visibility, WriteAnswer,
 };
@@ -25,8 +24,8 @@ use tokio::time::sleep;
 
 use crate::oracle::{ArrivedLetter, CallEnd, Promise};
 use crate::plan::{Away, HOUR};
-use crate::queue::HandleAnswer;
-use crate::work::{Kind, check_of};
+use crate::queue::{HandleAnswer, why_refused};
+use crate::work::{CHECK_IS_WRONG, Kind, OUTPUT_TOKENS_MAX, check_of};
 use crate::world::{Environment, Letter, State, World};
 
 /// Attempts of the SDK at one operation, and how long it waits for one (crates/aws, clients).
@@ -169,6 +168,20 @@ impl SimPorts {
         self.gate().await;
         Err(PortError { service: "DynamoDB", operation, kind, message: "simulated".to_owned() })
     }
+
+    /// What is on its way takes effect within a minute, whatever becomes of its sender.
+    fn later(&self, effect: impl FnOnce(&World) + Send + 'static) {
+        let delay_ms = self.environment.draw(|rng| match rng.range(0, 3) {
+            0 => rng.range(0, 100),
+            1 | 2 => rng.range(0, 3_000),
+            _ => rng.range(0, 60_000),
+        });
+        let world = Arc::clone(&self.world);
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(delay_ms)).await;
+            effect(&world);
+        });
+    }
 }
 
 fn record_write(state: &mut State, world: &World, write: &RecordWrite, invocation: u64) -> WriteAnswer {
@@ -192,7 +205,7 @@ fn expire(state: &mut State, world: &World, now_ms: u64, write: &RecordWrite) {
     let input = &mut state.inputs[n as usize];
     let expired = input.record.as_deref().is_some_and(|record| record.expires_at_ms + 1_000 <= now_ms);
     if expired && state.queue_rng.chance(world.plan.faults.expired_deleted) {
-        input.record = None;
+        (input.record, input.duplicates) = (None, (0, None));
         state.note(now_ms, n, || "DynamoDB deletes the expired record".to_owned());
     }
 }
@@ -201,20 +214,14 @@ fn expire(state: &mut State, world: &World, now_ms: u64, write: &RecordWrite) {
 impl Ledger for SimPorts {
     async fn write(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
         let invocation = self.invocation();
-        let (world, environment) = (&self.world, &self.environment);
+        let world = &self.world;
         self.attempts(
             "UpdateItem",
             |what| world.lock().ledger_fault(world.now_ms(), write, invocation, what),
             || {
-                let delay_ms = environment.draw(|rng| match rng.range(0, 3) {
-                    0 => rng.range(0, 100),
-                    1 | 2 => rng.range(0, 3_000),
-                    _ => rng.range(0, 60_000),
-                });
-                let (world, write) = (Arc::clone(world), write.clone());
-                tokio::spawn(async move {
-                    sleep(Duration::from_millis(delay_ms)).await;
-                    record_write(&mut world.lock(), &world, &write, invocation);
+                let write = write.clone();
+                self.later(move |world| {
+                    record_write(&mut world.lock(), world, &write, invocation);
                 });
             },
             || record_write(&mut world.lock(), world, write, invocation),
@@ -230,27 +237,21 @@ impl Ledger for SimPorts {
             || (),
             || {
                 let mut state = world.lock();
-                if let Some(&n) = state.by_key.get(key) {
-                    state.note(world.now_ms(), n, || format!("message {message_id} counted as a duplicate"));
+                let Some(&n) = state.by_key.get(key) else { return };
+                let input = &mut state.inputs[n as usize];
+                let (count, last) = &mut input.duplicates;
+                if input.record.is_none() || last.as_deref() == Some(message_id) {
+                    return;
                 }
+                (*count, *last) = (*count + 1, Some(message_id.to_owned()));
+                state.note(world.now_ms(), n, || format!("message {message_id} counted as a duplicate"));
             },
         )
         .await
     }
 
     async fn control(&self) -> Result<Control, PortError> {
-        let answer = self
-            .attempts(
-                "GetItem",
-                |_| (),
-                || (),
-                || {
-                    let paused = self.world.plan.away(Away::Paused, self.world.elapsed_ms());
-                    let pause = || Pause { reason: "the operator".to_owned(), since_ms: self.world.now_ms() };
-                    Control { paused: paused.then(pause) }
-                },
-            )
-            .await;
+        let answer = self.attempts("GetItem", |_| (), || (), || self.world.lock().control.clone()).await;
         if answer.is_err()
             && let Some(running) = self.world.lock().invocations.get_mut(&self.invocation())
         {
@@ -260,37 +261,56 @@ impl Ledger for SimPorts {
     }
 
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
+        let invocation = self.invocation();
         self.attempts(
             "TransactWriteItems",
             |_| (),
-            || (),
             || {
-                let mut state = self.world.lock();
-                let day = state.spend.entry(change.day.clone()).or_default();
-                if day.changes.contains(&change.id) {
-                    return SpendAnswer::Counted;
-                }
-                match change.kind {
-                    SpendKind::Reserve { micro_usd, cap_micro_usd } => {
-                        if day.committed_micro_usd + i128::from(micro_usd) > i128::from(cap_micro_usd) {
-                            let left = i128::from(cap_micro_usd) - day.committed_micro_usd;
-                            return SpendAnswer::CapReached {
-                                left_micro_usd: u64::try_from(left).unwrap_or_default(),
-                            };
-                        }
-                        day.committed_micro_usd += i128::from(micro_usd);
-                    }
-                    SpendKind::Settle { reserved_micro_usd, spent_micro_usd } => {
-                        day.committed_micro_usd +=
-                            i128::from(spent_micro_usd) - i128::from(reserved_micro_usd);
-                    }
-                }
-                day.changes.insert(change.id.clone());
-                SpendAnswer::Counted
+                let change = change.clone();
+                self.later(move |world| {
+                    spend(&mut world.lock(), world, &change, invocation);
+                });
             },
+            || spend(&mut self.world.lock(), &self.world, change, invocation),
         )
         .await
     }
+}
+
+/// A change of the day's record reaches the table.
+fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64) -> SpendAnswer {
+    let day = state.spend.entry(change.day.clone()).or_default();
+    let left = |cap_micro_usd: u64, day: &crate::world::DaySpend| {
+        u64::try_from(i128::from(cap_micro_usd) - day.committed_micro_usd()).unwrap_or_default()
+    };
+    let id = (matches!(change.kind, SpendKind::Settle { .. }), change.id.clone());
+    match change.kind {
+        _ if day.changes.contains(&id) => return SpendAnswer::Counted,
+        SpendKind::Reserve { micro_usd, cap_micro_usd } => {
+            let left_micro_usd = left(cap_micro_usd, day);
+            if micro_usd > left_micro_usd {
+                if let Some(running) = state.invocations.get_mut(&invocation) {
+                    running.cap_left_micro_usd = running.cap_left_micro_usd.min(left_micro_usd);
+                    running.cap_refusals += 1;
+                }
+                return SpendAnswer::CapReached { left_micro_usd };
+            }
+            day.reserved_micro_usd += i128::from(micro_usd);
+            let left_micro_usd = left(cap_micro_usd, day);
+            if let Some(running) = state.invocations.get_mut(&invocation) {
+                // What others gave back since a refusal, it cannot know.
+                let known_micro_usd = running.cap_left_micro_usd.saturating_sub(micro_usd);
+                running.cap_left_micro_usd = known_micro_usd.min(left_micro_usd);
+            }
+        }
+        SpendKind::Settle { reserved_micro_usd, spent_micro_usd } => {
+            day.reserved_micro_usd -= i128::from(reserved_micro_usd);
+            day.spent_micro_usd += i128::from(spent_micro_usd);
+        }
+    }
+    day.changes.insert(id);
+    state.judge_day(world.now_ms(), None, &change.day, &world.plan);
+    SpendAnswer::Counted
 }
 
 #[async_trait]
@@ -305,8 +325,18 @@ impl DeadLetters for SimPorts {
         if self.environment.is_dead() {
             pending::<()>().await;
         }
+        if let Some(why) = why_refused(letter) {
+            world.violate(Promise::NothingLost, None, format!("a dead letter that SQS refuses: {why}"));
+            return Err(PortError {
+                service: "SQS",
+                operation: "SendMessage",
+                kind: PortErrorKind::Refused,
+                message: why.to_owned(),
+            });
+        }
         if !fails || sent_all_the_same {
-            self.letter_arrives(letter);
+            let of = self.letter_arrives(letter);
+            world.lock().letters.push(Letter { letter: letter.clone(), of, moved_back: false });
         }
         self.gate().await;
         if !fails {
@@ -331,7 +361,8 @@ impl DeadLetters for SimPorts {
 }
 
 impl SimPorts {
-    fn letter_arrives(&self, letter: &DeadLetter) {
+    /// Judges a dead letter; returns the input that it says, and the reference of its message.
+    fn letter_arrives(&self, letter: &DeadLetter) -> Option<(u32, u32)> {
         let world = &self.world;
         let now_ms = world.now_ms();
         let text = |name: &str| {
@@ -347,19 +378,6 @@ impl SimPorts {
         let reason = text(REASON_ATTRIBUTE).or_else(|| of_context("reason"));
         let hash = text(HASH_ATTRIBUTE).or_else(|| of_context("input_hash"));
         let message = of_context("source_message_id").and_then(|id| id.parse::<u32>().ok());
-        let bytes = letter.body.len()
-            + letter
-                .attributes
-                .iter()
-                .map(|(name, a)| {
-                    name.len()
-                        + a.data_type.len()
-                        + match &a.value {
-                            AttributeValue::Text(text) => text.len(),
-                            AttributeValue::Bytes(bytes) => bytes.len(),
-                        }
-                })
-                .sum::<usize>();
         let mut state = world.lock();
         let reason: Option<FailureReason> =
             reason.and_then(|reason| serde_json::from_value(Value::from(reason)).ok());
@@ -371,26 +389,15 @@ impl SimPorts {
                 n,
                 "a dead letter that does not say why, which or whose",
             );
-            return;
+            return None;
         };
-        if letter.attributes.len() > ATTRIBUTES_MAX || bytes > MESSAGE_BYTES_MAX {
-            state.violate(now_ms, Promise::NothingLost, Some(n), "a dead letter that SQS refuses");
-            return;
-        }
         let queued = &state.queue.messages[message as usize];
         let body_is_original =
             queued.input == n && letter.body == state.inputs[n as usize].kind.body(n, queued.reference);
         let reference = queued.reference;
         let arrived = ArrivedLetter { n, reason, message, body_is_original };
         state.letter_arrives(now_ms, &arrived, self.invocation(), &world.plan);
-        state.letters.push(Letter {
-            input: n,
-            reference,
-            reason,
-            attributes: letter.attributes.clone(),
-            sent_at_ms: now_ms,
-            moved_back: false,
-        });
+        Some((n, reference))
     }
 }
 
@@ -483,6 +490,9 @@ struct Verdict {
     end: CallEnd,
     result: Result<ModelReply, ModelFailure>,
     after_ms: u64,
+    /// What the provider charges; 0 where it did not answer.
+    micro_usd: u64,
+    lied: bool,
     /// The adapter notices nothing.
     hangs: bool,
     dies: bool,
@@ -523,7 +533,9 @@ impl Model for SimPorts {
             let mut state = world.lock();
             let now_ms = world.now_ms();
             let id = state.call_begins(now_ms, n, invocation, request.timeout_ms, told_until_ms, &world.plan);
-            (id, verdict(&mut state, world, n, request))
+            let verdict = verdict(&mut state, world, n, request);
+            state.call_is_billed(now_ms, n, id, verdict.micro_usd, verdict.lied, &world.plan);
+            (id, verdict)
         };
         let mut open = OpenCall { world, n, id, ended: false };
         if verdict.dies {
@@ -565,21 +577,7 @@ impl SimPorts {
         let mut state = self.world.lock();
         state.call_ends(now_ms, n, id, end);
         match result {
-            Ok(reply) => {
-                let day = nightshift_core::cost::utc_day(now_ms);
-                let cost = crate::fleet::PRICE.of(reply.usage);
-                let spent = state.spend.entry(day).or_default();
-                spent.answered_micro_usd += cost;
-                let over = spent.answered_micro_usd > self.world.plan.limits.spend_cap_micro_usd;
-                if over {
-                    state.violate(
-                        now_ms,
-                        Promise::Budgets,
-                        Some(n),
-                        "the day's answers cost more than the cap",
-                    );
-                }
-            }
+            Ok(_) => {}
             Err(failure) => {
                 let told_ms =
                     failure.advice.retry_after_ms.as_deref().and_then(|ms| ms.parse::<u64>().ok()).or_else(
@@ -642,10 +640,26 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
     let draw = rng.fraction();
     let coin = rng.fraction();
     let far = rng.range(request.timeout_ms / 2, request.timeout_ms * 2);
-    let verdict = |end, result, after_ms| Verdict { end, result, after_ms, hangs: false, dies: false };
+    let verdict = |end, result, after_ms| Verdict {
+        end,
+        result,
+        after_ms,
+        micro_usd: 0,
+        lied: false,
+        hangs: false,
+        dies: false,
+    };
+    // A token is at least one byte.
+    let asked_again = request.turns.iter().skip(1).map(|turn| match turn {
+        Turn::User(text) | Turn::Assistant(text) => text.len() as u64,
+    });
+    let input_tokens = 500 + u64::from(n % 200) + asked_again.sum::<u64>();
+    let usage = |output_tokens: u64| Usage { input_tokens, output_tokens };
+    let unheard_micro_usd = crate::fleet::PRICE.of(usage(40 + (coin * 400.0) as u64));
     if kind == Kind::Poison {
         let result = Err(failure(FailureClass::Transient, None, "poison"));
-        return Verdict { dies: true, ..verdict(CallEnd::Dropped, result, usual_ms) };
+        let micro_usd = unheard_micro_usd;
+        return Verdict { dies: true, micro_usd, ..verdict(CallEnd::Dropped, result, usual_ms) };
     }
     if plan.away(Away::Account, elapsed_ms) {
         let result = Err(failure(FailureClass::Account, Some(401), "authentication_error"));
@@ -676,14 +690,13 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
     if plan.away(Away::Provider, elapsed_ms) {
         return verdict(CallEnd::Capacity, Err(overloaded(coin)), quick_ms);
     }
-    if let Some((window, wait_s)) = short_of(state, plan) {
+    if let Some(wait_s) = short_of(state, plan) {
         let mut failed = failure(FailureClass::Capacity, Some(429), "rate_limit_error");
         failed.headroom = headroom;
         if coin < 0.8 {
             failed.advice.retry_after = Some(wait_s.to_string());
         }
         state.stats.throttled += 1;
-        let _ = window;
         return verdict(CallEnd::Capacity, Err(failed), quick_ms);
     }
     match fault {
@@ -697,24 +710,37 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
         Some(1) => return verdict(CallEnd::Capacity, Err(overloaded(coin)), quick_ms),
         Some(2) => {
             let result = Err(failure(FailureClass::Transient, None, "timeout"));
-            return Verdict { hangs: coin < 0.5, ..verdict(CallEnd::Transient, result, u64::MAX) };
+            let micro_usd = unheard_micro_usd;
+            return Verdict { hangs: coin < 0.5, micro_usd, ..verdict(CallEnd::Transient, result, u64::MAX) };
         }
         Some(4) => {
             let result = Err(failure(FailureClass::Transient, None, "reset"));
-            return verdict(CallEnd::Transient, result, usual_ms);
+            let micro_usd = unheard_micro_usd;
+            return Verdict { micro_usd, ..verdict(CallEnd::Transient, result, usual_ms) };
         }
         _ => {}
     }
     let after_ms = if fault == Some(3) { far } else { usual_ms };
     let lies = fault == Some(5);
-    let corrections = request.turns.len() / 2;
-    let (end, answer) =
-        answer(kind, n, lies, coin, state.inputs[n as usize].epoch.calls_in_claim, corrections);
-    let usage = Usage { input_tokens: 500 + u64::from(n % 200), output_tokens: 40 };
+    let told = request
+        .turns
+        .last()
+        .is_some_and(|turn| matches!(turn, Turn::User(text) if text.contains(CHECK_IS_WRONG)));
+    let (end, answer) = answer(kind, n, lies, coin, told);
+    let usage = usage(match end {
+        CallEnd::Truncated => u64::from(OUTPUT_TOKENS_MAX),
+        // Who does not obey says more than was asked.
+        CallEnd::Invalid => 40 + (coin * 400.0) as u64,
+        _ => 40,
+    });
     state.provider.requests -= 1.0;
     state.provider.tokens -= (usage.input_tokens + usage.output_tokens) as f64;
     match answer {
-        Some(answer) => verdict(end, Ok(ModelReply { answer, usage, request_id: None, headroom }), after_ms),
+        Some(answer) => Verdict {
+            micro_usd: crate::fleet::PRICE.of(usage),
+            lied: lies,
+            ..verdict(end, Ok(ModelReply { answer, usage, request_id: None, headroom }), after_ms)
+        },
         None => {
             let result = Err(failure(FailureClass::Rejected, Some(400), "invalid_request_error"));
             verdict(CallEnd::Rejected, result, quick_ms)
@@ -722,19 +748,13 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
     }
 }
 
-/// What the model says; `None`: the provider rejects the request.
-fn answer(
-    kind: Kind,
-    n: u32,
-    lies: bool,
-    coin: f64,
-    calls_in_claim: u32,
-    _corrections: usize,
-) -> (CallEnd, Option<Answer>) {
+/// What the model says; `told`: the request says what was wrong with its last answer. `None`: the provider rejects it.
+fn answer(kind: Kind, n: u32, lies: bool, coin: f64, told: bool) -> (CallEnd, Option<Answer>) {
     let right = json!({"n": n, "check": check_of(n.into())});
     let text = |value: &Value| Some(Answer::Text(value.to_string()));
+    let wrong_check = json!({"n": n, "check": 1_000_004});
     let wrong = |coin: f64| match (coin * 5.0) as u32 {
-        0 => Answer::Text(json!({"n": n, "check": 1_000_004}).to_string()),
+        0 => Answer::Text(wrong_check.to_string()),
         1 => Answer::Text(format!("{{\"n\":{n},\"check\":")),
         2 => Answer::Text(format!("{right}{right}")),
         3 => Answer::Text("I would rather not say.".to_owned()),
@@ -749,7 +769,7 @@ fn answer(
         ),
         Kind::Truncates => (CallEnd::Truncated, Some(Answer::Truncated { text: right.to_string() })),
         Kind::NeverValid | Kind::Guarded => (CallEnd::Invalid, Some(wrong(coin))),
-        Kind::Stubborn if calls_in_claim < 3 => (CallEnd::Invalid, Some(wrong(coin))),
+        Kind::Stubborn if lies || !told => (CallEnd::Invalid, text(&wrong_check)),
         Kind::TooLarge => {
             let pad = "x".repeat(4_000);
             (CallEnd::Valid, text(&json!({"n": n, "check": check_of(n.into()), "pad": pad})))
@@ -782,15 +802,15 @@ fn fill(state: &mut State, world: &World, elapsed_ms: u64) -> Headroom {
     }
 }
 
-/// Which bucket is empty, and for how many seconds.
-fn short_of(state: &State, plan: &crate::plan::Plan) -> Option<(&'static str, u64)> {
+/// For how many seconds a bucket is empty.
+fn short_of(state: &State, plan: &crate::plan::Plan) -> Option<u64> {
     let provider = &state.provider;
     let wait_s = |missing: f64, per_minute: u64| (missing * 60.0 / per_minute as f64).ceil().max(1.0) as u64;
     if plan.requests_per_minute > 0 && provider.requests < 1.0 {
-        return Some(("requests", wait_s(1.0 - provider.requests, plan.requests_per_minute)));
+        return Some(wait_s(1.0 - provider.requests, plan.requests_per_minute));
     }
     if plan.tokens_per_minute > 0 && provider.tokens < 700.0 {
-        return Some(("tokens", wait_s(700.0 - provider.tokens, plan.tokens_per_minute)));
+        return Some(wait_s(700.0 - provider.tokens, plan.tokens_per_minute));
     }
     None
 }

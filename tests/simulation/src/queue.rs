@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use nightshift_core::dead_letter::Attribute;
+use nightshift_core::dead_letter::{
+    ATTRIBUTES_MAX, Attribute, AttributeValue, DeadLetter, MESSAGE_BYTES_MAX,
+};
 
 use crate::rng::Rng;
 
@@ -226,6 +228,32 @@ impl Queue {
         }
         gone
     }
+}
+
+/// Why SQS does not take a message; `None`: it does.
+#[must_use]
+pub fn why_refused(letter: &DeadLetter) -> Option<&'static str> {
+    // The characters of XML 1.0.
+    let sendable = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
+    let mut bytes = letter.body.len();
+    for (name, attribute) in &letter.attributes {
+        let value = match &attribute.value {
+            AttributeValue::Text(text) if !text.chars().all(sendable) => return Some("characters"),
+            AttributeValue::Text(text) => text.as_bytes(),
+            AttributeValue::Bytes(bytes) => bytes,
+        };
+        if value.is_empty() {
+            return Some("an attribute without a value");
+        }
+        bytes += name.len() + attribute.data_type.len() + value.len();
+    }
+    let rules = [
+        (letter.body.is_empty(), "an empty body"),
+        (!letter.body.chars().all(sendable), "characters"),
+        (letter.attributes.len() > ATTRIBUTES_MAX, "more than ten attributes"),
+        (bytes > MESSAGE_BYTES_MAX, "its size"),
+    ];
+    rules.into_iter().find_map(|(broken, why)| broken.then_some(why))
 }
 
 /// What a receive brought.

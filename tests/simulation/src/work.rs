@@ -15,7 +15,7 @@ pub enum Kind {
     Good,
     /// The model never obeys the schema, and the task has a fallback.
     Guarded,
-    /// The model obeys the schema only at its third answer of a conversation.
+    /// The model obeys the schema only when it is told what was wrong with its last answer.
     Stubborn,
     /// The body is cut off.
     NoJob,
@@ -73,6 +73,13 @@ impl Kind {
         }
     }
 }
+
+/// The most that a model writes at once.
+pub const OUTPUT_TOKENS_MAX: u32 = 500;
+/// What goes with each request beside the body, in bytes. A token is at least one of them.
+pub const OVERHEAD_BYTES: usize = 1_000;
+/// What is wrong with an answer whose member `check` is.
+pub const CHECK_IS_WRONG: &str = "The member check is wrong.";
 
 /// What a right answer says of `n`.
 #[must_use]
@@ -162,7 +169,7 @@ impl Task for TestTask {
         match answer.get("check") {
             None if self.name == "guarded" && members == 1 => Ok(answer),
             Some(check) if check.as_u64() == Some(check_of(n)) => Ok(answer),
-            _ => violation("The member check is wrong."),
+            _ => violation(CHECK_IS_WRONG),
         }
     }
 
@@ -171,11 +178,11 @@ impl Task for TestTask {
     }
 
     fn output_tokens_max(&self) -> u32 {
-        500
+        OUTPUT_TOKENS_MAX
     }
 
     fn overhead_bytes(&self) -> usize {
-        20
+        OVERHEAD_BYTES
     }
 
     fn fingerprint(&self) -> &str {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nightshift_core::dead_letter::Attribute;
+use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::record::Record;
+use nightshift_core::record::{Control, Record};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
@@ -48,6 +48,7 @@ pub struct State {
     pub invocations_begun: u64,
     pub environments_begun: u32,
     pub revision: u32,
+    pub control: Control,
     pub spend: BTreeMap<String, DaySpend>,
     pub producing: bool,
     pub operating: bool,
@@ -67,6 +68,8 @@ pub struct Input {
     pub fixed: bool,
     pub key: InputHash,
     pub record: Option<Box<Record>>,
+    /// Further messages that were counted on the record, and the last of them.
+    pub duplicates: (u64, Option<String>),
     /// True time at which the record was last done or failed.
     pub settled_ms: u64,
     /// The invocation of the last claim that took effect.
@@ -76,6 +79,24 @@ pub struct Input {
     pub redrives: u32,
     /// A message of it is in `crashed`.
     pub crashed: bool,
+}
+
+impl Input {
+    fn new(kind: Kind, key: InputHash) -> Self {
+        Self {
+            kind,
+            fixed: false,
+            key,
+            record: None,
+            duplicates: (0, None),
+            settled_ms: 0,
+            holder: 0,
+            epoch: Epoch::default(),
+            letters: 0,
+            redrives: 0,
+            crashed: false,
+        }
+    }
 }
 
 /// The provider's true state.
@@ -91,11 +112,9 @@ pub struct Provider {
 /// A message in the dead-letter queue.
 #[derive(Debug, Clone)]
 pub struct Letter {
-    pub input: u32,
-    pub reference: u32,
-    pub reason: FailureReason,
-    pub attributes: Vec<(String, Attribute)>,
-    pub sent_at_ms: u64,
+    pub letter: DeadLetter,
+    /// The input that it says, and the reference of its message; `None` where it does not say so.
+    pub of: Option<(u32, u32)>,
     pub moved_back: bool,
 }
 
@@ -104,6 +123,11 @@ pub struct Letter {
 pub struct Invocation {
     pub environment: u32,
     pub revision: u32,
+    /// The UTC day on which it began, by its own clock.
+    pub day: String,
+    /// What it knows that the cap leaves for further calls, and how often it was refused.
+    pub cap_left_micro_usd: u64,
+    pub cap_refusals: u32,
     pub began_ms: u64,
     pub ends_ms: u64,
     /// Message and handle.
@@ -119,9 +143,20 @@ pub struct Invocation {
 /// One UTC day's money.
 #[derive(Debug, Default)]
 pub struct DaySpend {
-    pub committed_micro_usd: i128,
-    pub changes: HashSet<String>,
-    pub answered_micro_usd: u64,
+    pub reserved_micro_usd: i128,
+    pub spent_micro_usd: i128,
+    /// Ids of the changes that count: a reservation and a settlement of one id are two.
+    pub changes: HashSet<(bool, String)>,
+    /// What the provider charges for the calls of the invocations that began on this day; no worker knows it.
+    pub billed_micro_usd: u64,
+}
+
+impl DaySpend {
+    /// What the cap is compared with.
+    #[must_use]
+    pub fn committed_micro_usd(&self) -> i128 {
+        self.reserved_micro_usd + self.spent_micro_usd
+    }
 }
 
 /// Numbers for the summary.
@@ -135,6 +170,10 @@ pub struct Stats {
     pub results: u64,
     pub letters: BTreeMap<String, u64>,
     pub crashed: u64,
+    /// Hand-backs because of the spend cap.
+    pub capped: u64,
+    /// UTC days on which something was billed.
+    pub days_billed: u64,
     pub redrives: u64,
     pub remade_unfinished: u64,
     pub ledger_writes: u64,
@@ -202,18 +241,7 @@ impl World {
                 let kind = kind(&plan, &mut rng);
                 let key = key(kind, n);
                 by_key.insert(key.clone(), n);
-                Input {
-                    kind,
-                    fixed: false,
-                    key,
-                    record: None,
-                    settled_ms: 0,
-                    holder: 0,
-                    epoch: Epoch::default(),
-                    letters: 0,
-                    redrives: 0,
-                    crashed: false,
-                }
+                Input::new(kind, key)
             })
             .collect();
         let provider = Provider {
@@ -234,6 +262,7 @@ impl World {
             invocations_begun: 0,
             environments_begun: 0,
             revision: 1,
+            control: Control::default(),
             spend: BTreeMap::new(),
             producing: true,
             operating: plan.operator_every_ms > 0,
@@ -313,6 +342,14 @@ impl World {
 pub const SIMULATED_PANIC: &str = "simulated panic";
 
 impl State {
+    /// Makes an input of any key, so that the table knows it.
+    pub fn adopt(&mut self, key: &InputHash) {
+        if !self.by_key.contains_key(key) {
+            self.by_key.insert(key.clone(), self.inputs.len() as u32);
+            self.inputs.push(Input::new(Kind::Good, key.clone()));
+        }
+    }
+
     /// See [`World::violate`].
     pub fn violate(&mut self, now_ms: u64, promise: Promise, input: Option<u32>, what: impl Into<String>) {
         if self.violation.is_none() {
