@@ -3,18 +3,9 @@
 
 locals {
   key_arn = var.customer_key ? one(aws_kms_key.stack[*].arn) : null
-}
 
-resource "aws_kms_key" "stack" {
-  count = var.customer_key || var.keep_customer_key ? 1 : 0
-
-  description             = "Queues, ledger, topics, logs and secret of ${var.prefix}"
-  enable_key_rotation     = true
-  deletion_window_in_days = var.protect_data ? 30 : 7
-
-  policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = concat([
+  key_statements = concat(
+    [
       {
         # Without this nobody could ever change the key; who in the account may is left to IAM.
         Sid       = "AccountAdministersByIam"
@@ -57,17 +48,29 @@ resource "aws_kms_key" "stack" {
           ArnLike = { "kms:EncryptionContext:aws:logs:arn" = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:/aws/lambda/${local.worker_name}" }
         }
       },
-      ], !(var.customer_key && var.protect_data) ? [] : [
-      {
-        # What was written under the key can be read only with it. Switching customer_key off in one step would schedule its
-        # deletion at once; so the apply fails there, and the key stays (runbook/procedures/customer-key.md).
-        Sid       = "NobodyDeletesItWhileItIsUsed"
-        Effect    = "Deny"
-        Principal = { AWS = "*" }
-        Action    = ["kms:ScheduleKeyDeletion"]
-        Resource  = "*"
-      },
-    ])
+    ],
+    [for action in ["kms:ScheduleKeyDeletion"] : {
+      # What was written under the key can be read only with it. Switching customer_key off in one step would schedule its
+      # deletion at once; so the apply fails there, and the key stays (runbook/procedures/customer-key.md).
+      Sid       = "NobodyDeletesItWhileItIsUsed"
+      Effect    = "Deny"
+      Principal = { AWS = "*" }
+      Action    = [action]
+      Resource  = "*"
+    } if var.customer_key && var.protect_data],
+  )
+}
+
+resource "aws_kms_key" "stack" {
+  count = var.customer_key || var.keep_customer_key ? 1 : 0
+
+  description             = "Queues, ledger, topics, logs and secret of ${var.prefix}"
+  enable_key_rotation     = true
+  deletion_window_in_days = var.protect_data ? 30 : 7
+
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = local.key_statements
   })
 }
 
