@@ -23,11 +23,10 @@ Runs the real worker over an in-memory SQS, Lambda, DynamoDB and model provider 
   --seed N         run one seed
   --jobs N         distinct inputs of each run (default: the seed decides)
   --profile NAME   calm, faulty, storm, outages, kills, poison, deploy, redrive, retention, throttled or
-                   capped
-                   (default: the seed decides)
-  --without LIST   take kinds of trouble away, separated by commas: windows, deploys, operator, kills, ledger-faults,
-                   queue-faults, letter-faults, model-faults, duplicates, resends, invalid, unanswerable, guarded,
-                   stubborn, poison, panics, skew
+                   capped (default: the seed decides)
+  --without LIST   take kinds of trouble away, separated by commas: windows, cap, deploys, operator, kills,
+                   ledger-faults, queue-faults, letter-faults, model-faults, duplicates, resends, invalid,
+                   unanswerable, guarded, stubborn, poison, panics, skew
   --concurrency N, --batch N   of the event source
   --trace N        with --seed: print the history of one input
   --threads N      seeds that run at the same time (default 2)

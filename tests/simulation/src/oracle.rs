@@ -603,6 +603,7 @@ impl State {
 
     /// The calls of the invocations that began on a day cost no more than its record holds, nor than the cap: not
     /// almost, but at every moment, whatever was killed or lost, because no call costs more than was reserved for it.
+    /// Between two midnights more may be billed, by what began before the first and ends within a function's timeout.
     pub fn judge_day(&mut self, now_ms: u64, n: Option<u32>, day: &str, plan: &Plan) {
         self.stats.checks += 1;
         let Some(spend) = self.spend.get(day) else { return };

@@ -208,8 +208,9 @@ pub struct Plan {
 }
 
 /// What the command line may take away, and what it means; the shrinker tries them in this order.
-pub const REMOVABLE: [&str; 17] = [
+pub const REMOVABLE: [&str; 18] = [
     "windows",
+    "cap",
     "deploys",
     "operator",
     "kills",
@@ -244,7 +245,9 @@ impl Plan {
         let jobs_max = if waits { 120 } else { 400 };
         let jobs = rng.range(60, jobs_max) as u32;
         let arrival_ms = match profile {
-            Profile::Outages | Profile::Capped => rng.range(2 * HOUR, 2 * DAY),
+            Profile::Outages => rng.range(2 * HOUR, 2 * DAY),
+            // At once in full batches, or one by one for days.
+            Profile::Capped => rng.pick(&[10 * SECOND, 10 * SECOND, 2 * DAY]),
             Profile::Deploy | Profile::Redrive => rng.range(20 * MINUTE, 12 * HOUR),
             Profile::Retention => rng.range(MINUTE, 6 * HOUR),
             _ => rng.range(MINUTE, 2 * HOUR),
@@ -362,6 +365,7 @@ impl Plan {
         let faults = &mut self.faults;
         match what {
             "windows" => self.windows.clear(),
+            "cap" => self.limits.spend_cap_micro_usd = NO_CAP_MICRO_USD,
             "deploys" => self.deploys_ms.clear(),
             "operator" => self.operator_every_ms = 0,
             "kills" => {
@@ -402,6 +406,8 @@ impl Plan {
     }
 }
 
+/// A spend cap that no run reaches.
+const NO_CAP_MICRO_USD: u64 = 1_000_000_000_000;
 /// What a worker reserves for one call, in round figures.
 pub const CALL_MICRO_USD_MAX: u64 = 4_100;
 
@@ -409,8 +415,8 @@ fn limits(rng: &mut Rng, profile: Profile) -> Limits {
     let mut limits = Limits {
         batch_size: rng.pick(&[1, 3, 10, 10]) as u32,
         concurrency_max: rng.pick(&[2, 5, 10, 20]) as u32,
-        // The cap has a profile of its own below; elsewhere it must not get into the way.
-        spend_cap_micro_usd: 1_000_000_000_000,
+        // The cap has a profile of its own, `capped`; elsewhere it must not get into the way.
+        spend_cap_micro_usd: NO_CAP_MICRO_USD,
         body_bytes_max: 8 * 1_024,
         output_bytes_max: 2 * 1_024,
         ..Limits::default()
