@@ -35,6 +35,21 @@ fn packages() -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
+/// Everything below the shells is told what it needs to know.
+#[test]
+fn the_environment_is_read_where_a_program_starts() {
+    for package in ["core", "tasks", "worker", "models", "aws"] {
+        let folder = root().join("crates").join(package).join("src");
+        let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        let sources: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "rs")).collect();
+        assert!(sources.len() > 2, "no sources in {}", folder.display());
+        for source in sources {
+            let text = std::fs::read_to_string(&source).unwrap();
+            assert!(!text.contains("env::var"), "{} reads the environment", source.display());
+        }
+    }
+}
+
 #[test]
 fn dependencies_point_down() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
