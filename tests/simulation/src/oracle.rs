@@ -153,6 +153,9 @@ pub struct Epoch {
     pub abandoned: u32,
     /// Attempts at the ledger that a fault met.
     pub ledger_faults: u32,
+    /// Those that met a write which counts a crash: the SDK repeats it, and when another worker has counted one in
+    /// between, nobody can tell that the first attempt took effect, so that one crash counts twice.
+    pub unsure_crashes: u32,
     /// Claims that took effect.
     pub claims: u32,
     /// The token of a claim that was told not to try again.
@@ -326,7 +329,12 @@ impl State {
         if fresh {
             // A panic in the prompt, or a fault, comes before the claim that it belongs to.
             let epoch = &mut self.inputs[n as usize].epoch;
-            *epoch = Epoch { panics: epoch.panics, ledger_faults: epoch.ledger_faults, ..Epoch::default() };
+            *epoch = Epoch {
+                panics: epoch.panics,
+                ledger_faults: epoch.ledger_faults,
+                unsure_crashes: epoch.unsure_crashes,
+                ..Epoch::default()
+            };
         }
         if !same_claim {
             let old = self.inputs[n as usize].record.as_deref();
@@ -392,7 +400,8 @@ impl State {
     fn settled(&mut self, now_ms: u64, n: u32) {
         let input = &mut self.inputs[n as usize];
         input.settled_ms = now_ms;
-        (input.epoch.panics, input.epoch.panics_unsettled, input.epoch.ledger_faults) = (0, 0, 0);
+        (input.epoch.panics, input.epoch.panics_unsettled) = (0, 0);
+        (input.epoch.ledger_faults, input.epoch.unsure_crashes) = (0, 0);
     }
 
     /// Why the injected history does not give this input this reason; `None`: it does.
@@ -441,10 +450,11 @@ impl State {
             FailureReason::ResultTooLarge => kind == Kind::TooLarge,
             // Deaths and panics are counted together; the last one gives the word.
             FailureReason::Poison => {
-                epoch.deaths_alone > 0 && epoch.deaths_alone + epoch.panics >= limits.crash_limit
+                let crashes = epoch.deaths_alone + epoch.panics + epoch.unsure_crashes;
+                epoch.deaths_alone > 0 && crashes >= limits.crash_limit
             }
             FailureReason::Internal => {
-                let crashes = epoch.panics + epoch.deaths_alone;
+                let crashes = epoch.panics + epoch.deaths_alone + epoch.unsure_crashes;
                 (epoch.panics > 0 && crashes >= limits.crash_limit) || last_chance
             }
         };
@@ -651,6 +661,8 @@ impl State {
         });
         let epoch = &mut self.inputs[n as usize].epoch;
         epoch.ledger_faults += 1;
+        let unclaims = !matches!(write.record.state, Standing::Claimed { .. } | Standing::Done(_));
+        epoch.unsure_crashes += u32::from(unclaims && write.record.budget.crashes > 0);
         if matches!(write.record.state, Standing::Done(_) | Standing::Failed(_)) {
             for call in epoch.calls.iter_mut().filter(|call| call.invocation == invocation) {
                 call.excused = true;

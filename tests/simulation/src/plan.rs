@@ -353,6 +353,10 @@ impl Plan {
         if jobs > 5_000 {
             self.limits.concurrency_max = 100;
             self.limits.batch_size = 10;
+            if self.profile == Profile::Capped {
+                // As many days as a hundred inputs take.
+                self.limits.spend_cap_micro_usd *= u64::from(jobs / 100);
+            }
             self.arrival_ms = self.arrival_ms.max(u64::from(jobs) * 20);
             self.faults_end_ms = self.faults_end_ms.max(self.arrival_ms + HOUR);
         }
