@@ -20,7 +20,7 @@ fn no_promise_breaks_in_any_profile() {
 #[test]
 fn the_spend_cap_is_reached_and_the_next_day_goes_on() {
     let mut plan = Plan::of_seed(3, Some(Profile::Capped)).with_jobs(JOBS);
-    plan.limits.spend_cap_micro_usd = 4 * CALL_MICRO_USD_MAX;
+    plan.limits.spend_cap_micro_usd = 2 * CALL_MICRO_USD_MAX;
     let outcome = run(&plan, None);
     assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
     let stats = outcome.stats;

@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use crate::dead_letter::cut;
 use crate::json;
 use crate::task::{Task, VIOLATIONS_LISTED_MAX, Violations};
 
@@ -47,14 +48,25 @@ pub fn extract(answer: &str) -> Result<Value, String> {
     Ok(value)
 }
 
+/// Longest text with which a model is asked again, in bytes. It is paid for, and its cost is reserved.
+pub const REASK_BYTES_MAX: usize = 4 * 1_024;
+/// Longest violation in it, in characters.
+const VIOLATION_CHARS_MAX: usize = 400;
+
 /// What the model is told after an answer that was not accepted.
 #[must_use]
 pub fn reask_text(violations: &Violations) -> String {
-    let list: String = violations.0.iter().take(VIOLATIONS_LISTED_MAX).map(|v| format!("- {v}\n")).collect();
-    format!(
-        "Your answer was not accepted, for these reasons:\n{list}\
-         Answer again: the whole JSON object, corrected, and nothing before or after it."
-    )
+    let before = "Your answer was not accepted, for these reasons:\n";
+    let after = "Answer again: the whole JSON object, corrected, and nothing before or after it.";
+    let mut text = before.to_owned();
+    for violation in violations.0.iter().take(VIOLATIONS_LISTED_MAX) {
+        let line = format!("- {}\n", cut(violation, VIOLATION_CHARS_MAX));
+        if text.len() + line.len() + after.len() <= REASK_BYTES_MAX {
+            text.push_str(&line);
+        }
+    }
+    text.push_str(after);
+    text
 }
 
 #[cfg(test)]
@@ -86,6 +98,21 @@ mod tests {
             extract(r#"{"n":12345678901234567890}"#),
             Ok(json!({"n": 12_345_678_901_234_567_890_u64}))
         );
+    }
+
+    #[test]
+    fn a_model_is_told_what_is_wrong_within_what_was_reserved_for_it() {
+        for (count, length, told) in [(1, 10, 1), (3, 80, 3), (30, 80, 10), (1, 100_000, 1), (10, 100_000, 4)]
+        {
+            let text = reask_text(&Violations(vec!["é".repeat(length); count]));
+            assert_eq!(
+                text.lines().filter(|line| line.starts_with("- é")).count(),
+                told,
+                "{count} of {length}"
+            );
+            assert!(text.len() <= REASK_BYTES_MAX, "{} bytes", text.len());
+            assert!(text.ends_with("nothing before or after it."));
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! The day's spend: what a call can cost at most is reserved before it is made; at the end of the invocation what was
 //! spent takes the place of what was reserved.
 //!
-//! **Invariant:** no call that may be billed is made without a reservation. An invocation that is killed leaves its own
-//! standing, so that the cap holds to within what was in flight.
+//! **Invariant:** no call that may be billed is made without a reservation, and what nobody settled stays reserved: as
+//! long as a call costs at most its reservation, what is billed to a day never exceeds its cap. A day is the UTC day on
+//! which the invocation began.
 
 use std::sync::atomic::Ordering;
 
 use nightshift_core::metric::{HandBackCause, Metric, NO_TASK};
+use nightshift_core::output_validation::REASK_BYTES_MAX;
 use nightshift_core::record::{SpendAnswer, SpendChange, SpendKind};
 
 use crate::ports::PortError;
@@ -34,7 +36,7 @@ impl Worker {
     pub(crate) fn call_cost_max_micro_usd(&self, item: &Item) -> u64 {
         let task = item.job.as_ref().ok().and_then(|job| self.tasks.find(&job.task));
         task.map_or(0, |task| {
-            let prompt_bytes = task.overhead_bytes() + item.message.body.len();
+            let prompt_bytes = task.overhead_bytes() + item.message.body.len() + REASK_BYTES_MAX;
             self.deployment.price.worst_case(prompt_bytes, task.output_tokens_max())
         })
     }

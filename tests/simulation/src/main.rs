@@ -18,10 +18,10 @@ Usage: scripts/simulate [OPTIONS]
 
 Runs the real worker over an in-memory SQS, Lambda, DynamoDB and model provider on virtual time, and checks the promises.
 
-  --seeds N        run the seeds FIRST .. FIRST+N (default 200)
+  --seeds N        run the seeds FIRST .. FIRST+N (default 200; 1 with --jobs)
   --first N        the first of them (default 0)
   --seed N         run one seed
-  --jobs N         distinct inputs of each run (default: the seed decides)
+  --jobs N         distinct inputs of each run (default: the seed decides); without a seed or profile, of one faulty run
   --profile NAME   calm, faulty, storm, outages, kills, poison, deploy, redrive, retention, throttled or
                    capped (default: the seed decides)
   --without LIST   take kinds of trouble away, separated by commas: windows, cap, deploys, operator, kills,
@@ -39,7 +39,7 @@ Runs the real worker over an in-memory SQS, Lambda, DynamoDB and model provider 
 #[derive(Debug, Clone)]
 struct Options {
     first: u64,
-    seeds: u64,
+    seeds: Option<u64>,
     jobs: Option<u32>,
     profile: Option<Profile>,
     without: Vec<String>,
@@ -55,7 +55,7 @@ impl Options {
     fn read(mut arguments: VecDeque<String>) -> Result<Self, String> {
         let mut options = Self {
             first: 0,
-            seeds: 200,
+            seeds: None,
             jobs: None,
             profile: None,
             without: Vec::new(),
@@ -69,9 +69,9 @@ impl Options {
         while let Some(name) = arguments.pop_front() {
             let mut value = || arguments.pop_front().ok_or(format!("{name} needs a value"));
             match name.as_str() {
-                "--seeds" => options.seeds = number(&value()?)?,
+                "--seeds" => options.seeds = Some(number(&value()?)?),
                 "--first" => options.first = number(&value()?)?,
-                "--seed" => (options.first, options.seeds) = (number(&value()?)?, 1),
+                "--seed" => (options.first, options.seeds) = (number(&value()?)?, Some(1)),
                 "--jobs" => options.jobs = Some(number(&value()?)?),
                 "--profile" => {
                     let name = value()?;
@@ -94,7 +94,14 @@ impl Options {
                 other => return Err(format!("{other} is unknown\n\n{USAGE}")),
             }
         }
+        if options.jobs.is_some() && options.seeds.is_none() {
+            options.profile.get_or_insert(Profile::Faulty);
+        }
         Ok(options)
+    }
+
+    fn seeds(&self) -> u64 {
+        self.seeds.unwrap_or(if self.jobs.is_some() { 1 } else { 200 })
     }
 
     fn plan(&self, seed: u64) -> Plan {
@@ -150,7 +157,7 @@ fn run_all(options: &Options) -> (Done, Option<(u64, Outcome)>) {
     let done = Mutex::new(Done::new());
     let failed: Mutex<Option<(u64, Outcome)>> = Mutex::new(None);
     let terminal = std::io::stderr().is_terminal() && !options.quiet;
-    let last = options.first + options.seeds;
+    let last = options.first + options.seeds();
     let lock = |failed: &Mutex<Option<(u64, Outcome)>>| {
         failed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(seed, _)| *seed)
     };
@@ -176,7 +183,7 @@ fn run_all(options: &Options) -> (Done, Option<(u64, Outcome)>) {
                     let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                     done.insert(seed, (plan.profile, plan.jobs, outcome.stats.clone()));
                     if terminal {
-                        eprint!("\r{} of {} runs ", done.len(), options.seeds);
+                        eprint!("\r{} of {} runs ", done.len(), options.seeds());
                         let _ = std::io::stderr().flush();
                     }
                     drop(done);

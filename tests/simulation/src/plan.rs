@@ -1,6 +1,7 @@
 //! What one run does: everything that a seed decides, and what the command line changes about it.
 
 use nightshift_core::limits::Limits;
+use nightshift_core::output_validation::REASK_BYTES_MAX;
 
 use crate::rng::Rng;
 
@@ -413,7 +414,7 @@ impl Plan {
 /// A spend cap that no run reaches.
 const NO_CAP_MICRO_USD: u64 = 1_000_000_000_000;
 /// What a worker reserves for one call, in round figures.
-pub const CALL_MICRO_USD_MAX: u64 = 4_100;
+pub const CALL_MICRO_USD_MAX: u64 = 4_100 + REASK_BYTES_MAX as u64;
 
 fn limits(rng: &mut Rng, profile: Profile) -> Limits {
     let mut limits = Limits {
