@@ -26,6 +26,10 @@ const PACE_STEP_AFTER_REFUSAL: f64 = 0.005;
 /// that works alone makes up for the pauses between its batches.
 const STEER_MARGIN: f64 = 4.0;
 
+/// Refusals take the pace down to this share of a limit that was only guessed.
+const LEAST_OF_A_GUESS: f64 = 0.01;
+/// A freeze longer than this is taken for a time without work.
+const IDLE: Duration = Duration::from_secs(1);
 /// Answers over which an environment's own rate is measured.
 const ANSWERS_KEPT: usize = 32;
 /// Calls that one environment opens at once, at most, however long a batch is: each has a socket, and a Lambda function
@@ -69,6 +73,8 @@ struct Pace {
     factor: f64,
     steered: bool,
     was_refused: bool,
+    /// Nobody told the limit: it is what was answered until the first refusal.
+    learned: bool,
 }
 
 /// The answer to: may I call?
@@ -120,6 +126,7 @@ impl FlowControl {
                     factor: 1.0,
                     steered: false,
                     was_refused: false,
+                    learned: false,
                 },
                 mean_ms: (limits.call_timeout_ms / USUAL_SHARE_OF_TIMEOUT) as f64,
                 deviation_ms: 0.0,
@@ -205,8 +212,8 @@ impl FlowControl {
         for moment in [hold_until, last_start, last_decrease] {
             *moment = moment.and_then(|moment| moment.checked_sub(frozen));
         }
-        // A rate is of the time in which there was work.
-        if !frozen.is_zero() {
+        // A rate is of the time in which there was work; what is shorter is between two batches.
+        if frozen > IDLE {
             state.answers.clear();
         }
     }
@@ -281,10 +288,13 @@ impl Pace {
         if let (None, Some(own)) = (self.interval(), own_per_minute) {
             self.requests_per_minute = own * self.sharers;
             self.factor = 1.0;
+            self.learned = true;
         }
         self.was_refused = true;
         if !self.steered {
-            self.factor = (self.factor * PACE_AFTER_REFUSAL).max(1.0 / self.sharers);
+            // What was learned is a guess, and may be far too high.
+            let least = if self.learned { LEAST_OF_A_GUESS } else { 1.0 / self.sharers };
+            self.factor = (self.factor * PACE_AFTER_REFUSAL).max(least);
         }
     }
 
@@ -298,6 +308,7 @@ impl Pace {
         };
         if let Some(limit) = per_minute(&headroom.requests) {
             self.requests_per_minute = limit;
+            self.learned = false;
         }
         if let Some(limit) = per_minute(&headroom.tokens) {
             self.tokens_per_minute = limit;
@@ -438,9 +449,30 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(500)).await;
         flow.failed(FailureClass::Capacity, 0, &Headroom::default());
         assert_eq!(interval_ms(), Some(714), "seven tenths of two a second");
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            flow.failed(FailureClass::Capacity, 0, &Headroom::default());
+        }
+        assert_eq!(interval_ms(), Some(50_000), "a hundredth of two a second");
         // What the provider says later counts more.
         flow.answered(500, 1, &left(30));
         assert_eq!(interval_ms(), Some(10_000), "a tenth of one a second");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_is_of_the_time_in_which_there_was_work() {
+        for (frozen_ms, expected_ms) in [(10, Some(714)), (600_000, None)] {
+            let flow = FlowControl::new(&limits(10, 0));
+            for _ in 0..12 {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                flow.answered(500, 1, &Headroom::default());
+            }
+            flow.skip(Duration::from_millis(frozen_ms));
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            flow.failed(FailureClass::Capacity, 0, &Headroom::default());
+            let interval_ms = flow.lock().pace.interval().map(|interval| interval.as_millis());
+            assert_eq!(interval_ms, expected_ms, "frozen for {frozen_ms} ms");
+        }
     }
 
     #[test]
