@@ -653,7 +653,10 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
     let asked_again = request.turns.iter().skip(1).map(|turn| match turn {
         Turn::User(text) | Turn::Assistant(text) => text.len() as u64,
     });
-    let input_tokens = 500 + u64::from(n % 200) + asked_again.sum::<u64>();
+    let asked_again_tokens = asked_again.sum::<u64>();
+    // A re-ask costs nearly all that is reserved for one.
+    let reask_tokens = if asked_again_tokens > 0 { asked_again_tokens + 3_500 } else { 0 };
+    let input_tokens = 500 + u64::from(n % 200) + reask_tokens;
     let usage = |output_tokens: u64| Usage { input_tokens, output_tokens };
     let unheard_micro_usd = crate::fleet::PRICE.of(usage(40 + (coin * 400.0) as u64));
     if kind == Kind::Poison {
