@@ -1,0 +1,151 @@
+//! Each call of the model: whether it was needed, allowed and in time.
+
+use nightshift_core::record::State as Standing;
+
+use super::Promise;
+use super::history::{Call, CallEnd};
+use crate::plan::{Away, Plan};
+use crate::world::{BEGINNING_MS, State};
+
+impl State {
+    /// A call begins. Returns its id, or nothing when it must not begin.
+    pub fn call_begins(
+        &mut self,
+        now_ms: u64,
+        n: u32,
+        invocation: u64,
+        timeout_ms: u64,
+        told_until_ms: u64,
+        plan: &Plan,
+    ) -> u32 {
+        self.stats.calls += 1;
+        self.stats.checks += 1;
+        self.provider.calls += 1;
+        let id = self.provider.calls;
+        let limits = &plan.limits;
+        self.note(now_ms, n, || format!("call begins in invocation {invocation}"));
+        let input = &self.inputs[n as usize];
+        let record = input.record.as_deref();
+        let mut broken: Option<(Promise, String)> = None;
+        let mut check = |bad: bool, promise: Promise, what: &str| {
+            if bad && broken.is_none() {
+                broken = Some((promise, what.to_owned()));
+            }
+        };
+        let claimed = record.is_some_and(|record| matches!(record.state, Standing::Claimed { .. }));
+        check(
+            !claimed || input.holder != invocation,
+            Promise::NotPaidTwice,
+            "a call by a worker that does not hold the claim",
+        );
+        let paid_already = input.epoch.calls.iter().any(|call| call.end == CallEnd::Valid && !call.excused);
+        check(
+            paid_already,
+            Promise::NotPaidTwice,
+            "a call after a valid answer that nothing prevented from being stored",
+        );
+        check(
+            input.epoch.may_be_paid() >= limits.paid_call_limit,
+            Promise::Budgets,
+            "more calls than paid_call_limit",
+        );
+        check(
+            input.epoch.calls_in_claim >= limits.call_limit,
+            Promise::Budgets,
+            "more calls in a claim than call_limit",
+        );
+        let reask = input.epoch.calls_in_claim > 0
+            && input.epoch.calls.last().is_some_and(|call| call.end == CallEnd::Invalid);
+        check(
+            reask && input.epoch.reasks >= limits.reask_limit,
+            Promise::Budgets,
+            "more re-asks than reask_limit",
+        );
+        let stubborn = record.is_some_and(|record| input.epoch.no_retry.as_ref() == Some(&record.token));
+        check(stubborn, Promise::Paced, "a retry in a claim that was told not to retry");
+        let early = now_ms < told_until_ms;
+        let early_ms = told_until_ms.saturating_sub(now_ms);
+        check(
+            early,
+            Promise::Paced,
+            &format!("a call {early_ms} ms earlier than the provider told this environment"),
+        );
+        if let Some(message) = record
+            .and_then(|record| record.message_id.parse::<usize>().ok())
+            .and_then(|id| self.queue.messages.get(id))
+        {
+            // Of a second delivery that began meanwhile, nobody could know.
+            let knows = !message.delivered_twice;
+            check(
+                knows && now_ms < message.not_before_ms,
+                Promise::Paced,
+                "a call earlier than the provider told this job",
+            );
+        }
+        if let Some(running) = self.invocations.get(&invocation) {
+            check(
+                running.open_calls >= limits.batch_size,
+                Promise::Budgets,
+                "more open calls than the batch has records",
+            );
+            let latest_ms = running.ends_ms.saturating_sub(limits.deadline_margin_ms);
+            check(
+                now_ms + timeout_ms > latest_ms + 5,
+                Promise::InTime,
+                "a call that may end after the deadline",
+            );
+            // Read once per invocation, believed for five seconds, and read within three.
+            let began_ms = running.began_ms - BEGINNING_MS;
+            let paused_long = [began_ms.saturating_sub(6_000), began_ms, began_ms + 3_000]
+                .iter()
+                .all(|at_ms| began_ms >= 6_000 && plan.away(Away::Paused, *at_ms));
+            check(
+                paused_long && !running.control_read_failed,
+                Promise::Budgets,
+                "a call while the stack was paused",
+            );
+        } else {
+            check(true, Promise::InTime, "a call by an invocation that has ended");
+        }
+        if let Some((promise, what)) = broken {
+            self.violate(now_ms, promise, Some(n), what);
+        }
+        if let Some(running) = self.invocations.get_mut(&invocation) {
+            running.open_calls += 1;
+        }
+        let input = &mut self.inputs[n as usize];
+        if reask {
+            input.epoch.reasks += 1;
+        }
+        if let Some((failed_ms, row)) = input.epoch.failed_at.take() {
+            let step_ms = limits.backoff_base_ms.saturating_mul(1 << row.min(20)).min(limits.backoff_ms_max);
+            let ratio = (now_ms - failed_ms) as f32 / step_ms as f32;
+            self.backoffs.push(ratio);
+        }
+        let input = &mut self.inputs[n as usize];
+        input.epoch.calls_in_claim += 1;
+        input.epoch.calls.push(Call { id, invocation, end: CallEnd::Open, excused: false, lied: false });
+        id
+    }
+
+    /// A call ends, as its worker sees it; `excused`: the worker is dead.
+    pub fn call_ends(&mut self, now_ms: u64, n: u32, id: u32, end: CallEnd) {
+        self.note(now_ms, n, || format!("call ends: {end:?}"));
+        let input = &mut self.inputs[n as usize];
+        let Some(call) = input.epoch.calls.iter_mut().find(|call| call.id == id) else { return };
+        call.end = end;
+        let invocation = call.invocation;
+        match end {
+            CallEnd::Capacity => {
+                input.epoch.capacity_since_ms.get_or_insert(now_ms);
+            }
+            CallEnd::Valid | CallEnd::Invalid | CallEnd::Refused | CallEnd::Truncated => {
+                input.epoch.capacity_since_ms = None;
+            }
+            _ => {}
+        }
+        if let Some(running) = self.invocations.get_mut(&invocation) {
+            running.open_calls -= 1;
+        }
+    }
+}

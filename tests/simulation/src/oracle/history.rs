@@ -1,0 +1,104 @@
+//! What happened to an input since it last started afresh.
+
+use crate::work::Kind;
+
+/// What became of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallEnd {
+    /// It is open.
+    Open,
+    /// Its worker died, or cut it off.
+    Dropped,
+    /// The worker has a valid answer.
+    Valid,
+    /// The worker has an answer that its task does not accept.
+    Invalid,
+    /// The worker has a refusal.
+    Refused,
+    /// The worker has a cut-off answer.
+    Truncated,
+    /// The worker was told of a failure that may have been billed.
+    Transient,
+    /// The worker was told that there is no capacity.
+    Capacity,
+    /// The worker was told that the account is the cause.
+    Account,
+    /// The worker was told that the request can never work.
+    Rejected,
+}
+
+/// One call of the present epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    pub id: u32,
+    pub invocation: u64,
+    pub end: CallEnd,
+    /// Whatever it answered could not be kept, because of a kill or a fault of the ledger.
+    pub excused: bool,
+    /// A fault made the model break its schema.
+    pub lied: bool,
+}
+
+/// What happened to an input since it last started afresh.
+#[derive(Debug, Default)]
+pub struct Epoch {
+    pub calls: Vec<Call>,
+    pub calls_in_claim: u32,
+    pub reasks: u32,
+    /// Since when every call met missing capacity.
+    pub capacity_since_ms: Option<u64>,
+    pub panics: u32,
+    /// Panics while the record was neither done nor failed.
+    pub panics_unsettled: u32,
+    /// Workers that died with it.
+    pub deaths: u32,
+    /// Workers that died with nothing else, and claims that ended just as if they had.
+    pub deaths_alone: u32,
+    /// The worker of the present claim ended it without a word, and lived.
+    pub unreleased: bool,
+    /// Claims that stood until their lease ended, because their release was prevented by a fault.
+    pub abandoned: u32,
+    /// Attempts at the ledger that a fault met.
+    pub ledger_faults: u32,
+    /// Those that met a write which counts a crash: the SDK repeats it, and when another worker has counted one in
+    /// between, nobody can tell that the first attempt took effect, so that one crash counts twice.
+    pub unsure_crashes: u32,
+    /// Claims that took effect.
+    pub claims: u32,
+    /// The token of a claim that was told not to try again.
+    pub no_retry: Option<String>,
+    /// When a transient failure without advice was received, and how many there were in a row.
+    pub failed_at: Option<(u64, u32)>,
+}
+
+impl Epoch {
+    pub(super) fn may_be_paid(&self) -> u32 {
+        let unpaid = [CallEnd::Capacity, CallEnd::Account];
+        self.calls.iter().filter(|call| !unpaid.contains(&call.end)).count() as u32
+    }
+
+    /// The last first.
+    pub(super) fn answers(&self) -> impl Iterator<Item = &Call> {
+        let answers = [CallEnd::Valid, CallEnd::Invalid, CallEnd::Refused, CallEnd::Truncated];
+        self.calls.iter().rev().filter(move |call| answers.contains(&call.end))
+    }
+
+    pub(super) fn last_answer(&self) -> Option<CallEnd> {
+        self.answers().next().map(|call| call.end)
+    }
+
+    /// The last answer was not the first of its conversation, and no fault spoiled it.
+    pub(super) fn last_answer_was_free(&self) -> bool {
+        let mut answers = self.answers();
+        let last = answers.next();
+        last.is_some_and(|last| !last.lied && answers.any(|other| other.invocation == last.invocation))
+    }
+}
+
+impl crate::world::Input {
+    /// What it is now that it may have been mended.
+    #[must_use]
+    pub fn effective_kind(&self) -> Kind {
+        if self.fixed { Kind::Good } else { self.kind }
+    }
+}

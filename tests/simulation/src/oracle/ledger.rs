@@ -1,0 +1,255 @@
+//! Each write to the table: who may change a record, and into what.
+
+use nightshift_core::record::{Expect, Record, RecordWrite, State as Standing};
+
+use super::history::{CallEnd, Epoch};
+use super::{Promise, tolerance_ms};
+use crate::plan::Plan;
+use crate::work::is_right;
+use crate::world::State;
+
+impl State {
+    /// A write reaches the table: the condition is evaluated, and each change that takes effect is judged.
+    /// Returns whether it took effect.
+    pub fn ledger_write(&mut self, now_ms: u64, write: &RecordWrite, invocation: u64, plan: &Plan) -> bool {
+        let Some(&n) = self.by_key.get(&write.record.key) else {
+            self.violate(now_ms, Promise::NothingLost, None, "a record under a key that no input has");
+            return false;
+        };
+        self.stats.ledger_writes += 1;
+        let allowed = write.allowed(self.inputs[n as usize].record.as_deref());
+        self.note(now_ms, n, || {
+            let word = if allowed { "written" } else { "refused" };
+            format!(
+                "ledger: {} v{} by invocation {invocation} ({:?}, calls {}, crashes {}): {word}",
+                describe(&write.record),
+                write.record.version,
+                write.expect,
+                write.record.budget.calls,
+                write.record.budget.crashes
+            )
+        });
+        if !allowed {
+            self.judge_refusal(now_ms, n, write);
+            return false;
+        }
+        self.judge_write(now_ms, n, write, invocation, plan);
+        let input = &mut self.inputs[n as usize];
+        input.record = Some(Box::new(write.record.clone()));
+        true
+    }
+
+    /// The last word of a claim's owner must not be refused for something that the owner wrote before.
+    fn judge_refusal(&mut self, now_ms: u64, n: u32, write: &RecordWrite) {
+        let Some(standing) = self.inputs[n as usize].record.as_deref() else { return };
+        let claimed = |record: &Record| matches!(record.state, Standing::Claimed { .. });
+        if standing.token == write.record.token && claimed(standing) && !claimed(&write.record) {
+            let what = "the owner's last word was refused because of its own earlier write";
+            self.violate(now_ms, Promise::Fenced, Some(n), what);
+        }
+    }
+
+    fn judge_write(&mut self, now_ms: u64, n: u32, write: &RecordWrite, invocation: u64, plan: &Plan) {
+        self.stats.checks += 1;
+        let new = &write.record;
+        let tolerance_ms = tolerance_ms(plan);
+        let input = &self.inputs[n as usize];
+        let old = input.record.as_deref();
+        let same_claim = old.is_some_and(|old| old.token == new.token);
+        if write.expect == Expect::Fence && !same_claim {
+            self.violate(now_ms, Promise::Fenced, Some(n), "a write under a stale token took effect");
+            return;
+        }
+        let back = old.is_some_and(|old| same_claim && old.version >= new.version);
+        let reopened =
+            old.is_some_and(|old| same_claim && matches!(old.state, Standing::Done(_) | Standing::Failed(_)));
+        if back || reopened {
+            self.violate(
+                now_ms,
+                Promise::Fenced,
+                Some(n),
+                "an old write of the claim's own took effect late",
+            );
+            return;
+        }
+        let settled = |old: &Record| matches!(old.state, Standing::Done(_) | Standing::Failed(_));
+        let gone = |old: &Record| old.expires_at_ms <= now_ms + tolerance_ms && new.budget.claims == 1;
+        let fresh = !same_claim && old.is_none_or(|old| settled(old) || gone(old));
+        if !same_claim {
+            let sent_after = new.sent_at_ms + tolerance_ms > input.settled_ms;
+            let expired = old.is_some_and(|old| old.expires_at_ms <= now_ms + tolerance_ms);
+            let fault = match old.map(|old| &old.state) {
+                Some(Standing::Done(done)) if !expired => {
+                    let newer = revision_of(&done.revision) < revision_of_writer(self, invocation);
+                    if done.reviewed {
+                        Some("a reviewed result was worked on again")
+                    } else if !sent_after {
+                        Some("a duplicate sent before the finish was worked on again")
+                    } else if !newer {
+                        Some("a result of this revision or a newer one was worked on again")
+                    } else {
+                        None
+                    }
+                }
+                Some(Standing::Failed(_)) if !expired && !sent_after => {
+                    Some("a duplicate sent before the failure was worked on again")
+                }
+                _ => None,
+            };
+            if let Some(what) = fault {
+                self.violate(now_ms, Promise::RedriveOrDuplicate, Some(n), what);
+                return;
+            }
+            let holder = input.holder;
+            let taken_from_living = matches!(old.map(|old| &old.state), Some(Standing::Claimed { .. }))
+                && holder != invocation
+                && self.invocations.contains_key(&holder);
+            if taken_from_living {
+                self.violate(
+                    now_ms,
+                    Promise::Fenced,
+                    Some(n),
+                    format!("the claim of invocation {holder}, which still runs, was taken over"),
+                );
+                return;
+            }
+        }
+        if let Standing::Claimed { alone: true, .. } = new.state
+            && !same_claim
+            && let Some(running) = self.invocations.get(&invocation)
+        {
+            let beside = running.claimed.iter().find(|other| {
+                **other != n
+                    && self.inputs[**other as usize].holder == invocation
+                    && self.inputs[**other as usize]
+                        .record
+                        .as_deref()
+                        .is_some_and(|record| matches!(record.state, Standing::Claimed { .. }))
+            });
+            if let Some(beside) = beside.copied() {
+                // A claim whose release was prevented by a fault is not open in the worker any more.
+                if self.inputs[beside as usize].epoch.ledger_faults == 0 {
+                    self.violate(
+                        now_ms,
+                        Promise::Isolated,
+                        Some(n),
+                        format!("claimed as alone beside input {beside}"),
+                    );
+                    return;
+                }
+            }
+        }
+        if fresh {
+            // A panic in the prompt, or a fault, comes before the claim that it belongs to.
+            let epoch = &mut self.inputs[n as usize].epoch;
+            *epoch = Epoch {
+                panics: epoch.panics,
+                ledger_faults: epoch.ledger_faults,
+                unsure_crashes: epoch.unsure_crashes,
+                ..Epoch::default()
+            };
+        }
+        if !same_claim {
+            let old = self.inputs[n as usize].record.as_deref();
+            if let Some(Standing::Claimed { alone: true, lease_until_ms }) = old.map(|old| &old.state) {
+                // Back only when SQS gave it back by itself, or by another message: nobody can tell that from a death.
+                let limits = &plan.limits;
+                let begun_ms = lease_until_ms - limits.function_timeout_ms - limits.lease_margin_ms;
+                let kept_ms = limits.visibility_timeout_ms - 2 * limits.function_timeout_ms;
+                let other = old.is_some_and(|old| old.message_id != new.message_id);
+                let epoch = &mut self.inputs[n as usize].epoch;
+                if epoch.unreleased && (other || now_ms + tolerance_ms > begun_ms + kept_ms) {
+                    epoch.deaths_alone += 1;
+                }
+            }
+            let input = &mut self.inputs[n as usize];
+            input.epoch.unreleased = false;
+            input.holder = invocation;
+            input.epoch.claims += 1;
+            input.epoch.calls_in_claim = 0;
+            input.epoch.failed_at = None;
+            match self.invocations.get_mut(&invocation) {
+                Some(running) => running.claimed.push(n),
+                // It takes effect after its worker's end.
+                None => {
+                    let epoch = &mut self.inputs[n as usize].epoch;
+                    (epoch.abandoned, epoch.unreleased) = (epoch.abandoned + 1, true);
+                }
+            }
+        }
+        match &new.state {
+            Standing::Done(done) => {
+                let kind = self.inputs[n as usize].effective_kind();
+                // A mended input may still be answered for as it was, by a worker that began before.
+                let original = self.inputs[n as usize].kind;
+                if !is_right(kind, n, &done.output, done.needs_review)
+                    && !is_right(original, n, &done.output, done.needs_review)
+                {
+                    self.violate(
+                        now_ms,
+                        Promise::OnlyValidated,
+                        Some(n),
+                        "a result that does not validate was stored",
+                    );
+                }
+                let last = self.inputs[n as usize].epoch.last_answer();
+                if !done.needs_review && last != Some(CallEnd::Valid) {
+                    let what = format!("a result was stored, and the last answer was {last:?}");
+                    self.violate(now_ms, Promise::OnlyValidated, Some(n), what);
+                }
+                self.settled(now_ms, n);
+                self.stats.results += 1;
+            }
+            Standing::Failed(failed) => {
+                if let Some(why) = self.unexplained(now_ms, n, failed.reason, new, plan) {
+                    self.violate(now_ms, Promise::Explained, Some(n), format!("{}: {why}", failed.reason));
+                }
+                self.settled(now_ms, n);
+            }
+            Standing::Open | Standing::Claimed { .. } => {}
+        }
+    }
+
+    fn settled(&mut self, now_ms: u64, n: u32) {
+        let input = &mut self.inputs[n as usize];
+        input.settled_ms = now_ms;
+        (input.epoch.panics, input.epoch.panics_unsettled) = (0, 0);
+        (input.epoch.ledger_faults, input.epoch.unsure_crashes) = (0, 0);
+    }
+
+    /// A fault of the ledger meets a write: what it would have stored may have to be paid for again.
+    pub fn ledger_fault(&mut self, now_ms: u64, write: &RecordWrite, invocation: u64, what: &str) {
+        self.stats.ledger_faults += 1;
+        let Some(&n) = self.by_key.get(&write.record.key) else { return };
+        self.note(now_ms, n, || {
+            format!("ledger: {} by invocation {invocation}: {what}", describe(&write.record))
+        });
+        let epoch = &mut self.inputs[n as usize].epoch;
+        epoch.ledger_faults += 1;
+        let unclaims = !matches!(write.record.state, Standing::Claimed { .. } | Standing::Done(_));
+        epoch.unsure_crashes += u32::from(unclaims && write.record.budget.crashes > 0);
+        if matches!(write.record.state, Standing::Done(_) | Standing::Failed(_)) {
+            for call in epoch.calls.iter_mut().filter(|call| call.invocation == invocation) {
+                call.excused = true;
+            }
+        }
+    }
+}
+
+/// Revisions are numbered by the function's version.
+pub(super) fn revision_of(revision: &nightshift_core::record::Revision) -> u32 {
+    revision.function_version as u32
+}
+
+fn revision_of_writer(state: &State, invocation: u64) -> u32 {
+    state.invocations.get(&invocation).map_or(u32::MAX, |running| running.revision)
+}
+
+fn describe(record: &Record) -> String {
+    match &record.state {
+        Standing::Open => "open".to_owned(),
+        Standing::Claimed { alone, .. } => format!("claimed{}", if *alone { " alone" } else { "" }),
+        Standing::Done(done) => format!("done{}", if done.needs_review { " for review" } else { "" }),
+        Standing::Failed(failed) => format!("failed as {}", failed.reason),
+    }
+}

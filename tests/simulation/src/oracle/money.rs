@@ -1,0 +1,40 @@
+//! What the calls of a day cost, against its record and its cap.
+
+use super::Promise;
+use crate::plan::Plan;
+use crate::world::State;
+
+impl State {
+    /// The provider has decided what comes of a call, and charges for it whether or not anybody will hear of it.
+    pub fn call_is_billed(&mut self, now_ms: u64, n: u32, id: u32, micro_usd: u64, lied: bool, plan: &Plan) {
+        let calls = &mut self.inputs[n as usize].epoch.calls;
+        let Some(call) = calls.iter_mut().find(|call| call.id == id) else { return };
+        call.lied = lied;
+        let Some(running) = self.invocations.get(&call.invocation).filter(|_| micro_usd > 0) else { return };
+        let day = running.day.clone();
+        let spend = self.spend.entry(day.clone()).or_default();
+        self.stats.days_billed += u64::from(spend.billed_micro_usd == 0);
+        spend.billed_micro_usd += micro_usd;
+        self.judge_day(now_ms, Some(n), &day, plan);
+    }
+
+    /// The calls of the invocations that began on a day cost no more than its record holds, nor than the cap: not
+    /// almost, but at every moment, whatever was killed or lost, because no call costs more than was reserved for it.
+    /// Between two midnights more may be billed, by what began before the first and ends within a function's timeout.
+    pub fn judge_day(&mut self, now_ms: u64, n: Option<u32>, day: &str, plan: &Plan) {
+        self.stats.checks += 1;
+        let Some(spend) = self.spend.get(day) else { return };
+        let (billed, committed) = (spend.billed_micro_usd, spend.committed_micro_usd());
+        let cap = plan.limits.spend_cap_micro_usd;
+        if billed > cap {
+            let what =
+                format!("the calls of {day} cost {billed} millionths of a dollar, and the cap is {cap}");
+            self.violate(now_ms, Promise::Budgets, n, what);
+        } else if i128::from(billed) > committed {
+            let what = format!(
+                "the calls of {day} cost {billed} millionths of a dollar, and its record holds {committed}"
+            );
+            self.violate(now_ms, Promise::Budgets, n, what);
+        }
+    }
+}
