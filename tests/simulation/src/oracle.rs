@@ -18,6 +18,7 @@ use std::fmt;
 use crate::plan::Plan;
 
 pub use history::{Call, CallEnd, Epoch};
+pub use ledger::Asked;
 pub use letters::ArrivedLetter;
 
 /// What is promised, in the words of the summary.

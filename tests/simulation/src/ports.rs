@@ -22,7 +22,7 @@ use nightshift_worker::ports::{
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::oracle::{ArrivedLetter, CallEnd, Promise};
+use crate::oracle::{ArrivedLetter, Asked, CallEnd, Promise};
 use crate::plan::{Away, HOUR};
 use crate::queue::{HandleAnswer, why_refused};
 use crate::work::{CHECK_IS_WRONG, Kind, OUTPUT_TOKENS_MAX, check_of};
@@ -31,7 +31,7 @@ use crate::world::{Environment, Letter, State, World};
 /// Attempts of the SDK at one operation, and how long it waits for one (crates/aws, clients).
 const ATTEMPTS_MAX: u32 = 3;
 const ATTEMPT_TIMEOUT_MS: u64 = 1_200;
-const OPERATION_TIMEOUT_MS: u64 = 2_500;
+pub(crate) const OPERATION_TIMEOUT_MS: u64 = 2_500;
 
 /// All ports of one environment.
 pub struct SimPorts {
@@ -184,12 +184,13 @@ impl SimPorts {
     }
 }
 
-fn record_write(state: &mut State, world: &World, write: &RecordWrite, invocation: u64) -> WriteAnswer {
+fn record_write(state: &mut State, world: &World, asked: Asked<'_>) -> WriteAnswer {
+    let write = asked.write;
     let now_ms = world.now_ms();
     if state.by_key.contains_key(&write.record.key) {
         expire(state, world, now_ms, write);
     }
-    if state.ledger_write(now_ms, write, invocation, &world.plan) {
+    if state.ledger_write(now_ms, asked, &world.plan) {
         return WriteAnswer::Written;
     }
     let standing = state.by_key.get(&write.record.key).and_then(|n| state.inputs[*n as usize].record.clone());
@@ -215,16 +216,18 @@ impl Ledger for SimPorts {
     async fn write(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
         let invocation = self.invocation();
         let world = &self.world;
+        let asked_ms = world.now_ms();
         self.attempts(
             "UpdateItem",
             |what| world.lock().ledger_fault(world.now_ms(), write, invocation, what),
             || {
                 let write = write.clone();
                 self.later(move |world| {
-                    record_write(&mut world.lock(), world, &write, invocation);
+                    let asked = Asked { write: &write, invocation, asked_ms };
+                    record_write(&mut world.lock(), world, asked);
                 });
             },
-            || record_write(&mut world.lock(), world, write, invocation),
+            || record_write(&mut world.lock(), world, Asked { write, invocation, asked_ms }),
         )
         .await
     }

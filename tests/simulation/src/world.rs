@@ -70,8 +70,9 @@ pub struct Input {
     pub record: Option<Box<Record>>,
     /// Further messages that were counted on the record, and the last of them.
     pub duplicates: (u64, Option<String>),
-    /// True time at which the record was last done or failed.
+    /// True time at which the record was last done or failed, and the earliest at which that was decided.
     pub settled_ms: u64,
+    pub decided_ms: u64,
     /// The invocation of the last claim that took effect.
     pub holder: u64,
     pub epoch: Epoch,
@@ -90,6 +91,7 @@ impl Input {
             record: None,
             duplicates: (0, None),
             settled_ms: 0,
+            decided_ms: 0,
             holder: 0,
             epoch: Epoch::default(),
             letters: 0,

@@ -5,13 +5,27 @@ use nightshift_core::record::{Expect, Record, RecordWrite, State as Standing};
 use super::history::{CallEnd, Epoch};
 use super::{Promise, tolerance_ms};
 use crate::plan::Plan;
+use crate::ports::OPERATION_TIMEOUT_MS;
 use crate::work::is_right;
 use crate::world::State;
+
+/// A write and who asked for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub write: &'a RecordWrite,
+    pub invocation: u64,
+    /// When the worker asked; it takes effect then or later.
+    pub asked_ms: u64,
+}
+
+/// A claim is decided at its beginning and then written, in up to three rounds of which each takes at most this long.
+const DECIDED_BEFORE_MS_MAX: u64 = 2 * OPERATION_TIMEOUT_MS;
 
 impl State {
     /// A write reaches the table: the condition is evaluated, and each change that takes effect is judged.
     /// Returns whether it took effect.
-    pub fn ledger_write(&mut self, now_ms: u64, write: &RecordWrite, invocation: u64, plan: &Plan) -> bool {
+    pub fn ledger_write(&mut self, now_ms: u64, asked: Asked<'_>, plan: &Plan) -> bool {
+        let Asked { write, invocation, .. } = asked;
         let Some(&n) = self.by_key.get(&write.record.key) else {
             self.violate(now_ms, Promise::NothingLost, None, "a record under a key that no input has");
             return false;
@@ -33,7 +47,7 @@ impl State {
             self.judge_refusal(now_ms, n, write);
             return false;
         }
-        self.judge_write(now_ms, n, write, invocation, plan);
+        self.judge_write(now_ms, n, asked, plan);
         let input = &mut self.inputs[n as usize];
         input.record = Some(Box::new(write.record.clone()));
         true
@@ -49,8 +63,9 @@ impl State {
         }
     }
 
-    fn judge_write(&mut self, now_ms: u64, n: u32, write: &RecordWrite, invocation: u64, plan: &Plan) {
+    fn judge_write(&mut self, now_ms: u64, n: u32, asked: Asked<'_>, plan: &Plan) {
         self.stats.checks += 1;
+        let Asked { write, invocation, asked_ms } = asked;
         let new = &write.record;
         let tolerance_ms = tolerance_ms(plan);
         let input = &self.inputs[n as usize];
@@ -76,7 +91,7 @@ impl State {
         let gone = |old: &Record| old.expires_at_ms <= now_ms + tolerance_ms && new.budget.claims == 1;
         let fresh = !same_claim && old.is_none_or(|old| settled(old) || gone(old));
         if !same_claim {
-            let sent_after = new.sent_at_ms + tolerance_ms > input.settled_ms;
+            let sent_after = new.sent_at_ms + tolerance_ms > input.decided_ms;
             let expired = old.is_some_and(|old| old.expires_at_ms <= now_ms + tolerance_ms);
             let fault = match old.map(|old| &old.state) {
                 Some(Standing::Done(done)) if !expired => {
@@ -197,22 +212,32 @@ impl State {
                     let what = format!("a result was stored, and the last answer was {last:?}");
                     self.violate(now_ms, Promise::OnlyValidated, Some(n), what);
                 }
-                self.settled(now_ms, n);
+                self.settled(now_ms, n, asked_ms, done.finished_at_ms, plan);
                 self.stats.results += 1;
             }
             Standing::Failed(failed) => {
                 if let Some(why) = self.unexplained(now_ms, n, failed.reason, new, plan) {
                     self.violate(now_ms, Promise::Explained, Some(n), format!("{}: {why}", failed.reason));
                 }
-                self.settled(now_ms, n);
+                self.settled(now_ms, n, asked_ms, failed.failed_at_ms, plan);
             }
             Standing::Open | Standing::Claimed { .. } => {}
         }
     }
 
-    fn settled(&mut self, now_ms: u64, n: u32) {
+    /// `dated_ms`: what the record says of when it was settled, by its worker's clock.
+    ///
+    /// A write that takes effect late dates itself before it, and nobody can know that when it is written: a message that
+    /// was sent in between may be taken for either.
+    fn settled(&mut self, now_ms: u64, n: u32, asked_ms: u64, dated_ms: u64, plan: &Plan) {
+        let decided_ms = asked_ms.saturating_sub(DECIDED_BEFORE_MS_MAX);
+        let tolerance_ms = tolerance_ms(plan);
+        if dated_ms + tolerance_ms < decided_ms || dated_ms > asked_ms + tolerance_ms {
+            let what = format!("a settlement of {asked_ms} is dated {dated_ms}");
+            self.violate(now_ms, Promise::RedriveOrDuplicate, Some(n), what);
+        }
         let input = &mut self.inputs[n as usize];
-        input.settled_ms = now_ms;
+        (input.decided_ms, input.settled_ms) = (decided_ms, now_ms);
         (input.epoch.panics, input.epoch.panics_unsettled) = (0, 0);
         (input.epoch.ledger_faults, input.epoch.unsure_crashes) = (0, 0);
     }
