@@ -56,14 +56,10 @@ resource "aws_dynamodb_table" "ledger" {
     enabled = var.protect_data
   }
 
-  # No block: a key that AWS owns, at no charge.
-  dynamic "server_side_encryption" {
-    for_each = [for key in aws_kms_key.stack : key if var.customer_key]
-
-    content {
-      enabled     = true
-      kms_key_arn = server_side_encryption.value.arn
-    }
+  # false: a key that AWS owns, at no charge. Written out, because a table whose block is left out keeps the key that it has.
+  server_side_encryption {
+    enabled     = var.customer_key
+    kms_key_arn = local.key_arn
   }
 
   lifecycle {

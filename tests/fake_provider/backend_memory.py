@@ -10,6 +10,7 @@ import threading
 
 from identity import GLOBAL, NAME_OF, computed
 from plan import settle
+from rules import RULES
 
 
 class MemoryBackend:
@@ -44,6 +45,8 @@ class MemoryBackend:
             for name in ("qualified_arn", "qualified_invoke_arn"):
                 known[name] = prior[name].replace(f"function:{prior['function_name']}:{prior['version']}", f"function:{prior['function_name']}:{known['version']}")
         state = settle(type_name, block, planned, known, context)
+        for name in RULES.get(type_name, {}).get("not_cleared", []):
+            state[name] = state[name] or prior[name]
         with self._lock:
             self.resources[_key(type_name, state)] = state
             self._save()

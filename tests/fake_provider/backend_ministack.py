@@ -12,7 +12,7 @@ from botocore.config import Config
 
 from identity import computed
 from ministack_types import HANDLERS
-from plan import changed_attributes, equal_json, settle
+from plan import changed_attributes, equal_json, is_off, settle
 from rules import RULES
 from values import UNKNOWN, canonical, conform
 
@@ -162,7 +162,9 @@ def _overlay(type_name, block, state, seen, planned=None):
             continue
         if planned is not None and not block.attributes.get(name, {}).get("computed"):
             # The promise that Terraform holds providers to: what was planned is what is made.
-            if not _as_planned(planned.get(name), value):
+            kept = name in RULES.get(type_name, {}).get("not_cleared", []) and planned.get(name) is None
+            off = name in RULES.get(type_name, {}).get("off_blocks", []) and is_off(planned.get(name)) and is_off(value)
+            if not kept and not off and not _as_planned(planned.get(name), value):
                 raise RuntimeError(f"{type_name}.{name}: planned {planned[name]!r}, MiniStack made {value!r}")
         result[name] = value
     return result

@@ -179,7 +179,7 @@ class Table(Handler):
         "point_in_time_recovery", "deletion_protection_enabled", "server_side_encryption", "stream_enabled",
         "stream_view_type", "table_class",
     ])
-    updates = frozenset(["ttl", "point_in_time_recovery", "deletion_protection_enabled", "stream_enabled", "stream_view_type"])
+    updates = frozenset(["ttl", "point_in_time_recovery", "deletion_protection_enabled", "server_side_encryption", "stream_enabled", "stream_view_type"])
 
     def create(self, api, v):
         client = api.client("dynamodb")
@@ -197,12 +197,11 @@ class Table(Handler):
             }
             for index in v.get("global_secondary_index") or []
         ]
-        encryption = one(v.get("server_side_encryption"))
         client.create_table(**given(
             TableName=v["name"], BillingMode=v["billing_mode"], KeySchema=keys(v),
             AttributeDefinitions=[{"AttributeName": a["name"], "AttributeType": a["type"]} for a in v["attribute"]],
             GlobalSecondaryIndexes=indexes, DeletionProtectionEnabled=v["deletion_protection_enabled"],
-            SSESpecification=given(Enabled=encryption["enabled"], SSEType="KMS", KMSMasterKeyId=_known(encryption.get("kms_key_arn"))) if encryption and encryption["enabled"] else None,
+            SSESpecification=self._encryption(v),
             StreamSpecification=given(StreamEnabled=True, StreamViewType=_known(v.get("stream_view_type"))) if v.get("stream_enabled") else None,
             TableClass=v.get("table_class"), Tags=tag_list(v),
         ))
@@ -212,6 +211,13 @@ class Table(Handler):
         if one(v.get("point_in_time_recovery")):
             self._recovery(client, v)
         return given(stream_arn=found.get("LatestStreamArn"), stream_label=found.get("LatestStreamLabel"))
+
+    def _encryption(self, v):
+        wanted = one(v.get("server_side_encryption"))
+        if not wanted or not wanted["enabled"]:
+            return {"Enabled": False}
+        key = _known(wanted.get("kms_key_arn"))
+        return {"Enabled": True, **(given(SSEType="KMS", KMSMasterKeyId=key) if key else {})}
 
     def _active(self, client, name):
         found = client.describe_table(TableName=name)["Table"]
@@ -241,6 +247,8 @@ class Table(Handler):
             "attribute": [{"name": a["AttributeName"], "type": a["AttributeType"]} for a in found["AttributeDefinitions"]],
             "stream_enabled": found.get("StreamSpecification", {}).get("StreamEnabled", False),
         }
+        encryption = found.get("SSEDescription", {})
+        seen["server_side_encryption"] = [{"enabled": True, "kms_key_arn": encryption.get("KMSMasterKeyArn")}] if encryption.get("Status") == "ENABLED" else []
         # Of the nested blocks, what is in the state is compared member by member.
         ttl = client.describe_time_to_live(TableName=s["id"])["TimeToLiveDescription"]
         enabled = ttl["TimeToLiveStatus"] in ("ENABLED", "ENABLING")
@@ -263,6 +271,8 @@ class Table(Handler):
         if changed & {"stream_enabled", "stream_view_type"}:
             specification = given(StreamViewType=_known(v.get("stream_view_type"))) if v.get("stream_enabled") else {}
             client.update_table(TableName=v["name"], StreamSpecification={"StreamEnabled": bool(v.get("stream_enabled")), **specification})
+        if "server_side_encryption" in changed:
+            client.update_table(TableName=v["name"], SSESpecification=self._encryption(v))
         if "ttl" in changed:
             self._ttl(client, v)
         if "point_in_time_recovery" in changed:

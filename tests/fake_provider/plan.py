@@ -15,6 +15,7 @@ def plan(type_name, block, prior, proposed, config, context):
     rule = RULES.get(type_name, {})
     planned = copy.deepcopy(proposed)
     _fill(block, planned, prior, config, rule, "")
+    _keep_blocks(planned, prior, config, rule)
     _region_and_tags(type_name, block, planned, prior, config, context)
     for name in rule.get("json", []):
         _keep_equal_json(planned, prior, name)
@@ -31,6 +32,22 @@ def plan(type_name, block, prior, proposed, config, context):
         for computed in ("version", "qualified_arn", "qualified_invoke_arn"):
             planned[computed] = UNKNOWN
     return planned, replace
+
+
+def _keep_blocks(planned, prior, config, rule):
+    """What Terraform does by itself for an attribute that is optional and computed, it leaves to the provider for a block:
+    one that is left out keeps what it was."""
+    for name in rule.get("kept_blocks", []):
+        if prior is not None and not config.get(name):
+            planned[name] = copy.deepcopy(prior.get(name))
+    for name in rule.get("off_blocks", []):
+        if prior is not None and is_off(prior.get(name)) and is_off(planned.get(name)):
+            planned[name] = copy.deepcopy(prior.get(name))
+
+
+def is_off(blocks):
+    """A block that AWS describes in the same way as none: it may be there once, and is not enabled."""
+    return not blocks or (isinstance(blocks, list) and blocks[0] is not UNKNOWN and blocks[0].get("enabled") is False)
 
 
 def changed_attributes(block, prior, planned):
@@ -138,6 +155,9 @@ def settle(type_name, block, planned, known, context):
             state[name] = known[name] if name in known else _zero(attribute["type"], name, state, context)
     for name in block.blocks:
         state[name] = _settle_nested(block.blocks[name].block, state.get(name))
+    for name in RULES.get(type_name, {}).get("off_blocks", []):
+        if is_off(state.get(name)):
+            state[name] = []
     return state
 
 
@@ -162,4 +182,4 @@ def _zero(kind, name, state, context):
     return {"string": "", "number": 0, "bool": False}[kind]
 
 
-__all__ = ["changed_attributes", "equal_json", "normal_policy", "partition", "plan", "settle"]
+__all__ = ["changed_attributes", "equal_json", "is_off", "normal_policy", "partition", "plan", "settle"]

@@ -13,6 +13,11 @@ pattern    a regular expression that the whole value must match
 conflicts  arguments that may not be set together
 one_of     groups of which exactly one must be set
 json       arguments that must be JSON; they are compared as JSON
+kept_blocks  blocks that are optional and computed in the provider's sources, of which a schema says neither: left out, they
+           keep what they were, and nothing is planned
+off_blocks   blocks that are the same as none while their `enabled` is false: so the provider compares them, and AWS
+           describes none of them
+not_cleared  arguments that the provider does not send when they are emptied, so that the resource keeps them
 new_if     computed attributes that get a new value when one of the named arguments changes
 
 Common to all types: a change of `region` replaces.
@@ -121,6 +126,9 @@ RULES = {
             "table_class": ["STANDARD", "STANDARD_INFREQUENT_ACCESS"],
         },
         "ranges": {"point_in_time_recovery.recovery_period_in_days": (1, 35)},
+        # internal/service/dynamodb/table.go: the schema, and isTableOptionDisabled.
+        "kept_blocks": ["attribute", "point_in_time_recovery", "server_side_encryption", "ttl", "warm_throughput"],
+        "off_blocks": ["server_side_encryption"],
         "pattern": {"name": r"[a-zA-Z0-9_.-]{3,255}"},
         "new_if": {"stream_arn": ["stream_enabled"], "stream_label": ["stream_enabled"]},
     },
@@ -136,6 +144,7 @@ RULES = {
         "doc": "Resource: aws_iam_role",
         "defaults": {"path": "/", "max_session_duration": 3600, "force_detach_policies": False},
         "replace": ["name", "name_prefix", "path"],
+        "kept_blocks": ["inline_policy"],  # internal/service/iam/role.go
         "ranges": {"max_session_duration": (3600, 43200)},
         "conflicts": [["name", "name_prefix"]],
         "json": ["assume_role_policy"],
@@ -184,6 +193,8 @@ RULES = {
         "doc": "Resource: aws_lambda_event_source_mapping",
         "defaults": {"enabled": True},
         "replace": ["event_source_arn", "starting_position", "starting_position_timestamp", "queues"],
+        # internal/service/lambda/event_source_mapping.go
+        "kept_blocks": ["amazon_managed_kafka_event_source_config", "self_managed_kafka_event_source_config"],
         "enum": {"function_response_types": ["ReportBatchItemFailures"]},
         "ranges": {
             "maximum_batching_window_in_seconds": (0, 300), "scaling_config.maximum_concurrency": (2, None),
@@ -200,6 +211,7 @@ RULES = {
             "skip_destroy": False, "timeout": 3, "replace_security_groups_on_destroy": None,
         },
         "replace": ["function_name", "package_type"],
+        "kept_blocks": ["ephemeral_storage", "logging_config", "tracing_config"],  # internal/service/lambda/function.go
         "enum": {
             "architectures": ["arm64", "x86_64"],
             "package_type": ["Zip", "Image"],
@@ -270,6 +282,9 @@ RULES = {
         "doc": "Resource: aws_secretsmanager_secret",
         "defaults": {"recovery_window_in_days": 30, "force_overwrite_replica_secret": False},
         "replace": ["name", "name_prefix"],
+        # internal/service/secretsmanager/secret.go: the schema, and resourceSecretUpdate.
+        "kept_blocks": ["replica"],
+        "not_cleared": ["kms_key_id"],
         "conflicts": [["name", "name_prefix"]],
         "json": ["policy"],
         # 0, or 7 to 30 days.

@@ -268,6 +268,85 @@ def test_terraform_test_runs_with_expected_failures(terraform):
     assert "2 passed, 0 failed" in terraform.init().run("test", "-no-color")[1]
 
 
+def optional_and_computed():
+    """(type, argument) of every type that we know: attributes by the schema, blocks by rules.py."""
+    from rules import RULES
+    from schema import Schema
+
+    for type_name, block in Schema().resources.items():
+        for name, attribute in block.attributes.items():
+            if attribute.get("optional") and attribute.get("computed") and name not in ("region", "tags_all") and name not in RULES.get(type_name, {}).get("defaults", {}):
+                yield type_name, name
+        for name in RULES.get(type_name, {}).get("kept_blocks", []):
+            yield type_name, name
+
+
+@pytest.mark.parametrize(("type_name", "name"), list(optional_and_computed()))
+def test_what_is_optional_and_computed_and_left_out_is_kept(type_name, name):
+    from types import SimpleNamespace
+
+    from plan import plan
+    from schema import Schema
+    from values import conform
+
+    block = Schema().resources[type_name]
+    is_block = name in block.blocks
+    kind = block.blocks[name].kind if is_block else block.attributes[name]["type"]
+    old = {"string": "old", "number": 7, "bool": True, "list": [{}] if is_block else ["old"], "set": [{}] if is_block else ["old"]}[kind if isinstance(kind, str) else kind[0]]
+    none = {other: [] for other, nested in block.blocks.items() if nested.mode != "single"}
+    prior, config = conform({**none, name: old}, block.kind), conform(none, block.kind)
+    # As Terraform itself proposes it: it keeps an attribute, and leaves a block to the provider.
+    proposed = {**config, **({} if is_block else {name: prior[name]})}
+    planned, replace = plan(type_name, block, prior, proposed, config, SimpleNamespace(region="eu-central-1", default_tags={}))
+    assert planned[name] == prior[name] and name not in replace
+
+
+TABLE = HEADER + """
+variable "encryption" {
+  type    = list(bool)
+  default = [true]
+}
+resource "aws_dynamodb_table" "t" {
+  name         = "encrypted"
+  billing_mode = "PAY_PER_REQUEST"
+  hash_key     = "id"
+  attribute {
+    name = "id"
+    type = "S"
+  }
+  dynamic "server_side_encryption" {
+    for_each = var.encryption
+    content {
+      enabled     = server_side_encryption.value
+      kms_key_arn = server_side_encryption.value ? "arn:aws:kms:eu-central-1:123456789012:key/k" : null
+    }
+  }
+}
+resource "aws_secretsmanager_secret" "s" {
+  name       = "kept"
+  kms_key_id = var.encryption == tolist([true]) ? "arn:aws:kms:eu-central-1:123456789012:key/k" : null
+}
+"""
+
+
+@pytest.mark.parametrize("backend", ["memory", "ministack"])
+def test_a_table_leaves_its_key_only_when_told_and_a_secret_not_at_all(backend, request, tmp_path):
+    environment = {"AWS_ENDPOINT_URL": request.getfixturevalue("ministack")} if backend == "ministack" else {"FAKE_AWS_STORE": str(tmp_path / "store.json")}
+    terraform = Terraform(tmp_path, backend, environment)
+    terraform.write(TABLE)
+    terraform.init().apply()
+    assert terraform.plan("-var=encryption=[]") == {"aws_dynamodb_table.t": ["no-op"], "aws_secretsmanager_secret.s": ["update"]}
+    terraform.apply("-var=encryption=[false]")
+    key = {}
+    for resource in json.loads((tmp_path / "terraform.tfstate").read_text())["resources"]:
+        key[resource["type"]] = resource["instances"][0]["attributes"].get("server_side_encryption", resource["instances"][0]["attributes"].get("kms_key_id"))
+    assert key == {"aws_dynamodb_table": [], "aws_secretsmanager_secret": "arn:aws:kms:eu-central-1:123456789012:key/k"}
+    # The table is done, off is the same as none; the secret is still as it was.
+    for left_out in ("[false]", "[]"):
+        assert terraform.plan(f"-var=encryption={left_out}") == {"aws_dynamodb_table.t": ["no-op"], "aws_secretsmanager_secret.s": ["update"]}
+    terraform.destroy()
+
+
 # The data source that everything else is made of --------------------------------------------------
 
 
@@ -321,7 +400,7 @@ def test_the_rules_name_only_what_the_schema_has():
     def names(rule):
         for key in ("defaults", "enum", "ranges", "lengths", "most", "pattern", "new_if"):
             yield from rule.get(key, {})
-        for key in ("replace", "json", "periods", "new_version_if_published"):
+        for key in ("replace", "json", "periods", "new_version_if_published", "kept_blocks", "off_blocks", "not_cleared"):
             yield from rule.get(key, [])
         for key in ("conflicts", "one_of", "at_least_one"):
             for group in rule.get(key, []):
