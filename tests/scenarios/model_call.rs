@@ -248,11 +248,11 @@ async fn l1_what_may_pass_is_settled_either_way() {
     .await;
 }
 
-/// No documented case is permanent, so here are the three providers' words for a request that can never work.
+/// No documented case is permanent, so here are three providers' words for a request that is longer than a limit.
 fn permanent() -> Vec<Case> {
-    let error = json!({"type": "error", "error": {"type": "invalid_request_error", "message": "max_tokens: too large"}});
-    let chat = json!({"error": {"message": "Invalid schema", "type": "invalid_request_error", "param": null, "code": null}});
-    let bedrock = json!({"message": "The model returned the following errors: too large"});
+    let error = json!({"type": "error", "error": {"type": "invalid_request_error", "message": "prompt is too long: 1200000 tokens > 1000000 maximum"}});
+    let chat = json!({"error": {"message": "This model's maximum context length is 128000 tokens.", "type": "invalid_request_error", "param": null, "code": null}});
+    let bedrock = json!({"message": "Input is too long for requested model."});
     [
         ("anthropic", 400, vec![], error),
         ("openai", 400, vec![], chat),

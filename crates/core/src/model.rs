@@ -119,10 +119,14 @@ pub enum FailureClass {
     Capacity,
     /// The provider or the network failed in a way that may have been billed (500, a timeout, a reset).
     Transient,
-    /// Key, credit, spend limit or model access: nobody's job is at fault.
+    /// Key, credit, spend limit, model access, or a setting that is sent with every job: nobody's job is at fault.
     Account,
-    /// This request can never work.
+    /// This request can never work, and the provider says what about it: it is longer than a limit.
     Rejected,
+    /// The request is refused, and the words leave open whose fault it is; `blame` decides by what became of others.
+    Unclear,
+    /// The provider declined what was asked, or filtered what was answered.
+    Refused,
 }
 
 /// The retry headers of a response, unparsed: what they mean depends on the time.
@@ -144,7 +148,8 @@ pub struct ModelFailure {
     pub class: FailureClass,
     /// The HTTP status, where there was one.
     pub status: Option<u16>,
-    /// The provider's own name of the error, or `timeout`, `connect`, `reset`.
+    /// The provider's own name of the error, with the member of the request that it blames after a colon where it names
+    /// one (`unsupported_value:reasoning_effort`); or `timeout`, `connect`, `reset`.
     pub error_type: String,
     /// The provider's message, at most 300 characters, keys masked.
     pub message: String,

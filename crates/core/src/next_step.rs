@@ -475,11 +475,21 @@ impl JobRun {
         let advised_ms = advised_wait_ms(&failure.advice, now_ms);
         let at_least_ms = advised_ms.unwrap_or(0);
         let class = match (failure.class, failure.advice.should_retry) {
-            (FailureClass::Rejected, Some(true)) => FailureClass::Transient,
+            (FailureClass::Rejected | FailureClass::Unclear, Some(true)) => FailureClass::Transient,
+            (FailureClass::Unclear, _) if failure.status == Some(403) => FailureClass::Account,
             (class, _) => class,
         };
         let cause = match class {
-            FailureClass::Rejected => {
+            FailureClass::Refused => {
+                self.budget.calls += 1;
+                return AfterCall::Fail(Rejection::new(
+                    FailureReason::Refused,
+                    format!(
+                        "The provider declined: {failure}. Read the input: the same text is likely to be declined again."
+                    ),
+                ));
+            }
+            FailureClass::Rejected | FailureClass::Unclear => {
                 self.budget.calls += 1;
                 return AfterCall::Fail(Rejection::new(
                     FailureReason::RequestRejected,

@@ -16,10 +16,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::error_words::is_filtered;
 use crate::http::{BuildError, Http, checked_model_id, endpoint};
 use crate::lower_schema::{LoweredSchemas, Target};
 use crate::model_id::{LeastThinking, least_thinking, without_date};
-use crate::reply::{Parsed, Unread, conclude, key, read, secret_header, text_answer, unsendable};
+use crate::reply::{
+    Parsed, Unread, conclude, key, may_blame_the_key, read, secret_header, text_answer, unsendable,
+};
 use crate::{Provider, mask};
 
 /// Where Anthropic is.
@@ -80,11 +83,12 @@ impl Model for Anthropic {
         headers.insert("anthropic-version", HeaderValue::from_static(VERSION));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let reply = self.http.post(Provider::Anthropic, self.url.clone(), headers, body, deadline).await?;
-        if reply.status == 401 {
-            // The next call reads the store again: the key may have been rotated. This one is reported as it is.
+        let result = conclude(Provider::Anthropic, &reply, Some(key.expose_secret().trim()), parse);
+        if may_blame_the_key(&result) {
+            // The next call reads the store again; this one is reported as it is.
             self.keys.forget();
         }
-        conclude(Provider::Anthropic, &reply, Some(key.expose_secret().trim()), parse)
+        result
     }
 }
 
@@ -213,6 +217,8 @@ fn parse(body: &[u8]) -> Result<Parsed, Unread> {
                 .map_or_else(|| "refusal".to_owned(), |c| format!("refusal: {}", mask::name(&c, None)));
             Answer::Refused { why, text }
         }
+        // Gateways in front of other models use those models' words.
+        reason if is_filtered(reason) => Answer::Refused { why: mask::name(reason, None), text },
         // `tool_use` and `pause_turn` wait for something that we never offered; a reason that we do not know may mean
         // that the text is not all there.
         other => Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other, None)) },
@@ -333,6 +339,11 @@ mod tests {
                 Answer::Unusable { why: "stopped for the reason tool_use".into() },
             ),
             (
+                "content_filtered",
+                json!([{"type": "text", "text": "No."}]),
+                Answer::Refused { why: "content_filtered".into(), text: "No.".into() },
+            ),
+            (
                 "a_new_reason",
                 json!([{"type": "text", "text": "{}"}]),
                 Answer::Unusable { why: "stopped for the reason a_new_reason".into() },
@@ -367,9 +378,10 @@ mod tests {
         assert!(matches!(parse(b"{\"content\": [{\"type\": \"te"), Err(Unread::NotJson { .. })));
         assert!(matches!(
             parse(b"{\"type\":\"error\",\"error\":{\"type\":\"api_error\"}}"),
-            Err(Unread::Error { status: None })
+            Err(Unread::Error)
         ));
-        for foreign in ["{}", "[]", "null", "{\"choices\":[]}", "{\"content\":\"text\"}"] {
+        assert_eq!(parse(b"{\"id\":null,\"content\":null}").err(), Some(Unread::Empty));
+        for foreign in ["{}", "[]", "null", "{\"choices\":[{}]}", "{\"content\":\"text\"}"] {
             let parsed = parse(foreign.as_bytes()).unwrap();
             assert!(matches!(parsed.answer, Answer::Unusable { .. }), "{foreign}");
         }

@@ -25,10 +25,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::classify::no_response;
+use crate::error_words::is_filtered;
 use crate::http::{BuildError, Http, checked_model_id, endpoint};
 use crate::lower_schema::{LoweredSchemas, Target};
 use crate::model_id::{self, LeastThinking, least_thinking};
-use crate::reply::{Parsed, Unread, conclude, key, read, secret_header, text_answer, unsendable};
+use crate::reply::{
+    Parsed, Unread, conclude, key, may_blame_the_key, read, secret_header, text_answer, unsendable,
+};
 use crate::{Provider, mask};
 
 /// The name under which requests are signed.
@@ -222,12 +225,13 @@ impl Model for Bedrock {
         let body = body(request, by, schema.as_deref(), self.thinking)?;
         let (headers, key) = self.authorized(&body, deadline).await?;
         let reply = self.http.post(Provider::Bedrock, self.url.clone(), headers, body, deadline).await?;
-        if reply.status == 401
-            && let BedrockAuth::Key(keys) = &self.auth
+        let result = conclude(Provider::Bedrock, &reply, key.as_deref(), |body| parse(body, by));
+        if let BedrockAuth::Key(keys) = &self.auth
+            && may_blame_the_key(&result)
         {
             keys.forget();
         }
-        conclude(Provider::Bedrock, &reply, key.as_deref(), |body| parse(body, by))
+        result
     }
 }
 
@@ -283,8 +287,8 @@ fn body(
                 "description": "Takes the answer. Use it exactly once.",
                 "inputSchema": {"json": schema},
             });
-            let choice = json!({"tool": {"name": request.schema_name}});
-            set("toolConfig", json!({"tools": [{"toolSpec": tool}], "toolChoice": choice}));
+            // Any of one is that one. A tool by its name would be refused by Mistral's models.
+            set("toolConfig", json!({"tools": [{"toolSpec": tool}], "toolChoice": {"any": {}}}));
         }
         _ => {}
     }
@@ -370,9 +374,7 @@ fn parse(body: &[u8], by: StructuredOutput) -> Result<Parsed, Unread> {
         "max_tokens" | "model_context_window_exceeded" => {
             Answer::Truncated { text: tool_input().unwrap_or(text) }
         }
-        "content_filtered" | "guardrail_intervened" | "refusal" => {
-            Answer::Refused { why: stop_reason.to_owned(), text }
-        }
+        reason if is_filtered(reason) => Answer::Refused { why: mask::name(reason, None), text },
         // Among them `malformed_model_output` and `malformed_tool_use`: Bedrock could not read the model either.
         other => Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other, None)) },
     };
@@ -428,7 +430,7 @@ mod tests {
             })
         );
         let tool = value(StructuredOutput::Tool, None);
-        assert_eq!(tool["toolConfig"]["toolChoice"], json!({"tool": {"name": "out"}}));
+        assert_eq!(tool["toolConfig"]["toolChoice"], json!({"any": {}}));
         assert_eq!(tool["toolConfig"]["tools"][0]["toolSpec"]["inputSchema"], json!({"json": schema}));
         assert_eq!(tool.get("outputConfig"), None);
         let none = value(StructuredOutput::None, None);

@@ -43,6 +43,8 @@ pub const IDLE_MS_MAX: u64 = 5_000;
 pub const REPLY_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 /// The most of an error that is read: they are a few hundred bytes, a proxy's page some tens of thousands.
 const ERROR_BYTES_MAX: usize = 64 * 1_024;
+/// The most headers of a response. hyper takes 100, and gateways pass on the headers of all whom they asked.
+const REPLY_HEADERS_MAX: usize = 1_024;
 /// Idle connections per host: as many as an environment may have in flight.
 const IDLE_CONNECTIONS_MAX: usize = 128;
 
@@ -173,6 +175,7 @@ fn client(tls: &rustls::ClientConfig) -> Result<Client, BuildError> {
         .tls_backend_preconfigured(tls.clone())
         .default_headers(headers)
         .http1_only()
+        .http1_max_headers(REPLY_HEADERS_MAX)
         .redirect(Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)

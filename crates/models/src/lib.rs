@@ -13,6 +13,8 @@
 pub mod anthropic;
 pub mod bedrock;
 pub mod classify;
+mod error_body;
+mod error_words;
 pub mod headroom;
 pub mod http;
 pub mod lower_schema;

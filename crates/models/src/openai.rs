@@ -18,14 +18,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::error_words::is_filtered;
 use crate::http::{BuildError, Http, checked_model_id, endpoint};
 use crate::lower_schema::{LoweredSchemas, Target};
 use crate::model_id::{least_reasoning, without_date};
-use crate::reply::{Parsed, Unread, conclude, key, read, secret_header, text_answer, unsendable};
+use crate::reply::{
+    Parsed, Unread, conclude, key, may_blame_the_key, no_answer, read, secret_header, text_answer, unsendable,
+};
 use crate::{Provider, mask};
 
 /// Where OpenAI is; with the version, as OpenAI's own clients have it.
 pub const BASE_URL: &str = "https://api.openai.com/v1";
+
+/// How the hosts of OpenAI end, Azure's among them ("Azure OpenAI in Foundry Models", endpoints).
+const OPENAI_HOSTS: [&str; 4] =
+    [".openai.com", ".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"];
 
 /// What an OpenAI adapter needs to know.
 #[derive(Debug, Clone)]
@@ -80,9 +87,7 @@ impl OpenAi {
 }
 
 fn limit_member(url: &Url) -> LimitMember {
-    let is_openai = url
-        .host_str()
-        .is_some_and(|host| host.ends_with(".openai.com") || host.ends_with(".openai.azure.com"));
+    let is_openai = url.host_str().is_some_and(|host| OPENAI_HOSTS.iter().any(|end| host.ends_with(end)));
     if is_openai { LimitMember::MaxCompletionTokens } else { LimitMember::MaxTokens }
 }
 
@@ -102,12 +107,14 @@ impl Model for OpenAi {
             headers.insert(AUTHORIZATION, secret_header("Bearer ", key)?);
         }
         let reply = self.http.post(Provider::OpenAi, self.url.clone(), headers, body, deadline).await?;
-        if reply.status == 401
-            && let Some(keys) = &self.keys
+        let key = key.as_ref().map(|key| key.expose_secret().trim());
+        let result = conclude(Provider::OpenAi, &reply, key, parse);
+        if let Some(keys) = &self.keys
+            && may_blame_the_key(&result)
         {
             keys.forget();
         }
-        conclude(Provider::OpenAi, &reply, key.as_ref().map(|key| key.expose_secret().trim()), parse)
+        result
     }
 }
 
@@ -183,12 +190,14 @@ struct Completion {
 
 #[derive(Deserialize)]
 struct Choice {
-    message: Said,
+    /// `null` beside some reasons to stop.
+    #[serde(default)]
+    message: Option<Said>,
     #[serde(default)]
     finish_reason: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Said {
     #[serde(default)]
     content: Option<Content>,
@@ -230,13 +239,13 @@ fn parse(body: &[u8]) -> Result<Parsed, Unread> {
     });
     let answer = match completion.choices.into_iter().next() {
         Some(choice) => answer(choice),
-        None => Answer::Unusable { why: "the response has no choice".to_owned() },
+        None => no_answer(body, "the response has no choice")?,
     };
     Ok(Parsed { answer, usage, id: completion.id })
 }
 
 fn answer(choice: Choice) -> Answer {
-    let Said { content, refusal } = choice.message;
+    let Said { content, refusal } = choice.message.unwrap_or_default();
     let (text, refused_part) = match content {
         Some(Content::Text(text)) => (text, None),
         Some(Content::Parts(parts)) => (
@@ -251,12 +260,12 @@ fn answer(choice: Choice) -> Answer {
     }
     match choice.finish_reason.as_deref() {
         Some("length" | "max_tokens") => Answer::Truncated { text },
-        Some("content_filter") => Answer::Refused { why: "content_filter".to_owned(), text },
         Some(reason @ ("stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence")) => {
             text_answer(text, reason)
         }
         // Some local servers say nothing about why they stopped; what they said is validated like any other answer.
         None | Some("") => text_answer(text, "none"),
+        Some(reason) if is_filtered(reason) => Answer::Refused { why: mask::name(reason, None), text },
         Some(other) => {
             Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other, None)) }
         }
@@ -303,6 +312,9 @@ mod tests {
         for (base, member) in [
             (BASE_URL, LimitMember::MaxCompletionTokens),
             ("https://x.openai.azure.com/openai/v1", LimitMember::MaxCompletionTokens),
+            ("https://x.services.ai.azure.com/openai/v1", LimitMember::MaxCompletionTokens),
+            ("https://x.cognitiveservices.azure.com/openai/v1", LimitMember::MaxCompletionTokens),
+            ("https://services.ai.azure.com.example/v1", LimitMember::MaxTokens),
             ("http://127.0.0.1:11434/v1", LimitMember::MaxTokens),
             ("https://openai.com.example/v1", LimitMember::MaxTokens),
         ] {
@@ -338,6 +350,12 @@ mod tests {
                 Answer::Refused { why: "content_filter".into(), text: "x".into() },
             ),
             (json!({"content": null}), json!("stop"), none()),
+            (Value::Null, json!("stop"), none()),
+            (
+                Value::Null,
+                json!("content_filter: PROHIBITED_CONTENT"),
+                Answer::Refused { why: "content_filter:PROHIBITED_CONTENT".into(), text: String::new() },
+            ),
             (json!({"content": "", "reasoning_content": "thought"}), json!("stop"), none()),
             (
                 json!({"content": null, "tool_calls": []}),
@@ -363,15 +381,19 @@ mod tests {
             parse(br#"{"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#).unwrap();
         assert_eq!(counted.usage, Usage { input_tokens: 3, output_tokens: 4 });
         assert!(matches!(counted.answer, Answer::Unusable { .. }));
-        assert!(matches!(
-            parse(br#"{"error":{"message":"x","code":429}}"#),
-            Err(Unread::Error { status: Some(429) })
-        ));
-        assert!(matches!(parse(br#"{"error":"x"}"#), Err(Unread::Error { status: None })));
+        let unread = |body: &[u8]| parse(body).err();
+        assert_eq!(unread(br#"{"error":{"message":"x","code":429}}"#), Some(Unread::Error));
+        assert_eq!(unread(br#"{"error":"x"}"#), Some(Unread::Error));
         // OpenRouter sends both when the provider behind it breaks off.
-        let both = parse(br#"{"choices":[{"message":{"content":"{"}}],"error":{"message":"x","code":502}}"#);
-        assert!(matches!(both, Err(Unread::Error { status: Some(502) })));
-        assert!(parse(br#"{"error":null,"choices":[]}"#).is_ok());
+        let both = br#"{"choices":[{"message":{"content":"{"}}],"error":{"message":"x","code":502}}"#;
+        assert_eq!(unread(both), Some(Unread::Error));
+        let in_choice = br#"{"choices":[{"message":{"content":"{"},"error":{"message":"x","code":502}}]}"#;
+        assert_eq!(unread(in_choice), Some(Unread::Error));
+        let quoted = br#"{"error":null,"choices":[{"message":{"content":"{\"error\":1}"}}]}"#;
+        assert!(matches!(parse(quoted).unwrap().answer, Answer::Text(_)));
+        // Nothing was said, and nothing was counted.
+        assert_eq!(unread(br#"{"error":null,"choices":[]}"#), Some(Unread::Empty));
+        assert_eq!(unread(br#"{"id":null,"choices":null,"usage":null}"#), Some(Unread::Empty));
         assert!(matches!(parse(b"Bad Gateway"), Err(Unread::NotJson { .. })));
         for foreign in
             ["{}", "{\"choices\":{}}", "{\"choices\":[{}]}", "{\"choices\":[{\"message\":{\"content\":7}}]}"]

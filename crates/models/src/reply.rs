@@ -9,6 +9,8 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::classify::{self, no_response};
+use crate::error_body::{Envelope, ErrorBody, envelope};
+use crate::error_words::{ANSWER_REJECTED_NAMES, CAPACITY_PHRASES};
 use crate::http::Reply;
 use crate::mask;
 use crate::{Provider, headroom};
@@ -71,40 +73,78 @@ pub fn conclude(
     key: Option<&str>,
     parse: impl FnOnce(&[u8]) -> Result<Parsed, Unread>,
 ) -> Result<ModelReply, ModelFailure> {
-    let failed = |status| classify::classify(provider, status, &reply.headers, &reply.body, key);
+    let error = || ErrorBody::read(provider, &reply.headers, &reply.body);
+    let failed = |status, body: &ErrorBody| classify::failure(provider, status, &reply.headers, body, key);
+    let answered = |parsed: Parsed| ModelReply {
+        answer: parsed.answer,
+        usage: parsed.usage,
+        request_id: classify::request_id(&reply.headers).or(parsed.id),
+        headroom: headroom::read(provider, &reply.headers),
+    };
     if !(200..300).contains(&reply.status) {
-        return Err(failed(reply.status));
+        let error = error();
+        return match rejected_answer(&error) {
+            Some(answer) => Ok(answered(Parsed { answer, usage: Usage::default(), id: None })),
+            None => Err(failed(reply.status, &error)),
+        };
     }
     match parse(&reply.body) {
-        Ok(parsed) => Ok(ModelReply {
-            answer: parsed.answer,
-            usage: parsed.usage,
-            request_id: classify::request_id(&reply.headers).or(parsed.id),
-            headroom: headroom::read(provider, &reply.headers),
-        }),
-        // An error under a success: routers in front of providers do that, with the real status inside.
-        Err(Unread::Error { status }) => {
-            let status = status.filter(|s| (400..600).contains(s)).unwrap_or(500);
-            Err(ModelFailure { status: Some(reply.status), ..failed(status) })
+        Ok(parsed) => Ok(answered(parsed)),
+        // An error under a success: gateways in front of providers do that, with the real status inside, or in prose.
+        Err(Unread::Error) => {
+            let error = error();
+            let status = error.status.unwrap_or(if error.says(&CAPACITY_PHRASES) { 429 } else { 500 });
+            match rejected_answer(&error) {
+                Some(answer) => {
+                    Ok(answered(Parsed { answer, usage: Usage::default(), id: error.request_id }))
+                }
+                None => Err(ModelFailure { status: Some(reply.status), ..failed(status, &error) }),
+            }
         }
+        // Gateways answer so when the provider behind them did not: nothing was said, and nothing was counted.
+        Err(Unread::Empty) => Err(ModelFailure {
+            class: FailureClass::Capacity,
+            error_type: "empty_reply".to_owned(),
+            message: "the response has a place for an answer, and neither an answer nor a token in it"
+                .to_owned(),
+            ..failed(reply.status, &ErrorBody::default())
+        }),
         // Something answered in the provider's place, or the answer lost its end on the way. It may have been paid for.
         Err(Unread::NotJson { why }) => Err(ModelFailure {
             class: FailureClass::Transient,
             error_type: "unreadable_reply".to_owned(),
             message: format!("the response is not the provider's: {why}"),
-            ..failed(reply.status)
+            ..failed(reply.status, &ErrorBody::default())
         }),
     }
 }
 
+/// What the model wrote and the provider's own grammar did not accept: an answer, to be judged and asked again like any
+/// other. Where the provider keeps it to itself, the answer is unusable.
+fn rejected_answer(error: &ErrorBody) -> Option<Answer> {
+    if !error.is_named(&ANSWER_REJECTED_NAMES) {
+        return None;
+    }
+    let unusable = || Answer::Unusable { why: "the provider's own grammar did not accept it".to_owned() };
+    let said = error.failed_generation.clone().filter(|text| !text.trim().is_empty());
+    Some(said.map_or_else(unusable, Answer::Text))
+}
+
+/// Whether the next call should read the key from its store again: it may have been rotated. An expired or revoked key
+/// may come back as a 400 or a 403, too, and in words that nobody knows.
+pub fn may_blame_the_key(result: &Result<ModelReply, ModelFailure>) -> bool {
+    result.as_ref().is_err_and(|failure| {
+        failure.status.is_some() && matches!(failure.class, FailureClass::Account | FailureClass::Unclear)
+    })
+}
+
 /// Why a body is not an answer.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Unread {
-    /// It is an error, with the status that it names.
-    Error {
-        /// The status in the body.
-        status: Option<u16>,
-    },
+    /// It is an error.
+    Error,
+    /// It has a place for an answer, and nothing in it.
+    Empty,
     /// It is not JSON.
     NotJson {
         /// What the parser met, without the text.
@@ -114,46 +154,38 @@ pub enum Unread {
 
 /// Reads a body as `T`, or as the unusable answer that JSON of a foreign shape is.
 pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Result<T, Parsed>, Unread> {
-    #[derive(Deserialize)]
-    struct Shape {
-        #[serde(default)]
-        error: Option<serde_json::Value>,
-        #[serde(rename = "type", default)]
-        kind: Option<serde_json::Value>,
-    }
     match serde_json::from_slice::<T>(body) {
         // An error member says more than whatever else is there, and most shapes here accept anything.
-        Ok(read) if !body_has_error(body) => Ok(Ok(read)),
+        // The bytes are looked for first: answers rarely have them.
+        Ok(read) if !body.windows(7).any(|window| window == b"\"error\"") => return Ok(Ok(read)),
+        Ok(read) if envelope(body) != Envelope::Error => return Ok(Ok(read)),
         Err(error) if !error.is_data() => {
-            Err(Unread::NotJson { why: format!("{:?} at byte {}", error.classify(), body.len()) })
+            return Err(Unread::NotJson { why: format!("{:?} at byte {}", error.classify(), body.len()) });
         }
-        _ => match serde_json::from_slice::<Shape>(body) {
-            Ok(Shape { error: Some(error), .. }) if !error.is_null() => {
-                let status =
-                    error.get("code").and_then(serde_json::Value::as_u64).and_then(|s| u16::try_from(s).ok());
-                Err(Unread::Error { status })
-            }
-            Ok(Shape { kind: Some(kind), .. }) if kind == "error" => Err(Unread::Error { status: None }),
-            _ => Ok(Err(Parsed {
-                answer: Answer::Unusable {
-                    why: "the response has a shape that the provider does not document".to_owned(),
-                },
-                usage: Usage::default(),
-                id: None,
-            })),
+        _ => {}
+    }
+    let answer = match envelope(body) {
+        Envelope::Error => return Err(Unread::Error),
+        Envelope::Empty => return Err(Unread::Empty),
+        Envelope::Blocked => blocked_prompt(),
+        Envelope::Foreign => Answer::Unusable {
+            why: "the response has a shape that the provider does not document".to_owned(),
         },
+    };
+    Ok(Err(Parsed { answer, usage: Usage::default(), id: None }))
+}
+
+/// What it means that a response has no answer at all, when its shape is right.
+pub fn no_answer(body: &[u8], why: &str) -> Result<Answer, Unread> {
+    match envelope(body) {
+        Envelope::Empty => Err(Unread::Empty),
+        Envelope::Blocked => Ok(blocked_prompt()),
+        Envelope::Error | Envelope::Foreign => Ok(Answer::Unusable { why: why.to_owned() }),
     }
 }
 
-/// Whether the top of a JSON object has an `error` that is not null. Looks for the bytes first: answers rarely have them.
-fn body_has_error(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct OnlyError {
-        #[serde(default)]
-        error: Option<serde::de::IgnoredAny>,
-    }
-    body.windows(7).any(|window| window == b"\"error\"")
-        && serde_json::from_slice::<OnlyError>(body).is_ok_and(|only| only.error.is_some())
+fn blocked_prompt() -> Answer {
+    Answer::Refused { why: "the prompt was blocked".to_owned(), text: String::new() }
 }
 
 /// The answer that text is, if there is any.

@@ -615,7 +615,10 @@ impl Worker {
         let metric = match failure.class {
             FailureClass::Capacity => Metric::ModelThrottled,
             FailureClass::Account => Metric::AccountFailures,
-            FailureClass::Transient | FailureClass::Rejected => Metric::ModelErrors,
+            FailureClass::Transient
+            | FailureClass::Rejected
+            | FailureClass::Unclear
+            | FailureClass::Refused => Metric::ModelErrors,
         };
         invocation.numbers(|n| {
             n.add(item.task_name(), Metric::ModelCalls, 1.0);

@@ -49,8 +49,11 @@ fn check(provider: Provider, status: u16, failure: &ModelFailure, key: &str) {
     }
     assert!(failure.request_id.as_ref().is_none_or(|id| !id.is_empty() && id.chars().count() <= 200));
     // A bad key empties no queue into dead letters, whatever the body claims.
-    if matches!(status, 401 | 402 | 403) {
+    if matches!(status, 401 | 402) {
         assert_eq!(failure.class, FailureClass::Account);
+    }
+    if status == 403 {
+        assert!(failure.class != FailureClass::Rejected);
     }
     if let Some(wait_ms) = advised_wait_ms(&failure.advice, NOW_MS) {
         assert!(wait_ms <= ADVISED_WAIT_MS_MAX);

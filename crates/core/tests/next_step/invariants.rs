@@ -208,8 +208,8 @@ impl World {
                         let told = should_retry == Some(true);
                         let allowed = match class {
                             FailureClass::Capacity | FailureClass::Transient => true,
-                            FailureClass::Rejected => told,
-                            FailureClass::Account => false,
+                            FailureClass::Rejected | FailureClass::Unclear => told,
+                            FailureClass::Account | FailureClass::Refused => false,
                         };
                         prop_assert!(allowed, "{class:?} was called again");
                     }

@@ -11,5 +11,6 @@
 )]
 
 mod documented_errors;
+mod error_kinds;
 mod support;
 mod wire;

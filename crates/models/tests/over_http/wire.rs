@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::{
     FixedClock, KEY, Keys, PROVIDERS, Server, Step, adapter, adapter_over, head, request, response, success,
 };
-use nightshift_core::model::FailureClass::{self, Account, Capacity, Rejected, Transient};
+use nightshift_core::model::FailureClass::{self, Account, Capacity, Transient, Unclear};
 use nightshift_core::model::{Answer, Usage};
 use nightshift_models::{Bedrock, BedrockAuth, BedrockSettings, Http};
 use nightshift_worker::ports::{Model as _, PortErrorKind};
@@ -238,7 +238,7 @@ async fn an_error_under_200_is_the_error_that_it_names() {
         (json!({"error": {"code": 429, "message": "Rate limit exceeded"}}), Capacity),
         (json!({"error": {"code": 402, "message": "Insufficient credits"}}), Account),
         (json!({"error": {"message": "upstream"}}), Transient),
-        (json!({"error": {"code": 400, "message": "bad"}}), Rejected),
+        (json!({"error": {"code": 400, "message": "bad"}}), Unclear),
     ] {
         let server =
             Server::start(vec![vec![Step::Send(response(200, &[], body.to_string().as_bytes()))]]).await;
