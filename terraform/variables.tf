@@ -240,7 +240,7 @@ variable "ledger" {
 }
 
 variable "protect_data" {
-  description = "Point-in-time recovery and deletion protection of the ledger, and 30 days to recover the secret. false is the one step before `terraform destroy`: runbook/procedures/destroy-and-recreate.md."
+  description = "Nothing is destroyed or replaced with its queues, the ledger has deletion protection and point-in-time recovery, and the secret 30 days to be recovered. false is the one step before `terraform destroy`: runbook/procedures/destroy-and-recreate.md."
   type        = bool
   default     = true
 }

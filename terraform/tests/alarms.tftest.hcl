@@ -15,6 +15,7 @@ mock_provider "aws" {
 variables {
   artifacts_dir = "tests/artifacts"
   jobs_expected = { from_hour = 6, to_hour = 18, within_hours = 3 }
+  protect_data  = false # Or the mocks could not be destroyed: terraform_data.protection is real.
 }
 
 run "alarms_and_pages_match" {

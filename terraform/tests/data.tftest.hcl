@@ -14,6 +14,7 @@ mock_provider "aws" {
 
 variables {
   artifacts_dir = "tests/artifacts"
+  protect_data  = false # Or the mocks could not be destroyed: terraform_data.protection is real.
 }
 
 run "queues" {
@@ -47,7 +48,11 @@ run "queues" {
 }
 
 run "the_ledger_is_protected" {
-  command = apply
+  command = plan
+
+  variables {
+    protect_data = true
+  }
 
   assert {
     condition     = aws_dynamodb_table.ledger.billing_mode == "PAY_PER_REQUEST" && aws_dynamodb_table.ledger.deletion_protection_enabled && aws_dynamodb_table.ledger.point_in_time_recovery[0].enabled && aws_secretsmanager_secret.model_key[0].recovery_window_in_days == 30
@@ -129,9 +134,10 @@ run "a_customer_key_for_everything" {
 }
 
 run "a_customer_key_in_use_cannot_be_deleted" {
-  command = apply
+  command = plan
 
   variables {
+    protect_data = true
     customer_key = true
   }
 

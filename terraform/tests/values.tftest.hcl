@@ -14,6 +14,7 @@ mock_provider "aws" {
 
 variables {
   artifacts_dir = "tests/artifacts"
+  protect_data  = false # Or the mocks could not be destroyed: terraform_data.protection is real.
 }
 
 run "a_base_url_without_a_scheme" {

@@ -93,3 +93,32 @@ def test_nothing_is_left_under_a_customer_key_that_is_left(account):
 
     account.apply(customer_key=False)
     assert account.of("aws_kms_key") == []
+
+
+def test_protected_nothing_is_gone_whatever_would_have_gone(account):
+    account.apply(customer_key=True)
+    before = account.resources()
+    others = {"customer_key": True, "prefix": "another"}, {"customer_key": True, "region": "us-east-1"}
+    attempts = [
+        account.terraform("destroy", "-auto-approve", *options({"customer_key": True}), ok=False),
+        account.terraform("destroy", "-auto-approve", "-target=aws_sqs_queue.jobs", *options({"customer_key": True}), ok=False),
+        account.terraform("apply", "-auto-approve", "-replace=aws_sqs_queue.jobs", *options({"customer_key": True}), ok=False),
+        *(account.apply(ok=False, **other) for other in others),
+        # The variable alone protects nothing less: what was applied counts.
+        account.terraform("destroy", "-auto-approve", *options({"customer_key": True, "protect_data": False}), ok=False),
+    ]
+    for said in attempts:
+        assert "terraform_data.protection" in said and "apply -var protect_data=false" in said, said
+    now = account.resources()
+    assert {name: now.get(name) for name in before} == before
+
+    account.apply(customer_key=True, protect_data=False)
+    account.terraform("destroy", "-auto-approve", *options({"customer_key": True, "protect_data": False}))
+    assert account.resources() == {}
+
+
+def test_protection_holds_up_no_other_change(account):
+    account.apply()
+    account.apply(customer_key=True, ledger={"stream": True}, page_emails=["oncall@example.com"], model={"provider": "rehearsal", "id": "rehearsal"})
+    assert account.planned() != {}
+    account.apply()
