@@ -59,6 +59,7 @@ fn dependencies_point_down() {
         ("nightshift-models", &["nightshift-core", "nightshift-worker"][..]),
         ("nightshift-aws", &["nightshift-core", "nightshift-worker"][..]),
         ("nightshift-local", &[][..]),
+        ("nightshift-alarms", &[][..]),
         ("nightshift-demo", &["nightshift-core", "nightshift-local", "nightshift-tasks"][..]),
         (
             "nightshift-worker-function",

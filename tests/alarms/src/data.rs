@@ -1,0 +1,154 @@
+//! What was published: samples by metric and minute, and the statistics over them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A minute since the beginning of a drill.
+pub type Minute = i64;
+
+/// A metric: CloudWatch treats each set of dimensions as one of its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MetricKey {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its dimensions.
+    pub dimensions: BTreeMap<String, String>,
+}
+
+impl MetricKey {
+    /// A metric of one namespace, name and set of dimensions.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str, dimensions: &[(&str, &str)]) -> Self {
+        let dimensions =
+            dimensions.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { namespace: namespace.to_owned(), name: name.to_owned(), dimensions }
+    }
+}
+
+impl fmt::Display for MetricKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} {:?}", self.namespace, self.name, self.dimensions)
+    }
+}
+
+/// A statistic over the samples of a period.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Statistic {
+    /// Their sum.
+    Sum,
+    /// The largest.
+    Maximum,
+    /// The smallest.
+    Minimum,
+    /// Their mean.
+    Average,
+    /// How many there are.
+    SampleCount,
+    /// `pNN`: a share in 0 … 1 exclusive.
+    Percentile(f64),
+}
+
+impl Statistic {
+    /// The statistic of this name, as an alarm writes it; `None`: unknown here.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "Sum" => Self::Sum,
+            "Maximum" => Self::Maximum,
+            "Minimum" => Self::Minimum,
+            "Average" => Self::Average,
+            "SampleCount" => Self::SampleCount,
+            percentile => {
+                let percent: f64 = percentile.strip_prefix('p')?.parse().ok()?;
+                (percent > 0.0 && percent < 100.0).then_some(Self::Percentile(percent / 100.0))?
+            }
+        })
+    }
+
+    /// Fewer samples than this in a period are a low sample count. ("Percentile-based alarms and low data samples")
+    #[must_use]
+    pub fn samples_least(self) -> Option<f64> {
+        match self {
+            Self::Percentile(p) if p >= 0.5 => Some((10.0 / (1.0 - p)).round()),
+            Self::Percentile(p) => Some((10.0 / p).round()),
+            _ => None,
+        }
+    }
+}
+
+/// The samples of one minute of one metric.
+#[derive(Debug, Clone, Default)]
+struct Samples {
+    /// `(value, how often)`.
+    values: Vec<(f64, f64)>,
+}
+
+/// All that was published.
+#[derive(Debug, Clone, Default)]
+pub struct Data {
+    metrics: BTreeMap<MetricKey, BTreeMap<Minute, Samples>>,
+}
+
+/// The statistic of one period, with the number of samples behind it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Value {
+    /// The statistic.
+    pub value: f64,
+    /// The samples.
+    pub samples: f64,
+}
+
+impl Data {
+    /// Publishes a value that was seen `count` times, under the minute that its timestamp names.
+    pub fn publish(&mut self, metric: &MetricKey, minute: Minute, value: f64, count: f64) {
+        let samples = self.metrics.entry(metric.clone()).or_default().entry(minute).or_default();
+        match samples.values.iter_mut().find(|(known, _)| known.total_cmp(&value).is_eq()) {
+            Some((_, times)) => *times += count,
+            None => samples.values.push((value, count)),
+        }
+    }
+
+    /// The metrics that have ever had data.
+    pub fn metrics(&self) -> impl Iterator<Item = &MetricKey> {
+        self.metrics.keys()
+    }
+
+    /// The statistic over the minutes `from..to`; `None` where there are no samples.
+    #[must_use]
+    pub fn statistic(
+        &self,
+        metric: &MetricKey,
+        from: Minute,
+        to: Minute,
+        statistic: Statistic,
+    ) -> Option<Value> {
+        let minutes = self.metrics.get(metric)?;
+        let mut values: Vec<(f64, f64)> =
+            minutes.range(from..to).flat_map(|(_, samples)| samples.values.iter().copied()).collect();
+        let samples: f64 = values.iter().map(|(_, count)| count).sum();
+        if samples <= 0.0 {
+            return None;
+        }
+        let sum: f64 = values.iter().map(|(value, count)| value * count).sum();
+        let value = match statistic {
+            Statistic::Sum => sum,
+            Statistic::Average => sum / samples,
+            Statistic::SampleCount => samples,
+            Statistic::Maximum => values.iter().map(|(value, _)| *value).fold(f64::NEG_INFINITY, f64::max),
+            Statistic::Minimum => values.iter().map(|(value, _)| *value).fold(f64::INFINITY, f64::min),
+            Statistic::Percentile(share) => {
+                values.sort_by(|a, b| a.0.total_cmp(&b.0));
+                let rank = share * samples;
+                let mut seen = 0.0;
+                let at = values.iter().find(|(_, count)| {
+                    seen += count;
+                    seen >= rank
+                });
+                at.or(values.last())?.0
+            }
+        };
+        Some(Value { value, samples })
+    }
+}
