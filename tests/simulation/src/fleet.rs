@@ -9,6 +9,7 @@ use nightshift_worker::ports::Clock;
 use nightshift_worker::{BatchReport, Deployment, Message, Ports, Worker};
 use tokio::time::{sleep, sleep_until};
 
+use crate::oracle::Seen;
 use crate::ports::SimPorts;
 use crate::queue::Received;
 use crate::rng::Rng;
@@ -201,6 +202,10 @@ impl Fleet {
                 began_ms,
                 ends_ms,
                 cap_left_micro_usd: u64::MAX,
+                seen: Seen {
+                    ledger_errors: warm.environment.late_ledger_errors.swap(0, Ordering::Relaxed),
+                    ..Seen::default()
+                },
                 batch: batch.clone(),
                 ..Invocation::default()
             };
@@ -212,6 +217,7 @@ impl Fleet {
         let day = utc_day(warm.ports.now_ms());
         if let Some(running) = world.lock().invocations.get_mut(&id) {
             running.day = day;
+            running.seen.starts_ms = warm.ports.now_ms();
         }
         let end = self.run(&warm, id, messages).await;
         match end {

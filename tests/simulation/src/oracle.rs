@@ -20,6 +20,7 @@ use crate::plan::Plan;
 pub use history::{Call, CallEnd, Epoch};
 pub use ledger::Asked;
 pub use letters::ArrivedLetter;
+pub use numbers::Seen;
 
 /// What is promised, in the words of the summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

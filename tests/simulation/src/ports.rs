@@ -15,7 +15,7 @@ use nightshift_core::metric::MetricBatch;
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, Turn, Usage, Window,
 };
-use nightshift_core::record::{Control, RecordWrite, SpendAnswer, SpendChange, SpendKind};
+use nightshift_core::record::{Control, RecordWrite, SpendAnswer, SpendChange, SpendKind, State as Standing};
 use nightshift_worker::ports::{
     Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortError, PortErrorKind, Visibility, WriteAnswer,
 };
@@ -166,6 +166,12 @@ impl SimPorts {
             }
         }
         self.gate().await;
+        if let Some(running) = self.world.lock().invocations.get_mut(&self.invocation()) {
+            match running.published {
+                None => running.seen.ledger_errors += 1,
+                Some(_) => _ = self.environment.late_ledger_errors.fetch_add(1, Ordering::Relaxed),
+            }
+        }
         Err(PortError { service: "DynamoDB", operation, kind, message: "simulated".to_owned() })
     }
 
@@ -230,6 +236,11 @@ impl Ledger for SimPorts {
             || record_write(&mut world.lock(), world, Asked { write, invocation, asked_ms }),
         )
         .await
+        .inspect(|answer| {
+            if matches!(answer, WriteAnswer::Written) && matches!(write.record.state, Standing::Done(_)) {
+                world.lock().result_is_written(self.now_ms(), invocation, &write.record);
+            }
+        })
     }
 
     async fn count_duplicate(&self, key: &InputHash, message_id: &str) -> Result<(), PortError> {
@@ -423,6 +434,9 @@ impl Visibility for SimPorts {
             if !fails || lost {
                 answer = state.queue.change_visibility(receipt_handle, u64::from(delay_s) * 1_000, now_ms);
             }
+            if let (Some(running), Some(id)) = (state.invocations.get_mut(&self.invocation()), id) {
+                running.seen.hidden.insert(id as u32);
+            }
             if let Some(message) = id.and_then(|id| state.queue.messages.get_mut(id)) {
                 let (n, receives) = (message.input, message.receive_count);
                 if answer != HandleAnswer::Ok {
@@ -457,12 +471,8 @@ impl Visibility for SimPorts {
 impl Metrics for SimPorts {
     async fn publish(&self, batch: &MetricBatch, _within: Duration) {
         self.gate().await;
-        let stack_only = batch.data.iter().filter(|datum| datum.dimensions.len() == 1);
-        let sums = stack_only
-            .map(|d| (d.name.clone(), d.values.iter().zip(&d.counts).map(|(v, c)| v * c).sum::<f64>()))
-            .collect();
         if let Some(running) = self.world.lock().invocations.get_mut(&self.invocation()) {
-            running.metrics = Some(sums);
+            running.published = Some(batch.clone());
         }
         self.takes(3, 30).await;
         self.gate().await;
@@ -506,13 +516,22 @@ struct OpenCall<'a> {
     world: &'a World,
     n: u32,
     id: u32,
+    invocation: u64,
+    began_ms: u64,
+    timeout_ms: u64,
     ended: bool,
 }
 
 impl Drop for OpenCall<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.world.lock().call_ends(self.world.now_ms(), self.n, self.id, CallEnd::Dropped);
+            let now_ms = self.world.now_ms();
+            let mut state = self.world.lock();
+            // Cut off for its time, it is a failed call; dropped before, it is none that anybody heard of.
+            if now_ms > self.began_ms + self.timeout_ms {
+                state.call_is_counted(self.n, self.invocation, CallEnd::Transient, None);
+            }
+            state.call_ends(now_ms, self.n, self.id, CallEnd::Dropped);
         }
     }
 }
@@ -540,7 +559,9 @@ impl Model for SimPorts {
             state.call_is_billed(now_ms, n, id, verdict.micro_usd, verdict.lied, &world.plan);
             (id, verdict)
         };
-        let mut open = OpenCall { world, n, id, ended: false };
+        let began_ms = world.now_ms();
+        let timeout_ms = request.timeout_ms;
+        let mut open = OpenCall { world, n, id, invocation, began_ms, timeout_ms, ended: false };
         if verdict.dies {
             sleep(Duration::from_millis(verdict.after_ms)).await;
             self.environment.die();
@@ -561,6 +582,8 @@ impl Model for SimPorts {
         };
         self.gate().await;
         open.ended = true;
+        let heard = result.as_ref().ok().map(|reply| (reply.usage, world.now_ms() - began_ms));
+        world.lock().call_is_counted(n, invocation, end, heard);
         self.received(n, id, invocation, end, &result);
         result
     }

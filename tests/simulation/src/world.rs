@@ -1,17 +1,18 @@
 //! Everything that exists in a run, behind one lock: one thread runs it, so that the lock is never waited for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
+use nightshift_core::metric::MetricBatch;
 use nightshift_core::record::{Control, Record};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
-use crate::oracle::{Epoch, Promise, Violation};
+use crate::oracle::{Epoch, Promise, Seen, Violation};
 use crate::plan::{Faults, Plan};
 use crate::queue::Queue;
 use crate::rng::Rng;
@@ -138,7 +139,8 @@ pub struct Invocation {
     pub claimed: Vec<u32>,
     pub control_read_failed: bool,
     pub letters: Vec<(u32, FailureReason)>,
-    pub metrics: Option<BTreeMap<String, f64>>,
+    pub published: Option<MetricBatch>,
+    pub seen: Seen,
     pub open_calls: u32,
 }
 
@@ -193,7 +195,9 @@ pub struct Environment {
     pub killed: Notify,
     rng: Mutex<Rng>,
     /// The provider told it to wait until then; for the oracle.
-    pub told_until_ms: std::sync::atomic::AtomicU64,
+    pub told_until_ms: AtomicU64,
+    /// Errors of the ledger after the numbers of their invocation were on their way; for the oracle.
+    pub late_ledger_errors: AtomicU64,
 }
 
 impl Environment {
@@ -209,7 +213,8 @@ impl Environment {
             dead: AtomicBool::new(false),
             killed: Notify::new(),
             rng: Mutex::new(rng),
-            told_until_ms: std::sync::atomic::AtomicU64::new(0),
+            told_until_ms: AtomicU64::new(0),
+            late_ledger_errors: AtomicU64::new(0),
         }
     }
 

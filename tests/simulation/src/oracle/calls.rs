@@ -110,10 +110,15 @@ impl State {
         if let Some((promise, what)) = broken {
             self.violate(now_ms, promise, Some(n), what);
         }
+        let input = &mut self.inputs[n as usize];
+        // A call that hung was dropped, by who went on without it.
+        let failed = [CallEnd::Capacity, CallEnd::Transient, CallEnd::Dropped];
+        let retry = input.epoch.calls_in_claim > 0
+            && input.epoch.calls.last().is_some_and(|call| failed.contains(&call.end));
         if let Some(running) = self.invocations.get_mut(&invocation) {
             running.open_calls += 1;
+            running.seen.retries += u32::from(retry);
         }
-        let input = &mut self.inputs[n as usize];
         if reask {
             input.epoch.reasks += 1;
         }

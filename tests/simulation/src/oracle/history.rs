@@ -44,6 +44,8 @@ pub struct Call {
 pub struct Epoch {
     pub calls: Vec<Call>,
     pub calls_in_claim: u32,
+    /// When the claim with which it began was asked for.
+    pub first_received_ms: u64,
     pub reasks: u32,
     /// Since when every call met missing capacity.
     pub capacity_since_ms: Option<u64>,

@@ -155,7 +155,7 @@ impl State {
                 self.judge_acknowledgement(now_ms, *message, *outcome, &running, plan);
             }
         }
-        self.judge_metrics(now_ms, id, &running, report);
+        self.judge_numbers(now_ms, id, &running, report, plan);
         let acknowledged: Vec<u32> = running
             .batch
             .iter()

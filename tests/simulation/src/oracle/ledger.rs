@@ -19,7 +19,7 @@ pub struct Asked<'a> {
 }
 
 /// A claim is decided at its beginning and then written, in up to three rounds of which each takes at most this long.
-const DECIDED_BEFORE_MS_MAX: u64 = 2 * OPERATION_TIMEOUT_MS;
+pub(super) const DECIDED_BEFORE_MS_MAX: u64 = 2 * OPERATION_TIMEOUT_MS;
 
 impl State {
     /// A write reaches the table: the condition is evaluated, and each change that takes effect is judged.
@@ -161,6 +161,7 @@ impl State {
                 panics: epoch.panics,
                 ledger_faults: epoch.ledger_faults,
                 unsure_crashes: epoch.unsure_crashes,
+                first_received_ms: asked_ms,
                 ..Epoch::default()
             };
         }

@@ -1,47 +1,229 @@
 //! The published numbers of an invocation, against what happened in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use nightshift_core::metric::Outcome;
+use nightshift_core::metric::{Datum, HandBackCause, MetricBatch, Outcome};
+use nightshift_core::model::Usage;
+use nightshift_core::record::Record;
 use nightshift_worker::BatchReport;
 
-use super::Promise;
+use super::history::CallEnd;
+use super::{Promise, tolerance_ms};
+use crate::plan::Plan;
+use crate::work::Kind;
 use crate::world::{Invocation, State};
 
+/// Timers are of whole milliseconds.
+const TIMER_MS: f64 = 2.0;
+
+/// What an invocation did, as the world saw it.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// When its handler began, by its own clock.
+    pub starts_ms: u64,
+    /// Calls that ended while their worker listened, and how.
+    pub calls: u32,
+    pub throttled: u32,
+    pub account: u32,
+    pub errors: u32,
+    /// Calls that followed a failed one of the same claim.
+    pub retries: u32,
+    /// Answers that break their schema, and those among them over which the task's code may have panicked.
+    pub rejections: u32,
+    pub rejections_unsure: u32,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    /// What each answer cost, in the order in which they came.
+    pub answers: Vec<(u32, u64)>,
+    pub model_latency_ms: Vec<f64>,
+    /// Of each result that was stored: since the input was first received, and since its message was sent.
+    pub job_latency_ms: Vec<f64>,
+    pub end_to_end_ms: Vec<f64>,
+    /// Operations at the ledger that failed for good.
+    pub ledger_errors: u64,
+    /// Messages whose visibility it tried to change.
+    pub hidden: BTreeSet<u32>,
+}
+
+/// The price of a token of the simulated model, in millionths of a dollar: read and written.
+const TOKEN_MICRO_USD: (u64, u64) = (1, 5);
+
 impl State {
-    pub(super) fn judge_metrics(&mut self, now_ms: u64, id: u64, running: &Invocation, report: &BatchReport) {
-        let Some(sums) = &running.metrics else { return };
-        let mut expected: BTreeMap<&str, f64> = BTreeMap::new();
-        for outcome in &report.outcomes {
-            let name = match outcome {
-                Outcome::Succeeded => "JobsSucceeded",
-                Outcome::NeedsReview => "JobsNeedingReview",
-                Outcome::Duplicate => "JobsDuplicate",
-                Outcome::HandedBack(_) => "JobsHandedBack",
-                Outcome::DeadLettered(_) => "DeadLetters",
-            };
-            *expected.entry(name).or_default() += 1.0;
-            *expected.entry("JobsReceived").or_default() += 1.0;
-        }
-        for name in [
-            "JobsReceived",
-            "JobsSucceeded",
-            "JobsNeedingReview",
-            "JobsDuplicate",
-            "JobsHandedBack",
-            "DeadLetters",
-        ] {
-            let (said, is) =
-                (sums.get(name).copied().unwrap_or(-1.0), expected.get(name).copied().unwrap_or(0.0));
-            if said != is {
-                self.violate(
-                    now_ms,
-                    Promise::Conserved,
-                    None,
-                    format!("invocation {id} published {name} {said}, and it was {is}"),
-                );
-                return;
+    /// The worker knows what became of a call. `heard`: what an answer used, and how long it took.
+    pub fn call_is_counted(&mut self, n: u32, invocation: u64, end: CallEnd, heard: Option<(Usage, u64)>) {
+        let may_panic = self.inputs[n as usize].kind == Kind::PanicsInAccept;
+        let Some(running) = self.invocations.get_mut(&invocation) else { return };
+        let seen = &mut running.seen;
+        seen.calls += 1;
+        match end {
+            CallEnd::Capacity => seen.throttled += 1,
+            CallEnd::Account => seen.account += 1,
+            CallEnd::Transient | CallEnd::Rejected => seen.errors += 1,
+            CallEnd::Invalid => {
+                seen.rejections += 1;
+                seen.rejections_unsure += u32::from(may_panic);
             }
+            _ => {}
+        }
+        if let Some((usage, took_ms)) = heard {
+            let (read, written) = TOKEN_MICRO_USD;
+            seen.input_tokens += usage.input_tokens;
+            seen.output_tokens += usage.output_tokens;
+            seen.answers.push((n, usage.input_tokens * read + usage.output_tokens * written));
+            seen.model_latency_ms.push(took_ms as f64);
         }
     }
+
+    /// A result stands, and its worker knows it; `clock_ms`: by its own clock.
+    pub fn result_is_written(&mut self, clock_ms: u64, invocation: u64, record: &Record) {
+        let Some(&n) = self.by_key.get(&record.key) else { return };
+        let first_received_ms = self.inputs[n as usize].epoch.first_received_ms;
+        let Some(running) = self.invocations.get_mut(&invocation) else { return };
+        let since = |ms: u64| clock_ms.saturating_sub(ms) as f64;
+        running.seen.job_latency_ms.push(since(first_received_ms));
+        running.seen.end_to_end_ms.push(since(record.sent_at_ms));
+    }
+
+    pub(super) fn judge_numbers(
+        &mut self,
+        now_ms: u64,
+        id: u64,
+        running: &Invocation,
+        report: &BatchReport,
+        plan: &Plan,
+    ) {
+        self.stats.checks += 1;
+        let fault = match &running.published {
+            None => Some("published nothing".to_owned()),
+            Some(batch) => self.wrong_number(batch, running, report, plan),
+        };
+        if let Some(what) = fault {
+            self.violate(now_ms, Promise::Conserved, None, format!("invocation {id} {what}"));
+        }
+    }
+
+    /// The first number that is not what was seen.
+    fn wrong_number(
+        &self,
+        batch: &MetricBatch,
+        running: &Invocation,
+        report: &BatchReport,
+        plan: &Plan,
+    ) -> Option<String> {
+        let seen = &running.seen;
+        let of_all: Vec<&Datum> = batch.data.iter().filter(|datum| datum.dimensions.len() == 1).collect();
+        let sum = |name: &str| sum_of(of_all.iter().copied().filter(|datum| datum.name == name));
+        let count = |of: fn(&Outcome) -> bool| report.outcomes.iter().filter(|o| of(o)).count() as f64;
+        let cost_micro_usd: u64 = seen.answers.iter().map(|(_, cost)| cost).sum();
+        let exact = [
+            ("JobsReceived", report.outcomes.len() as f64),
+            ("JobsSucceeded", count(|o| *o == Outcome::Succeeded)),
+            ("JobsNeedingReview", count(|o| *o == Outcome::NeedsReview)),
+            ("JobsDuplicate", count(|o| *o == Outcome::Duplicate)),
+            ("JobsHandedBack", count(|o| matches!(o, Outcome::HandedBack(_)))),
+            ("DeadLetters", count(|o| matches!(o, Outcome::DeadLettered(_)))),
+            ("ModelCalls", f64::from(seen.calls)),
+            ("ModelThrottled", f64::from(seen.throttled)),
+            ("AccountFailures", f64::from(seen.account)),
+            ("ModelErrors", f64::from(seen.errors)),
+            ("LedgerErrors", seen.ledger_errors as f64),
+            ("InputTokens", seen.input_tokens as f64),
+            ("OutputTokens", seen.output_tokens as f64),
+            ("CostUsd", cost_micro_usd as f64 / 1e6),
+        ];
+        let rejections = f64::from(seen.rejections);
+        let failed = f64::from(seen.throttled + seen.errors);
+        let mut ranges: Vec<(&str, f64, f64)> = exact.into_iter().map(|(name, is)| (name, is, is)).collect();
+        ranges.push(("OutputRejections", rejections - f64::from(seen.rejections_unsure), rejections));
+        // A retry that is decided may meet the deadline, the cap or a hold before it is made.
+        ranges.push(("ModelRetries", f64::from(seen.retries), failed));
+        if let Some(useful_micro_usd) = self.useful_micro_usd(running, report) {
+            let wasted = (cost_micro_usd - useful_micro_usd) as f64 / 1e6;
+            ranges.push(("WastedCostUsd", wasted, wasted));
+        }
+        for (name, least, most) in ranges {
+            let said = sum(name);
+            if said < least - 1e-9 || said > most + 1e-9 {
+                return Some(format!("published {name} {said}, and it was {least} to {most}"));
+            }
+        }
+        let waits = running.batch.iter().map(|(message, _)| {
+            seen.starts_ms.saturating_sub(self.queue.messages[*message as usize].sent_at_ms) as f64
+        });
+        // Another worker's clock says when an input was first received.
+        let clocks_ms = tolerance_ms(plan) as f64 + super::ledger::DECIDED_BEFORE_MS_MAX as f64;
+        let samples = [
+            ("QueueWait", waits.collect(), TIMER_MS),
+            ("ModelLatency", seen.model_latency_ms.clone(), TIMER_MS),
+            ("EndToEndLatency", seen.end_to_end_ms.clone(), TIMER_MS),
+            ("JobLatency", seen.job_latency_ms.clone(), clocks_ms),
+        ];
+        for (name, mut are, by_ms) in samples {
+            let mut said = values(of_all.iter().copied().filter(|datum| datum.name == name));
+            said.sort_unstable_by(f64::total_cmp);
+            are.sort_unstable_by(f64::total_cmp);
+            let alike = said.len() == are.len() && said.iter().zip(&are).all(|(a, b)| (a - b).abs() <= by_ms);
+            if !alike {
+                return Some(format!("published {name} {said:?}, and they were {are:?}"));
+            }
+        }
+        uneven(batch, &of_all, report)
+    }
+
+    /// What the answers cost that became results; `None` where a panic or the deadline took the account of a claim away.
+    fn useful_micro_usd(&self, running: &Invocation, report: &BatchReport) -> Option<u64> {
+        let panics =
+            |n: u32| matches!(self.inputs[n as usize].kind, Kind::PanicsInAccept | Kind::PanicsInPrompt);
+        let mut useful_micro_usd = 0;
+        for ((message, _), outcome) in running.batch.iter().zip(&report.outcomes) {
+            let n = self.queue.messages[*message as usize].input;
+            if panics(n) || *outcome == Outcome::HandedBack(HandBackCause::Deadline) {
+                return None;
+            }
+            if *outcome == Outcome::Succeeded {
+                let last = running.seen.answers.iter().rev().find(|(of, _)| *of == n);
+                useful_micro_usd += last.map_or(0, |(_, cost)| *cost);
+            }
+        }
+        Some(useful_micro_usd)
+    }
+}
+
+/// What is published per task adds up to what is published for all of them, and dead letters per reason as well.
+fn uneven(batch: &MetricBatch, of_all: &[&Datum], report: &BatchReport) -> Option<String> {
+    let with = |dimension: &'static str| {
+        batch.data.iter().filter(move |datum| datum.dimensions.iter().any(|(name, _)| *name == dimension))
+    };
+    let names: BTreeSet<&str> = of_all.iter().map(|datum| datum.name.as_str()).collect();
+    for name in names {
+        let all = sum_of(of_all.iter().copied().filter(|datum| datum.name == name));
+        let tasks = sum_of(with("Task").filter(|datum| datum.name == name));
+        if (all - tasks).abs() > 1e-6 {
+            return Some(format!("published {name} {all}, and {tasks} by task"));
+        }
+    }
+    let mut by_reason: BTreeMap<String, f64> = BTreeMap::new();
+    for outcome in &report.outcomes {
+        if let Outcome::DeadLettered(reason) = outcome {
+            *by_reason.entry(reason.to_string()).or_default() += 1.0;
+        }
+    }
+    let said: BTreeMap<String, f64> = with("Reason")
+        .filter_map(|datum| {
+            let (_, reason) = datum.dimensions.iter().find(|(name, _)| *name == "Reason")?;
+            Some((reason.clone(), sum_of(std::iter::once(datum))))
+        })
+        .collect();
+    (said != by_reason).then(|| format!("published dead letters {said:?}, and they were {by_reason:?}"))
+}
+
+fn values<'a>(data: impl Iterator<Item = &'a Datum>) -> Vec<f64> {
+    data.flat_map(|datum| {
+        datum.values.iter().zip(&datum.counts).flat_map(|(value, count)| vec![*value; *count as usize])
+    })
+    .collect()
+}
+
+fn sum_of<'a>(data: impl Iterator<Item = &'a Datum>) -> f64 {
+    data.flat_map(|datum| datum.values.iter().zip(&datum.counts)).map(|(value, count)| value * count).sum()
 }
