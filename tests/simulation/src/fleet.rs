@@ -13,7 +13,7 @@ use crate::oracle::Seen;
 use crate::ports::SimPorts;
 use crate::queue::Received;
 use crate::rng::Rng;
-use crate::work::TestTasks;
+use crate::work::{TestTasks, model_of};
 use crate::world::{BEGINNING_MS, Environment, Invocation, World};
 
 /// What a token costs in the simulation.
@@ -96,7 +96,7 @@ impl Fleet {
         });
         let deployment = Deployment {
             stack: "simulated".to_owned(),
-            model: "simulated".to_owned(),
+            model: model_of(revision),
             price: PRICE,
             limits: plan.limits.clone(),
             built_at_ms: BEGINNING_MS - 1_000_000 + u64::from(revision),

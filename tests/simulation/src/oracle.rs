@@ -10,6 +10,7 @@ mod letters;
 mod money;
 mod numbers;
 mod pace;
+mod prompt;
 mod queue;
 mod reasons;
 
@@ -49,11 +50,13 @@ pub enum Promise {
     InTime,
     /// When faults stop, the queue drains.
     Progress,
+    /// What could go on does: a batch side by side, a message that is handed back, a provider that has room.
+    Prompt,
 }
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NothingLost,
         Self::NotPaidTwice,
         Self::OnlyValidated,
@@ -66,6 +69,7 @@ impl Promise {
         Self::Isolated,
         Self::InTime,
         Self::Progress,
+        Self::Prompt,
     ];
 }
 
@@ -84,6 +88,7 @@ impl fmt::Display for Promise {
             Self::Isolated => "a bad record fails alone",
             Self::InTime => "no invocation reaches its timeout",
             Self::Progress => "when faults stop, the queue drains",
+            Self::Prompt => "nothing waits without need",
         })
     }
 }

@@ -337,7 +337,8 @@ impl Plan {
             self.requests_per_minute = rng.pick(&[30, 120, 600]);
             self.tokens_per_minute = if rng.chance(0.5) { self.requests_per_minute * 700 } else { 0 };
             self.jobs = self.jobs.max(300);
-            self.arrival_ms = rng.range(MINUTE, 10 * MINUTE);
+            // At once, or over some minutes.
+            self.arrival_ms = if rng.chance(0.5) { 10 * SECOND } else { rng.range(MINUTE, 10 * MINUTE) };
             if rng.chance(0.7) {
                 self.limits.requests_per_minute = self.requests_per_minute;
                 self.limits.tokens_per_minute = self.tokens_per_minute;

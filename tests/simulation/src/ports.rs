@@ -392,10 +392,11 @@ impl SimPorts {
         let reason = text(REASON_ATTRIBUTE).or_else(|| of_context("reason"));
         let hash = text(HASH_ATTRIBUTE).or_else(|| of_context("input_hash"));
         let message = of_context("source_message_id").and_then(|id| id.parse::<u32>().ok());
+        let (reason, hash) = (reason.map(str::to_owned), hash.map(str::to_owned));
         let mut state = world.lock();
         let reason: Option<FailureReason> =
             reason.and_then(|reason| serde_json::from_value(Value::from(reason)).ok());
-        let n = hash.and_then(|hash| state.by_key.get(&InputHash::from_stored(hash)).copied());
+        let n = hash.and_then(|hash| state.by_key.get(&InputHash::from_stored(&hash)).copied());
         let (Some(reason), Some(n), Some(message)) = (reason, n, message) else {
             state.violate(
                 now_ms,
@@ -409,7 +410,7 @@ impl SimPorts {
         let body_is_original =
             queued.input == n && letter.body == state.inputs[n as usize].kind.body(n, queued.reference);
         let reference = queued.reference;
-        let arrived = ArrivedLetter { n, reason, message, body_is_original };
+        let arrived = ArrivedLetter { n, reason, message, body_is_original, letter: letter.clone(), context };
         state.letter_arrives(now_ms, &arrived, self.invocation(), &world.plan);
         Some((n, reference))
     }
@@ -762,8 +763,11 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
         CallEnd::Invalid => 40 + (coin * 400.0) as u64,
         _ => 40,
     });
+    let tokens = usage.input_tokens + usage.output_tokens;
     state.provider.requests -= 1.0;
-    state.provider.tokens -= (usage.input_tokens + usage.output_tokens) as f64;
+    state.provider.tokens -= tokens as f64;
+    let (calls, all_tokens) = &mut state.provider.granted;
+    (*calls, *all_tokens) = (*calls + 1, *all_tokens + tokens);
     match answer {
         Some(answer) => Verdict {
             micro_usd: crate::fleet::PRICE.of(usage),

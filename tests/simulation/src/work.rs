@@ -102,6 +102,23 @@ pub fn is_right(kind: Kind, n: u32, output: &Value, needs_review: bool) -> bool 
     of_n && only_known && checked
 }
 
+/// What a revision changes of the work, in turn: the model, the prompt, nothing.
+fn prompt_of(revision: u32) -> u32 {
+    revision / 3
+}
+
+/// The name of the model that a revision calls.
+#[must_use]
+pub fn model_of(revision: u32) -> String {
+    format!("model-{}", (revision + 1) / 3)
+}
+
+/// Grows with each revision whose results differ from those of the one before.
+#[must_use]
+pub fn work_of(revision: u32) -> u32 {
+    prompt_of(revision) + (revision + 1) / 3
+}
+
 /// The registry that a worker is given.
 pub struct TestTasks {
     tasks: [TestTask; 2],
@@ -121,7 +138,7 @@ impl TestTasks {
         Self {
             tasks: ["guarded", "plain"].map(|name| TestTask {
                 name,
-                fingerprint: format!("{name} at revision {revision}"),
+                fingerprint: format!("{name} with prompt {}", prompt_of(revision)),
                 schema: Arc::new(json!({"type": "object"})),
                 world: Arc::clone(world),
             }),

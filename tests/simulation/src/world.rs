@@ -60,6 +60,8 @@ pub struct State {
     pub digest: u64,
     pub hand_back_delays: BTreeMap<(u32, u32), u32>,
     pub backoffs: Vec<f32>,
+    /// When inputs were settled, in the order of time.
+    pub settlements_ms: Vec<u64>,
 }
 
 /// One distinct input and its record.
@@ -110,6 +112,8 @@ pub struct Provider {
     pub tokens: f64,
     pub filled_ms: u64,
     pub calls: u32,
+    /// What it granted so far: calls, and their tokens.
+    pub granted: (u64, u64),
 }
 
 /// A message in the dead-letter queue.
@@ -257,6 +261,7 @@ impl World {
             tokens: 0.0,
             filled_ms: 0,
             calls: 0,
+            granted: (0, 0),
         };
         let state = State {
             inputs,
@@ -280,6 +285,7 @@ impl World {
             digest: 0,
             hand_back_delays: BTreeMap::new(),
             backoffs: Vec::new(),
+            settlements_ms: Vec::new(),
         };
         let quiet = Faults { skew_ms: plan.faults.skew_ms, ..Faults::default() };
         Arc::new(Self {

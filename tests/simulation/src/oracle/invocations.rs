@@ -9,7 +9,7 @@ use nightshift_worker::BatchReport;
 use super::ledger::revision_of;
 use super::{Promise, tolerance_ms};
 use crate::plan::{CALL_MICRO_USD_MAX, Plan};
-use crate::work::Kind;
+use crate::work::{Kind, work_of};
 use crate::world::{Invocation, State};
 
 /// Panics that a worker may not have been able to count: beside others, or under another delivery's claim.
@@ -156,6 +156,7 @@ impl State {
             }
         }
         self.judge_numbers(now_ms, id, &running, report, plan);
+        self.judge_waits(now_ms, id, &running, report, plan);
         let acknowledged: Vec<u32> = running
             .batch
             .iter()
@@ -195,7 +196,7 @@ impl State {
             }
             (Outcome::DeadLettered(_), _) => None,
             (Outcome::Succeeded | Outcome::NeedsReview | Outcome::Duplicate, Some(Standing::Done(done))) => {
-                let older = revision_of(&done.revision) < running.revision;
+                let older = work_of(revision_of(&done.revision)) < work_of(running.revision);
                 (outcome == Outcome::Duplicate && after_settlement && older && !done.reviewed).then_some((
                     Promise::RedriveOrDuplicate,
                     "a message sent after an older revision's result was taken for a duplicate",

@@ -6,8 +6,8 @@ use super::history::{CallEnd, Epoch};
 use super::{Promise, tolerance_ms};
 use crate::plan::Plan;
 use crate::ports::OPERATION_TIMEOUT_MS;
-use crate::work::is_right;
-use crate::world::State;
+use crate::work::{is_right, model_of, work_of};
+use crate::world::{BEGINNING_MS, State};
 
 /// A write and who asked for it.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +95,8 @@ impl State {
             let expired = old.is_some_and(|old| old.expires_at_ms <= now_ms + tolerance_ms);
             let fault = match old.map(|old| &old.state) {
                 Some(Standing::Done(done)) if !expired => {
-                    let newer = revision_of(&done.revision) < revision_of_writer(self, invocation);
+                    let newer =
+                        work_of(revision_of(&done.revision)) < work_of(revision_of_writer(self, invocation));
                     if done.reviewed {
                         Some("a reviewed result was worked on again")
                     } else if !sent_after {
@@ -154,6 +155,10 @@ impl State {
                 }
             }
         }
+        if let Some(what) = unkept(old, new, now_ms + tolerance_ms, plan) {
+            self.violate(now_ms, Promise::NothingLost, Some(n), what);
+            return;
+        }
         if fresh {
             // A panic in the prompt, or a fault, comes before the claim that it belongs to.
             let epoch = &mut self.inputs[n as usize].epoch;
@@ -208,6 +213,11 @@ impl State {
                         "a result that does not validate was stored",
                     );
                 }
+                let revision = revision_of(&done.revision);
+                if done.model != model_of(revision) {
+                    let what = format!("a result of revision {revision} is said to be by {}", done.model);
+                    self.violate(now_ms, Promise::RedriveOrDuplicate, Some(n), what);
+                }
                 let last = self.inputs[n as usize].epoch.last_answer();
                 if !done.needs_review && last != Some(CallEnd::Valid) {
                     let what = format!("a result was stored, and the last answer was {last:?}");
@@ -239,6 +249,8 @@ impl State {
         }
         let input = &mut self.inputs[n as usize];
         (input.decided_ms, input.settled_ms) = (decided_ms, now_ms);
+        self.settlements_ms.push(now_ms - BEGINNING_MS);
+        let input = &mut self.inputs[n as usize];
         (input.epoch.panics, input.epoch.panics_unsettled) = (0, 0);
         (input.epoch.ledger_faults, input.epoch.unsure_crashes) = (0, 0);
     }
@@ -262,13 +274,38 @@ impl State {
     }
 }
 
+/// What a write takes away before its time: a result that stands while it is made again, or the record itself.
+fn unkept(old: Option<&Record>, new: &Record, now_ms: u64, plan: &Plan) -> Option<&'static str> {
+    let (dated_ms, kept_ms) = match &new.state {
+        Standing::Done(done) => (done.finished_at_ms, plan.limits.result_expiry_ms),
+        Standing::Failed(failed) => (failed.failed_at_ms, plan.limits.failure_expiry_ms),
+        Standing::Open | Standing::Claimed { .. } => (new.last_claimed_ms, plan.limits.failure_expiry_ms),
+    };
+    if new.expires_at_ms < dated_ms + kept_ms {
+        return Some("a record expires before its time");
+    }
+    let old = old.filter(|old| old.expires_at_ms > now_ms)?;
+    let result = match &old.state {
+        Standing::Done(done) => Some(done),
+        _ => old.previous.as_ref(),
+    };
+    match (result, &new.state) {
+        (None, _) | (_, Standing::Done(_)) => None,
+        (Some(_), _) if new.previous.as_ref() != result => Some("a result is gone while it is made again"),
+        (Some(_), _) if new.expires_at_ms < old.expires_at_ms => {
+            Some("a result expires earlier because it is made again")
+        }
+        _ => None,
+    }
+}
+
 /// Revisions are numbered by the function's version.
 pub(super) fn revision_of(revision: &nightshift_core::record::Revision) -> u32 {
     revision.function_version as u32
 }
 
 fn revision_of_writer(state: &State, invocation: u64) -> u32 {
-    state.invocations.get(&invocation).map_or(u32::MAX, |running| running.revision)
+    state.invocations.get(&invocation).map_or(u32::MAX - 1, |running| running.revision)
 }
 
 fn describe(record: &Record) -> String {

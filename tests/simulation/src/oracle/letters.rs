@@ -1,26 +1,35 @@
 //! Each dead letter as it arrives in its queue.
 
+use nightshift_core::dead_letter::{Attribute, DeadLetter};
 use nightshift_core::failure::FailureReason;
 use nightshift_core::record::State as Standing;
+use serde_json::Value;
 
 use super::Promise;
 use crate::plan::Plan;
+use crate::queue::Place;
 use crate::world::State;
 
+/// Of ten attributes that SQS allows, one is always ours.
+const SENDERS_MAX: usize = 9;
+const OURS: [&str; 3] = ["FailureReason", "InputHash", "FailureContext"];
+
 /// A dead letter as it arrives.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ArrivedLetter {
     pub n: u32,
     pub reason: FailureReason,
     pub message: u32,
     pub body_is_original: bool,
+    pub letter: DeadLetter,
+    pub context: Value,
 }
 
 impl State {
     /// A dead letter arrives in its queue.
     pub fn letter_arrives(&mut self, now_ms: u64, letter: &ArrivedLetter, invocation: u64, plan: &Plan) {
         self.stats.checks += 1;
-        let ArrivedLetter { n, reason, message, body_is_original } = *letter;
+        let ArrivedLetter { n, reason, message, body_is_original, .. } = *letter;
         self.note(now_ms, n, || {
             format!("dead letter for message {message}: {reason} by invocation {invocation}")
         });
@@ -31,6 +40,9 @@ impl State {
             Standing::Failed(failed) => failed.reason == reason,
             _ => record.history.last().is_some_and(|past| past.reason == reason),
         });
+        if let Some(what) = self.lost_from(letter) {
+            self.violate(now_ms, Promise::Explained, Some(n), format!("{reason}: {what}"));
+        }
         if !body_is_original {
             self.violate(
                 now_ms,
@@ -52,4 +64,42 @@ impl State {
             running.letters.push((message, reason));
         }
     }
+
+    /// What a dead letter leaves out: the sender's own attributes, or what the record says of the failure.
+    fn lost_from(&self, arrived: &ArrivedLetter) -> Option<String> {
+        let ArrivedLetter { n, reason, message, letter, context, .. } = arrived;
+        let queued = &self.queue.messages[*message as usize];
+        // Once a message is deleted, nobody knows what it carried.
+        if queued.place == Place::InQueue {
+            let kept = senders(&letter.attributes);
+            let sent = senders(&queued.attributes);
+            if kept.iter().ne(sent.iter().take(SENDERS_MAX)) {
+                return Some(format!("of the sender's {} attributes, it carries {}", sent.len(), kept.len()));
+            }
+        }
+        let record = self.inputs[*n as usize].record.as_deref()?;
+        let Standing::Failed(failed) = &record.state else { return None };
+        let number = |name: &str| context.get(name).and_then(Value::as_u64);
+        if failed.reason != *reason || number("failed_at_ms") != Some(failed.failed_at_ms) {
+            return None;
+        }
+        let numbers = [
+            ("attempts", u64::from(record.budget.claims)),
+            ("model_calls", u64::from(record.budget.calls)),
+            ("crashes", u64::from(record.budget.crashes)),
+            ("first_received_ms", record.first_received_ms),
+            ("redrives", u64::from(record.redrives)),
+        ];
+        let other = numbers.into_iter().find(|(name, is)| number(name) != Some(*is));
+        if let Some((name, is)) = other {
+            return Some(format!("it says {name} {:?}, and the ledger {is}", number(name)));
+        }
+        let detail = context.get("detail").and_then(Value::as_str).unwrap_or_default();
+        (detail != failed.detail || detail.is_empty())
+            .then(|| "it does not say what the ledger says happened".to_owned())
+    }
+}
+
+fn senders(attributes: &[(String, Attribute)]) -> Vec<&(String, Attribute)> {
+    attributes.iter().filter(|(name, _)| !OURS.contains(&name.as_str())).collect()
 }

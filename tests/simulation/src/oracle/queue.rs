@@ -76,5 +76,6 @@ impl State {
             }
         }
         self.judge_spread(now_ms, plan);
+        self.judge_use(now_ms, plan);
     }
 }
