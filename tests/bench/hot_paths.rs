@@ -78,6 +78,7 @@ fn claims(c: &mut Criterion) {
         sent_at_ms: NOW_MS - 1_000,
         receive_count: 1,
         received_at_ms: NOW_MS,
+        redrive_of: None,
     };
     let revision = Revision { hash: "0123456789abcdef".to_owned(), built_at_ms: 1, function_version: 1 };
     let ask = ClaimAsk {

@@ -29,6 +29,7 @@ impl Run {
             sent_at_ms: now_ms,
             receive_count: 1,
             received_at_ms: now_ms,
+            redrive_of: None,
         };
         let ask = ClaimAsk {
             key: &key,

@@ -16,8 +16,13 @@ use serde_json::{Value, json};
 
 fn claim() -> RecordWrite {
     let (key, limits, revision) = (InputHash::of_body("x"), Limits::default(), Revision::default());
-    let delivery =
-        Delivery { message_id: "m".to_owned(), sent_at_ms: 1, receive_count: 1, received_at_ms: 1 };
+    let delivery = Delivery {
+        message_id: "m".to_owned(),
+        sent_at_ms: 1,
+        receive_count: 1,
+        received_at_ms: 1,
+        redrive_of: None,
+    };
     ClaimAsk {
         key: &key,
         task: None,

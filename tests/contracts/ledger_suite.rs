@@ -48,6 +48,7 @@ fn record(key: &InputHash, token: &str, version: u64, state: State) -> Record {
         redrives: 0,
         previous: None,
         history: Vec::new(),
+        letter_version: None,
         expires_at_ms: 1_798_000_000_000,
     }
 }
@@ -116,6 +117,7 @@ pub async fn records(ledger: &dyn Ledger) {
     a_write_whose_reply_was_lost_is_recognised_when_repeated(ledger).await;
     an_older_write_that_arrives_late_changes_nothing(ledger).await;
     a_write_replaces_the_whole_record(ledger).await;
+    a_sent_letter_is_noted_on_the_failure_that_it_tells_of(ledger).await;
     what_is_read_back_is_what_was_written(ledger).await;
 }
 
@@ -222,6 +224,25 @@ async fn a_write_replaces_the_whole_record(ledger: &dyn Ledger) {
         written(ledger, &fence(next.clone())).await;
         assert_eq!(standing(ledger, &key).await, Some(next), "nothing of an earlier state is left");
     }
+}
+
+async fn a_sent_letter_is_noted_on_the_failure_that_it_tells_of(ledger: &dyn Ledger) {
+    let key = key();
+    ledger.note_letter_sent(&key, 1).await.unwrap();
+    assert_eq!(standing(ledger, &key).await, None, "noting makes no record");
+    written(ledger, &absent(record(&key, "t", 1, failed(None)))).await;
+    for other in [0, 2] {
+        ledger.note_letter_sent(&key, other).await.unwrap();
+        assert_eq!(standing(ledger, &key).await, Some(record(&key, "t", 1, failed(None))), "{other}");
+    }
+    let noted = Record { letter_version: Some(1), ..record(&key, "t", 1, failed(None)) };
+    for _ in 0..2 {
+        ledger.note_letter_sent(&key, 1).await.unwrap();
+        assert_eq!(standing(ledger, &key).await, Some(noted.clone()));
+    }
+    written(ledger, &version(claimed(&key, "two", 2), 1)).await;
+    ledger.note_letter_sent(&key, 1).await.unwrap();
+    assert_eq!(standing(ledger, &key).await, Some(claimed(&key, "two", 2)), "it was begun afresh");
 }
 
 async fn what_is_read_back_is_what_was_written(ledger: &dyn Ledger) {

@@ -55,6 +55,10 @@ impl Ledger for Simulated {
         self.ports.count_duplicate(key, message_id).await
     }
 
+    async fn note_letter_sent(&self, key: &InputHash, version: u64) -> Result<(), PortError> {
+        self.ports.note_letter_sent(key, version).await
+    }
+
     async fn control(&self) -> Result<Control, PortError> {
         self.ports.control().await
     }

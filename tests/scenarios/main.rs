@@ -14,4 +14,5 @@ mod model_call;
 mod numbers;
 mod over_aws;
 mod panics;
+mod redrives;
 mod stage;

@@ -321,6 +321,15 @@ impl Ledger for World {
         Ok(())
     }
 
+    async fn note_letter_sent(&self, key: &InputHash, version: u64) -> Result<(), PortError> {
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        if let Some(record) = state.records.get_mut(key).filter(|record| record.version == version) {
+            record.letter_version = Some(version);
+        }
+        Ok(())
+    }
+
     async fn control(&self) -> Result<Control, PortError> {
         tokio::task::yield_now().await;
         Ok(self.state().paused.clone())

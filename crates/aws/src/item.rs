@@ -14,6 +14,8 @@ use serde_json::Value;
 pub(crate) const ID: &str = "id";
 /// The partition key of the sparse index of what is not settled: the state word, absent from results.
 pub(crate) const UNSETTLED: &str = "unsettled";
+/// The version of the record whose dead letter is known to be sent.
+pub(crate) const LETTER_VERSION: &str = "letter_version";
 /// DynamoDB's time to live, in whole seconds since 1970.
 pub(crate) const EXPIRES_AT: &str = "expires_at";
 
@@ -87,6 +89,7 @@ pub(crate) fn attributes(record: &Record) -> Vec<(&'static str, Option<Attribute
         ("redrives", Some(number(record.redrives))),
         ("previous_result", record.previous.as_deref().map(json)),
         ("history", (!record.history.is_empty()).then(|| json(&record.history))),
+        (LETTER_VERSION, record.letter_version.map(number)),
         (EXPIRES_AT, Some(number(record.expires_at_ms.div_ceil(1_000)))),
     ]
 }
@@ -150,6 +153,7 @@ pub(crate) fn record(item: &Item) -> Result<Record, Unreadable> {
         },
         redrives: read.number("redrives")?,
         history: read.optional("history", Reader::json)?.unwrap_or_default(),
+        letter_version: read.optional(LETTER_VERSION, Reader::number)?,
         expires_at_ms: read.number::<u64>(EXPIRES_AT)?.saturating_mul(1_000),
     })
 }
@@ -328,7 +332,7 @@ pub(crate) mod tests {
         (
             "[0-9a-f]{64}",
             any::<(Option<String>, Option<String>, u64, String, String)>(),
-            any::<(u64, u64, u64, u32)>(),
+            any::<(u64, u64, u64, u32, Option<u64>)>(),
             // Whole seconds: finer expiry is rounded up, which the test beside shows.
             0_u64..4_000_000_000,
             (states(), prop::option::of(dones())),
@@ -351,6 +355,7 @@ pub(crate) mod tests {
                     budget,
                     redrives: times.3,
                     history,
+                    letter_version: times.4,
                     expires_at_ms: expires_at_s * 1_000,
                 }
             })
@@ -378,7 +383,7 @@ pub(crate) mod tests {
             prop_assert_eq!(record(&mistyped).is_err(), read_at_all, "{} mistyped", name);
             let mut missing = whole;
             missing.remove(&name);
-            let optional = ["task", "reference", "waiting_since_ms", "provider_request_id", "excerpt", "history", "previous_result", UNSETTLED];
+            let optional = ["task", "reference", "waiting_since_ms", "provider_request_id", "excerpt", "history", "previous_result", LETTER_VERSION, UNSETTLED];
             prop_assert_eq!(record(&missing).is_err(), !optional.contains(&name.as_str()), "{} missing", name);
         }
     }
@@ -399,6 +404,7 @@ pub(crate) mod tests {
             budget: Budget::default(),
             redrives: 0,
             history: Vec::new(),
+            letter_version: None,
             expires_at_ms: 1_000,
         }
     }

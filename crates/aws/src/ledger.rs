@@ -119,6 +119,18 @@ impl Change {
         }
     }
 
+    fn of_letter(version: u64) -> Self {
+        Self {
+            update: "SET #letter_version = :version".to_owned(),
+            condition: "#version = :version".to_owned(),
+            names: map([
+                ("#letter_version", item::LETTER_VERSION.to_owned()),
+                ("#version", "version".to_owned()),
+            ]),
+            values: map([(":version", number(version))]),
+        }
+    }
+
     fn of_spend(change: &SpendChange) -> Self {
         let mut names = map([
             ("#reserved", "reserved_micro_usd".to_owned()),
@@ -176,6 +188,14 @@ impl Ledger for DynamoLedger {
         match self.update(key.as_str(), Change::of_duplicate(message_id)).await {
             Ok(()) => Ok(()),
             // Counted already, or there is no record any more.
+            Err(error) => refused_by(UPDATE, error).map(drop),
+        }
+    }
+
+    async fn note_letter_sent(&self, key: &InputHash, version: u64) -> Result<(), PortError> {
+        match self.update(key.as_str(), Change::of_letter(version)).await {
+            Ok(()) => Ok(()),
+            // It was begun afresh, or it is gone.
             Err(error) => refused_by(UPDATE, error).map(drop),
         }
     }
@@ -405,6 +425,7 @@ mod tests {
         let spend = |kind| SpendChange { id: "i".to_owned(), day: "2026-11-24".to_owned(), kind };
         let others = [
             Change::of_duplicate("m"),
+            Change::of_letter(7),
             Change::of_spend(&spend(SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2 })),
             Change::of_spend(&spend(SpendKind::Settle { reserved_micro_usd: 1, spent_micro_usd: 2 })),
         ];

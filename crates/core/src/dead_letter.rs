@@ -2,9 +2,10 @@
 //!
 //! The body is the original, byte for byte, so that a native redrive works as it is; the failure is in message attributes.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::failure::{FailureReason, Stage};
+use crate::input_hash::InputHash;
 use crate::record::{Failed, Record, State};
 
 /// Message attributes that SQS allows on one message (Amazon SQS message metadata).
@@ -73,12 +74,23 @@ impl DeadLetter {
     }
 }
 
+/// What a redrive must find again: the part of the context that is never left out for want of room.
 #[derive(Serialize)]
-struct Context<'a> {
+struct Essence<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<FailureReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     input_hash: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record_version: Option<u64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    attributes_left_out: usize,
+}
+
+#[derive(Serialize)]
+struct Context<'a> {
+    #[serde(flatten)]
+    essence: Essence<'a>,
     stage: Stage,
     detail: &'a str,
     attempts: u32,
@@ -93,8 +105,6 @@ struct Context<'a> {
     first_received_ms: u64,
     failed_at_ms: u64,
     redrives: u32,
-    #[serde(skip_serializing_if = "is_zero")]
-    attributes_left_out: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     excerpt: Option<&'a str>,
 }
@@ -103,37 +113,66 @@ fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
+/// The message that a dead letter is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Original<'a> {
+    /// Its body.
+    pub body: &'a str,
+    /// SQS's id of it.
+    pub message_id: &'a str,
+    /// Its attributes; where it was a dead letter before, ours among them.
+    pub attributes: &'a [(String, Attribute)],
+}
+
 /// The dead letter of a failed record, for the message that brought the job (or brought it again).
 ///
 /// The sender's attributes are kept. Where they leave no room for three of ours, `FailureContext` carries everything;
 /// where they leave none at all, the sender's last is left out and the context says so. What does not fit into the
-/// message goes in this order: the excerpt, the rest of the context, the hash, the sender's attributes from the last, the
-/// reason; the ledger always has it all.
+/// message goes in this order: the excerpt, the rest of the context but for the record's version, the hash, the sender's
+/// attributes from the last, the version, the reason; the ledger always has it all.
 ///
 /// Returns `None` when the record has not failed.
 #[must_use]
-pub fn dead_letter(
+pub fn dead_letter(record: &Record, original: Original<'_>) -> Option<DeadLetter> {
+    letter(record, Some(record.version), original)
+}
+
+/// The dead letter of a message whose record could not be written: `record` is what would have been.
+///
+/// It says no version of its own, because none stands; one that the message came with still says what it came from.
+#[must_use]
+pub fn letter_without_record(
     record: &Record,
-    body: &str,
-    message_id: &str,
-    sender_attributes: &[(String, Attribute)],
+    redrive_of: Option<u64>,
+    original: Original<'_>,
 ) -> Option<DeadLetter> {
+    letter(record, redrive_of, original)
+}
+
+fn letter(record: &Record, record_version: Option<u64>, original: Original<'_>) -> Option<DeadLetter> {
     let State::Failed(failed) = &record.state else { return None };
     let mut attributes: Vec<_> =
-        sender_attributes.iter().filter(|(name, _)| !is_ours(name)).cloned().collect();
-    let left_out = (attributes.len() + 1).saturating_sub(ATTRIBUTES_MAX);
+        original.attributes.iter().filter(|(name, _)| !is_ours(name)).cloned().collect();
+    let attributes_left_out = (attributes.len() + 1).saturating_sub(ATTRIBUTES_MAX);
     attributes.truncate(ATTRIBUTES_MAX - 1);
     let alone = attributes.len() + 3 > ATTRIBUTES_MAX;
     if !alone {
         attributes.push((REASON_ATTRIBUTE.to_owned(), Attribute::text(failed.reason.to_string())));
         attributes.push((HASH_ATTRIBUTE.to_owned(), Attribute::text(record.key.to_string())));
     }
-    let mut letter = DeadLetter { body: body.to_owned(), attributes };
+    let mut letter = DeadLetter { body: original.body.to_owned(), attributes };
     let room = MESSAGE_BYTES_MAX.saturating_sub(letter.bytes() + CONTEXT_ATTRIBUTE.len() + "String".len());
+    let essence = || Essence {
+        reason: alone.then_some(failed.reason),
+        input_hash: alone.then_some(record.key.as_str()),
+        record_version,
+        attributes_left_out,
+    };
     let context = [failed.excerpt.as_deref(), None]
         .into_iter()
-        .map(|excerpt| context(record, failed, message_id, alone, left_out, excerpt))
-        .find(|context| context.len() <= room);
+        .map(|excerpt| context(record, failed, original.message_id, essence(), excerpt))
+        .find(|context| context.len() <= room)
+        .or_else(|| (alone || record_version.is_some()).then(|| json(&essence())));
     if let Some(context) = context {
         letter.attributes.push((CONTEXT_ATTRIBUTE.to_owned(), Attribute::text(context)));
     }
@@ -152,6 +191,29 @@ fn least_needed(attributes: &[(String, Attribute)]) -> Option<usize> {
         .or_else(|| attributes.len().checked_sub(1))
 }
 
+/// The version of the failed record whose dead letter a message was, if it was one of this input.
+///
+/// Whoever sends a message may give it any attribute: what is not as we write it says nothing, nor does the letter of
+/// another input (a body that was mended and sent with the letter's attributes).
+#[must_use]
+pub fn redrive_of(attributes: &[(String, Attribute)], key: &InputHash) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Said {
+        record_version: Option<u64>,
+        input_hash: Option<String>,
+    }
+    let text = |wanted: &str| {
+        let (_, attribute) = attributes.iter().find(|(name, _)| name == wanted)?;
+        match &attribute.value {
+            AttributeValue::Text(text) => Some(text.as_str()),
+            AttributeValue::Bytes(_) => None,
+        }
+    };
+    let said: Said = serde_json::from_str(text(CONTEXT_ATTRIBUTE)?).ok()?;
+    let of = text(HASH_ATTRIBUTE).or(said.input_hash.as_deref());
+    said.record_version.filter(|_| of.is_none_or(|hash| hash == key.as_str()))
+}
+
 /// Whether an attribute is one that a dead letter of ours carries; a redriven message still has them.
 #[must_use]
 pub fn is_ours(name: &str) -> bool {
@@ -162,13 +224,11 @@ fn context(
     record: &Record,
     failed: &Failed,
     message_id: &str,
-    alone: bool,
-    attributes_left_out: usize,
+    essence: Essence<'_>,
     excerpt: Option<&str>,
 ) -> String {
     let context = Context {
-        reason: alone.then_some(failed.reason),
-        input_hash: alone.then_some(record.key.as_str()),
+        essence,
         stage: failed.stage(),
         detail: &failed.detail,
         attempts: record.budget.claims,
@@ -182,11 +242,14 @@ fn context(
         first_received_ms: record.first_received_ms,
         failed_at_ms: failed.failed_at_ms,
         redrives: record.redrives,
-        attributes_left_out,
         excerpt,
     };
+    json(&context)
+}
+
+fn json(value: &impl Serialize) -> String {
     // Serialising strings and numbers into memory cannot fail; an empty context would still be a dead letter.
-    ascii_json(&serde_json::to_string(&context).unwrap_or_default())
+    ascii_json(&serde_json::to_string(value).unwrap_or_default())
 }
 
 /// A JSON text with everything outside ASCII escaped, so that no console or shell can damage it.
@@ -243,6 +306,7 @@ mod tests {
             budget: Budget { claims: 1, calls: 3, cost_micro_usd: 1_500, ..Budget::default() },
             redrives: 0,
             history: Vec::new(),
+            letter_version: None,
             expires_at_ms: 9_000,
         }
     }
@@ -251,14 +315,17 @@ mod tests {
         (0..count).map(|n| (format!("own-{n}"), Attribute::text("v".to_owned()))).collect()
     }
 
+    fn sent(record: &Record, body: &str, attributes: &[(String, Attribute)]) -> DeadLetter {
+        dead_letter(record, Original { body, message_id: "m-1", attributes }).unwrap()
+    }
+
     fn names(letter: &DeadLetter) -> Vec<&str> {
         letter.attributes.iter().map(|(name, _)| name.as_str()).collect()
     }
 
     #[test]
     fn the_failure_is_in_three_attributes_and_the_body_is_untouched() {
-        let letter =
-            dead_letter(&failed(Some("😀 prose".to_owned())), "bödy\r\n", "m-1", &sender(1)).unwrap();
+        let letter = sent(&failed(Some("😀 prose".to_owned())), "bödy\r\n", &sender(1));
         assert_eq!(letter.body, "bödy\r\n");
         let text: Vec<_> = letter
             .attributes
@@ -280,7 +347,7 @@ mod tests {
             (9, 9, vec!["FailureContext"]),
             (10, 9, vec!["FailureContext"]),
         ] {
-            let letter = dead_letter(&failed(None), "b", "m", &sender(own)).unwrap();
+            let letter = sent(&failed(None), "b", &sender(own));
             let (kept, added) = names(&letter)
                 .into_iter()
                 .map(str::to_owned)
@@ -295,10 +362,15 @@ mod tests {
 
     #[test]
     fn a_redriven_letter_that_fails_again_carries_only_the_new_failure() {
-        let first = dead_letter(&failed(None), "b", "m-1", &sender(2)).unwrap();
-        let second = dead_letter(&failed(None), "b", "m-2", &first.attributes).unwrap();
-        assert_eq!(names(&first), names(&second));
-        assert_ne!(first, second, "the source message differs");
+        for own in [2, 8, 9, 10] {
+            let first = sent(&failed(None), "b", &sender(own));
+            let again = Record { version: 5, ..failed(None) };
+            let second = sent(&again, "b", &first.attributes);
+            assert_eq!(names(&first), names(&second), "{own}");
+            let key = again.key.clone();
+            assert_eq!(redrive_of(&first.attributes, &key), Some(2), "{own}");
+            assert_eq!(redrive_of(&second.attributes, &key), Some(5), "{own}");
+        }
     }
 
     #[test]
@@ -306,9 +378,10 @@ mod tests {
         let record = failed(Some("e".repeat(2_000)));
         let body = |room: usize| "b".repeat(MESSAGE_BYTES_MAX - room);
         for (room, has_context, has_excerpt) in
-            [(4_000, true, true), (1_500, true, false), (300, false, false)]
+            [(4_000, true, true), (1_500, true, false), (300, true, false)]
         {
-            let letter = dead_letter(&record, &body(room), "m", &[]).unwrap();
+            let letter = sent(&record, &body(room), &[]);
+            assert_eq!(redrive_of(&letter.attributes, &record.key), Some(2), "{room}");
             assert!(letter.bytes() <= MESSAGE_BYTES_MAX);
             let context = letter.attributes.iter().find(|(name, _)| name == CONTEXT_ATTRIBUTE);
             assert_eq!(context.is_some(), has_context, "{room}");
@@ -322,26 +395,94 @@ mod tests {
     fn a_body_at_the_limit_of_sqs_can_still_be_buried() {
         let record = failed(None);
         let reason = "FailureReason";
+        let context = "FailureContext";
         for (room, kept) in [
-            (136, vec!["own-0", "own-1", reason, "InputHash"]),
-            (135, vec!["own-0", "own-1", reason]),
-            (56, vec!["own-0", reason]),
-            (44, vec![reason]),
+            (176, vec!["own-0", "own-1", reason, "InputHash", context]),
+            (175, vec!["own-0", "own-1", reason, context]),
+            (97, vec!["own-0", "own-1", reason, context]),
+            (96, vec!["own-0", reason, context]),
+            (85, vec!["own-0", reason, context]),
+            (84, vec![reason, context]),
+            (73, vec![reason, context]),
+            (72, vec![reason]),
             (33, vec![reason]),
             (32, vec![]),
             (0, vec![]),
         ] {
-            let letter =
-                dead_letter(&record, &"b".repeat(MESSAGE_BYTES_MAX - room), "m", &sender(2)).unwrap();
+            let letter = sent(&record, &"b".repeat(MESSAGE_BYTES_MAX - room), &sender(2));
             assert_eq!(names(&letter), kept, "{room}");
             assert!(letter.bytes() <= MESSAGE_BYTES_MAX);
+            let version = kept.contains(&context).then_some(2);
+            assert_eq!(redrive_of(&letter.attributes, &record.key), version, "{room}");
         }
+    }
+
+    #[test]
+    fn attributes_that_fill_a_message_still_leave_it_its_reason_and_version() {
+        let long = |name: &str| (name.to_owned(), Attribute::text("v".repeat(20_000)));
+        let own: Vec<_> = (0..9).map(|n| long(&format!("own-{n}"))).collect();
+        let sizes: usize = own.iter().map(|(name, attribute)| attribute.bytes(name)).sum();
+        let record = failed(None);
+        let letter = sent(&record, &"b".repeat(MESSAGE_BYTES_MAX - sizes), &own);
+        assert!(letter.bytes() <= MESSAGE_BYTES_MAX);
+        assert_eq!(names(&letter).len(), 9, "one of the sender's makes room: {:?}", names(&letter));
+        let (_, context) = letter.attributes.last().unwrap();
+        let AttributeValue::Text(context) = &context.value else { panic!("{context:?}") };
+        assert!(context.contains("\"reason\":\"invalid_output\""), "{context}");
+        assert_eq!(redrive_of(&letter.attributes, &record.key), Some(2));
+    }
+
+    #[test]
+    fn a_letter_of_no_record_says_what_its_message_came_from() {
+        let original = Original { body: "b", message_id: "m-1", attributes: &[] };
+        for came_from in [None, Some(7)] {
+            let letter = letter_without_record(&failed(None), came_from, original).unwrap();
+            assert_eq!(redrive_of(&letter.attributes, &failed(None).key), came_from);
+        }
+    }
+
+    #[test]
+    fn a_context_that_is_not_ours_says_nothing() {
+        let key = InputHash::of_body("x");
+        let said = |attributes: &[(&str, &str)]| {
+            let attributes: Vec<_> = attributes
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), Attribute::text((*value).to_owned())))
+                .collect();
+            redrive_of(&attributes, &key)
+        };
+        let ours = format!("{{\"record_version\":7,\"input_hash\":\"{key}\"}}");
+        for (context, version) in [
+            (ours.as_str(), Some(7)),
+            (r#"{"record_version":7}"#, Some(7)),
+            (r#"{"record_version":7,"input_hash":"another"}"#, None),
+            // Of a release before the version was said.
+            (r#"{"stage":"call","attempts":1}"#, None),
+            (r#"{"record_version":null}"#, None),
+            (r#"{"record_version":"7"}"#, None),
+            (r#"{"record_version":-7}"#, None),
+            (r#"{"record_version":7.5}"#, None),
+            (r#"{"record_version":18446744073709551616}"#, None),
+            (r#"{"record_version":7,"record_version":8}"#, None),
+            ("[7]", None),
+            ("7", None),
+            ("the disk was full", None),
+            ("", None),
+        ] {
+            assert_eq!(said(&[(CONTEXT_ATTRIBUTE, context)]), version, "{context}");
+        }
+        assert_eq!(said(&[]), None);
+        let context = (CONTEXT_ATTRIBUTE, r#"{"record_version":7}"#);
+        assert_eq!(said(&[context, (HASH_ATTRIBUTE, key.as_str())]), Some(7));
+        assert_eq!(said(&[context, (HASH_ATTRIBUTE, "another")]), None, "a body that was mended");
+        let bytes = Attribute { data_type: "Binary".to_owned(), value: AttributeValue::Bytes(vec![b'{']) };
+        assert_eq!(redrive_of(&[(CONTEXT_ATTRIBUTE.to_owned(), bytes)], &key), None);
     }
 
     #[test]
     fn only_a_failed_record_has_a_dead_letter() {
         let mut record = failed(None);
         record.state = State::Open;
-        assert_eq!(dead_letter(&record, "b", "m", &[]), None);
+        assert_eq!(dead_letter(&record, Original { body: "b", message_id: "m", attributes: &[] }), None);
     }
 }

@@ -29,6 +29,8 @@ pub struct Delivery {
     pub receive_count: u32,
     /// When this delivery was received, by the worker's clock.
     pub received_at_ms: u64,
+    /// The version of the failed record whose dead letter this message was (`dead_letter::redrive_of`).
+    pub redrive_of: Option<u64>,
 }
 
 // ---------------------------------------------------------------------------------------------------------------
@@ -77,6 +79,8 @@ pub enum ClaimStep {
     },
     /// Send its dead letter, then acknowledge.
     AlreadyFailed(Box<Record>),
+    /// Acknowledge: a dead letter that was sent back twice, and what the other copy came to has a letter of its own.
+    AlreadyRedriven,
     /// Hand back until then.
     HeldByOther {
         /// By the other worker's clock.
@@ -121,7 +125,9 @@ impl ClaimAsk<'_> {
         }
         match &standing.state {
             State::Done(done) => {
-                let asked_again = self.sent_after(standing, done.finished_at_ms);
+                // A redrive asks for an end to a failure, and there is one.
+                let asked_again =
+                    self.delivery.redrive_of.is_none() && self.sent_after(standing, done.finished_at_ms);
                 if asked_again && !done.reviewed && done.revision.is_older_than(self.revision) {
                     let mut record =
                         self.fresh(standing.version, standing.history.clone(), standing.redrives);
@@ -134,17 +140,21 @@ impl ClaimAsk<'_> {
                     }
                 }
             }
-            State::Failed(failed) => {
-                if self.sent_after(standing, failed.failed_at_ms) {
-                    let history = remember(standing, failed);
-                    let redrives = standing.redrives + 1;
-                    let mut record = self.fresh(standing.version, history, redrives);
-                    keep_previous(&mut record, standing);
-                    self.take_over(standing, record)
-                } else {
-                    ClaimStep::AlreadyFailed(Box::new(standing.clone()))
+            State::Failed(failed) => match self.delivery.redrive_of {
+                // Its own failure, whose letter may be unsent, comes before anything that the message says of another.
+                Some(version) if self.delivery.message_id != standing.message_id => {
+                    if version == standing.version {
+                        self.begin_afresh(standing, failed)
+                    } else if standing.letter_is_sent() {
+                        ClaimStep::AlreadyRedriven
+                    } else {
+                        // SQS gives a message from `crashed` a new id: this may be the last that can send the letter.
+                        ClaimStep::AlreadyFailed(Box::new(standing.clone()))
+                    }
                 }
-            }
+                None if self.sent_after(standing, failed.failed_at_ms) => self.begin_afresh(standing, failed),
+                _ => ClaimStep::AlreadyFailed(Box::new(standing.clone())),
+            },
             State::Open => self.go_on(standing, false, 0),
             State::Claimed { lease_until_ms, .. } if *lease_until_ms > self.now_ms => {
                 ClaimStep::HeldByOther { until_ms: *lease_until_ms }
@@ -156,7 +166,14 @@ impl ClaimAsk<'_> {
         }
     }
 
-    /// A redelivery has its first id; a redrive and a new request have a new one and a later time.
+    fn begin_afresh(&self, standing: &Record, failed: &Failed) -> ClaimStep {
+        let history = remember(standing, failed);
+        let mut record = self.fresh(standing.version, history, standing.redrives + 1);
+        keep_previous(&mut record, standing);
+        self.take_over(standing, record)
+    }
+
+    /// A redelivery has its first id; a new request has a new one and a later time.
     fn sent_after(&self, standing: &Record, settled_at_ms: u64) -> bool {
         self.delivery.message_id != standing.message_id && self.delivery.sent_at_ms > settled_at_ms
     }
@@ -243,6 +260,7 @@ impl ClaimAsk<'_> {
             budget: Budget::default(),
             redrives: 0,
             history: Vec::new(),
+            letter_version: None,
             expires_at_ms: self.now_ms + self.limits.failure_expiry_ms,
         }
     }

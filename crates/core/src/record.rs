@@ -46,8 +46,25 @@ pub struct Record {
     pub redrives: u32,
     /// Earlier failures, oldest first, at most `HISTORY_MAX`.
     pub history: Vec<PastFailure>,
+    /// At which version the dead letter of this record is known to be sent; says nothing of any other version.
+    pub letter_version: Option<u64>,
     /// When the record counts as gone, in milliseconds; compared in code, because DynamoDB deletes late.
     pub expires_at_ms: u64,
+}
+
+impl Record {
+    /// Whether the dead letter of the failure that stands is known to be sent: its message, or a copy of it, may go.
+    #[must_use]
+    pub fn letter_is_sent(&self) -> bool {
+        self.letter_version == Some(self.version)
+    }
+
+    /// Whether to note that the dead letter is sent. Only what started afresh after a failure can be asked for by a second
+    /// copy of the letter of before; for all others the write is saved.
+    #[must_use]
+    pub fn notes_its_letter(&self) -> bool {
+        self.redrives > 0 && !self.letter_is_sent()
+    }
 }
 
 /// Where a job stands.

@@ -79,6 +79,8 @@ pub trait Ledger: Send + Sync {
     async fn write(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError>;
     /// Counts a further message with the same input, at most once per message in direct repetition.
     async fn count_duplicate(&self, key: &InputHash, message_id: &str) -> Result<(), PortError>;
+    /// Notes that the dead letter of the record that failed at this version is sent; nothing where it stands at another.
+    async fn note_letter_sent(&self, key: &InputHash, version: u64) -> Result<(), PortError>;
     /// Reads the control record; a missing one is the default.
     async fn control(&self) -> Result<Control, PortError>;
     /// Reserves or settles in the day's spend record. Safe to repeat with the same `change.id`.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use nightshift_core::cost::{Price, utc_day};
-use nightshift_core::dead_letter::Attribute;
+use nightshift_core::dead_letter::{Attribute, redrive_of};
 use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::job::{self, Job};
@@ -408,6 +408,7 @@ impl Worker {
             sent_at_ms: message.sent_at_ms,
             receive_count: message.receive_count,
             received_at_ms: now_ms,
+            redrive_of: redrive_of(&message.attributes, &key),
         };
         Item { message, delivery, key, job, task }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nightshift_core::cost::usd;
-use nightshift_core::dead_letter::dead_letter;
+use nightshift_core::dead_letter::{Original, dead_letter, letter_without_record};
 use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::job::Job;
 use nightshift_core::metric::{HandBackCause, Metric, Outcome};
@@ -168,6 +168,7 @@ impl Worker {
                 ClaimStep::AlreadyFailed(record) => {
                     return Claim::Ended(Ended::With(self.bury(invocation, item, &record).await));
                 }
+                ClaimStep::AlreadyRedriven => return Claim::Ended(Ended::With(Outcome::Duplicate)),
                 ClaimStep::HeldByOther { until_ms } => {
                     let at_least_ms = until_ms.saturating_sub(now_ms);
                     return self
@@ -453,13 +454,20 @@ impl Worker {
 
     /// Sends the dead letter of a failed record. If that fails, the redelivery finds the failure and sends it again.
     async fn bury(&self, invocation: &Invocation<'_>, item: &Item, record: &Record) -> Outcome {
-        let message = &item.message;
-        let letter = dead_letter(record, &message.body, &message.message_id, &message.attributes);
+        let letter = dead_letter(record, original(item));
         let (Some(letter), State::Failed(failed)) = (letter, &record.state) else {
             return self.return_unclaimed(invocation, item, HandBackCause::LostClaim, 0).await;
         };
         match self.ports.dead_letters.send(&letter).await {
-            Ok(()) => Outcome::DeadLettered(failed.reason),
+            Ok(()) => {
+                if record.notes_its_letter()
+                    && let Err(error) = self.ports.ledger.note_letter_sent(&record.key, record.version).await
+                {
+                    // A copy of the letter that this job was redriven by will then send this one once more.
+                    self.ledger_error(invocation, item, &error);
+                }
+                Outcome::DeadLettered(failed.reason)
+            }
             Err(error) => {
                 tracing::warn!(request_id = invocation.id, input_hash = %item.key, %error, "the dead letter was not sent");
                 match self.decide_return(item, HandBackCause::DeadLetterUnsent, 0) {
@@ -491,8 +499,7 @@ impl Worker {
                 let ask = self.claim_ask(item, "", now_ms, now_ms, false, &revision);
                 // Only the message says why: the record belongs to somebody else, or cannot be written.
                 let record = ask.refuse(ask.first(), &rejection).record;
-                let message = &item.message;
-                let letter = dead_letter(&record, &message.body, &message.message_id, &message.attributes);
+                let letter = letter_without_record(&record, item.delivery.redrive_of, original(item));
                 let Some(letter) = letter else { return Outcome::HandedBack(cause) };
                 match self.ports.dead_letters.send(&letter).await {
                     Ok(()) => Outcome::DeadLettered(rejection.reason),
@@ -536,7 +543,7 @@ impl Worker {
                 ClaimStep::TakeOver(claim) => unclaimed(*claim),
                 ClaimStep::Fail(write) => *write,
                 ClaimStep::AlreadyFailed(record) => return self.bury(invocation, item, &record).await,
-                ClaimStep::AlreadyDone { .. } => return Outcome::Duplicate,
+                ClaimStep::AlreadyDone { .. } | ClaimStep::AlreadyRedriven => return Outcome::Duplicate,
                 ClaimStep::HeldByOther { until_ms } => {
                     let at_least_ms = until_ms.saturating_sub(now_ms);
                     let cause = HandBackCause::HeldByOther;
@@ -639,6 +646,11 @@ impl Worker {
             n.sample_ms(task, Metric::EndToEndLatency, now_ms.saturating_sub(item.message.sent_at_ms));
         });
     }
+}
+
+fn original(item: &Item) -> Original<'_> {
+    let message = &item.message;
+    Original { body: &message.body, message_id: &message.message_id, attributes: &message.attributes }
 }
 
 fn lost_claim() -> AfterCall {

@@ -242,9 +242,10 @@ fn print_summary(done: &Done) {
     println!("dead letters: {}", if words.is_empty() { "none".to_owned() } else { words.join(", ") });
     let stats = &total.2;
     println!(
-        "in crashed, forced by faults: {}; acknowledged while a second delivery remade it: {}; calls refused by a rate limit: {}; hand-backs for the spend cap: {}; days with a bill: {}; ledger writes: {}, attempts met by a fault: {}",
+        "in crashed, forced by faults: {}; acknowledged while a second delivery remade it: {}; letters moved back twice: {}; calls refused by a rate limit: {}; hand-backs for the spend cap: {}; days with a bill: {}; ledger writes: {}, attempts met by a fault: {}",
         stats.crashed,
         stats.remade_unfinished,
+        stats.copies,
         stats.throttled,
         stats.capped,
         stats.days_billed,
@@ -267,6 +268,7 @@ fn add(sum: &mut (u64, u64, Stats), jobs: u32, stats: &Stats) {
     s.capped += stats.capped;
     s.days_billed += stats.days_billed;
     s.redrives += stats.redrives;
+    s.copies += stats.copies;
     s.remade_unfinished += stats.remade_unfinished;
     s.ledger_writes += stats.ledger_writes;
     s.ledger_faults += stats.ledger_faults;

@@ -12,7 +12,7 @@ use crate::oracle::Promise;
 use crate::plan::{Away, DAY, HOUR, MINUTE, SECOND};
 use crate::rng::Rng;
 use crate::work::Kind;
-use crate::world::World;
+use crate::world::{Letter, World};
 
 /// Sends all inputs over the time of arrival, some of them twice.
 pub async fn produce(world: Arc<World>) {
@@ -76,13 +76,26 @@ pub async fn operate(world: Arc<World>) {
     let plan = &world.plan;
     let mut rng = Rng::new(plan.seed, "operator", 0);
     let mut seen = 0;
+    let mut copies: Vec<(u64, Letter)> = Vec::new();
     while world.elapsed_ms() < plan.faults_end_ms + HOUR {
         sleep(Duration::from_millis(rng.range(plan.operator_every_ms / 2, plan.operator_every_ms * 2))).await;
+        copies.retain(|(at_ms, letter)| {
+            let due = *at_ms <= world.elapsed_ms();
+            if due {
+                move_copy(&world, letter);
+            }
+            !due
+        });
         let count = world.lock().letters.len();
         let first = if rng.chance(0.3) { 0 } else { seen };
         seen = count;
         for place in first..count {
             let (mends, moves, reviews) = (rng.chance(0.4), rng.chance(0.5), rng.chance(0.02));
+            // Its deletion failed, or somebody stopped in between; it is found again at once or much later.
+            let twice_ms = rng.chance(0.3).then(|| {
+                let apart_ms = rng.pick(&[0, MINUTE, HOUR, 2 * plan.operator_every_ms]);
+                rng.range(0, apart_ms)
+            });
             let mut state = world.lock();
             let state = &mut *state;
             let letter = &mut state.letters[place];
@@ -93,7 +106,10 @@ pub async fn operate(world: Arc<World>) {
             }
             *redrives += 1;
             letter.moved_back = true;
-            let attributes = letter.letter.attributes.clone();
+            if let Some(apart_ms) = twice_ms {
+                copies.push((world.elapsed_ms() + apart_ms, letter.clone()));
+            }
+            let (attributes, version) = (letter.letter.attributes.clone(), letter.version);
             let input = &mut state.inputs[n as usize];
             // Nobody can mend a body without changing it.
             let mendable =
@@ -105,6 +121,7 @@ pub async fn operate(world: Arc<World>) {
             let fixed = input.fixed;
             let now_ms = world.now_ms();
             let id = state.queue.send(n, reference, now_ms, attributes);
+            state.queue.messages[id as usize].redrive_of = version;
             state.stats.redrives += 1;
             state.note(now_ms, n, || {
                 format!("the operator moves a dead letter back as message {id}, mended: {fixed}")
@@ -115,8 +132,25 @@ pub async fn operate(world: Arc<World>) {
             }
         }
     }
+    for (_, letter) in copies {
+        move_copy(&world, &letter);
+    }
     world.lock().operating = false;
     world.progress.notify_one();
+}
+
+/// Moves a letter back that was moved back before.
+fn move_copy(world: &World, letter: &Letter) {
+    let Some((n, reference)) = letter.of else { return };
+    let mut state = world.lock();
+    let now_ms = world.now_ms();
+    let id = state.queue.send(n, reference, now_ms, letter.letter.attributes.clone());
+    state.queue.messages[id as usize].redrive_of = letter.version;
+    state.stats.redrives += 1;
+    state.stats.copies += 1;
+    state.note(now_ms, n, || format!("the operator moves the same dead letter back again, as message {id}"));
+    drop(state);
+    world.visibility.notify_one();
 }
 
 /// A person has looked at a result; nothing of ours may overwrite it.

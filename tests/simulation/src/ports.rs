@@ -26,7 +26,7 @@ use crate::oracle::{ArrivedLetter, Asked, CallEnd, Promise};
 use crate::plan::{Away, HOUR};
 use crate::queue::{HandleAnswer, why_refused};
 use crate::work::{CHECK_IS_WRONG, Kind, OUTPUT_TOKENS_MAX, check_of};
-use crate::world::{Environment, Letter, State, World};
+use crate::world::{Environment, Failures, Letter, State, World};
 
 /// Attempts of the SDK at one operation, and how long it waits for one (crates/aws, clients).
 const ATTEMPTS_MAX: u32 = 3;
@@ -213,6 +213,7 @@ fn expire(state: &mut State, world: &World, now_ms: u64, write: &RecordWrite) {
     let expired = input.record.as_deref().is_some_and(|record| record.expires_at_ms + 1_000 <= now_ms);
     if expired && state.queue_rng.chance(world.plan.faults.expired_deleted) {
         (input.record, input.duplicates) = (None, (0, None));
+        input.failures = Failures::default();
         state.note(now_ms, n, || "DynamoDB deletes the expired record".to_owned());
     }
 }
@@ -259,6 +260,25 @@ impl Ledger for SimPorts {
                 }
                 (*count, *last) = (*count + 1, Some(message_id.to_owned()));
                 state.note(world.now_ms(), n, || format!("message {message_id} counted as a duplicate"));
+            },
+        )
+        .await
+    }
+
+    async fn note_letter_sent(&self, key: &InputHash, version: u64) -> Result<(), PortError> {
+        let world = &self.world;
+        self.attempts(
+            "UpdateItem",
+            |_| (),
+            || (),
+            || {
+                let mut state = world.lock();
+                let Some(&n) = state.by_key.get(key) else { return };
+                let record = state.inputs[n as usize].record.as_deref_mut();
+                if let Some(record) = record.filter(|record| record.version == version) {
+                    record.letter_version = Some(version);
+                    state.note(world.now_ms(), n, || format!("the letter of v{version} is noted as sent"));
+                }
             },
         )
         .await
@@ -349,8 +369,8 @@ impl DeadLetters for SimPorts {
             });
         }
         if !fails || sent_all_the_same {
-            let of = self.letter_arrives(letter);
-            world.lock().letters.push(Letter { letter: letter.clone(), of, moved_back: false });
+            let (of, version) = self.letter_arrives(letter);
+            world.lock().letters.push(Letter { letter: letter.clone(), of, version, moved_back: false });
         }
         self.gate().await;
         if !fails {
@@ -375,8 +395,9 @@ impl DeadLetters for SimPorts {
 }
 
 impl SimPorts {
-    /// Judges a dead letter; returns the input that it says, and the reference of its message.
-    fn letter_arrives(&self, letter: &DeadLetter) -> Option<(u32, u32)> {
+    /// Judges a dead letter; returns the input that it says, and the reference of its message; and the version of the
+    /// failed record that it tells of.
+    fn letter_arrives(&self, letter: &DeadLetter) -> (Option<(u32, u32)>, Option<u64>) {
         let world = &self.world;
         let now_ms = world.now_ms();
         let text = |name: &str| {
@@ -404,15 +425,17 @@ impl SimPorts {
                 n,
                 "a dead letter that does not say why, which or whose",
             );
-            return None;
+            return (None, None);
         };
+        let version = context.get("record_version").and_then(Value::as_u64);
         let queued = &state.queue.messages[message as usize];
         let body_is_original =
             queued.input == n && letter.body == state.inputs[n as usize].kind.body(n, queued.reference);
         let reference = queued.reference;
-        let arrived = ArrivedLetter { n, reason, message, body_is_original, letter: letter.clone(), context };
+        let arrived =
+            ArrivedLetter { n, reason, message, version, body_is_original, letter: letter.clone(), context };
         state.letter_arrives(now_ms, &arrived, self.invocation(), &world.plan);
-        Some((n, reference))
+        (Some((n, reference)), version)
     }
 }
 

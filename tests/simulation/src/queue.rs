@@ -27,6 +27,8 @@ pub struct Queued {
     pub received_at_ms: u64,
     /// Attributes; most messages have none.
     pub attributes: Vec<(String, Attribute)>,
+    /// It is a dead letter that was moved back: the version of the failed record that it tells of; for the oracle.
+    pub redrive_of: Option<u64>,
     /// In flight until then, or visible since then.
     pub visible_at_ms: u64,
     /// Grows with each change of visibility, so that old entries of the heap are known as such.
@@ -94,6 +96,7 @@ impl Queue {
             receive_count: 0,
             received_at_ms: 0,
             attributes,
+            redrive_of: None,
             visible_at_ms: now_ms,
             generation: 0,
             place: Place::InQueue,

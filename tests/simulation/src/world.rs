@@ -80,6 +80,7 @@ pub struct Input {
     pub holder: u64,
     pub epoch: Epoch,
     pub letters: u32,
+    pub failures: Failures,
     pub redrives: u32,
     /// A message of it is in `crashed`.
     pub crashed: bool,
@@ -98,10 +99,20 @@ impl Input {
             holder: 0,
             epoch: Epoch::default(),
             letters: 0,
+            failures: Failures::default(),
             redrives: 0,
             crashed: false,
         }
     }
+}
+
+/// The failures of one record, by the versions at which they stood.
+#[derive(Debug, Default)]
+pub struct Failures {
+    /// All of them, the last at the end.
+    pub versions: Vec<u64>,
+    /// Those whose dead letter arrived.
+    pub told: HashSet<u64>,
 }
 
 /// The provider's true state.
@@ -122,6 +133,8 @@ pub struct Letter {
     pub letter: DeadLetter,
     /// The input that it says, and the reference of its message; `None` where it does not say so.
     pub of: Option<(u32, u32)>,
+    /// The version of the failed record that it tells of.
+    pub version: Option<u64>,
     pub moved_back: bool,
 }
 
@@ -183,6 +196,8 @@ pub struct Stats {
     /// UTC days on which something was billed.
     pub days_billed: u64,
     pub redrives: u64,
+    /// Of them, second copies of a letter that was moved back before.
+    pub copies: u64,
     pub remade_unfinished: u64,
     pub ledger_writes: u64,
     pub ledger_faults: u64,

@@ -57,6 +57,7 @@ fn show(step: &ClaimStep) -> String {
         ClaimStep::AlreadyDone { another_message: false } => "already done".to_owned(),
         ClaimStep::AlreadyDone { another_message: true } => "already done, count it".to_owned(),
         ClaimStep::AlreadyFailed(_) => "already failed".to_owned(),
+        ClaimStep::AlreadyRedriven => "already redriven".to_owned(),
         ClaimStep::HeldByOther { until_ms } => format!("held until {} s", (until_ms - NOW) / SECOND),
     }
 }
@@ -176,6 +177,65 @@ fn a_failed_job_starts_afresh_only_for_a_later_message() {
     check(failed(), duplicate_at_once, "already failed");
     check(failed(), same_message_by_a_fast_clock, "already failed");
     check(failed(), sent_after, "take over claims 1 calls 1 reasks 0 crashes 0, redrives 2 history 2");
+}
+
+#[test]
+fn a_redriven_letter_is_worked_on_only_while_its_own_failure_stands() {
+    // The record stands at version 7. Clocks say nothing: each row holds whenever the message was sent.
+    let again = "take over claims 1 calls 1 reasks 0 crashes 0, redrives 2 history 2";
+    type Change = fn(&mut Case);
+    for sent in [duplicate_before as Change, duplicate_at_once, sent_after] {
+        let redriven = |of: u64, letter_version: Option<u64>| {
+            move |case: &mut Case| {
+                sent(case);
+                case.delivery.redrive_of = Some(of);
+                case.standing.letter_version = letter_version;
+            }
+        };
+        check(failed(), redriven(7, None), again);
+        check(failed(), redriven(7, Some(7)), again);
+        for other in [0, 1, 6, 8, u64::MAX] {
+            check(failed(), redriven(other, Some(7)), "already redriven");
+            // Nobody knows that the letter is sent, so this message sends it; what was noted of another version is no
+            // knowledge of this one.
+            check(failed(), redriven(other, None), "already failed");
+            check(failed(), redriven(other, Some(6)), "already failed");
+        }
+        // A result is an end, whatever is deployed since.
+        check(finished_by(revision("old", 50)), redriven(7, None), "already done, count it");
+        check(finished_by(revision("old", 50)), redriven(3, None), "already done, count it");
+        // What was begun goes on with its budget, whoever brings it: the first copy may be in `crashed`.
+        let goes_on = "take over claims 3 calls 4 reasks 1 crashes 0, redrives 1 history 1";
+        check(State::Open, redriven(3, None), goes_on);
+        check(claimed(NOW + 30 * SECOND, false), redriven(3, None), "held until 30 s");
+        let expired = move |case: &mut Case| {
+            redriven(3, Some(7))(case);
+            case.standing.expires_at_ms = NOW;
+        };
+        check(failed(), expired, "take over claims 1 calls 1 reasks 0 crashes 0, redrives 0 history 0");
+    }
+}
+
+#[test]
+fn a_redriven_message_that_failed_sends_its_own_letter_again() {
+    for (of, letter_version) in [(3, None), (3, Some(7)), (7, None)] {
+        let redelivered_redrive = |case: &mut Case| {
+            redelivered(case);
+            case.delivery.redrive_of = Some(of);
+            case.standing.letter_version = letter_version;
+        };
+        check(failed(), redelivered_redrive, "already failed");
+    }
+}
+
+#[test]
+fn only_a_redriven_failure_notes_that_its_letter_is_sent() {
+    for (redrives, letter_version, notes) in
+        [(0, None, false), (1, None, true), (1, Some(6), true), (1, Some(7), false)]
+    {
+        let standing = Record { redrives, letter_version, ..record(failed()) };
+        assert_eq!(standing.notes_its_letter(), notes, "{redrives} {letter_version:?}");
+    }
 }
 
 #[test]

@@ -194,7 +194,7 @@ fn an_outage_of_the_account_is_survived_until_the_retention_ends() {
             receive_count += 1;
             assert!(receive_count < limits.receive_count_max, "SQS moved it away without a reason");
             let delivery =
-                Delivery { message_id: "m-1".to_owned(), sent_at_ms, receive_count, received_at_ms: now_ms };
+                Delivery { sent_at_ms, receive_count, received_at_ms: now_ms, ..crate::support::delivery() };
             match hand_back(Account, 0, &delivery, now_ms, fraction, &limits) {
                 HandBack::Return { delay_s } => now_ms += u64::from(delay_s) * SECOND,
                 HandBack::GiveUp(_) => break now_ms,

@@ -138,7 +138,9 @@ impl World {
                     prop_assert!(!alone, "a suspect that is alone runs");
                     return Ok(());
                 }
-                ClaimStep::AlreadyDone { .. } | ClaimStep::AlreadyFailed(_) => return Ok(()),
+                ClaimStep::AlreadyDone { .. } | ClaimStep::AlreadyFailed(_) | ClaimStep::AlreadyRedriven => {
+                    return Ok(());
+                }
                 ClaimStep::Held(_) => return Err(TestCaseError::fail("a fresh token holds nothing")),
             },
         };
@@ -338,6 +340,7 @@ proptest! {
             sent_at_ms: NOW - sent_ago_ms,
             receive_count,
             received_at_ms: NOW - held_ms,
+            redrive_of: None,
         };
         match hand_back(cause, at_least_ms, &delivery, NOW, fraction, &limits) {
             HandBack::Return { delay_s } => {

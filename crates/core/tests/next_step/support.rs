@@ -94,6 +94,7 @@ pub fn delivery() -> Delivery {
         sent_at_ms: NOW - 100 * SECOND,
         receive_count: 1,
         received_at_ms: NOW,
+        redrive_of: None,
     }
 }
 
@@ -119,6 +120,7 @@ pub fn record(state: State) -> Record {
             calls: 1,
             message_id: "m-0".to_owned(),
         }],
+        letter_version: None,
         expires_at_ms: NOW + 30 * DAY,
     }
 }

@@ -177,13 +177,23 @@ impl State {
     ) {
         self.stats.checks += 1;
         let queued = &self.queue.messages[message as usize];
-        let (n, sent_at_ms) = (queued.input, queued.sent_at_ms);
+        let (n, sent_at_ms, redrive_of) = (queued.input, queued.sent_at_ms, queued.redrive_of);
         let input = &self.inputs[n as usize];
+        let version = input.record.as_deref().map(|record| record.version);
+        // Where the record was deleted in between, its versions begin anew, and its own failure may have the same.
+        let own = input.record.as_deref().is_some_and(|record| record.message_id == message.to_string());
+        let told = input.failures.versions.last().is_some_and(|last| input.failures.told.contains(last));
         let letter = running.letters.iter().find(|(of, _)| *of == message).map(|(_, reason)| *reason);
         let after_settlement = sent_at_ms > input.settled_ms + tolerance_ms(plan);
         let fault = match (outcome, input.record.as_deref().map(|record| &record.state)) {
             (Outcome::DeadLettered(reason), _) if letter != Some(reason) => {
                 Some((Promise::NothingLost, "acknowledged as a dead letter that was not sent"))
+            }
+            // A redriven letter's own failure must have gone by; clocks say nothing of it.
+            (Outcome::DeadLettered(reason), Some(Standing::Failed(failed))) if redrive_of.is_some() => {
+                let taken = failed.reason == reason && redrive_of == version && !own;
+                (taken && !self.is_last_chance(now_ms, message, plan))
+                    .then_some((Promise::RedriveOrDuplicate, "a redriven letter was taken for a duplicate"))
             }
             // The settlement that the letter tells of must have come after the message; the last chance has none.
             (Outcome::DeadLettered(reason), Some(Standing::Failed(failed)))
@@ -196,12 +206,20 @@ impl State {
             }
             (Outcome::DeadLettered(_), _) => None,
             (Outcome::Succeeded | Outcome::NeedsReview | Outcome::Duplicate, Some(Standing::Done(done))) => {
-                let older = work_of(revision_of(&done.revision)) < work_of(running.revision);
+                let older =
+                    redrive_of.is_none() && work_of(revision_of(&done.revision)) < work_of(running.revision);
                 (outcome == Outcome::Duplicate && after_settlement && older && !done.reviewed).then_some((
                     Promise::RedriveOrDuplicate,
                     "a message sent after an older revision's result was taken for a duplicate",
                 ))
             }
+            (Outcome::Duplicate, Some(Standing::Failed(_)))
+                if redrive_of.is_some() && redrive_of == version =>
+            {
+                Some((Promise::RedriveOrDuplicate, "a redriven letter was taken for a second copy"))
+            }
+            // What the other copy came to has its own letter; nobody but this message may be left to send it.
+            (Outcome::Duplicate, Some(_)) if redrive_of.is_some() && told => None,
             // A second delivery of this very message, to a newer revision, has begun to make the result anew.
             // Should that worker die, nobody may be left to finish; but the earlier result stands.
             (Outcome::Duplicate, Some(Standing::Claimed { .. } | Standing::Open))

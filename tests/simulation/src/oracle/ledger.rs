@@ -91,13 +91,16 @@ impl State {
         let gone = |old: &Record| old.expires_at_ms <= now_ms + tolerance_ms && new.budget.claims == 1;
         let fresh = !same_claim && old.is_none_or(|old| settled(old) || gone(old));
         if !same_claim {
+            let redrive_of = self.redrive_of(&new.message_id);
             let sent_after = new.sent_at_ms + tolerance_ms > input.decided_ms;
             let expired = old.is_some_and(|old| old.expires_at_ms <= now_ms + tolerance_ms);
             let fault = match old.map(|old| &old.state) {
                 Some(Standing::Done(done)) if !expired => {
                     let newer =
                         work_of(revision_of(&done.revision)) < work_of(revision_of_writer(self, invocation));
-                    if done.reviewed {
+                    if redrive_of.is_some() {
+                        Some("a redriven letter was worked on over a result")
+                    } else if done.reviewed {
                         Some("a reviewed result was worked on again")
                     } else if !sent_after {
                         Some("a duplicate sent before the finish was worked on again")
@@ -106,6 +109,16 @@ impl State {
                     } else {
                         None
                     }
+                }
+                // Whatever the clocks say.
+                Some(Standing::Failed(_)) if !expired && redrive_of.is_some() => {
+                    let stands = old.map(|old| old.version);
+                    if redrive_of != stands {
+                        let what = "the second copy of a redriven letter was worked on";
+                        self.violate(now_ms, Promise::NotPaidTwice, Some(n), what);
+                        return;
+                    }
+                    None
                 }
                 Some(Standing::Failed(_)) if !expired && !sent_after => {
                     Some("a duplicate sent before the failure was worked on again")
@@ -231,9 +244,15 @@ impl State {
                     self.violate(now_ms, Promise::Explained, Some(n), format!("{}: {why}", failed.reason));
                 }
                 self.settled(now_ms, n, asked_ms, failed.failed_at_ms, plan);
+                self.inputs[n as usize].failures.versions.push(new.version);
             }
             Standing::Open | Standing::Claimed { .. } => {}
         }
+    }
+
+    /// The version of the failed record that a message tells of, where it is a dead letter that was moved back.
+    fn redrive_of(&self, message_id: &str) -> Option<u64> {
+        message_id.parse::<usize>().ok().and_then(|id| self.queue.messages.get(id)?.redrive_of)
     }
 
     /// `dated_ms`: what the record says of when it was settled, by its worker's clock.

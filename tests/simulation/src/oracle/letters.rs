@@ -20,6 +20,8 @@ pub struct ArrivedLetter {
     pub n: u32,
     pub reason: FailureReason,
     pub message: u32,
+    /// The version of the failed record that it says it tells of.
+    pub version: Option<u64>,
     pub body_is_original: bool,
     pub letter: DeadLetter,
     pub context: Value,
@@ -29,7 +31,7 @@ impl State {
     /// A dead letter arrives in its queue.
     pub fn letter_arrives(&mut self, now_ms: u64, letter: &ArrivedLetter, invocation: u64, plan: &Plan) {
         self.stats.checks += 1;
-        let ArrivedLetter { n, reason, message, body_is_original, .. } = *letter;
+        let ArrivedLetter { n, reason, message, version, body_is_original, .. } = *letter;
         self.note(now_ms, n, || {
             format!("dead letter for message {message}: {reason} by invocation {invocation}")
         });
@@ -40,6 +42,7 @@ impl State {
             Standing::Failed(failed) => failed.reason == reason,
             _ => record.history.last().is_some_and(|past| past.reason == reason),
         });
+        let of_a_failure = input.failures.versions.iter().any(|failed| Some(*failed) == version);
         if let Some(what) = self.lost_from(letter) {
             self.violate(now_ms, Promise::Explained, Some(n), format!("{reason}: {what}"));
         }
@@ -57,7 +60,17 @@ impl State {
                 Some(n),
                 format!("{reason}: the dead letter was sent before the ledger said so"),
             );
+        } else if !of_a_failure
+            && (!last_chance || version != self.queue.messages[message as usize].redrive_of)
+        {
+            self.violate(
+                now_ms,
+                Promise::Explained,
+                Some(n),
+                format!("{reason}: the dead letter tells of version {version:?}, which did not fail"),
+            );
         }
+        self.inputs[n as usize].failures.told.extend(version);
         *self.stats.letters.entry(reason.as_str().to_owned()).or_default() += 1;
         self.inputs[n as usize].letters += 1;
         if let Some(running) = self.invocations.get_mut(&invocation) {
@@ -89,6 +102,7 @@ impl State {
             ("crashes", u64::from(record.budget.crashes)),
             ("first_received_ms", record.first_received_ms),
             ("redrives", u64::from(record.redrives)),
+            ("record_version", record.version),
         ];
         let other = numbers.into_iter().find(|(name, is)| number(name) != Some(*is));
         if let Some((name, is)) = other {

@@ -1,0 +1,141 @@
+//! Dead letters that are sent back: once, twice, by way of `crashed`, and with what others wrote on them.
+
+use nightshift_core::dead_letter::{Attribute, AttributeValue, CONTEXT_ATTRIBUTE, DeadLetter};
+use nightshift_core::failure::FailureReason;
+use nightshift_core::metric::Outcome;
+use nightshift_core::model::{Answer, ModelRequest};
+use nightshift_tests::memory::{Says, again};
+use nightshift_worker::Message;
+use std::time::Duration;
+
+use crate::stage::{Stage, by_text, context, ticket};
+
+const REFUSED: Outcome = Outcome::DeadLettered(FailureReason::Refused);
+
+fn refuses(_nth: usize, _request: &ModelRequest) -> Says {
+    Says::Answer(Answer::Refused { why: "refusal".to_owned(), text: String::new() })
+}
+
+/// A stage on which the ticket has been refused once, a minute ago, and its dead letter.
+async fn refused(text: &str) -> (Stage, DeadLetter) {
+    let stage = Stage::new(refuses);
+    assert_eq!(stage.invoke(vec![stage.message("m-1", text)]).await.outcomes, [REFUSED]);
+    let letter = stage.world.letters().remove(0);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    (stage, letter)
+}
+
+/// The letter, sent back now: a new id and a new time, body and attributes as they were.
+fn sent_back(stage: &Stage, letter: &DeadLetter, id: &str) -> Message {
+    Message { body: letter.body.clone(), attributes: letter.attributes.clone(), ..stage.message(id, "") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_is_sent_back_twice_is_paid_for_once() {
+    let (stage, letter) = refused("one").await;
+    let first = sent_back(&stage, &letter, "m-2");
+    assert_eq!(stage.invoke(vec![first]).await.outcomes, [REFUSED]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    // Sent long after the second failure, and under an id that nobody has seen.
+    for id in ["m-3", "m-4"] {
+        let copy = sent_back(&stage, &letter, id);
+        assert_eq!(stage.invoke(vec![copy]).await.outcomes, [Outcome::Duplicate]);
+    }
+    assert_eq!((stage.calls(), stage.world.letters().len()), (2, 2));
+    // The second failure's own letter is another matter.
+    let second = stage.world.letters().remove(1);
+    assert_eq!(context(&second)["redrives"], 1);
+    let next = sent_back(&stage, &second, "m-5");
+    assert_eq!(stage.invoke(vec![next]).await.outcomes, [REFUSED]);
+    assert_eq!((stage.calls(), stage.record("one").history.len()), (3, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_copies_of_a_letter_in_one_batch_make_one_call() {
+    let (stage, letter) = refused("one").await;
+    let batch = vec![sent_back(&stage, &letter, "m-2"), sent_back(&stage, &letter, "m-3")];
+    assert_eq!(stage.invoke(batch).await.outcomes, [REFUSED, Outcome::Duplicate]);
+    assert_eq!(stage.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_what_has_succeeded_since_is_acknowledged_whatever_is_deployed() {
+    let (stage, letter) = refused("one").await;
+    stage.world.on_call(by_text);
+    let first = sent_back(&stage, &letter, "m-2");
+    assert_eq!(stage.invoke(vec![first]).await.outcomes, [Outcome::Succeeded]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let newer = stage.world.worker_of(
+        Box::new(nightshift_tasks::registry()),
+        nightshift_core::limits::Limits::default(),
+        stage.world.clone(),
+        9,
+    );
+    let copy = sent_back(&stage, &letter, "m-3");
+    assert_eq!(crate::stage::invoke(&newer, vec![copy]).await.outcomes, [Outcome::Duplicate]);
+    assert_eq!(stage.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_could_not_be_sent_is_sent_by_whoever_comes_back() {
+    let (stage, letter) = refused("one").await;
+    let first = sent_back(&stage, &letter, "m-2");
+    stage.world.fail_letters(true);
+    let report = stage.invoke(vec![first.clone()]).await;
+    assert_eq!(report.failed_message_ids, ["m-2"], "it failed again, and its letter is not sent");
+    stage.world.fail_letters(false);
+    // SQS gives up on it, and somebody moves it back from `crashed`: a new id, and the first letter's context. It looks
+    // like a copy of that letter; it is the last that can send the second one.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let from_crashed = sent_back(&stage, &letter, "m-3");
+    assert_eq!(stage.invoke(vec![from_crashed]).await.outcomes, [REFUSED]);
+    assert_eq!((stage.calls(), stage.world.letters().len()), (2, 2));
+    // And its own redelivery, should it have been there all the time, sends it once more rather than never.
+    assert_eq!(stage.invoke(vec![again(&first)]).await.outcomes, [REFUSED]);
+    assert_eq!(stage.calls(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_of_a_release_that_said_no_version_goes_by_its_time_of_sending() {
+    let (stage, mut letter) = refused("one").await;
+    for (_, attribute) in letter.attributes.iter_mut().filter(|(name, _)| name == CONTEXT_ATTRIBUTE) {
+        let AttributeValue::Text(text) = &mut attribute.value else { panic!("no text") };
+        let mut said: serde_json::Value = serde_json::from_str(text).unwrap();
+        said.as_object_mut().unwrap().remove("record_version").unwrap();
+        *text = said.to_string();
+    }
+    let late = sent_back(&stage, &letter, "m-2");
+    let early = Message { sent_at_ms: late.sent_at_ms - 3_600_000, ..sent_back(&stage, &letter, "m-3") };
+    assert_eq!(stage.invoke(vec![early]).await.outcomes, [REFUSED]);
+    assert_eq!(stage.calls(), 1, "sent before the failure: a duplicate");
+    assert_eq!(stage.invoke(vec![late]).await.outcomes, [REFUSED]);
+    assert_eq!(stage.calls(), 2, "sent after it: work");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_senders_own_context_breaks_nothing() {
+    for said in ["{\"record_version\":99}", "{\"record_version\":2}", "{}", "not JSON", "[[[[", ""] {
+        let stage = Stage::new(refuses);
+        let mut message = stage.message("m-1", "one");
+        let value = AttributeValue::Text(said.to_owned());
+        message.attributes =
+            vec![(CONTEXT_ATTRIBUTE.to_owned(), Attribute { data_type: "String".to_owned(), value })];
+        stage.world.fail_letters(true);
+        let report = stage.invoke(vec![message.clone()]).await;
+        assert_eq!(report.failed_message_ids, ["m-1"], "{said}");
+        stage.world.fail_letters(false);
+        assert_eq!(stage.invoke(vec![again(&message)]).await.outcomes, [REFUSED], "{said}");
+        assert_eq!((stage.calls(), stage.world.letters().len()), (1, 1), "{said}");
+        assert_eq!(context(&stage.world.letters()[0])["record_version"], 2, "ours takes its place: {said}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mended_body_with_the_letters_attributes_is_another_job() {
+    let (stage, letter) = refused("one").await;
+    assert_eq!(stage.invoke(vec![stage.message("m-2", "mended")]).await.outcomes, [REFUSED]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let mended = Message { body: ticket("mended"), ..sent_back(&stage, &letter, "m-3") };
+    assert_eq!(stage.invoke(vec![mended]).await.outcomes, [REFUSED]);
+    assert_eq!(stage.calls(), 3, "the version is of the other input's record and says nothing of this one");
+}
