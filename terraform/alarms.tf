@@ -19,6 +19,8 @@
 locals {
   sources = {
     stack        = { namespace = "Nightshift", dimensions = { Stack = var.prefix } }
+    paused       = { namespace = "Nightshift", dimensions = { Stack = var.prefix, Cause = "paused" } }
+    spend_cap    = { namespace = "Nightshift", dimensions = { Stack = var.prefix, Cause = "spend_cap" } }
     function     = { namespace = "AWS/Lambda", dimensions = { FunctionName = local.worker_name } }
     jobs         = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.jobs.name } }
     dead_letters = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.dead_letters.name } }
@@ -45,11 +47,15 @@ locals {
   # short one ends the alarm soon after the failures end.
   error_budget_percent = 100 - var.success_objective_percent
 
-  # How long a job is handed back at most while the account fails (crates/core/src/next_step.rs, hand_back): the longest
+  # How long a job is handed back at most while the account fails, the stack is paused or the cap is reached (crates/core/src/next_step.rs, hand_back): the longest
   # delay; after half of its receives the time that SQS still keeps it, spread over the receives that are left; never
   # beyond SQS's 12 hours.
-  receives_left     = max(1, ceil(var.queues.max_receive_count / 2) - 1)
-  account_try_s_max = min(12 * local.hour_s, max(var.limits.hand_back_s_max, var.queues.retention_days * local.day_s / local.receives_left))
+  receives_left  = max(1, ceil(var.queues.max_receive_count / 2) - 1)
+  held_try_s_max = min(12 * local.hour_s, max(var.limits.hand_back_s_max, var.queues.retention_days * local.day_s / local.receives_left))
+
+  # An alarm over what such a job says stays raised for longer than it can be away, or it would end and begin again with
+  # each try.
+  held_periods = ceil((local.held_try_s_max + var.worker.timeout_s + 5 * local.minute_s) / local.minute_s)
 
   alarms = {
     dead-letters-present = {
@@ -201,13 +207,32 @@ locals {
     }
 
     model-account = {
-      severity  = "page"
-      summary   = "The provider refuses our account: key, credit, spend limit or model access. No job can be worked on."
-      metrics   = { failures = ["stack", "AccountFailures", "Sum"] }
-      threshold = 1
-      period_s  = local.minute_s
-      # Longer than a job can be away between two tries, or it would end and begin again with each of them.
-      periods    = ceil((local.account_try_s_max + var.worker.timeout_s + 5 * local.minute_s) / local.minute_s)
+      severity   = "page"
+      summary    = "The provider refuses our account: key, credit, spend limit or model access. No job can be worked on."
+      metrics    = { failures = ["stack", "AccountFailures", "Sum"] }
+      threshold  = 1
+      period_s   = local.minute_s
+      periods    = local.held_periods
+      datapoints = 1
+    }
+
+    queue-paused = {
+      severity   = "page"
+      summary    = "The control record pauses the stack: jobs are handed back, and none is worked on."
+      metrics    = { held = ["paused", "JobsHandedBack", "Sum"] }
+      threshold  = 1
+      period_s   = local.minute_s
+      periods    = local.held_periods
+      datapoints = 1
+    }
+
+    spend-cap-reached = {
+      severity   = "page"
+      summary    = "The day's spend cap holds jobs back until the next UTC day."
+      metrics    = { held = ["spend_cap", "JobsHandedBack", "Sum"] }
+      threshold  = 1
+      period_s   = local.minute_s
+      periods    = local.held_periods
       datapoints = 1
     }
 
@@ -336,6 +361,14 @@ resource "aws_cloudwatch_metric_alarm" "stack" {
   }
 }
 
+# CloudWatch deletes no alarm that a composite names, and Terraform deletes before it updates. So a composite whose children
+# are other ones is made anew: then it goes first.
+resource "terraform_data" "composite_children" {
+  for_each = local.composite_alarms
+
+  input = sort(keys(each.value.children))
+}
+
 resource "aws_cloudwatch_composite_alarm" "stack" {
   for_each = local.composite_alarms
 
@@ -347,6 +380,8 @@ resource "aws_cloudwatch_composite_alarm" "stack" {
   ok_actions    = [aws_sns_topic.severity[each.value.severity].arn]
 
   lifecycle {
+    replace_triggered_by = [terraform_data.composite_children[each.key]]
+
     precondition {
       condition     = fileexists("${path.module}/../runbook/${each.key}.md")
       error_message = "Alarm ${each.key} has no page: write runbook/${each.key}.md, for the person whom it wakes."

@@ -37,6 +37,7 @@ resource "terraform_data" "protection" {
     aws_sqs_queue_policy.tls_only,
     aws_sqs_queue_redrive_allow_policy.crashed,
     aws_sqs_queue_redrive_allow_policy.dead_letters,
+    terraform_data.composite_children,
   ]
 
   provisioner "local-exec" {

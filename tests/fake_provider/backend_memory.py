@@ -55,6 +55,10 @@ class MemoryBackend:
     def delete(self, type_name, block, prior, context):
         if type_name == "aws_dynamodb_table" and prior.get("deletion_protection_enabled"):
             raise ValueError(f"{prior['name']}: resource cannot be deleted as it is currently protected against deletion")
+        if type_name == "aws_cloudwatch_metric_alarm":
+            for other_key, other in self.resources.items():
+                if other_key.startswith("aws_cloudwatch_composite_alarm|") and f'("{prior["alarm_name"]}")' in other["alarm_rule"]:
+                    raise ValueError(f"Cannot delete {prior['alarm_name']} as there are composite alarm(s) depending on it: {other['alarm_name']}")
         with self._lock:
             self.resources.pop(_key(type_name, prior), None)
             self._save()

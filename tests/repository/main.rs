@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use nightshift_core::failure::FailureReason;
-use nightshift_core::metric::{Metric, NAMESPACE};
+use nightshift_core::metric::{HandBackCause, Metric, NAMESPACE};
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -300,7 +300,7 @@ fn an_operator_may_do_what_the_runbook_says() {
 /// The metrics of ours that a Terraform file names: `["stack", "X", …]`, and `[for name in … : ["stack", name, …]`.
 fn metrics_named_in(terraform: &str) -> BTreeSet<&str> {
     let mut named = BTreeSet::new();
-    for source in ["[\"stack\", ", "[\"reason\", "] {
+    for source in ["[\"stack\", ", "[\"reason\", ", "[\"paused\", ", "[\"spend_cap\", "] {
         let mut before = "";
         for part in terraform.split(source) {
             if let Some(quoted) = part.strip_prefix('"') {
@@ -349,9 +349,14 @@ fn alarms_dashboard_and_runbook_name_metrics_that_the_worker_publishes() {
             assert!(published.contains(metric.as_str()), "{place} reads {metric}, which nothing publishes");
         }
     }
-    assert!(
-        read("terraform/alarms.tf").contains(&format!("namespace = \"{NAMESPACE}\", dimensions = {{ Stack"))
-    );
+    let alarms = read("terraform/alarms.tf");
+    assert!(alarms.contains(&format!("namespace = \"{NAMESPACE}\", dimensions = {{ Stack")));
+    for cause in [HandBackCause::Paused, HandBackCause::SpendCap].map(HandBackCause::as_str) {
+        assert!(
+            alarms.contains(&format!("Cause = \"{cause}\"")),
+            "no alarm on what is handed back for {cause}"
+        );
+    }
 }
 
 #[test]

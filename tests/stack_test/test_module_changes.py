@@ -122,3 +122,15 @@ def test_protection_holds_up_no_other_change(account):
     account.apply(customer_key=True, ledger={"stream": True}, page_emails=["oncall@example.com"], model={"provider": "rehearsal", "id": "rehearsal"})
     assert account.planned() != {}
     account.apply()
+
+
+def test_a_composite_lets_go_of_its_child_first(account):
+    account.apply()
+    alarms = account.folder / "terraform" / "alarms.tf"
+    text = alarms.read_text()
+    assert '"5m" = {' in text
+    alarms.write_text(text.replace('"5m" = {', '"10m" = {'))
+    account.apply()
+    assert {alarm["alarm_name"] for alarm in account.of("aws_cloudwatch_metric_alarm")} >= {"nightshift-success-burning-fast-1h", "nightshift-success-burning-fast-10m"}
+    assert any('"nightshift-success-burning-fast-10m"' in alarm["alarm_rule"] for alarm in account.of("aws_cloudwatch_composite_alarm"))
+    assert account.planned() == {}

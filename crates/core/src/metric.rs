@@ -58,7 +58,7 @@ pub enum HandBackCause {
 }
 
 impl HandBackCause {
-    /// The word in logs and in the demo.
+    /// The word in metrics and in the demo.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -181,6 +181,7 @@ struct TaskNumbers {
     sums: BTreeMap<Metric, f64>,
     samples: BTreeMap<Metric, Vec<u64>>,
     reasons: BTreeMap<FailureReason, f64>,
+    causes: BTreeMap<HandBackCause, f64>,
 }
 
 /// The records of an invocation do not add up: a bug, never a state of the world.
@@ -233,7 +234,10 @@ impl InvocationMetrics {
             Outcome::Succeeded => Metric::JobsSucceeded,
             Outcome::NeedsReview => Metric::JobsNeedingReview,
             Outcome::Duplicate => Metric::JobsDuplicate,
-            Outcome::HandedBack(_) => Metric::JobsHandedBack,
+            Outcome::HandedBack(cause) => {
+                *self.task(task).causes.entry(cause).or_default() += 1.0;
+                Metric::JobsHandedBack
+            }
             Outcome::DeadLettered(reason) => {
                 *self.task(task).reasons.entry(reason).or_default() += 1.0;
                 Metric::DeadLetters
@@ -263,7 +267,8 @@ impl InvocationMetrics {
         self.per_task.entry(task.to_owned()).or_default()
     }
 
-    /// Each metric per task and once without it, for the alarms; `DeadLetters` also by reason.
+    /// Each metric per task and once without it, for the alarms; `DeadLetters` also by reason, `JobsHandedBack` by
+    /// cause.
     #[must_use]
     pub fn into_batch(self, stack: &str, at_ms: u64) -> MetricBatch {
         let mut all = TaskNumbers::default();
@@ -280,13 +285,18 @@ impl InvocationMetrics {
             for (reason, amount) in &numbers.reasons {
                 *all.reasons.entry(*reason).or_default() += amount;
             }
+            for (cause, amount) in &numbers.causes {
+                *all.causes.entry(*cause).or_default() += amount;
+            }
         }
         let stack_only = vec![("Stack", stack.to_owned())];
         let mut data = all.data(&stack_only);
+        let split = |name, value: &str| vec![("Stack", stack.to_owned()), (name, value.to_owned())];
         for (reason, amount) in &all.reasons {
-            let mut dimensions = stack_only.clone();
-            dimensions.push(("Reason", reason.to_string()));
-            data.push(sum(Metric::DeadLetters, *amount, dimensions));
+            data.push(sum(Metric::DeadLetters, *amount, split("Reason", reason.as_str())));
+        }
+        for (cause, amount) in &all.causes {
+            data.push(sum(Metric::JobsHandedBack, *amount, split("Cause", cause.as_str())));
         }
         for (task, numbers) in self.per_task {
             let mut dimensions = stack_only.clone();
@@ -348,19 +358,26 @@ mod tests {
 
     #[test]
     fn metrics_are_published_per_task_and_for_the_stack_and_zeroes_are_published_too() {
-        let mut metrics = InvocationMetrics::new(2);
+        let mut metrics = InvocationMetrics::new(5);
         metrics.settle("a", Outcome::Succeeded);
         metrics.settle("b", Outcome::DeadLettered(FailureReason::Poison));
+        metrics.settle("a", Outcome::HandedBack(HandBackCause::Paused));
+        metrics.settle("b", Outcome::HandedBack(HandBackCause::Paused));
+        metrics.settle("b", Outcome::HandedBack(HandBackCause::SpendCap));
         metrics.usage("a", Usage { input_tokens: 10, output_tokens: 5 }, 1_500);
         for ms in [7, 7, 9] {
             metrics.sample_ms("a", Metric::ModelLatency, ms);
         }
         let batch = metrics.into_batch("prod", 1);
         for (name, dimensions, expected) in [
-            ("JobsReceived", vec![("Stack", "prod")], Some(2.0)),
+            ("JobsReceived", vec![("Stack", "prod")], Some(5.0)),
             ("JobsSucceeded", vec![("Stack", "prod"), ("Task", "a")], Some(1.0)),
             ("JobsSucceeded", vec![("Stack", "prod"), ("Task", "b")], None),
             ("DeadLetters", vec![("Stack", "prod"), ("Reason", "poison")], Some(1.0)),
+            ("JobsHandedBack", vec![("Stack", "prod")], Some(3.0)),
+            ("JobsHandedBack", vec![("Stack", "prod"), ("Cause", "paused")], Some(2.0)),
+            ("JobsHandedBack", vec![("Stack", "prod"), ("Cause", "spend_cap")], Some(1.0)),
+            ("JobsHandedBack", vec![("Stack", "prod"), ("Cause", "capacity")], None),
             ("AccountFailures", vec![("Stack", "prod")], Some(0.0)),
             ("CostUsd", vec![("Stack", "prod")], Some(0.0015)),
             ("ModelLatency", vec![("Stack", "prod")], Some(23.0)),
