@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use nightshift_core::blame::Refusals;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::model::Usage;
@@ -200,6 +201,7 @@ async fn a_write_replaces_the_whole_record(ledger: &dyn Ledger) {
     let mut full = claimed(&key, "t", 1);
     full.reference = Some("ticket 1".to_owned());
     full.budget.waiting_since_ms = Some(5);
+    full.budget.refusals = Some(Refusals { times: 2, since_ms: 4 });
     full.history = vec![PastFailure {
         reason: FailureReason::Refused,
         failed_at_ms: 1,
@@ -260,6 +262,7 @@ async fn what_is_read_back_is_what_was_written(ledger: &dyn Ledger) {
         reasks: 2,
         crashes: 3,
         waiting_since_ms: Some(u64::MAX),
+        refusals: Some(Refusals { times: u32::MAX, since_ms: u64::MAX }),
         usage: Usage { input_tokens: u64::MAX, output_tokens: 0 },
         cost_micro_usd: u64::MAX,
     };

@@ -51,6 +51,8 @@ pub enum Says {
     Answer(Answer),
     /// No answer, and the advice of a `retry-after` in seconds.
     Fails(FailureClass, Option<u32>),
+    /// A refusal under this status, in words that leave open whose fault it is.
+    Refuses(u16),
     /// It panics inside the adapter.
     Panics,
     /// It never answers, and the adapter does not keep its timeout either.
@@ -413,6 +415,17 @@ impl Model for World {
                         retry_after: retry_after_s.map(|s| s.to_string()),
                         ..RetryAdvice::default()
                     },
+                    headroom: Headroom::default(),
+                });
+            }
+            Says::Refuses(status) => {
+                return Err(ModelFailure {
+                    class: FailureClass::Unclear,
+                    status: Some(status),
+                    error_type: format!("http_{status}"),
+                    message: "no".to_owned(),
+                    request_id: None,
+                    advice: RetryAdvice::default(),
                     headroom: Headroom::default(),
                 });
             }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use nightshift_core::blame::Refusals;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::model::Usage;
@@ -83,6 +84,8 @@ pub(crate) fn attributes(record: &Record) -> Vec<(&'static str, Option<Attribute
         ("reasks", Some(number(budget.reasks))),
         ("crashes", Some(number(budget.crashes))),
         ("waiting_since_ms", budget.waiting_since_ms.map(number)),
+        ("refusals", budget.refusals.map(|refusals| number(refusals.times))),
+        ("refused_since_ms", budget.refusals.map(|refusals| number(refusals.since_ms))),
         ("input_tokens", Some(number(budget.usage.input_tokens))),
         ("output_tokens", Some(number(budget.usage.output_tokens))),
         ("cost_micro_usd", Some(number(budget.cost_micro_usd))),
@@ -145,6 +148,10 @@ pub(crate) fn record(item: &Item) -> Result<Record, Unreadable> {
             reasks: read.number("reasks")?,
             crashes: read.number("crashes")?,
             waiting_since_ms: read.optional("waiting_since_ms", Reader::number)?,
+            refusals: read
+                .optional("refusals", Reader::number)?
+                .zip(read.optional("refused_since_ms", Reader::number)?)
+                .map(|(times, since_ms)| Refusals { times, since_ms }),
             usage: Usage {
                 input_tokens: read.number("input_tokens")?,
                 output_tokens: read.number("output_tokens")?,
@@ -296,13 +303,14 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn records() -> impl Strategy<Value = Record> {
-        let budget = any::<(u32, u32, u32, u32, Option<u64>, u64, u64, u64)>().prop_map(
+        let budget = any::<(u32, u32, u32, u32, Option<u64>, Option<(u32, u64)>, u64, u64, u64)>().prop_map(
             |(
                 claims,
                 calls,
                 reasks,
                 crashes,
                 waiting_since_ms,
+                refusals,
                 input_tokens,
                 output_tokens,
                 cost_micro_usd,
@@ -313,6 +321,7 @@ pub(crate) mod tests {
                     reasks,
                     crashes,
                     waiting_since_ms,
+                    refusals: refusals.map(|(times, since_ms)| Refusals { times, since_ms }),
                     usage: Usage { input_tokens, output_tokens },
                     cost_micro_usd,
                 }
@@ -383,7 +392,7 @@ pub(crate) mod tests {
             prop_assert_eq!(record(&mistyped).is_err(), read_at_all, "{} mistyped", name);
             let mut missing = whole;
             missing.remove(&name);
-            let optional = ["task", "reference", "waiting_since_ms", "provider_request_id", "excerpt", "history", "previous_result", LETTER_VERSION, UNSETTLED];
+            let optional = ["task", "reference", "waiting_since_ms", "refusals", "refused_since_ms", "provider_request_id", "excerpt", "history", "previous_result", LETTER_VERSION, UNSETTLED];
             prop_assert_eq!(record(&missing).is_err(), !optional.contains(&name.as_str()), "{} missing", name);
         }
     }

@@ -3,6 +3,7 @@
 //! **Invariant:** nothing here knows a clock, randomness, the network, AWS, an async runtime or the environment;
 //! time, deadline and jitter are arguments.
 
+pub mod blame;
 pub mod cost;
 pub mod dead_letter;
 pub mod failure;

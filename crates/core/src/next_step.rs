@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use crate::blame::{Blame, Evidence, Refusal};
 use crate::cost::Price;
 use crate::dead_letter::{DETAIL_CHARS_MAX, EXCERPT_CHARS_MAX, cut};
 use crate::failure::{FailureReason, Rejection};
@@ -404,6 +405,9 @@ impl AfterCall {
     }
 }
 
+/// How the detail of a job begins that was given up with no evidence of whose fault it is; the runbook looks for it.
+pub const UNSURE_WHOSE_FAULT: &str = "Perhaps not this job's fault.";
+
 /// One claimed job while it is worked on.
 #[derive(Debug, Clone)]
 pub struct JobRun {
@@ -418,6 +422,7 @@ pub struct JobRun {
     request_id: Option<String>,
     excerpt: Option<String>,
     last_failure: Option<String>,
+    blame: Blame,
 }
 
 impl JobRun {
@@ -435,6 +440,7 @@ impl JobRun {
             request_id: None,
             excerpt: None,
             last_failure: None,
+            blame: Blame::AsSaid,
         }
     }
 
@@ -478,7 +484,24 @@ impl JobRun {
         self.record = record;
     }
 
-    /// What follows from a call that was not answered.
+    /// Says of a call that was not answered what it means to this job, by what became of others.
+    #[must_use]
+    pub fn judged(
+        &mut self,
+        failure: ModelFailure,
+        task: &str,
+        evidence: &mut Evidence,
+        now_ms: u64,
+    ) -> ModelFailure {
+        let refusal =
+            Refusal { failure: &failure, key: &self.record.key, task, before: self.budget.refusals, now_ms };
+        self.blame = evidence.judge(&refusal);
+        let (class, refusals) = refusal.settled(self.blame);
+        self.budget.refusals = refusals;
+        ModelFailure { class, ..failure }
+    }
+
+    /// What follows from a call that was not answered, and was judged.
     pub fn after_failure(
         &mut self,
         work: Work<'_>,
@@ -494,7 +517,6 @@ impl JobRun {
         let at_least_ms = advised_ms.unwrap_or(0);
         let class = match (failure.class, failure.advice.should_retry) {
             (FailureClass::Rejected | FailureClass::Unclear, Some(true)) => FailureClass::Transient,
-            (FailureClass::Unclear, _) if failure.status == Some(403) => FailureClass::Account,
             (class, _) => class,
         };
         let cause = match class {
@@ -507,12 +529,15 @@ impl JobRun {
                     ),
                 ));
             }
-            FailureClass::Rejected | FailureClass::Unclear => {
+            FailureClass::Rejected => {
                 self.budget.calls += 1;
                 return AfterCall::Fail(Rejection::new(
                     FailureReason::RequestRejected,
-                    format!("The provider says that this request can never work: {failure}"),
+                    format!("{} {failure}", self.why_rejected()),
                 ));
+            }
+            FailureClass::Unclear => {
+                return AfterCall::HandBack { cause: HandBackCause::CallFailed, at_least_ms };
             }
             FailureClass::Account => {
                 return AfterCall::HandBack { cause: HandBackCause::Account, at_least_ms };
@@ -563,6 +588,7 @@ impl JobRun {
         self.failures_in_row = 0;
         self.budget.calls += 1;
         self.budget.waiting_since_ms = None;
+        self.budget.refusals = None;
         self.budget.usage += reply.usage;
         self.budget.cost_micro_usd = self.budget.cost_micro_usd.saturating_add(work.price.of(reply.usage));
         self.request_id.clone_from(&reply.request_id);
@@ -618,6 +644,19 @@ impl JobRun {
                     violations.0.join(" ")
                 ),
             )),
+        }
+    }
+
+    fn why_rejected(&self) -> String {
+        let times = self.budget.refusals.map_or(0, |refusals| refusals.times);
+        match self.blame {
+            Blame::JobBesideAnswers => format!(
+                "Refused {times} times, while other jobs of its task were answered: look for what in its input is refused. Last:"
+            ),
+            Blame::JobAlone => format!(
+                "{UNSURE_WHOSE_FAULT} It was refused {times} times in words that do not say why, and nothing was heard of other jobs meanwhile: if they are refused as well, mend the deployment, else the input; then send it again. Last:"
+            ),
+            _ => "The provider says that this request can never work:".to_owned(),
         }
     }
 

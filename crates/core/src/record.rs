@@ -8,6 +8,7 @@
 
 use serde_json::Value;
 
+use crate::blame::Refusals;
 use crate::failure::{FailureReason, Stage};
 use crate::input_hash::InputHash;
 use crate::model::Usage;
@@ -111,6 +112,8 @@ pub struct Budget {
     pub crashes: u32,
     /// Since when it waits for capacity without an answer.
     pub waiting_since_ms: Option<u64>,
+    /// How often in a row it was refused, and nobody could tell whose fault that was.
+    pub refusals: Option<Refusals>,
     /// Tokens of all answered calls.
     pub usage: Usage,
     /// Their cost.

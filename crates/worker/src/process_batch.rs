@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use nightshift_core::blame::Evidence;
 use nightshift_core::cost::{Price, utc_day};
 use nightshift_core::dead_letter::{Attribute, redrive_of};
 use nightshift_core::failure::{FailureReason, Rejection};
@@ -70,6 +71,8 @@ pub struct Worker {
     pub(crate) tasks: Box<dyn Tasks>,
     pub(crate) deployment: Deployment,
     pub(crate) flow: FlowControl,
+    /// What became of the calls of this environment's jobs: whose fault a refusal is.
+    pub(crate) evidence: Mutex<Evidence>,
     revisions: HashMap<&'static str, Revision>,
     control: Mutex<Option<(Instant, Control)>>,
     /// Errors after the numbers of their invocation were on their way.
@@ -178,6 +181,7 @@ impl Worker {
             tasks,
             deployment,
             flow,
+            evidence: Mutex::new(Evidence::default()),
             revisions,
             control: Mutex::new(None),
             late_ledger_errors: AtomicU32::new(0),

@@ -3,7 +3,7 @@
 //! Every decision is the core's (`next_step`); here it is performed, in this order: the ledger, then the queue, then
 //! the acknowledgement.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use nightshift_core::cost::usd;
@@ -263,6 +263,7 @@ impl Worker {
                 timeout_ms,
             };
             let (result, took_ms) = self.call(&request).await;
+            let result = self.judged(item, &mut run, result, took_ms);
             let after = match &result {
                 Ok(reply) => {
                     reserved = false;
@@ -428,6 +429,25 @@ impl Worker {
             })
         });
         (result, u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// An answer is evidence for others, and a refusal is judged by what became of them.
+    fn judged(
+        &self,
+        item: &Item,
+        run: &mut JobRun,
+        result: Result<ModelReply, ModelFailure>,
+        took_ms: u64,
+    ) -> Result<ModelReply, ModelFailure> {
+        let now_ms = self.ports.clock.now_ms();
+        let mut evidence = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(reply) => {
+                evidence.answered(item.task_name(), now_ms.saturating_sub(took_ms));
+                Ok(reply)
+            }
+            Err(failure) => Err(run.judged(failure, item.task_name(), &mut evidence, now_ms)),
+        }
     }
 
     fn time_left(&self, invocation: &Invocation<'_>) -> TimeLeft {

@@ -1,8 +1,9 @@
 //! Before a call, after one that failed, after one that was answered.
 
+use nightshift_core::blame::{Evidence, Refusals};
 use nightshift_core::limits::Limits;
-use nightshift_core::model::{Answer, FailureClass, RetryAdvice, Turn};
-use nightshift_core::next_step::{AfterCall, BeforeCall, JobRun, TimeLeft};
+use nightshift_core::model::{Answer, FailureClass, ModelFailure, RetryAdvice, Turn};
+use nightshift_core::next_step::{AfterCall, BeforeCall, JobRun, TimeLeft, UNSURE_WHOSE_FAULT};
 use nightshift_core::record::Budget;
 use serde_json::{Value, json};
 
@@ -129,7 +130,7 @@ fn should_retry(flag: bool) -> RetryAdvice {
     RetryAdvice { should_retry: Some(flag), ..RetryAdvice::default() }
 }
 
-use FailureClass::{Account, Capacity, Rejected, Transient};
+use FailureClass::{Account, Capacity, Refused, Rejected, Transient, Unclear};
 
 #[test]
 fn each_class_of_failure_has_its_own_consequence() {
@@ -137,6 +138,32 @@ fn each_class_of_failure_has_its_own_consequence() {
     check_failure(after(Transient), "call again in 500; claims 1 calls 1 reasks 0 crashes 0");
     check_failure(after(Account), "hand back account 0; claims 1 calls 0 reasks 0 crashes 0");
     check_failure(after(Rejected), "fail request_rejected; claims 1 calls 1 reasks 0 crashes 0");
+    check_failure(after(Refused), "fail refused; claims 1 calls 1 reasks 0 crashes 0");
+    check_failure(after(Unclear), "hand back call_failed 0; claims 1 calls 0 reasks 0 crashes 0");
+}
+
+#[test]
+fn what_was_refused_is_counted_on_the_record_until_it_is_cleared_or_answered() {
+    let limits = Limits::default();
+    let mut evidence = Evidence::default();
+    let mut run = fresh_run(&limits);
+    let unclear = || ModelFailure { status: Some(400), ..failure(Unclear) };
+    for times in 1..=5 {
+        let judged = run.judged(unclear(), "count", &mut evidence, NOW + times);
+        let refusals = Refusals { times: u32::try_from(times).unwrap(), since_ms: NOW + 1 };
+        assert_eq!(run.release().record.budget.refusals, Some(refusals));
+        let expected = if times < 5 { Unclear } else { Rejected };
+        assert_eq!(judged.class, expected, "{times}");
+    }
+    let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
+    let work = work(&task, &input, &limits, &revision);
+    let rejected = ModelFailure { class: Rejected, ..unclear() };
+    let AfterCall::Fail(rejection) = run.after_failure(work, &rejected, NOW, PLENTY, 0.0) else {
+        panic!("it is given up");
+    };
+    assert!(rejection.detail.starts_with(UNSURE_WHOSE_FAULT), "{}", rejection.detail);
+    run.after_reply(work, &reply(text("no")));
+    assert_eq!(run.budget().refusals, None, "answered");
 }
 
 #[test]

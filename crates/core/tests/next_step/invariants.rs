@@ -41,6 +41,8 @@ fn event() -> impl Strategy<Value = Event> {
         4 => Just(FailureClass::Transient),
         1 => Just(FailureClass::Account),
         1 => Just(FailureClass::Rejected),
+        1 => Just(FailureClass::Refused),
+        2 => Just(FailureClass::Unclear),
     ];
     let answer = prop_oneof![
         2 => Just(text("{\"n\":7}")),
@@ -197,7 +199,9 @@ impl World {
                     should_retry,
                     ..RetryAdvice::default()
                 };
-                if matches!(class, FailureClass::Transient | FailureClass::Rejected) {
+                if matches!(class, FailureClass::Transient | FailureClass::Rejected | FailureClass::Refused)
+                    || (class == FailureClass::Unclear && should_retry == Some(true))
+                {
                     self.paid += 1;
                 }
                 let after = run.after_failure(work, &failure, self.now_ms, time, 0.5);

@@ -222,12 +222,16 @@ pub fn text(text: &str) -> Answer {
 
 /// A budget in one line.
 pub fn show_budget(budget: &Budget) -> String {
+    let refused = match budget.refusals {
+        None => String::new(),
+        Some(refusals) => format!(" refused {}", refusals.times),
+    };
     let waiting = match budget.waiting_since_ms {
         None => String::new(),
         Some(since_ms) => format!(" waiting {} s", (NOW.saturating_sub(since_ms)) / SECOND),
     };
     format!(
-        "claims {} calls {} reasks {} crashes {}{waiting}",
+        "claims {} calls {} reasks {} crashes {}{waiting}{refused}",
         budget.claims, budget.calls, budget.reasks, budget.crashes
     )
 }
