@@ -300,6 +300,11 @@ locals {
       for name, child in alarm.children : "${page}-${name}" => merge(child, { page = page, acts = false, severity = alarm.severity, summary = "${name} window of ${page}." })
     } if can(alarm.children)]...)
   )
+  # A link that leads nowhere is worse than the name of the page.
+  runbook = { for page, alarm in local.alarms : page => var.runbook_url == null ?
+    "Runbook: the page ${page} in the folder runbook/ of the repository that this stack was deployed from." :
+    "Runbook: ${var.runbook_url}/${page}.md"
+  }
   composite_alarms = { for page, alarm in local.alarms : page => alarm if can(alarm.children) }
 }
 
@@ -307,7 +312,7 @@ resource "aws_cloudwatch_metric_alarm" "stack" {
   for_each = local.metric_alarms
 
   alarm_name        = "${var.prefix}-${each.key}"
-  alarm_description = "${each.value.summary} Runbook: ${var.runbook_url}/${each.value.page}.md"
+  alarm_description = "${each.value.summary} ${local.runbook[each.value.page]}"
 
   comparison_operator = try(each.value.below, false) ? "LessThanThreshold" : "GreaterThanOrEqualToThreshold"
   threshold           = lookup(var.alarm_thresholds, each.key, each.value.threshold)
@@ -373,7 +378,7 @@ resource "aws_cloudwatch_composite_alarm" "stack" {
   for_each = local.composite_alarms
 
   alarm_name        = "${var.prefix}-${each.key}"
-  alarm_description = "${each.value.summary} Runbook: ${var.runbook_url}/${each.key}.md"
+  alarm_description = "${each.value.summary} ${local.runbook[each.key]}"
   alarm_rule        = join(" AND ", [for name, child in each.value.children : "ALARM(\"${aws_cloudwatch_metric_alarm.stack["${each.key}-${name}"].alarm_name}\")"])
 
   alarm_actions = [aws_sns_topic.severity[each.value.severity].arn]

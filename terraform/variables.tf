@@ -328,7 +328,7 @@ variable "jobs_expected" {
 }
 
 variable "runbook_url" {
-  description = "Where the folder runbook/ can be read; alarms link to their page below it."
+  description = "Where the folder runbook/ can be read, such as https://github.com/you/nightshift/blob/main/runbook: alarms link to their page below it. Null: they name the page."
   type        = string
-  default     = "runbook"
+  default     = null
 }

@@ -187,6 +187,15 @@ run "a_runbook_behind_an_encoded_address" {
   }
 }
 
+run "without_an_address_the_page_is_named" {
+  command = plan
+
+  assert {
+    condition     = endswith(aws_cloudwatch_metric_alarm.stack["no-progress"].alarm_description, "Runbook: the page no-progress in the folder runbook/ of the repository that this stack was deployed from.")
+    error_message = "A mail has no link that leads nowhere."
+  }
+}
+
 run "an_unknown_alarm_has_no_threshold" {
   command = plan
 
