@@ -1,13 +1,43 @@
 //! The jobs of a run: the built-in set, or the user's own lines.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use anyhow::Context;
 use nightshift_core::job;
 use nightshift_core::limits::Limits;
+use nightshift_core::task::Tasks;
+use serde::Deserialize;
+use serde_json::Value;
 
 /// The built-in set: one message body a line, some of them broken on purpose.
 const BUILT_IN: &str = include_str!("../jobs.jsonl");
+
+/// What a model might answer to each of them, by their references: the stub says it, so that the demo looks like work.
+const ANSWERS: &str = include_str!("../answers.jsonl");
+
+#[derive(Deserialize)]
+struct Written {
+    reference: String,
+    output: Value,
+}
+
+/// The answers to the built-in jobs, by the two halves of the prompt that each job makes.
+pub fn answers(tasks: &dyn Tasks) -> BTreeMap<(String, String), Value> {
+    let written: HashMap<String, Value> = ANSWERS
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Written>(line).ok())
+        .map(|written| (written.reference, written.output))
+        .collect();
+    BUILT_IN
+        .lines()
+        .filter_map(|body| job::parse(body, Limits::default().body_bytes_max).ok())
+        .filter_map(|job| {
+            let prompt = tasks.find(&job.task)?.prompt(&job.input).ok()?;
+            Some(((prompt.system, prompt.user), written.get(&job.reference?)?.clone()))
+        })
+        .collect()
+}
 
 /// What will be put on the queue, and what will not.
 pub struct Jobs {
@@ -47,4 +77,28 @@ pub fn from_file(path: &Path) -> anyhow::Result<Jobs> {
         BUILT_IN.lines().next().unwrap_or_default()
     );
     Ok(jobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_built_in_job_that_reaches_a_model_has_an_answer_that_its_task_accepts() {
+        let tasks = my_tasks::registry();
+        let answers = answers(&tasks);
+        let mut answered = BTreeSet::new();
+        for body in BUILT_IN.lines() {
+            let Ok(job) = job::parse(body, Limits::default().body_bytes_max) else { continue };
+            let Some(task) = tasks.find(&job.task) else { continue };
+            let Ok(prompt) = task.prompt(&job.input) else { continue };
+            let answer = answers.get(&(prompt.system, prompt.user.clone()));
+            let answer = answer.unwrap_or_else(|| panic!("no answer to {body}")).clone();
+            assert_eq!(task.accept(answer.clone()), Ok(answer), "{body}");
+            answered.insert(prompt.user);
+        }
+        assert_eq!(answered.len(), ANSWERS.lines().count(), "an answer of which nobody knows the job");
+    }
 }

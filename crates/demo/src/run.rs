@@ -100,6 +100,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
             ModelStub::start(StubSettings {
                 seed: arguments.seed,
                 faults: arguments.faults,
+                answers: jobs::answers(&my_tasks::registry()),
                 ..StubSettings::default()
             })
             .await
@@ -447,7 +448,7 @@ pub fn counted(metrics: &[Sample], name: &str) -> u64 {
 
 /// How many distinct prompts the jobs make, and how many of them the model was shown byte for byte.
 fn texts_that_arrived(bodies: &[String], stub: &ModelStub) -> (usize, usize) {
-    let tasks = nightshift_tasks::registry();
+    let tasks = my_tasks::registry();
     let expected: HashSet<String> = bodies
         .iter()
         .filter_map(|body| job::parse(body, Limits::default().body_bytes_max).ok())

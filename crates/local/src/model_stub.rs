@@ -3,7 +3,7 @@
 //! What happens to a call depends on the seed, on the request's identity (the model and the first user message, so that a re-ask belongs to the request that it repeats) and on how many calls that identity has had, and on nothing else.
 //! A run is therefore reproducible whatever the order in which its calls arrive.
 //!
-//! A valid answer is made from the JSON Schema that comes with the request and from words of the customer's text.
+//! A valid answer is the one that stands ready for the request, if there is one; else it is made from the JSON Schema that comes with the request and from words of the customer's text.
 //! Requests are checked as the API checks them ("Create a Message", "Structured outputs", "Errors", Claude API docs): key, version, content type, the shape of the body, and the schema keywords that structured output refuses.
 
 mod answer;
@@ -51,6 +51,8 @@ pub struct StubSettings {
     pub latency_ms: RangeInclusive<u64>,
     /// How long a call hangs before its connection is reset, if the caller does not give up sooner.
     pub hang: Duration,
+    /// Answers that stand ready, by the system prompt and the first user message of the request.
+    pub answers: BTreeMap<(String, String), Value>,
     /// The only key that is accepted; without one, any key.
     pub key: Option<String>,
     /// The port on 127.0.0.1; 0 takes a free one.
@@ -64,6 +66,7 @@ impl Default for StubSettings {
             faults: Faults::None,
             latency_ms: 20..=60,
             hang: Duration::from_secs(30),
+            answers: BTreeMap::new(),
             key: None,
             port: 0,
         }
@@ -307,7 +310,7 @@ impl Stub {
             }
             Fault::Rejected => failed(400, "invalid_request_error", "messages: the text cannot be processed"),
             _ => {
-                let answered = message.answer(fault, dice);
+                let answered = message.answer(&self.settings.answers, fault, dice);
                 let response = success(message, &answered, request_id);
                 call.end(name, Some(&answered));
                 return if fault == Fault::ResetInBody {
@@ -390,6 +393,7 @@ fn rfc_3339(at: SystemTime) -> String {
 struct Message {
     model: String,
     max_tokens: u64,
+    system: String,
     turns: Vec<(Role, String)>,
     schema: Option<Value>,
     chars: usize,
@@ -418,11 +422,13 @@ impl Message {
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    fn answer(&self, fault: Fault, dice: &mut Dice) -> Answered {
+    fn answer(&self, ready: &BTreeMap<(String, String), Value>, fault: Fault, dice: &mut Dice) -> Answered {
         let text = self.first_user_text();
-        let valid = match &self.schema {
-            Some(schema) => answer::generate(schema, &text, dice),
-            None => Value::String(answer::phrase(&text)),
+        let asked = (self.system.clone(), text);
+        let valid = match (ready.get(&asked), &self.schema) {
+            (Some(answer), _) => answer.clone(),
+            (None, Some(schema)) => answer::generate(schema, &asked.1, dice),
+            (None, None) => Value::String(answer::phrase(&asked.1)),
         };
         let (text, stop_reason, is_valid) = faults::disfigure(&valid, fault, dice);
         let input_tokens = self.chars.div_ceil(CHARS_PER_TOKEN) as u64;
@@ -546,8 +552,8 @@ fn check(request: &HttpRequest, key: Option<&str>) -> Result<Message, Refused> {
     if input.stream {
         return Err(invalid("stream: not part of this stub"));
     }
-    let mut chars =
-        input.system.map(ContentInput::into_text).transpose()?.map_or(0, |system| system.chars().count());
+    let system = input.system.map(ContentInput::into_text).transpose()?.unwrap_or_default();
+    let mut chars = system.chars().count();
     let mut turns = Vec::new();
     for turn in input.messages {
         let text = turn.content.into_text()?;
@@ -582,7 +588,14 @@ fn check(request: &HttpRequest, key: Option<&str>) -> Result<Message, Refused> {
         schema_check::check(&format.schema)
             .map_err(|reason| invalid(format!("output_config.format.schema: {reason}")))?;
     }
-    Ok(Message { model: input.model, max_tokens, turns, schema: format.map(|format| format.schema), chars })
+    Ok(Message {
+        model: input.model,
+        max_tokens,
+        system,
+        turns,
+        schema: format.map(|format| format.schema),
+        chars,
+    })
 }
 
 #[cfg(test)]

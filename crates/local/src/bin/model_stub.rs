@@ -42,8 +42,8 @@ async fn main() -> anyhow::Result<()> {
         faults: arguments.faults,
         latency_ms: arguments.latency_ms_min..=arguments.latency_ms_max,
         hang: Duration::from_millis(arguments.hang_ms),
-        key: None,
         port: arguments.port,
+        ..StubSettings::default()
     })
     .await?;
     writeln!(std::io::stdout(), "{}", stub.base_url())?;
