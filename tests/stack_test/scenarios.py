@@ -3,6 +3,7 @@
     scenarios.py [NAME...]      default: all of them, in this order
 
 smoke      the demo's jobs, twice: the second time the good ones are duplicates
+cli        the AWS CLI, with what `scripts/stack env` prints and nothing else
 plan       a second plan has nothing to change
 deploy     scripts/deploy and scripts/destroy, as a user runs them
 beside     a second stack with another prefix in another region
@@ -17,6 +18,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +53,19 @@ def smoke():
     for _ in range(2):
         _, _, output = scripts_stack("smoke")
         print(output, end="")
+
+
+def cli():
+    if shutil.which("aws") is None:
+        print("skipped: cli (there is no AWS CLI)")
+        return
+    # Version 1 and version 2 take the region from different variables.
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    done = subprocess.run(
+        ["bash", "-euc", 'eval "$(scripts/stack env)" && aws --version && aws sqs list-queues --output text'],
+        cwd=ROOT, env={**bare, "AWS_CONFIG_FILE": os.devnull}, capture_output=True, text=True,
+    )
+    require("the AWS CLI finds the stack", done.returncode == 0 and "nightshift-jobs" in done.stdout, done.stdout + done.stderr)
 
 
 def plan():
@@ -229,7 +244,7 @@ def faults():
         scripts_stack("destroy", "--prefix", prefix)
 
 
-SCENARIOS = {"smoke": smoke, "plan": plan, "deploy": deploy, "beside": beside, "recreate": recreate, "faults": faults}
+SCENARIOS = {"smoke": smoke, "cli": cli, "plan": plan, "deploy": deploy, "beside": beside, "recreate": recreate, "faults": faults}
 
 
 def main():

@@ -1,0 +1,58 @@
+"""What scripts say where something that README asks for is missing or too old."""
+
+import pathlib
+import shlex
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A PATH with the usual commands, and those that a test puts there."""
+    for command in ["bash", "basename", "cut", "dirname", "env", "flock", "head", "sed", "sha256sum", "sort"]:
+        (tmp_path / command).symlink_to(shutil.which(command))
+
+    def has(command, output):
+        (tmp_path / command).write_text(f"#!/usr/bin/env bash\nprintf '%s\\n' {shlex.quote(output)}\n")
+        (tmp_path / command).chmod(0o755)
+
+    def need(*what):
+        done = subprocess.run(
+            ["bash", "-c", 'source "$0/scripts/tools"; tools_need "$@"', ROOT, *what],
+            env={"PATH": str(tmp_path), "HOME": str(tmp_path)}, capture_output=True, text=True,
+        )
+        return done.returncode, done.stderr
+
+    need.has = has
+    return need
+
+
+@pytest.mark.parametrize("what, command, output, said", [
+    ("terraform", "terraform", "Terraform v1.5.7\non linux_amd64", "terraform 1.5.7 is too old, 1.9 or newer is needed"),
+    ("terraform", "terraform", "Terraform v1.10.0\non linux_amd64", ""),
+    ("terraform", "terraform", "Terraform v1.9.0", ""),
+    ("terraform", None, None, "terraform 1.9 or newer is missing: https://"),
+    ("python", "python3", "3.9.18", "python 3.9.18 is too old, 3.10 or newer is needed"),
+    ("python", "python3", "3.11.7", ""),
+    ("java", "java", 'openjdk version "11.0.2" 2019-01-15', "java 11.0.2 is too old"),
+    ("java", "java", 'openjdk version "21" 2023-09-19', ""),
+    ("aws", "aws", "aws-cli/1.45.11 Python/3.11.7 Linux/6.18 botocore/1.43.11", ""),
+    ("aws", None, None, "aws is missing: https://"),
+    ("rust", None, None, "rust is missing: https://rustup.rs"),
+    ("jq", None, None, "jq is missing"),
+])
+def test_what_is_missing_or_too_old_is_said(machine, what, command, output, said):
+    if command:
+        machine.has(command, output)
+    code, error = machine(what)
+    assert (code == 0) == (not said), error
+    assert said in error, error
+
+
+def test_all_of_it_is_said_at_once(machine):
+    code, error = machine("rust", "terraform", "aws")
+    assert code == 1 and len(error.splitlines()) == 3, error
