@@ -4,7 +4,7 @@
 #[path = "../kills/binaries.rs"]
 mod binaries;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -82,7 +82,7 @@ fn results(path: &str) -> (Vec<Value>, Vec<Value>) {
 }
 
 fn check_results(results: &[Value]) {
-    let tasks = nightshift_tasks::registry();
+    let tasks = my_tasks::registry();
     for result in results {
         let task = tasks.find(result["task"].as_str().unwrap()).unwrap();
         assert!(task.accept(result["result"].clone()).is_ok(), "{result}");
@@ -144,6 +144,31 @@ fn the_built_in_jobs_end_as_promised_and_a_second_pass_calls_nothing_for_what_is
     assert_eq!(number_before(&report, "pass 2:", " model calls"), 0, "{report}");
     let second_duplicates = number_before(&report, "pass 2:", " duplicates");
     assert!(second_duplicates >= done.len(), "{report}");
+}
+
+#[test]
+fn the_stub_says_what_a_model_might_say_and_the_report_says_that_it_is_a_stub() {
+    let folder = Folder::new("answers");
+    let file = folder.file("results.jsonl");
+    let output = demo(&["--faults", "none", "--results", &file]).output().unwrap();
+    let report = out(&output);
+    assert!(output.status.success(), "{report}{}", err(&output));
+    assert!(report.contains("The answers are a stub's, not a model's"), "{report}");
+    let written = include_str!("../../crates/demo/answers.jsonl").lines();
+    let written: BTreeMap<String, Value> = written
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|line| (line["reference"].as_str().unwrap().to_owned(), line["output"].clone()))
+        .collect();
+    let (done, _) = results(&file);
+    assert_eq!(done.len(), written.len(), "{report}");
+    for result in done {
+        // Of two jobs with the same input, either may be the one whose name is kept.
+        let reference = result["reference"].as_str().unwrap_or_default();
+        assert!(written.values().any(|output| *output == result["result"]), "{reference}: {result}");
+        if let Some(output) = written.get(reference) {
+            assert_eq!(result["result"], *output, "{reference}");
+        }
+    }
 }
 
 #[test]
@@ -327,7 +352,7 @@ fn no_line_of_the_log_has_a_customers_text_an_answer_or_the_key() {
 
 /// Words of ours that occur in bodies and may be logged.
 fn tasks_and_members() -> BTreeSet<&'static str> {
-    let mut words: BTreeSet<&str> = nightshift_tasks::registry().names().into_iter().collect();
+    let mut words: BTreeSet<&str> = my_tasks::registry().names().into_iter().collect();
     words.insert("translate_poem");
     words
 }

@@ -1,11 +1,8 @@
-//! What a user edits: one file per task, and the registry.
+//! What a task is, the registry, and the tasks that Nightshift brings along. A user's own are in `crates/my-tasks`.
 //!
 //! A task is one struct pair, a few sentences of instructions, and the list of blocks that carry the input to the
 //! model. From the output type alone follow the JSON Schema that the model is given, the type its answer is read
 //! into, and the rules the answer is checked by.
-//!
-//! To add a task, write its file beside `summarize_email.rs`, name it below as the others are, and add its line to
-//! [`registry`].
 //!
 //! **Invariant:** a task is a pure function of its input. Nothing here knows a clock, randomness, the network or the
 //! environment: the same input makes the same prompt, byte for byte, so that a repeated job is a repeated key.
@@ -30,7 +27,8 @@ pub use parts::{IsoWeek, LanguageCode, Line, not_blank};
 pub use prompt::Block;
 pub use registry::{Description, Registry};
 
-/// The tasks of this build. A task that is not listed here does not exist: its jobs are dead letters, `unknown_task`.
+/// The tasks that Nightshift brings along. `my_tasks::registry` adds a user's, and is what programs are built with: a
+/// task that is not listed there does not exist, and its jobs are dead letters, `unknown_task`.
 #[must_use]
 pub fn registry() -> Registry {
     Registry::default()

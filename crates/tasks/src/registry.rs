@@ -30,7 +30,7 @@ pub struct Description {
 }
 
 impl Registry {
-    /// The same with one more task. A second task of the same name is never found; the tests of the registry refuse it.
+    /// The same with one more task. A second task of the same name is never found; `tests/registered` refuses it.
     #[must_use]
     pub fn with<D: TaskDefinition>(mut self) -> Self {
         self.entries.push(Entry { task: Box::new(Defined::<D>::new()), describe: describe::<D> });

@@ -1,0 +1,195 @@
+//! Tasks with one mistake each, and what their author is told.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use nightshift_tasks::{Block, Example, Registry, TaskDefinition};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use validator::{Validate, ValidationError};
+
+use crate::rules;
+
+#[derive(Deserialize, Serialize, Validate, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    #[validate(length(min = 1, max = 100))]
+    text: String,
+}
+
+#[derive(Deserialize, Serialize, Validate, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Gist {
+    #[validate(length(min = 1, max = 40))]
+    gist: String,
+}
+
+/// A task of these types; the example is what they are at their simplest.
+macro_rules! task {
+    ($task:ident, $name:literal, $input:ty = $in:expr, $output:ty = $out:expr, $tokens:literal, $blocks:expr) => {
+        struct $task;
+        impl TaskDefinition for $task {
+            const NAME: &'static str = $name;
+            const OUTPUT_TOKENS_MAX: u32 = $tokens;
+            const INSTRUCTIONS: &'static str = "Say it in fewer words.";
+            type Input = $input;
+            type Output = $output;
+            fn blocks(input: &Self::Input) -> Vec<Block<'_>> {
+                let blocks: fn(&Self::Input) -> Vec<Block<'_>> = $blocks;
+                blocks(input)
+            }
+            fn example() -> Example<Self::Input, Self::Output> {
+                Example { input: $in, output: $out }
+            }
+        }
+    };
+    ($task:ident, $name:literal, $output:ty = $out:expr) => {
+        task!($task, $name, Text = text("long words"), $output = $out, 500, |_| Vec::new());
+    };
+}
+
+fn text(text: &str) -> Text {
+    Text { text: text.to_owned() }
+}
+
+fn gist(gist: &str) -> Gist {
+    Gist { gist: gist.to_owned() }
+}
+
+task!(Good, "good", Gist = gist("words"));
+task!(BadInput, "bad_input", Text = text(""), Gist = gist("words"), 500, |_| Vec::new());
+task!(BadOutput, "bad_output", Gist = gist(""));
+task!(
+    Cramped,
+    "cramped",
+    Text = text("long words"),
+    Gist = gist("forty characters would not fit into this"),
+    9,
+    |_| { Vec::new() }
+);
+
+#[derive(Deserialize, Serialize, Validate, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct OneWay {
+    #[serde(
+        rename(serialize = "gist", deserialize = "gist"),
+        default,
+        skip_serializing_if = "String::is_empty"
+    )]
+    gist: String,
+    #[serde(skip_deserializing)]
+    more: u8,
+}
+task!(WrittenOtherwise, "written_otherwise", OneWay = OneWay { gist: String::new(), more: 7 });
+
+#[derive(Deserialize, Serialize, Validate, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Labels {
+    labels: HashMap<String, String>,
+}
+task!(
+    Unordered,
+    "unordered",
+    Labels = Labels { labels: (0..9).map(|n| (n.to_string(), format!("label {n}"))).collect() },
+    Gist = gist("words"),
+    500,
+    |input| {
+        // As many orders as there are copies, as if it were read from the network each time.
+        let copy: HashMap<&String, &String> = input.labels.iter().collect();
+        copy.values().map(|label| Block::new("label", label)).collect()
+    }
+);
+
+#[derive(Deserialize, Serialize, Validate, JsonSchema)]
+struct Open {
+    gist: String,
+}
+task!(Unread, "unread", Open = Open { gist: "words".to_owned() });
+
+#[derive(Deserialize, Serialize, Validate, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FreeKeys {
+    by_name: BTreeMap<String, String>,
+}
+task!(Mapped, "mapped", FreeKeys = FreeKeys { by_name: BTreeMap::from([("a".to_owned(), "b".to_owned())]) });
+
+macro_rules! optional_members {
+    ($($member:ident)*) => {
+        #[derive(Default, Deserialize, Serialize, Validate, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        struct Members { $($member: Option<String>),* }
+    };
+}
+optional_members!(a b c d e f g h i j k l m n o p q r s t u v w x y);
+task!(Manifold, "manifold", Members = Members::default());
+
+#[derive(Deserialize, Serialize, Validate, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Quoting {
+    #[validate(custom(function = quotes))]
+    gist: String,
+}
+
+fn quotes(gist: &str) -> Result<(), ValidationError> {
+    if gist == "words" {
+        return Ok(());
+    }
+    Err(ValidationError::new("quotes").with_message(Cow::Owned(format!("must not be {gist:.40}"))))
+}
+task!(Indiscreet, "indiscreet", Quoting = Quoting { gist: "words".to_owned() });
+
+#[track_caller]
+fn check(tasks: Registry, expected: &[&str]) {
+    let broken = rules::broken(&tasks);
+    assert_eq!(broken.len(), expected.len(), "{broken:#?}");
+    for (line, part) in broken.iter().zip(expected) {
+        assert!(line.contains(part), "{part:?} is not in {line:?}");
+    }
+}
+
+#[test]
+fn a_task_with_a_mistake_is_told_what_to_do() {
+    fn one<D: TaskDefinition>() -> Registry {
+        Registry::default().with::<D>()
+    }
+    check(one::<Good>(), &[]);
+    check(one::<Good>().with::<Good>(), &["good: two tasks have this NAME"]);
+    check(
+        one::<BadInput>(),
+        &[
+            "bad_input: the input of its example() breaks the rules of Input: The value at $.text has 0 and must have 1 to 100 characters. Change",
+        ],
+    );
+    check(
+        one::<BadOutput>(),
+        &["bad_output: the output of its example() breaks the rules of Output: The value at $.gist"],
+    );
+    check(one::<WrittenOtherwise>(), &["written_otherwise: the output of its example()"]);
+    check(
+        one::<Unordered>(),
+        &["unordered: two prompts of the same input differ", "unordered: Input takes members at $.labels"],
+    );
+    check(
+        one::<Unread>(),
+        &["unread: Output takes members at $ that nobody reads. Put #[serde(deny_unknown_fields)]"],
+    );
+    check(
+        one::<Mapped>(),
+        &[
+            "mapped: Output takes members at $.by_name that nobody reads",
+            "mapped: the schema of Output cannot be sent as structured output (Anthropic)",
+            "(OpenAiStrict)",
+            "(BedrockTool)",
+        ],
+    );
+    check(
+        one::<Manifold>(),
+        &[
+            "manifold: the schema of Output has 25 optional members",
+            "unions for OpenAiStrict",
+            "for BedrockTool",
+        ],
+    );
+    check(one::<Cramped>(), &["cramped: its own example needs about 13 tokens, and OUTPUT_TOKENS_MAX is 9"]);
+    check(one::<Indiscreet>(), &["indiscreet: a message of its rules quotes the value"]);
+}

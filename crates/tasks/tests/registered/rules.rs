@@ -1,0 +1,254 @@
+//! The rules, each a function from a task to what is wrong with it and what to do.
+
+use std::collections::BTreeSet;
+
+use nightshift_core::task::{Task, Tasks, VIOLATIONS_LISTED_MAX};
+use nightshift_models::lower_schema::{Target, lower};
+use nightshift_tasks::{Description, Registry};
+use serde_json::{Value, json};
+
+/// Keywords of JSON Schema that an adapter either sends or says in words ("crates/models/src/lower_schema.rs").
+const KEYWORDS: [&str; 17] = [
+    "additionalProperties",
+    "anyOf",
+    "const",
+    "description",
+    "enum",
+    "examples",
+    "items",
+    "maxItems",
+    "maxLength",
+    "maximum",
+    "minItems",
+    "minLength",
+    "minimum",
+    "pattern",
+    "properties",
+    "required",
+    "type",
+];
+
+/// What Anthropic takes in one request ("Structured outputs", Claude API docs, schema complexity limits).
+const OPTIONAL_MEMBERS_MAX: usize = 24;
+const UNIONS_MAX: usize = 16;
+
+/// Characters of English in a token, about ("Glossary", Claude API docs: 3.5); more, so that nothing is refused that
+/// may fit.
+const CHARS_PER_TOKEN: usize = 4;
+
+/// A sentence that is longer was not written for a list of ten.
+const VIOLATION_BYTES_MAX: usize = 300;
+
+/// A value that no rule of a task is likely to accept everywhere, and that nobody's message holds by chance.
+const SECRET: &str = "hunter2";
+
+/// What is wrong with one task.
+type Rule = fn(&dyn Task, &Description) -> Vec<String>;
+
+/// One line for each rule that a task of the registry breaks.
+pub fn broken(tasks: &Registry) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut names = BTreeSet::new();
+    for name in tasks.names() {
+        if !names.insert(name) {
+            broken.push(format!(
+                "{name}: two tasks have this NAME, and jobs would reach only one of them. Give yours another one."
+            ));
+            continue;
+        }
+        let (Some(task), Some(described)) = (tasks.find(name), tasks.describe(name)) else { continue };
+        let of_one: [Rule; 6] = [examples, same_prompt, keywords, providers, room, violations];
+        broken.extend(
+            of_one.iter().flat_map(|rule| rule(task, &described)).map(|what| format!("{name}: {what}")),
+        );
+    }
+    broken
+}
+
+/// The example is what stand-ins of a model answer with, and what a model sees as a good answer.
+fn examples(task: &dyn Task, described: &Description) -> Vec<String> {
+    let mut broken = Vec::new();
+    if let Err(violations) = task.prompt(&described.example_job["input"]) {
+        broken.push(format!(
+            "the input of its example() breaks the rules of Input: {} Change the example or the rules.",
+            violations.0.join(" ")
+        ));
+    }
+    match task.accept(described.example_output.clone()) {
+        Err(violations) => broken.push(format!(
+            "the output of its example() breaks the rules of Output: {} Change the example or the rules.",
+            violations.0.join(" ")
+        )),
+        Ok(stored) if stored != described.example_output => broken.push(
+            "the output of its example() is written otherwise once it was read back. Let serde's attributes on \
+             Output mean the same in both directions."
+                .to_owned(),
+        ),
+        Ok(_) => {}
+    }
+    broken
+}
+
+/// The same input is the same record, so it must be the same question.
+fn same_prompt(task: &dyn Task, described: &Description) -> Vec<String> {
+    let input = &described.example_job["input"];
+    if (0..20).all(|_| task.prompt(input) == task.prompt(input)) {
+        return Vec::new();
+    }
+    vec![
+        "two prompts of the same input differ. Let blocks() depend on the input alone: no clock, no randomness, no \
+         order of a HashMap (use a BTreeMap)."
+            .to_owned(),
+    ]
+}
+
+fn keywords(task: &dyn Task, described: &Description) -> Vec<String> {
+    fn walk(schema: &Value, at: &str, whose: &str, broken: &mut Vec<String>) {
+        let Some(members) = schema.as_object() else { return };
+        for (keyword, value) in members {
+            match (keyword.as_str(), value) {
+                ("properties", Value::Object(properties)) => {
+                    for (name, schema) in properties {
+                        walk(schema, &format!("{at}.{name}"), whose, broken);
+                    }
+                }
+                ("anyOf", Value::Array(schemas)) => {
+                    schemas.iter().for_each(|schema| walk(schema, at, whose, broken));
+                }
+                ("items", schema) => walk(schema, &format!("{at}[]"), whose, broken),
+                _ => {}
+            }
+            // Only the output's schema goes to a provider.
+            if whose == "Output" && !KEYWORDS.contains(&keyword.as_str()) {
+                broken.push(format!(
+                    "the schema of Output says `{keyword}` at {at}, which no provider is sent. Say it with a plain \
+                     type, a rule in #[validate(…)] and a doc comment for the model."
+                ));
+            }
+        }
+        let is_object = members.get("type").is_some_and(|kind| kind == "object");
+        if is_object && members.get("additionalProperties") != Some(&Value::Bool(false)) {
+            broken.push(format!(
+                "{whose} takes members at {at} that nobody reads. Put #[serde(deny_unknown_fields)] on the struct; \
+                 instead of a map, use a list of structs."
+            ));
+        }
+    }
+    let mut broken = Vec::new();
+    walk(task.schema(), "$", "Output", &mut broken);
+    walk(&described.input_schema, "$", "Input", &mut broken);
+    if described.input_schema["type"] != "object" {
+        broken.push("Input is no object. Make it a struct with named members.".to_owned());
+    }
+    broken
+}
+
+fn providers(task: &dyn Task, _: &Description) -> Vec<String> {
+    /// Counts members that are optional and nodes that are unions.
+    fn count(node: &Value, optional: &mut usize, unions: &mut usize) {
+        if let Value::Object(members) = node {
+            if let Some(Value::Object(properties)) = members.get("properties") {
+                let required = members.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+                *optional += properties.len().saturating_sub(required);
+            }
+            *unions += usize::from(
+                members.contains_key("anyOf") || members.get("type").is_some_and(Value::is_array),
+            );
+            members.values().for_each(|value| count(value, optional, unions));
+        }
+        if let Value::Array(items) = node {
+            items.iter().for_each(|item| count(item, optional, unions));
+        }
+    }
+    let mut broken = Vec::new();
+    for target in [Target::Anthropic, Target::OpenAiStrict, Target::BedrockTool] {
+        match lower(task.schema(), target) {
+            Err(error) => broken.push(format!(
+                "the schema of Output cannot be sent as structured output ({target:?}): {error}. Use structs with \
+                 named members, enums, lists, strings, numbers and booleans."
+            )),
+            Ok(lowered) => {
+                let (mut optional, mut unions) = (0, 0);
+                count(&lowered, &mut optional, &mut unions);
+                if optional > OPTIONAL_MEMBERS_MAX || unions > UNIONS_MAX {
+                    broken.push(format!(
+                        "the schema of Output has {optional} optional members and {unions} unions for {target:?}; \
+                         providers refuse more than {OPTIONAL_MEMBERS_MAX} and {UNIONS_MAX}. Make members required, \
+                         with an empty string or list for \"none\"."
+                    ));
+                }
+            }
+        }
+    }
+    broken
+}
+
+fn room(task: &dyn Task, described: &Description) -> Vec<String> {
+    let needed = described.example_output.to_string().chars().count().div_ceil(CHARS_PER_TOKEN);
+    let given = task.output_tokens_max();
+    if usize::try_from(given).unwrap_or(usize::MAX) >= needed {
+        return Vec::new();
+    }
+    vec![format!(
+        "its own example needs about {needed} tokens, and OUTPUT_TOKENS_MAX is {given}: answers would be cut off, \
+         `truncated`. Raise it to what the longest valid answer needs."
+    )]
+}
+
+/// Violations are logged, put on dead letters and sent to the model again.
+fn violations(task: &dyn Task, described: &Description) -> Vec<String> {
+    let mut broken = BTreeSet::new();
+    let long = SECRET.repeat(30_000);
+    for new in [json!(SECRET), json!(long), json!([SECRET]), json!({"a": SECRET}), json!(vec![""; 300])] {
+        let inputs = replaced(&described.example_job["input"], &new);
+        let outputs = replaced(&described.example_output, &new);
+        let refusals = inputs
+            .iter()
+            .filter_map(|input| task.prompt(input).err())
+            .chain(outputs.into_iter().filter_map(|output| task.accept(output).err()));
+        for sentence in refusals.flat_map(|refused| {
+            assert!(refused.0.len() <= VIOLATIONS_LISTED_MAX, "the list of violations is bounded");
+            refused.0
+        }) {
+            if let Some((start, _)) = sentence.split_once(SECRET) {
+                broken.insert(format!(
+                    "a message of its rules quotes the value, which would put customers' text into logs: \"{start}…\". \
+                     Say what is wanted, not what was found."
+                ));
+            } else if sentence.len() > VIOLATION_BYTES_MAX {
+                broken.insert(format!(
+                    "a message of its rules is {} bytes long; {VIOLATION_BYTES_MAX} are enough: {sentence:.60?}…",
+                    sentence.len()
+                ));
+            }
+        }
+    }
+    broken.into_iter().collect()
+}
+
+/// The value with each of its leaves and branches in turn replaced.
+fn replaced(value: &Value, new: &Value) -> Vec<Value> {
+    let mut all = vec![new.clone()];
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                all.extend(replaced(member, new).into_iter().map(|member| {
+                    let mut whole = members.clone();
+                    whole.insert(name.clone(), member);
+                    Value::Object(whole)
+                }));
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                all.extend(replaced(item, new).into_iter().map(|item| {
+                    let mut whole = items.clone();
+                    whole[index] = item;
+                    Value::Array(whole)
+                }));
+            }
+        }
+        _ => {}
+    }
+    all
+}
