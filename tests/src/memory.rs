@@ -251,6 +251,12 @@ impl World {
         self.state().visibility.clone()
     }
 
+    /// The same, and forgets them.
+    #[must_use]
+    pub fn take_visibility(&self) -> Vec<(String, u32)> {
+        std::mem::take(&mut self.state().visibility)
+    }
+
     /// What the day's record says: what was spent, and what is reserved.
     #[must_use]
     pub fn committed_micro_usd(&self) -> u64 {

@@ -15,6 +15,7 @@ pub mod metric;
 pub mod model;
 pub mod next_step;
 pub mod output_validation;
+pub mod pace;
 pub mod record;
 pub mod retry;
 pub mod task;

@@ -140,6 +140,9 @@ pub struct RetryAdvice {
     pub should_retry: Option<bool>,
 }
 
+/// What an adapter calls the failure of a call that it gave up on, since its time was over.
+pub const TIMEOUT: &str = "timeout";
+
 /// A call that was not answered.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("the model call failed: {error_type}{}: {message}", status.map(|s| format!(" (HTTP {s})")).unwrap_or_default())]
@@ -162,6 +165,13 @@ pub struct ModelFailure {
 }
 
 impl ModelFailure {
+    /// Whether nobody answered in time, here or at a gateway in between: of a server that queues, the only sign that
+    /// more calls are open than it can answer. 524 is Cloudflare's word for 504 ("Error 524", Cloudflare docs).
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.error_type == TIMEOUT || matches!(self.status, Some(408 | 504 | 524))
+    }
+
     /// Whether a provider may charge for it: the request was sent, and what came of it was not heard.
     #[must_use]
     pub fn may_be_billed(&self) -> bool {

@@ -296,7 +296,7 @@ impl Worker {
                         // The job is given up; what the provider asked for still holds for its neighbours.
                         _ => advised_wait_ms(&failure.advice, now_ms).unwrap_or(0),
                     };
-                    self.flow.failed(failure.class, wait_ms, &failure.headroom);
+                    self.flow.failed(failure, took_ms, wait_ms);
                     after
                 }
             };
