@@ -5,7 +5,8 @@
 mod binaries;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -36,6 +37,7 @@ fn demo(arguments: &[&str]) -> Command {
         .arg(function)
         .args(arguments)
         .env_remove("ANTHROPIC_API_KEY")
+        .env_remove("OPENAI_API_KEY")
         .stdin(Stdio::null());
     command
 }
@@ -286,7 +288,8 @@ fn what_cannot_start_says_what_to_do() {
     for (arguments, expected) in [
         (vec!["--jobs", &missing], vec!["no-such-file.jsonl", "give --jobs a file with one job a line"]),
         (vec!["--jobs", &empty], vec!["holds no job", r#"{"task":"#]),
-        (vec!["--provider", "anthropic"], vec!["ANTHROPIC_API_KEY"]),
+        (vec!["--provider", "anthropic"], vec!["ANTHROPIC_API_KEY", "--base-url"]),
+        (vec!["--provider", "openai"], vec!["OPENAI_API_KEY", "--base-url"]),
         (vec!["--faults", "rain"], vec!["none, some, storm"]),
     ] {
         let output = demo(&arguments).output().unwrap();
@@ -297,6 +300,38 @@ fn what_cannot_start_says_what_to_do() {
             assert!(said.contains(part), "{arguments:?}: {said}");
         }
         assert!(!said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn a_key_that_is_refused_is_said_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // It ends with this process.
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut request = [0; 64 * 1_024];
+            let _ = connection.read(&mut request);
+            let body = r#"{"error":{"message":"Invalid API Key","type":"authentication_error","code":401}}"#;
+            let length = body.len();
+            let _ = write!(
+                connection,
+                "HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+        }
+    });
+    for (provider, base_url) in
+        [("openai", format!("http://{address}/v1")), ("anthropic", format!("http://{address}"))]
+    {
+        let arguments = ["--provider", provider, "--base-url", &base_url, "--model", "m"];
+        let output = demo(&arguments).output().unwrap();
+        let said = err(&output);
+        assert!(!output.status.success(), "{provider}");
+        assert_eq!(out(&output), "", "{provider}");
+        for part in ["authentication_error (HTTP 401)", "check the key"] {
+            assert!(said.contains(part), "{provider}: {said}");
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_models::{
     Anthropic, AnthropicSettings, Bedrock, BedrockAuth, BedrockSettings, Http, OpenAi, OpenAiSettings,
+    StructuredOutput,
 };
 use nightshift_tests::cases;
 use nightshift_tests::http::{Answer, Server};
@@ -50,7 +51,11 @@ fn adapter(provider: &str, base_url: String) -> Arc<dyn Model> {
     let http = Http::new().unwrap();
     match provider {
         "anthropic" => {
-            let settings = AnthropicSettings { model: "claude-haiku-5-5".to_owned(), base_url };
+            let settings = AnthropicSettings {
+                model: "claude-haiku-5-5".to_owned(),
+                base_url,
+                structured_output: StructuredOutput::TextFormat,
+            };
             Arc::new(Anthropic::new(&settings, http, Arc::new(Key)).unwrap())
         }
         "bedrock" => {
@@ -63,8 +68,11 @@ fn adapter(provider: &str, base_url: String) -> Arc<dyn Model> {
             Arc::new(Bedrock::new(&settings, http, BedrockAuth::Key(Arc::new(Key))).unwrap())
         }
         "openai" => {
-            let settings =
-                OpenAiSettings { model: "gpt-6-luna".to_owned(), base_url, structured_output: true };
+            let settings = OpenAiSettings {
+                model: "gpt-6-luna".to_owned(),
+                base_url,
+                structured_output: StructuredOutput::TextFormat,
+            };
             Arc::new(OpenAi::new(&settings, http, Some(Arc::new(Key))).unwrap())
         }
         other => panic!("{other}"),

@@ -32,12 +32,23 @@ pub struct Arguments {
     /// How often the model stub fails.
     #[arg(long, default_value = "some", value_name = "none|some|storm")]
     pub faults: model_stub::Faults,
-    /// Who answers; `anthropic` needs ANTHROPIC_API_KEY and costs money.
+    /// Who answers. `anthropic` and `openai` need the key in ANTHROPIC_API_KEY or OPENAI_API_KEY and cost money, except
+    /// at a server of your own (`--base-url`).
     #[arg(long, value_enum, default_value_t = Provider::Stub)]
     pub provider: Provider,
+    /// A server of your own that speaks the provider's protocol: for `openai` with its /v1, for `anthropic` without. It
+    /// costs nothing, and needs no key.
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
     /// The model's id.
     #[arg(long, default_value = "claude-sonnet-4-5")]
     pub model: String,
+    /// How the answer's schema is sent: the provider's own way, not at all, or as a tool that the model must use.
+    #[arg(long, value_enum)]
+    pub structured_output: Option<StructuredOutput>,
+    /// Calls that are open at once, at most; by default ten for each function process.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub in_flight: Option<u32>,
     /// Puts the jobs that have a result on the queue a second time, to show that nothing is called twice.
     #[arg(long)]
     pub twice: bool,
@@ -50,9 +61,12 @@ pub struct Arguments {
     /// The function's binary; `scripts/demo` builds and names it.
     #[arg(long, value_name = "FILE", hide = true)]
     pub function: PathBuf,
-    /// The provider's key.
+    /// Anthropic's key.
     #[arg(long, env = "ANTHROPIC_API_KEY", hide = true, hide_env_values = true)]
     pub anthropic_api_key: Option<SecretString>,
+    /// OpenAI's key.
+    #[arg(long, env = "OPENAI_API_KEY", hide = true, hide_env_values = true)]
+    pub openai_api_key: Option<SecretString>,
 }
 
 /// Who answers.
@@ -60,8 +74,32 @@ pub struct Arguments {
 pub enum Provider {
     /// A server on this machine that speaks Anthropic's protocol.
     Stub,
-    /// The real one.
+    /// Anthropic's Messages API, or what speaks it.
     Anthropic,
+    /// Chat completions: OpenAI, or Ollama, llama.cpp, vLLM, LM Studio and others by `--base-url`.
+    Openai,
+}
+
+/// How the answer's schema is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StructuredOutput {
+    /// The provider's own structured output.
+    On,
+    /// Only described in the prompt.
+    Off,
+    /// A tool that the model must use.
+    Tool,
+}
+
+impl StructuredOutput {
+    /// The word that the worker knows.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Tool => "tool",
+        }
+    }
 }
 
 #[tokio::main]

@@ -21,7 +21,7 @@ use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use crate::jobs;
-use crate::{Arguments, Provider, watched};
+use crate::{Arguments, Provider, StructuredOutput, watched};
 
 const REGION: &str = "eu-central-1";
 const STACK: &str = "demo";
@@ -30,12 +30,12 @@ const JOBS: &str = "demo-jobs";
 const DEAD_LETTERS: &str = "demo-dead-letters";
 const CRASHED: &str = "demo-crashed";
 /// A demo is watched, so its waits are seconds where a deployed stack waits minutes.
-const FUNCTION_TIMEOUT_S: u64 = 15;
-const VISIBILITY_S: u64 = 6 * FUNCTION_TIMEOUT_S;
+const STUB_TIMEOUT_S: u64 = 15;
+const STUB_CALL_TIMEOUT_MS: u64 = 2_000;
+/// A real model is given the time that a deployed worker gives it.
+const REAL_TIMEOUT_S: u64 = 300;
+const REAL_CALL_TIMEOUT_MS: u64 = 120_000;
 const BATCH: u32 = 10;
-const CALL_TIMEOUT_MS: u64 = 2_000;
-/// The real provider is given time to think.
-const REAL_CALL_TIMEOUT_MS: u64 = 12_000;
 /// What one run with the real model may cost: the worker's own default for a day.
 const REAL_SPEND_CAP_USD: &str = "50";
 /// Bytes of one `SendMessageBatch` (Amazon SQS message quotas: 1 MiB), less room for its envelope.
@@ -106,21 +106,22 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
             .await
             .context("cannot start the model stub")?,
         ),
-        Provider::Anthropic => None,
+        Provider::Anthropic | Provider::Openai => None,
     };
     let clients = Clients::new(&aws);
-    clients.make_stack(&aws).await?;
+    clients.make_stack(&aws, 6 * timeout_s(arguments)).await?;
     let function = function(arguments, &aws, stub.as_ref())?;
+    let (batch, concurrency) = open_at_once(arguments);
     let source = EventSource {
         endpoint_url: aws.endpoint_url().to_owned(),
         region: REGION.to_owned(),
         queue_url: aws.queue_url(JOBS),
-        batch_size: BATCH,
+        batch_size: batch,
         window: Duration::ZERO,
-        maximum_concurrency: usize::try_from(arguments.concurrency)?,
+        maximum_concurrency: usize::try_from(concurrency)?,
     };
     let (lambda, mut events) = Lambda::start(function, source).await?;
-    let mut watch = Watch::new(arguments.verbose);
+    let mut watch = Watch::new(arguments.verbose, arguments.provider != Provider::Stub);
     let mut passes = Vec::new();
     let mut first_dead_letters = Vec::new();
     let mut records = Vec::new();
@@ -180,28 +181,47 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
 }
 
 fn function(arguments: &Arguments, aws: &LocalAws, stub: Option<&ModelStub>) -> anyhow::Result<Function> {
-    let (key, base_url, call_timeout_ms, spend_cap_usd) = match (arguments.provider, stub) {
-        // Nobody is paid, so no number of jobs is too many.
-        (Provider::Stub, Some(stub)) => {
-            ("demo-key".to_owned(), Some(stub.base_url()), CALL_TIMEOUT_MS, "100000")
-        }
-        _ => match &arguments.anthropic_api_key {
-            Some(key) => (key.expose_secret().to_owned(), None, REAL_CALL_TIMEOUT_MS, REAL_SPEND_CAP_USD),
-            None => bail!("--provider anthropic needs the key in the environment variable ANTHROPIC_API_KEY"),
-        },
+    let base_url = stub.map(ModelStub::base_url).or_else(|| arguments.base_url.clone());
+    let (provider, key, variable) = match arguments.provider {
+        Provider::Stub => ("anthropic", None, ""),
+        Provider::Anthropic => ("anthropic", arguments.anthropic_api_key.as_ref(), "ANTHROPIC_API_KEY"),
+        Provider::Openai => ("openai", arguments.openai_api_key.as_ref(), "OPENAI_API_KEY"),
     };
+    let key = match key {
+        Some(key) => key.expose_secret().to_owned(),
+        // Such a server asks for none, and the protocol of Anthropic has a place for one.
+        None if base_url.is_some() => "demo-key".to_owned(),
+        None => bail!(
+            "--provider {provider} needs the key in the environment variable {variable}; a server of your own is named by --base-url"
+        ),
+    };
+    // Where nobody is paid, no number of jobs is too many.
+    let (spend_cap_usd, price) = match &base_url {
+        Some(_) if arguments.provider != Provider::Stub => ("100000", "0"),
+        Some(_) => ("100000", ""),
+        None => (REAL_SPEND_CAP_USD, ""),
+    };
+    let call_timeout_ms = match arguments.provider {
+        Provider::Stub => STUB_CALL_TIMEOUT_MS,
+        Provider::Anthropic | Provider::Openai => REAL_CALL_TIMEOUT_MS,
+    };
+    let timeout_s = timeout_s(arguments);
+    let (batch, concurrency) = open_at_once(arguments);
     let mut function = Function::new("demo-worker", &arguments.function);
-    function.timeout = Duration::from_secs(FUNCTION_TIMEOUT_S);
+    function.timeout = Duration::from_secs(timeout_s);
     function.freeze = true;
     for (name, value) in [
         ("STACK", STACK.to_owned()),
         ("JOBS_URL", aws.queue_url(JOBS)),
         ("DEAD_LETTERS_URL", aws.queue_url(DEAD_LETTERS)),
         ("LEDGER_TABLE", LEDGER.to_owned()),
-        ("PROVIDER", "anthropic".to_owned()),
+        ("PROVIDER", provider.to_owned()),
         ("MODEL", arguments.model.clone()),
         ("MODEL_KEY", key),
         ("MODEL_BASE_URL", base_url.unwrap_or_default()),
+        ("MODEL_INPUT_USD_PER_MTOK", price.to_owned()),
+        ("MODEL_OUTPUT_USD_PER_MTOK", price.to_owned()),
+        ("STRUCTURED_OUTPUT", arguments.structured_output.map_or("", StructuredOutput::word).to_owned()),
         ("CALL_TIMEOUT_MS", call_timeout_ms.to_string()),
         ("BACKOFF_BASE_MS", "50".to_owned()),
         ("BACKOFF_MS_MAX", "1000".to_owned()),
@@ -210,15 +230,29 @@ fn function(arguments: &Arguments, aws: &LocalAws, stub: Option<&ModelStub>) -> 
         ("CAPACITY_WAIT_MS_MAX", "180000".to_owned()),
         ("DEADLINE_MARGIN_MS", "3000".to_owned()),
         ("LEASE_MARGIN_MS", "2000".to_owned()),
-        ("FUNCTION_TIMEOUT_MS", (FUNCTION_TIMEOUT_S * 1_000).to_string()),
-        ("VISIBILITY_TIMEOUT_MS", (VISIBILITY_S * 1_000).to_string()),
-        ("BATCH_SIZE", BATCH.to_string()),
-        ("MAXIMUM_CONCURRENCY", arguments.concurrency.to_string()),
+        ("FUNCTION_TIMEOUT_MS", (timeout_s * 1_000).to_string()),
+        ("VISIBILITY_TIMEOUT_MS", (6 * timeout_s * 1_000).to_string()),
+        ("BATCH_SIZE", batch.to_string()),
+        ("MAXIMUM_CONCURRENCY", concurrency.to_string()),
         ("SPEND_CAP_USD_PER_DAY", spend_cap_usd.to_owned()),
     ] {
         function = function.with_variable(&format!("NIGHTSHIFT_{name}"), value);
     }
     Ok(function)
+}
+
+fn timeout_s(arguments: &Arguments) -> u64 {
+    match arguments.provider {
+        Provider::Stub => STUB_TIMEOUT_S,
+        Provider::Anthropic | Provider::Openai => REAL_TIMEOUT_S,
+    }
+}
+
+/// Messages of a batch and batches at once, each message being at most one open call.
+fn open_at_once(arguments: &Arguments) -> (u32, u32) {
+    let Some(in_flight) = arguments.in_flight else { return (BATCH, arguments.concurrency) };
+    let batch = in_flight.min(BATCH);
+    (batch, in_flight / batch)
 }
 
 /// The real SDK clients, for what a sender and Terraform would do.
@@ -251,7 +285,7 @@ impl Clients {
         }
     }
 
-    async fn make_stack(&self, aws: &LocalAws) -> anyhow::Result<()> {
+    async fn make_stack(&self, aws: &LocalAws, visibility_s: u64) -> anyhow::Result<()> {
         for queue in [CRASHED, DEAD_LETTERS] {
             self.sqs.create_queue().queue_name(queue).send().await?;
         }
@@ -269,7 +303,7 @@ impl Clients {
         self.sqs
             .create_queue()
             .queue_name(JOBS)
-            .attributes(QueueAttributeName::VisibilityTimeout, VISIBILITY_S.to_string())
+            .attributes(QueueAttributeName::VisibilityTimeout, visibility_s.to_string())
             .attributes(QueueAttributeName::MessageRetentionPeriod, "604800")
             .attributes(QueueAttributeName::RedrivePolicy, redrive)
             .send()
@@ -320,14 +354,22 @@ impl Clients {
 /// Watches the function: progress, its log, and what it says about retries.
 struct Watch {
     verbose: bool,
+    /// Somebody real answers, whose refusal of the key would not go away by waiting.
+    real: bool,
     bar: ProgressBar,
     retries: BTreeMap<String, u64>,
     hand_backs: BTreeMap<String, u64>,
 }
 
 impl Watch {
-    fn new(verbose: bool) -> Self {
-        Self { verbose, bar: ProgressBar::hidden(), retries: BTreeMap::new(), hand_backs: BTreeMap::new() }
+    fn new(verbose: bool, real: bool) -> Self {
+        Self {
+            verbose,
+            real,
+            bar: ProgressBar::hidden(),
+            retries: BTreeMap::new(),
+            hand_backs: BTreeMap::new(),
+        }
     }
 
     fn begin(&mut self, pass: usize, jobs: usize) {
@@ -376,7 +418,7 @@ impl Watch {
 
     fn event(&mut self, event: LambdaEvent) -> anyhow::Result<()> {
         match event {
-            LambdaEvent::Log(line) => self.log(&line.line),
+            LambdaEvent::Log(line) => self.log(&line.line)?,
             LambdaEvent::Invocation(report) => {
                 if let nightshift_local::lambda::InvocationResult::InitFailed(why) = report.result {
                     bail!("the function did not start: {why}");
@@ -388,15 +430,23 @@ impl Watch {
         Ok(())
     }
 
-    fn log(&mut self, line: &str) {
+    fn log(&mut self, line: &str) -> anyhow::Result<()> {
         if self.verbose {
             self.show(line);
         }
-        let Ok(entry) = serde_json::from_str::<serde_json::Value>(line) else { return };
+        let Ok(entry) = serde_json::from_str::<serde_json::Value>(line) else { return Ok(()) };
         let fields = entry.get("fields").unwrap_or(&entry);
         let text =
             |name: &str| fields.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
         match text("message").as_str() {
+            "model call failed" if self.real && text("class") == "Account" => {
+                let status =
+                    fields.get("status").map(|status| format!(" (HTTP {status})")).unwrap_or_default();
+                bail!(
+                    "the provider refuses the account: {}{status}. No job can succeed, so the demo stops: check the key, the credit and the model's name",
+                    text("error_type")
+                );
+            }
             "calling again" => *self.retries.entry(text("why")).or_default() += 1,
             "record ended" => {
                 if let Some(cause) =
@@ -407,6 +457,7 @@ impl Watch {
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// Above the progress bar, never through it.

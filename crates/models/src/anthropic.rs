@@ -13,6 +13,7 @@ use reqwest::Url;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -23,7 +24,7 @@ use crate::model_id::{LeastThinking, least_thinking, without_date};
 use crate::reply::{
     Parsed, Unread, conclude, key, may_blame_the_key, read, secret_header, text_answer, unsendable,
 };
-use crate::{Provider, mask};
+use crate::{Provider, StructuredOutput, mask};
 
 /// Where Anthropic is.
 pub const BASE_URL: &str = "https://api.anthropic.com";
@@ -37,6 +38,8 @@ pub struct AnthropicSettings {
     pub model: String,
     /// [`BASE_URL`], or where something stands that speaks the same; without `/v1`.
     pub base_url: String,
+    /// How the schema is sent.
+    pub structured_output: StructuredOutput,
 }
 
 /// The adapter.
@@ -47,6 +50,7 @@ pub struct Anthropic {
     model: String,
     thinking: LeastThinking,
     schemas: LoweredSchemas,
+    structured_output: StructuredOutput,
 }
 
 impl Anthropic {
@@ -67,6 +71,7 @@ impl Anthropic {
             thinking: least_thinking(without_date(&model)),
             model,
             schemas: LoweredSchemas::new(Target::Anthropic),
+            structured_output: settings.structured_output,
         })
     }
 }
@@ -75,8 +80,11 @@ impl Anthropic {
 impl Model for Anthropic {
     async fn call(&self, request: &ModelRequest) -> Result<ModelReply, ModelFailure> {
         let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
-        let schema = self.schemas.of(request);
-        let body = body(request, &self.model, self.thinking, schema.as_deref())?;
+        let schema = match self.structured_output {
+            StructuredOutput::TextFormat | StructuredOutput::Tool => self.schemas.of(request),
+            StructuredOutput::None => None,
+        };
+        let body = body(request, &self.model, self.thinking, schema.as_deref(), self.structured_output)?;
         let key = key(&self.keys, deadline).await?;
         let mut headers = HeaderMap::with_capacity(3);
         headers.insert("x-api-key", secret_header("", &key)?);
@@ -102,6 +110,10 @@ struct Body<'a> {
     thinking: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_config: Option<OutputConfig<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<[Value; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<Value>,
 }
 
 #[derive(Serialize)]
@@ -132,8 +144,11 @@ fn body(
     model: &str,
     thinking: LeastThinking,
     schema: Option<&Value>,
+    by: StructuredOutput,
 ) -> Result<Vec<u8>, ModelFailure> {
-    let format = schema.map(|schema| Format { kind: "json_schema", schema });
+    let tool = schema.filter(|_| by == StructuredOutput::Tool);
+    let format =
+        schema.filter(|_| by != StructuredOutput::Tool).map(|schema| Format { kind: "json_schema", schema });
     let effort = (thinking == LeastThinking::LowEffort).then_some("low");
     let body = Body {
         model,
@@ -152,6 +167,8 @@ fn body(
             LeastThinking::Unsaid | LeastThinking::LowEffort => None,
         },
         output_config: (format.is_some() || effort.is_some()).then_some(OutputConfig { format, effort }),
+        tools: tool.map(|schema| [json!({"name": request.schema_name, "input_schema": schema})]),
+        tool_choice: tool.map(|_| json!({"type": "any"})),
     };
     serde_json::to_vec(&body).map_err(|_| unsendable("the request could not be written as JSON"))
 }
@@ -175,6 +192,8 @@ struct Block {
     kind: String,
     #[serde(default)]
     text: Option<String>,
+    #[serde(default)]
+    input: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -208,7 +227,13 @@ fn parse(body: &[u8]) -> Result<Parsed, Unread> {
         .filter_map(|block| block.text.as_deref())
         .collect();
     let stop_reason = message.stop_reason.as_deref().unwrap_or("none");
+    // Only the one tool that we offered can have been used, and its input is the answer.
+    let mut uses = message.content.iter().filter(|block| block.kind == "tool_use");
+    let tool_input = uses.next().filter(|_| uses.next().is_none()).and_then(|block| block.input.as_deref());
     let answer = match stop_reason {
+        "tool_use" if tool_input.is_some() => {
+            text_answer(tool_input.map(RawValue::get).unwrap_or_default().to_owned(), stop_reason)
+        }
         "end_turn" | "stop_sequence" => text_answer(text, stop_reason),
         "max_tokens" | "model_context_window_exceeded" => Answer::Truncated { text },
         "refusal" => {
@@ -219,7 +244,7 @@ fn parse(body: &[u8]) -> Result<Parsed, Unread> {
         }
         // Gateways in front of other models use those models' words.
         reason if is_filtered(reason) => Answer::Refused { why: mask::name(reason, None), text },
-        // `tool_use` and `pause_turn` wait for something that we never offered; a reason that we do not know may mean
+        // `pause_turn` waits for something that we never offered; a reason that we do not know may mean
         // that the text is not all there.
         other => Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other, None)) },
     };
@@ -256,10 +281,30 @@ mod tests {
     }
 
     #[test]
+    fn a_tool_that_must_be_used_stands_in_for_the_format() {
+        let schema = json!({"type": "object"});
+        let by = StructuredOutput::Tool;
+        let written = body(&request(), "local", LeastThinking::Unsaid, Some(&schema), by).unwrap();
+        let written: Value = serde_json::from_slice(&written).unwrap();
+        assert_eq!(written.get("output_config"), None);
+        assert_eq!(written["tool_choice"], json!({"type": "any"}));
+        assert_eq!(written["tools"], json!([{"name": "greeting", "input_schema": schema}]));
+        let used = br#"{"content":[{"type":"text","text":"So:"},{"type":"tool_use","input":{"a":1.0}}],"stop_reason":"tool_use"}"#;
+        assert_eq!(parse(used).unwrap().answer, Answer::Text("{\"a\":1.0}".to_owned()));
+    }
+
+    #[test]
     fn the_request_has_the_schema_the_limit_and_the_text_as_it_is() {
         let request = request();
         let schema = lower(&request.schema, Target::Anthropic).unwrap();
-        let written = body(&request, "claude-haiku-4-5", LeastThinking::Unsaid, Some(&schema)).unwrap();
+        let written = body(
+            &request,
+            "claude-haiku-4-5",
+            LeastThinking::Unsaid,
+            Some(&schema),
+            StructuredOutput::TextFormat,
+        )
+        .unwrap();
         let value: Value = serde_json::from_slice(&written).unwrap();
         assert_eq!(
             value,
@@ -287,7 +332,9 @@ mod tests {
             ("claude-haiku-4-5-20251001", Value::Null, Value::Null),
             ("claude-of-tomorrow", Value::Null, Value::Null),
         ] {
-            let written = body(&request(), model, least_thinking(without_date(model)), None).unwrap();
+            let written =
+                body(&request(), model, least_thinking(without_date(model)), None, StructuredOutput::None)
+                    .unwrap();
             let value: Value = serde_json::from_slice(&written).unwrap();
             assert_eq!(value["thinking"], thinking, "{model}");
             assert_eq!(value["output_config"]["effort"], effort, "{model}");
@@ -335,7 +382,7 @@ mod tests {
             ),
             (
                 "tool_use",
-                json!([{"type": "tool_use", "id": "t", "name": "n", "input": {}}]),
+                json!([{"type": "tool_use", "id": "t", "name": "n", "input": {}}, {"type": "tool_use", "id": "u", "name": "n", "input": {}}]),
                 Answer::Unusable { why: "stopped for the reason tool_use".into() },
             ),
             (

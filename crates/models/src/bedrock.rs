@@ -32,21 +32,10 @@ use crate::model_id::{self, LeastThinking, least_thinking};
 use crate::reply::{
     Parsed, Unread, conclude, key, may_blame_the_key, read, secret_header, text_answer, unsendable,
 };
-use crate::{Provider, mask};
+use crate::{Provider, StructuredOutput, mask};
 
 /// The name under which requests are signed.
 const SERVICE: &str = "bedrock";
-
-/// How a model is made to answer with the schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StructuredOutput {
-    /// `outputConfig.textFormat`: the answer is text that fits the schema.
-    TextFormat,
-    /// One tool, which the model must use: the answer is the tool's input.
-    Tool,
-    /// Neither; the prompt describes the schema and the validator enforces it.
-    None,
-}
 
 impl StructuredOutput {
     /// What this model takes. Models that we do not know are sent nothing that they could refuse.

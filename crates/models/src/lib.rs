@@ -32,6 +32,17 @@ pub use openai::{OpenAi, OpenAiSettings};
 pub use prices::price_of;
 pub use rehearsal::{Rehearsal, RehearsalSpec};
 
+/// How a model is made to answer with the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StructuredOutput {
+    /// The provider's own structured output: the answer is text that fits the schema.
+    TextFormat,
+    /// One tool, which the model must use: the answer is the tool's input.
+    Tool,
+    /// Neither; the prompt describes the schema and the validator enforces it.
+    None,
+}
+
 /// Whose words an answer is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {

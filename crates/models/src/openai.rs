@@ -15,7 +15,7 @@ use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::error_words::is_filtered;
@@ -25,7 +25,7 @@ use crate::model_id::{least_reasoning, without_date};
 use crate::reply::{
     Parsed, Unread, conclude, key, may_blame_the_key, no_answer, read, secret_header, text_answer, unsendable,
 };
-use crate::{Provider, mask};
+use crate::{Provider, StructuredOutput, mask};
 
 /// Where OpenAI is; with the version, as OpenAI's own clients have it.
 pub const BASE_URL: &str = "https://api.openai.com/v1";
@@ -41,8 +41,8 @@ pub struct OpenAiSettings {
     pub model: String,
     /// [`BASE_URL`], or where something stands that speaks the same, with `/v1` if that is part of its path.
     pub base_url: String,
-    /// Whether the schema is sent. Servers that do not know `response_format` refuse it or ignore it.
-    pub structured_output: bool,
+    /// How the schema is sent. Servers that do not know `response_format` refuse it or ignore it; some know tools.
+    pub structured_output: StructuredOutput,
 }
 
 /// The adapter.
@@ -52,7 +52,8 @@ pub struct OpenAi {
     url: Url,
     model: String,
     limit: LimitMember,
-    schemas: Option<LoweredSchemas>,
+    schemas: LoweredSchemas,
+    structured_output: StructuredOutput,
 }
 
 /// Under which name the output limit is sent.
@@ -81,7 +82,8 @@ impl OpenAi {
             limit: limit_member(&url),
             url,
             model: checked_model_id(&settings.model)?,
-            schemas: settings.structured_output.then(|| LoweredSchemas::new(Target::OpenAiStrict)),
+            schemas: LoweredSchemas::new(Target::OpenAiStrict),
+            structured_output: settings.structured_output,
         })
     }
 }
@@ -95,8 +97,11 @@ fn limit_member(url: &Url) -> LimitMember {
 impl Model for OpenAi {
     async fn call(&self, request: &ModelRequest) -> Result<ModelReply, ModelFailure> {
         let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
-        let schema = self.schemas.as_ref().and_then(|schemas| schemas.of(request));
-        let body = body(request, &self.model, self.limit, schema.as_deref())?;
+        let schema = match self.structured_output {
+            StructuredOutput::TextFormat | StructuredOutput::Tool => self.schemas.of(request),
+            StructuredOutput::None => None,
+        };
+        let body = body(request, &self.model, self.limit, schema.as_deref(), self.structured_output)?;
         let mut headers = HeaderMap::with_capacity(2);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let key = match &self.keys {
@@ -130,6 +135,10 @@ struct Body<'a> {
     reasoning_effort: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_format: Option<ResponseFormat<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<[Value; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<Value>,
 }
 
 #[derive(Serialize)]
@@ -157,6 +166,7 @@ fn body(
     model: &str,
     limit: LimitMember,
     schema: Option<&Value>,
+    by: StructuredOutput,
 ) -> Result<Vec<u8>, ModelFailure> {
     let mut messages = Vec::with_capacity(request.turns.len() + 1);
     messages.push(Message { role: "system", content: &request.system });
@@ -165,16 +175,25 @@ fn body(
         Turn::Assistant(content) => Message { role: "assistant", content },
     }));
     let tokens = Some(request.output_tokens_max);
+    let tool = schema.filter(|_| by == StructuredOutput::Tool);
     let body = Body {
         model,
         messages,
         max_completion_tokens: tokens.filter(|_| limit == LimitMember::MaxCompletionTokens),
         max_tokens: tokens.filter(|_| limit == LimitMember::MaxTokens),
         reasoning_effort: least_reasoning(without_date(model)),
-        response_format: schema.map(|schema| ResponseFormat {
+        response_format: schema.filter(|_| by != StructuredOutput::Tool).map(|schema| ResponseFormat {
             kind: "json_schema",
             json_schema: NamedSchema { name: &request.schema_name, strict: true, schema },
         }),
+        tools: tool.map(|schema| {
+            [json!({
+                "type": "function",
+                "function": {"name": request.schema_name, "strict": true, "parameters": schema},
+            })]
+        }),
+        // Of one tool, any is that one; llama.cpp's server and others know no tool by its name.
+        tool_choice: tool.map(|_| json!("required")),
     };
     serde_json::to_vec(&body).map_err(|_| unsendable("the request could not be written as JSON"))
 }
@@ -203,6 +222,20 @@ struct Said {
     content: Option<Content>,
     #[serde(default)]
     refusal: Option<String>,
+    #[serde(default)]
+    tool_calls: Option<Vec<ToolCall>>,
+}
+
+#[derive(Deserialize)]
+struct ToolCall {
+    #[serde(default)]
+    function: Option<CalledFunction>,
+}
+
+#[derive(Deserialize)]
+struct CalledFunction {
+    #[serde(default)]
+    arguments: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -245,8 +278,12 @@ fn parse(body: &[u8]) -> Result<Parsed, Unread> {
 }
 
 fn answer(choice: Choice) -> Answer {
-    let Said { content, refusal } = choice.message.unwrap_or_default();
+    let Said { content, refusal, tool_calls } = choice.message.unwrap_or_default();
+    // Only the one tool that we offered can have been used, and its input is the answer.
+    let mut inputs = tool_calls.unwrap_or_default().into_iter().map(|call| call.function?.arguments);
+    let tool_input = inputs.next().flatten().filter(|_| inputs.next().is_none());
     let (text, refused_part) = match content {
+        _ if tool_input.is_some() => (tool_input.clone().unwrap_or_default(), None),
         Some(Content::Text(text)) => (text, None),
         Some(Content::Parts(parts)) => (
             parts.iter().filter_map(|part| part.text.as_deref()).collect(),
@@ -260,6 +297,7 @@ fn answer(choice: Choice) -> Answer {
     }
     match choice.finish_reason.as_deref() {
         Some("length" | "max_tokens") => Answer::Truncated { text },
+        Some("tool_calls") if tool_input.is_some() => text_answer(text, "tool_calls"),
         Some(reason @ ("stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence")) => {
             text_answer(text, reason)
         }
@@ -274,8 +312,6 @@ fn answer(choice: Choice) -> Answer {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn request() -> ModelRequest {
@@ -293,7 +329,8 @@ mod tests {
     fn the_request_has_the_strict_schema_and_the_limit_under_the_servers_name() {
         let schema = json!({"type": "object"});
         let value = |model: &str, limit| -> Value {
-            serde_json::from_slice(&body(&request(), model, limit, Some(&schema)).unwrap()).unwrap()
+            let body = body(&request(), model, limit, Some(&schema), StructuredOutput::TextFormat).unwrap();
+            serde_json::from_slice(&body).unwrap()
         };
         assert_eq!(
             value("gpt-5-mini-2025-08-07", LimitMember::MaxCompletionTokens),
@@ -305,6 +342,21 @@ mod tests {
         );
         let local = value("qwen3:8b", LimitMember::MaxTokens);
         assert_eq!((&local["max_tokens"], local.get("reasoning_effort")), (&json!(10), None));
+    }
+
+    #[test]
+    fn a_tool_that_must_be_used_stands_in_for_the_format() {
+        let schema = json!({"type": "object"});
+        let body =
+            body(&request(), "qwen3:8b", LimitMember::MaxTokens, Some(&schema), StructuredOutput::Tool)
+                .unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body.get("response_format"), None);
+        assert_eq!(body["tool_choice"], "required");
+        assert_eq!(
+            body["tools"],
+            json!([{"type": "function", "function": {"name": "out", "strict": true, "parameters": schema}}])
+        );
     }
 
     #[test]
@@ -357,6 +409,22 @@ mod tests {
                 Answer::Refused { why: "content_filter:PROHIBITED_CONTENT".into(), text: String::new() },
             ),
             (json!({"content": "", "reasoning_content": "thought"}), json!("stop"), none()),
+            (
+                json!({"content": null, "tool_calls": [{"type": "function", "function": {"name": "out", "arguments": "{}"}}]}),
+                json!("tool_calls"),
+                Answer::Text("{}".into()),
+            ),
+            (
+                json!({"content": "Here.", "tool_calls": [{"function": {"name": "out", "arguments": "{}"}}]}),
+                json!("stop"),
+                Answer::Text("{}".into()),
+            ),
+            // Which of two is the answer would be a guess.
+            (
+                json!({"content": null, "tool_calls": [{"function": {"arguments": "1"}}, {"function": {"arguments": "2"}}]}),
+                json!("tool_calls"),
+                Answer::Unusable { why: "stopped for the reason tool_calls".into() },
+            ),
             (
                 json!({"content": null, "tool_calls": []}),
                 json!("tool_calls"),

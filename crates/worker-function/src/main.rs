@@ -12,7 +12,7 @@ use nightshift_aws::{
 use nightshift_core::task::Tasks;
 use nightshift_models::{
     Anthropic, AnthropicSettings, Bedrock, BedrockAuth, BedrockSettings, BuildError, Http, OpenAi,
-    OpenAiSettings, Rehearsal, anthropic, openai,
+    OpenAiSettings, Rehearsal, StructuredOutput, anthropic, openai,
 };
 use nightshift_worker::ports::{Model, ModelKey};
 use nightshift_worker::{Deployment, Ports, Worker};
@@ -121,6 +121,8 @@ fn model(
 ) -> Result<(Arc<dyn Model>, Option<Http>), StartError> {
     let model = settings.model.id.clone();
     let base_url = settings.model.base_url.clone();
+    let structured_output = settings.model.structured_output;
+    let or_text_format = structured_output.unwrap_or(StructuredOutput::TextFormat);
     let http = match settings.model.provider {
         ProviderSettings::Rehearsal(_) => None,
         _ => Some(Http::new()?),
@@ -138,14 +140,14 @@ fn model(
         (ProviderSettings::Anthropic(key), Some(http)) => {
             let base_url = base_url.unwrap_or_else(|| anthropic::BASE_URL.to_owned());
             Arc::new(Anthropic::new(
-                &AnthropicSettings { model, base_url },
+                &AnthropicSettings { model, base_url, structured_output: or_text_format },
                 http.clone(),
                 model_key(key, sdk),
             )?)
         }
         (ProviderSettings::OpenAi(key), Some(http)) => {
             let base_url = base_url.unwrap_or_else(|| openai::BASE_URL.to_owned());
-            let settings = OpenAiSettings { model, base_url, structured_output: true };
+            let settings = OpenAiSettings { model, base_url, structured_output: or_text_format };
             Arc::new(OpenAi::new(&settings, http.clone(), key.as_ref().map(|key| model_key(key, sdk)))?)
         }
         (ProviderSettings::Bedrock(key), Some(http)) => {
@@ -157,7 +159,7 @@ fn model(
                 },
             };
             let region = settings.region.clone();
-            let settings = BedrockSettings { model, region, base_url, structured_output: None };
+            let settings = BedrockSettings { model, region, base_url, structured_output };
             Arc::new(Bedrock::new(&settings, http.clone(), auth)?)
         }
     };

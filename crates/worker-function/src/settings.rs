@@ -6,7 +6,7 @@
 use nightshift_core::cost::Price;
 use nightshift_core::limits::Limits;
 use nightshift_models::prices::micro_usd;
-use nightshift_models::{RehearsalSpec, price_of};
+use nightshift_models::{RehearsalSpec, StructuredOutput, price_of};
 use secrecy::SecretString;
 use tracing::level_filters::LevelFilter;
 
@@ -49,6 +49,8 @@ pub struct ModelSettings {
     pub id: String,
     /// Where it is called, if not at the provider's own address.
     pub base_url: Option<String>,
+    /// How the schema of an answer is sent; `None`: in the way that is usual for the provider and the model.
+    pub structured_output: Option<StructuredOutput>,
     /// What it costs.
     pub price: Price,
 }
@@ -197,9 +199,25 @@ impl Reader<'_> {
                 None
             }
         };
+        let structured_output = self.structured_output();
         let price = self.price(provider.is_some() && !id.is_empty(), &name, &id);
         let provider = provider.unwrap_or(ProviderSettings::Bedrock(None));
-        ModelSettings { provider, id, base_url, price }
+        ModelSettings { provider, id, base_url, structured_output, price }
+    }
+
+    fn structured_output(&mut self) -> Option<StructuredOutput> {
+        match self.optional("NIGHTSHIFT_STRUCTURED_OUTPUT")?.as_str() {
+            "on" => Some(StructuredOutput::TextFormat),
+            "off" => Some(StructuredOutput::None),
+            "tool" => Some(StructuredOutput::Tool),
+            other => {
+                self.fault(format!(
+                    "NIGHTSHIFT_STRUCTURED_OUTPUT is {other:?}: set on (the provider's own), tool (a tool that the model must use) or off, \
+                     or leave it out for what is usual for the model."
+                ));
+                None
+            }
+        }
     }
 
     fn needed(&mut self, key: Option<KeySettings>, provider: &str) -> KeySettings {
@@ -509,6 +527,21 @@ mod tests {
         let rehearsal =
             with(&[("NIGHTSHIFT_PROVIDER", "rehearsal"), ("NIGHTSHIFT_MODEL", "rehearsal"), no_key]).unwrap();
         assert_eq!(rehearsal.model.price.ordinary.output_micro_usd_per_mtok, 0);
+    }
+
+    #[test]
+    fn structured_output_is_on_off_or_a_tool() {
+        for (word, expected) in [
+            ("", None),
+            ("on", Some(StructuredOutput::TextFormat)),
+            ("off", Some(StructuredOutput::None)),
+            ("tool", Some(StructuredOutput::Tool)),
+        ] {
+            let settings = with(&[("NIGHTSHIFT_STRUCTURED_OUTPUT", word)]).unwrap();
+            assert_eq!(settings.model.structured_output, expected, "{word}");
+        }
+        let faults = with(&[("NIGHTSHIFT_STRUCTURED_OUTPUT", "yes")]).unwrap_err();
+        assert!(faults[0].contains("set on"), "{faults:?}");
     }
 
     #[test]

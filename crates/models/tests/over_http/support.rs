@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use nightshift_core::model::{ModelRequest, Turn};
 use nightshift_models::{
     Anthropic, AnthropicSettings, Bedrock, BedrockAuth, BedrockSettings, Http, OpenAi, OpenAiSettings,
+    StructuredOutput,
 };
 use nightshift_worker::ports::{Clock, Model, ModelKey, PortError, PortErrorKind};
 use secrecy::SecretString;
@@ -254,12 +255,19 @@ pub fn adapter_over(http: &Http, provider: &str, base_url: &str, keys: Arc<Keys>
     let base_url = base_url.to_owned();
     match provider {
         "anthropic" => {
-            let settings = AnthropicSettings { model: "claude-haiku-4-5".to_owned(), base_url };
+            let settings = AnthropicSettings {
+                model: "claude-haiku-4-5".to_owned(),
+                base_url,
+                structured_output: StructuredOutput::TextFormat,
+            };
             Arc::new(Anthropic::new(&settings, http, keys).unwrap())
         }
         "openai" => {
-            let settings =
-                OpenAiSettings { model: "gpt-4.1-mini".to_owned(), base_url, structured_output: true };
+            let settings = OpenAiSettings {
+                model: "gpt-4.1-mini".to_owned(),
+                base_url,
+                structured_output: StructuredOutput::TextFormat,
+            };
             Arc::new(OpenAi::new(&settings, http, Some(keys)).unwrap())
         }
         "bedrock" => {
