@@ -7,6 +7,7 @@ use nightshift_aws::clients::SdkConfig;
 use nightshift_core::dead_letter::{Attribute, AttributeValue};
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::record::Pause;
+use nightshift_tests::records::Item;
 
 use crate::ledger_suite::Inspect;
 use crate::queue_suite::{Queues, Received};
@@ -52,7 +53,8 @@ impl Table {
         Self(client)
     }
 
-    async fn item(&self, id: &str) -> Option<std::collections::HashMap<String, dynamo::AttributeValue>> {
+    /// The item of this id.
+    pub async fn item(&self, id: &str) -> Option<Item> {
         let key = dynamo::AttributeValue::S(id.to_owned());
         let get = self.0.get_item().table_name(TABLE).key("id", key).consistent_read(true);
         get.send().await.unwrap().item
@@ -71,6 +73,11 @@ impl Table {
             .await
             .unwrap();
         found.items().iter().map(|item| item["id"].as_s().unwrap().clone()).collect()
+    }
+
+    /// Puts a whole item.
+    pub async fn put(&self, item: &Item) {
+        self.0.put_item().table_name(TABLE).set_item(Some(item.clone())).send().await.unwrap();
     }
 
     /// Puts an item that is not one of ours.

@@ -105,7 +105,7 @@ async fn refused(ledger: &dyn Ledger, write: &RecordWrite) -> Option<Record> {
 }
 
 /// What stands, read by a write that nobody could be allowed.
-async fn standing(ledger: &dyn Ledger, key: &InputHash) -> Option<Record> {
+pub async fn standing(ledger: &dyn Ledger, key: &InputHash) -> Option<Record> {
     refused(ledger, &version(claimed(key, "a look", 1), u64::MAX)).await
 }
 
@@ -203,10 +203,11 @@ async fn a_write_replaces_the_whole_record(ledger: &dyn Ledger) {
     full.budget.waiting_since_ms = Some(5);
     full.budget.refusals = Some(Refusals { times: 2, since_ms: 4 });
     full.history = vec![PastFailure {
-        reason: FailureReason::Refused,
+        reason: "refused".to_owned(),
         failed_at_ms: 1,
         calls: 2,
         message_id: "m-0".to_owned(),
+        more: serde_json::Map::new(),
     }];
     written(ledger, &absent(full.clone())).await;
     assert_eq!(standing(ledger, &key).await, Some(full));
@@ -269,10 +270,11 @@ async fn what_is_read_back_is_what_was_written(ledger: &dyn Ledger) {
     all.redrives = u32::MAX;
     all.history = vec![
         PastFailure {
-            reason: FailureReason::Poison,
+            reason: odd.to_owned(),
             failed_at_ms: u64::MAX,
             calls: u32::MAX,
-            message_id: odd.to_owned()
+            message_id: odd.to_owned(),
+            more: serde_json::Map::from_iter([("more".to_owned(), json!(odd))]),
         };
         10
     ];
@@ -420,6 +422,12 @@ pub async fn concurrent_reservations(ledger: Arc<dyn Ledger>, inspect: &dyn Insp
 /// A claimed record, for tests that need any.
 pub fn a_record(key: &InputHash, token: &str, version: u64) -> Record {
     claimed(key, token, version)
+}
+
+/// The states of a job that succeeds, is begun again, and fails.
+pub fn a_life() -> [State; 4] {
+    let claim = || State::Claimed { lease_until_ms: 1_795_500_310_000, alone: true };
+    [claim(), done(json!({"a": 1})), claim(), failed(None)]
 }
 
 /// A reservation, for tests that need any.

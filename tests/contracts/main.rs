@@ -22,13 +22,15 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use nightshift_aws::clients::SdkConfig;
 use nightshift_aws::{CloudWatchMetrics, DynamoLedger, SqsDeadLetters, SqsVisibility, StoredModelKey};
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::metric::{InvocationMetrics, Metric, MetricBatch, Outcome};
-use nightshift_core::record::{Expect, RecordWrite, SpendAnswer};
+use nightshift_core::record::{Expect, Record, RecordWrite, SpendAnswer};
 use nightshift_local::aws::LocalAws;
 use nightshift_tests::memory::World;
+use nightshift_tests::records;
 use nightshift_tests::servers::{NoServer, Server};
 use nightshift_worker::ports::{
     DeadLetters, Ledger, Metrics, ModelKey, PortErrorKind, Visibility, WriteAnswer,
@@ -85,6 +87,8 @@ async fn ledger(url: &str, differences: LedgerDifferences) {
     requests(&ledger, &wire, &table).await;
     the_index_lists_what_is_not_settled(&*ledger, &table).await;
     what_is_not_a_record_is_unreadable(&*ledger, &table).await;
+    what_other_releases_wrote_is_taken_over_and_kept(&*ledger, &table).await;
+    a_word_of_a_newer_release_is_left_as_it_is(&*ledger, &table).await;
     a_missing_table_is_a_fault_of_the_deployment(&sdk).await;
 }
 
@@ -157,6 +161,60 @@ async fn what_is_not_a_record_is_unreadable(ledger: &dyn Ledger, table: &Table) 
         error.to_string(),
         "DynamoDB did not carry out UpdateItem: unreadable: the attribute state is missing"
     );
+}
+
+/// Every record of every release is read, taken over, finished, begun again, failed and explained; and whatever this
+/// release does not know of it stands all the while as it stood.
+async fn what_other_releases_wrote_is_taken_over_and_kept(ledger: &dyn Ledger, table: &Table) {
+    for (name, mut item) in records::released() {
+        item.extend(records::unknown());
+        table.put(&item).await;
+        let id = item["id"].as_s().unwrap().clone();
+        let key = InputHash::from_stored(id.clone());
+        let mut standing = ledger_suite::standing(ledger, &key).await.unwrap();
+        assert_eq!(standing.version.to_string(), *item["version"].as_n().unwrap(), "{name}");
+        assert!(name.starts_with(standing.state.as_str()), "{name}: {}", standing.state.as_str());
+        for (step, state) in ledger_suite::a_life().into_iter().enumerate() {
+            let takes_over = state.as_str() == "claimed";
+            let expect = if takes_over { Expect::Version(standing.version) } else { Expect::Fence };
+            let token = if takes_over { format!("worker {step}") } else { standing.token.clone() };
+            let record = Record { version: standing.version + 1, token, state, ..standing };
+            let answer = ledger.write(&RecordWrite { record: record.clone(), expect }).await.unwrap();
+            assert!(matches!(answer, WriteAnswer::Written), "{name}, step {step}: {answer:?}");
+            assert_eq!(
+                ledger_suite::standing(ledger, &key).await,
+                Some(record.clone()),
+                "{name}, step {step}"
+            );
+            ledger.note_letter_sent(&key, record.version).await.unwrap();
+            standing = ledger_suite::standing(ledger, &key).await.unwrap();
+            assert!(standing.letter_is_sent());
+            let stands = table.item(&id).await.unwrap();
+            for (attribute, value) in records::unknown() {
+                assert_eq!(stands.get(&attribute), Some(&value), "{name}, step {step}: {attribute}");
+            }
+            assert_eq!(stands.get("duplicates"), item.get("duplicates"), "{name}, step {step}");
+        }
+    }
+}
+
+async fn a_word_of_a_newer_release_is_left_as_it_is(ledger: &dyn Ledger, table: &Table) {
+    let mut left = 0;
+    for (name, mut item) in records::released() {
+        let unknown = AttributeValue::S("a word of a newer release".to_owned());
+        let attribute = if name.starts_with("failed") { "reason" } else { "state" };
+        item.insert(attribute.to_owned(), unknown);
+        table.put(&item).await;
+        let id = item["id"].as_s().unwrap();
+        let key = InputHash::from_stored(id.clone());
+        let claim = ledger_suite::a_record(&key, "one", 1);
+        let error = ledger.write(&RecordWrite { record: claim, expect: Expect::Absent }).await.unwrap_err();
+        assert_eq!(error.kind, PortErrorKind::Unreadable, "{name}: {error}");
+        assert!(!error.kind.may_have_taken_effect());
+        assert_eq!(table.item(id).await, Some(item.clone()), "{name}");
+        left += 1;
+    }
+    assert!(left >= 29, "{left} records");
 }
 
 async fn a_missing_table_is_a_fault_of_the_deployment(sdk: &SdkConfig) {

@@ -36,6 +36,13 @@ async fn begun(text: &str, lease_s: i64) -> Stage {
     stage
 }
 
+fn cause_of(kind: PortErrorKind) -> HandBackCause {
+    match kind {
+        PortErrorKind::Unreadable => HandBackCause::Unreadable,
+        _ => HandBackCause::Ledger,
+    }
+}
+
 fn all_kinds() -> [PortErrorKind; 5] {
     [
         PortErrorKind::Throttled,
@@ -166,7 +173,7 @@ async fn i8_a_result_that_could_not_be_written_is_reported_and_ends_as_one() {
         stage.world.on_write(store_fails(LedgerFault::Fails(kind)));
         let message = stage.message("m-1", "one");
         let report = stage.invoke(vec![message.clone()]).await;
-        assert_eq!(report.outcomes, [handed_back(HandBackCause::Ledger)], "{kind}");
+        assert_eq!(report.outcomes, [handed_back(cause_of(kind))], "{kind}");
         assert_eq!(reported(&report), ["m-1"]);
         stage.world.on_write(|_, _| None);
         tokio::time::sleep(Duration::from_secs(311)).await;
@@ -206,7 +213,7 @@ async fn i9_a_claim_that_could_not_be_written_makes_no_call() {
         let stage = Stage::new(by_text);
         stage.world.on_write(move |_, _| Some(LedgerFault::Fails(kind)));
         let report = stage.invoke(vec![stage.message("m-1", "one")]).await;
-        assert_eq!(report.outcomes, [handed_back(HandBackCause::Ledger)], "{kind}");
+        assert_eq!(report.outcomes, [handed_back(cause_of(kind))], "{kind}");
         assert_eq!(reported(&report), ["m-1"]);
         assert_eq!(stage.calls(), 0);
         let take_back = usize::from(kind.may_have_taken_effect());
@@ -357,6 +364,19 @@ async fn i16_a_record_that_does_not_parse_is_reported_and_at_last_explained() {
     let report = stage.invoke(vec![message]).await;
     assert_eq!(report.outcomes, [Outcome::DeadLettered(FailureReason::Internal)]);
     assert_eq!(reason(&stage.world.letters()[0]), "internal");
+    let said = crate::stage::context(&stage.world.letters()[0]);
+    assert!(
+        said["detail"].as_str().unwrap().ends_with("deploy that one, then send the job again."),
+        "{said}"
+    );
+    assert_eq!(said.get("record_version"), None, "it tells of no failure that stands");
+    let counted = stage
+        .world
+        .metrics()
+        .iter()
+        .flat_map(|batch| batch.data.clone())
+        .any(|datum| datum.name == "RecordsUnreadable" && datum.dimensions.len() == 1);
+    assert!(counted, "a number of its own");
     assert_eq!(stage.calls(), 0);
     assert_eq!(stage.record("one"), record, "nothing is guessed over it");
 }

@@ -16,12 +16,15 @@ use nightshift_aws::{
     CloudWatchMetrics, DynamoLedger, OsEntropy, SqsDeadLetters, SqsVisibility, SystemClock,
 };
 use nightshift_core::cost::Price;
+use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
+use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_local::aws::LocalAws;
-use nightshift_tests::memory::{Says, World};
+use nightshift_tests::memory::{START_MS, Says, World, message};
+use nightshift_tests::records;
 use nightshift_worker::ports::{Clock as _, Entropy as _};
-use nightshift_worker::{Deployment, Ports, Worker};
+use nightshift_worker::{Deployment, Message, Ports, Worker};
 use nightshift_worker_function::handler::Handler;
 use serde_json::{Value, json};
 
@@ -249,4 +252,71 @@ async fn i5_two_parallel_invocations_of_one_input_make_one_call() {
         1,
         "and comes back when the lease has ended"
     );
+}
+
+/// What the worker makes of each record that an earlier release wrote: when its own message comes back, and when the
+/// same is asked for once more.
+#[tokio::test]
+async fn every_record_of_an_earlier_release_is_worked_on_as_what_it_is() {
+    let account = Account::open().await;
+    let world = World::new(by_text);
+    let ports = Ports {
+        ledger: Arc::new(DynamoLedger::new(&account.sdk, LEDGER)),
+        dead_letters: world.clone(),
+        visibility: world.clone(),
+        model: world.clone(),
+        metrics: world.clone(),
+        // The records are of the hours before its first moment.
+        clock: world.clone(),
+        entropy: Arc::new(OsEntropy),
+    };
+    let deployment = Deployment {
+        stack: "scenarios".to_owned(),
+        model: "model-1".to_owned(),
+        price: Price::flat(1_000_000, 5_000_000),
+        limits: Limits::default(),
+        built_at_ms: START_MS,
+        function_version: 8,
+    };
+    let worker = Worker::new(ports, Box::new(nightshift_tasks::registry()), deployment);
+    let mut seen = 0;
+    for (name, mut item) in records::released() {
+        item.extend(records::unknown());
+        let put = account.dynamodb.put_item().table_name(LEDGER).set_item(Some(item.clone()));
+        put.send().await.unwrap();
+        let body = if name.contains("unparsed") { name.clone() } else { ticket(&name) };
+        let sent_at_ms = item["sent_at_ms"].as_n().unwrap().parse().unwrap();
+        let of_record = item["message_id"].as_s().unwrap();
+        let back = Message { sent_at_ms, receive_count: 2, ..message(&world, of_record, body.clone()) };
+        let once_more = message(&world, &format!("{of_record}-new"), body);
+        let failed = |reason: &str| {
+            FailureReason::ALL.into_iter().find(|r| r.as_str() == reason).map(Outcome::DeadLettered).unwrap()
+        };
+        let reason = item.get("reason").map(|reason| failed(reason.as_s().unwrap()));
+        let (first, second) = match (name.split('-').next().unwrap(), reason) {
+            ("claimed", _) if name == "claimed" => {
+                let held = Outcome::HandedBack(HandBackCause::HeldByOther);
+                (held, held)
+            }
+            ("open" | "claimed", _) => (Outcome::Succeeded, Outcome::Duplicate),
+            // What is deployed is newer than what made it, unless a person has looked at it.
+            ("done", _) if name == "done-reviewed" => (Outcome::Duplicate, Outcome::Duplicate),
+            ("done", _) => (Outcome::Duplicate, Outcome::Succeeded),
+            ("failed", Some(reason)) if name.contains("unparsed") => (reason, reason),
+            ("failed", Some(reason)) => (reason, Outcome::Succeeded),
+            other => panic!("{other:?}"),
+        };
+        for (message, outcome) in [(back, first), (once_more, second)] {
+            // An id of its own, as above.
+            let report = worker.process_batch(&OsEntropy.token(), TIMEOUT_MS, vec![message.clone()]).await;
+            assert_eq!(report.outcomes, [outcome], "{name}, by message {}", message.message_id);
+        }
+        let key = InputHash::from_stored(item["id"].as_s().unwrap().clone());
+        let stands = account.item(&key).await;
+        for (attribute, value) in records::unknown() {
+            assert_eq!(stands.get(&attribute), Some(&value), "{name}: {attribute}");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 29, "{seen} records");
 }

@@ -3,5 +3,6 @@
 pub mod cases;
 pub mod http;
 pub mod memory;
+pub mod records;
 
 pub mod servers;

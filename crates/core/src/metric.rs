@@ -49,6 +49,8 @@ pub enum HandBackCause {
     Suspect,
     /// The ledger did not do what it was asked.
     Ledger,
+    /// The record, or the pause, is in words that this release does not know: a newer one wrote it.
+    Unreadable,
     /// The dead letter could not be sent.
     DeadLetterUnsent,
     /// Another worker took the claim over.
@@ -71,6 +73,7 @@ impl HandBackCause {
             Self::Deadline => "deadline",
             Self::Suspect => "suspect",
             Self::Ledger => "ledger",
+            Self::Unreadable => "unreadable",
             Self::DeadLetterUnsent => "dead_letter_unsent",
             Self::LostClaim => "lost_claim",
             Self::Panic => "panic",
@@ -103,6 +106,7 @@ pub enum Metric {
     EndToEndLatency,
     QueueWait,
     LedgerErrors,
+    RecordsUnreadable,
 }
 
 impl Metric {

@@ -132,7 +132,7 @@ impl ClaimAsk<'_> {
                 if asked_again && !done.reviewed && done.revision.is_older_than(self.revision) {
                     let mut record =
                         self.fresh(standing.version, standing.history.clone(), standing.redrives);
-                    record.previous = Some(done.clone());
+                    record.previous = Some(done.to_json());
                     record.expires_at_ms = record.expires_at_ms.max(standing.expires_at_ms);
                     self.take_over(standing, record)
                 } else {
@@ -278,10 +278,11 @@ fn keep_previous(record: &mut Record, standing: &Record) {
 fn remember(standing: &Record, failed: &Failed) -> Vec<PastFailure> {
     let mut history = standing.history.clone();
     history.push(PastFailure {
-        reason: failed.reason,
+        reason: failed.reason.to_string(),
         failed_at_ms: failed.failed_at_ms,
         calls: standing.budget.calls,
         message_id: standing.message_id.clone(),
+        more: serde_json::Map::new(),
     });
     let surplus = history.len().saturating_sub(HISTORY_MAX);
     history.drain(..surplus);
@@ -841,7 +842,10 @@ pub fn hand_back(
     let left_ms = gone_at_ms.saturating_sub(now_ms);
     let receives_left = limits.receive_count_max.saturating_sub(delivery.receive_count);
     // While nobody's job is at fault, the receives that are left must last for the time that is left.
-    let patient = matches!(cause, HandBackCause::Account | HandBackCause::Paused | HandBackCause::SpendCap);
+    let patient = matches!(
+        cause,
+        HandBackCause::Account | HandBackCause::Paused | HandBackCause::SpendCap | HandBackCause::Unreadable
+    );
     let stretched_ms = if patient && delivery.receive_count > limits.receive_count_max / 2 {
         left_ms / u64::from(receives_left.max(1))
     } else {
@@ -865,10 +869,15 @@ pub fn hand_back(
         return HandBack::GiveUp(Rejection::new(
             reason,
             format!(
-                "SQS would soon delete or move the message without a reason, after {} receives and {} hours of hand-backs; last cause: {}. When that is over, send the job again.",
+                "SQS would soon delete or move the message without a reason, after {} receives and {} hours of hand-backs; last cause: {}. {}",
                 delivery.receive_count,
                 now_ms.saturating_sub(delivery.sent_at_ms) / 3_600_000,
-                cause.as_str()
+                cause.as_str(),
+                match cause {
+                    HandBackCause::Unreadable =>
+                        "The ledger's record of this input is as it was, in words of a newer release: deploy that one, then send the job again.",
+                    _ => "When that is over, send the job again.",
+                }
             ),
         ));
     }

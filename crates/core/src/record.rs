@@ -3,10 +3,16 @@
 //! Each write is a whole record under a condition, so that it can be repeated: a refusal that finds our own token at
 //! our own version (or later) is our own write whose reply was lost.
 //!
+//! **A record lives longer than a deploy.** Older and newer workers meet each other's records, so:
+//! what is added is optional; a word that is not known here makes the record unreadable, and its message is handed back;
+//! what a release does not know, it leaves as it is, in the item and within what it carries on (`previous`, `history`).
+//! Since it leaves it also on a record whose state it changes, what is added to a state says which `version` it is of,
+//! and counts at no other (`letter_version`). A release that reads a new form comes before the one that writes it.
+//!
 //! **Invariant:** whoever does not hold the last claim's token cannot change the record, except by taking it over
 //! under the exact version that was read.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::blame::Refusals;
 use crate::failure::{FailureReason, Stage};
@@ -31,8 +37,9 @@ pub struct Record {
     pub token: String,
     /// Where the job stands.
     pub state: State,
-    /// The result that stands while it is made again for another revision, so that it is never gone.
-    pub previous: Option<Box<Done>>,
+    /// The result that stands while it is made again for another revision, so that it is never gone: the JSON of a
+    /// [`Done`], of whichever release; carried on as it is, and read by people.
+    pub previous: Option<String>,
     /// The message that was last worked on.
     pub message_id: String,
     /// When that message was sent, by SQS's clock.
@@ -137,6 +144,15 @@ pub struct Done {
     pub finished_at_ms: u64,
 }
 
+impl Done {
+    /// What `Record::previous` holds of it.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Values and plain structs with string keys always serialise.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 /// A failure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failed {
@@ -165,14 +181,17 @@ impl Failed {
 /// A failure before the last fresh start.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PastFailure {
-    /// The word.
-    pub reason: FailureReason,
+    /// The word, of whichever release.
+    pub reason: String,
     /// When.
     pub failed_at_ms: u64,
     /// Calls made then.
     pub calls: u32,
     /// Which message.
     pub message_id: String,
+    /// What else another release says of it.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
 }
 
 /// Which prompt, schema and model settings made a result, and how new they are.

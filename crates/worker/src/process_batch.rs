@@ -26,7 +26,7 @@ use nightshift_core::task::Tasks;
 use tokio::time::Instant;
 
 use crate::flow_control::FlowControl;
-use crate::ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, Model, Visibility};
+use crate::ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortErrorKind, Visibility};
 use crate::spend::Book;
 
 /// How long a control record is believed before it is read again.
@@ -301,6 +301,14 @@ impl Worker {
                 vec![Some(HandBackCause::Paused); items.len()]
             }
             Ok(_) => self.reserve_first_calls(invocation, items).await,
+            Err(error) if error.kind == PortErrorKind::Unreadable => {
+                tracing::warn!(request_id = invocation.id, %error, "the control record is in words of another release: handing back");
+                invocation.numbers(|n| {
+                    n.add(NO_TASK, Metric::LedgerErrors, 1.0);
+                    n.add(NO_TASK, Metric::RecordsUnreadable, 1.0);
+                });
+                vec![Some(HandBackCause::Unreadable); items.len()]
+            }
             Err(error) => {
                 // Not being able to read the pause is no pause: the claims will tell whether the ledger works.
                 tracing::warn!(request_id = invocation.id, %error, "the control record could not be read");

@@ -22,7 +22,7 @@ use nightshift_core::task::Task;
 use tokio::time::Instant;
 
 use crate::flow_control::Admission;
-use crate::ports::{PortError, WriteAnswer};
+use crate::ports::{PortError, PortErrorKind, WriteAnswer};
 use crate::process_batch::{Ended, Invocation, Item, Worker};
 
 /// How often a claim is decided anew because the record changed in between.
@@ -133,7 +133,7 @@ impl Worker {
                 Ok(WriteAnswer::Written) => return Claim::Granted(Box::new(intended.record)),
                 Ok(WriteAnswer::Refused(standing)) => standing,
                 Err(error) => {
-                    self.ledger_error(invocation, item, &error);
+                    let cause = self.ledger_error(invocation, item, &error);
                     // A claim that nobody knows of would hold the job back until its lease ends, and count a call.
                     // A refusal in its place is found, and sent, by the next delivery.
                     if rejection.is_none()
@@ -142,7 +142,7 @@ impl Worker {
                     {
                         self.ledger_error(invocation, item, &error);
                     }
-                    return self.ended_with_return(invocation, item, HandBackCause::Ledger, 0).await;
+                    return self.ended_with_return(invocation, item, cause, 0).await;
                 }
             };
             let Some(standing) = standing else {
@@ -350,10 +350,10 @@ impl Worker {
                 Ok(WriteAnswer::Written) => run.written(write.record),
                 Ok(WriteAnswer::Refused(_)) => return Err(lost_claim()),
                 Err(error) => {
-                    self.ledger_error(invocation, item, &error);
+                    let cause = self.ledger_error(invocation, item, &error);
                     // It may have taken effect: the release must have a version beyond it to be allowed either way.
                     run.written(write.record);
-                    return Err(AfterCall::HandBack { cause: HandBackCause::Ledger, at_least_ms: 0 });
+                    return Err(AfterCall::HandBack { cause, at_least_ms: 0 });
                 }
             }
         }
@@ -378,8 +378,8 @@ impl Worker {
                         }
                         Ok(WriteAnswer::Refused(_)) => (HandBackCause::LostClaim, 0),
                         Err(error) => {
-                            self.ledger_error(invocation, item, &error);
-                            (HandBackCause::Ledger, 0)
+                            let cause = self.ledger_error(invocation, item, &error);
+                            (cause, 0)
                         }
                     },
                     Err(rejection) => {
@@ -401,7 +401,8 @@ impl Worker {
                 self.write_failure(invocation, item, write).await
             }
             HandBack::Return { delay_s } => {
-                if cause != HandBackCause::LostClaim
+                // Unreadable is what another worker wrote since: there is nothing of ours to give back.
+                if !matches!(cause, HandBackCause::LostClaim | HandBackCause::Unreadable)
                     && let Err(error) = self.ports.ledger.write(&run.release()).await
                 {
                     // The lease will end by itself.
@@ -466,8 +467,8 @@ impl Worker {
                 self.return_unclaimed(invocation, item, HandBackCause::LostClaim, 0).await
             }
             Err(error) => {
-                self.ledger_error(invocation, item, &error);
-                self.return_unclaimed(invocation, item, HandBackCause::Ledger, 0).await
+                let cause = self.ledger_error(invocation, item, &error);
+                self.return_unclaimed(invocation, item, cause, 0).await
             }
         }
     }
@@ -618,9 +619,17 @@ impl Worker {
         }
     }
 
-    fn ledger_error(&self, invocation: &Invocation<'_>, item: &Item, error: &PortError) {
-        invocation.numbers(|n| n.add(item.task_name(), Metric::LedgerErrors, 1.0));
+    /// Counts the error, and says with which cause its message is handed back.
+    fn ledger_error(&self, invocation: &Invocation<'_>, item: &Item, error: &PortError) -> HandBackCause {
+        let unreadable = error.kind == PortErrorKind::Unreadable;
+        invocation.numbers(|n| {
+            n.add(item.task_name(), Metric::LedgerErrors, 1.0);
+            if unreadable {
+                n.add(item.task_name(), Metric::RecordsUnreadable, 1.0);
+            }
+        });
         tracing::warn!(request_id = invocation.id, input_hash = %item.key, task = item.task_name(), %error, "ledger error");
+        if unreadable { HandBackCause::Unreadable } else { HandBackCause::Ledger }
     }
 
     fn count_reply(

@@ -147,7 +147,10 @@ fn a_finished_job_is_done_again_only_for_a_later_message_and_an_older_revision()
 
 #[test]
 fn a_result_stands_while_it_is_made_again() {
-    let result = |record: &Record| record.previous.as_deref().map(|done| done.output.clone());
+    let result = |record: &Record| {
+        let done: serde_json::Value = serde_json::from_str(record.previous.as_deref()?).ok()?;
+        done.get("output").cloned()
+    };
     let old = finished_by(revision("old", 50));
     let ClaimStep::TakeOver(again) = decide(old, sent_after) else { panic!("not taken over") };
     assert_eq!(result(&again.record), Some(json!({"n": 7})));
@@ -244,10 +247,11 @@ fn what_a_fresh_start_forgets_is_in_the_history() {
     assert_eq!(
         write.record.history.last(),
         Some(&PastFailure {
-            reason: FailureReason::InvalidOutput,
+            reason: "invalid_output".to_owned(),
             failed_at_ms: NOW - 50 * SECOND,
             calls: 3,
             message_id: "m-1".to_owned(),
+            more: serde_json::Map::new(),
         })
     );
     assert_eq!(write.record.first_received_ms, NOW, "latencies count from the message that is worked on");
@@ -257,10 +261,11 @@ fn what_a_fresh_start_forgets_is_in_the_history() {
 fn the_history_keeps_the_newest_failures() {
     let full: Vec<_> = (0..HISTORY_MAX as u64)
         .map(|n| PastFailure {
-            reason: FailureReason::Truncated,
+            reason: "a word of a newer release".to_owned(),
             failed_at_ms: n,
             calls: 1,
             message_id: format!("m-{n}"),
+            more: serde_json::Map::from_iter([("tier".to_owned(), json!("flex"))]),
         })
         .collect();
     let step = decide(failed(), |case| {
@@ -268,6 +273,7 @@ fn the_history_keeps_the_newest_failures() {
         sent_after(case);
     });
     let ClaimStep::TakeOver(write) = step else { panic!("not taken over") };
+    assert_eq!(write.record.history[0].more["tier"], "flex", "what another release said is carried on");
     let times: Vec<_> = write.record.history.iter().map(|past| past.failed_at_ms).collect();
     assert_eq!(times, [1, 2, 3, 4, 5, 6, 7, 8, 9, NOW - 50 * SECOND]);
 }

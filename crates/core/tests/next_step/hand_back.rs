@@ -8,7 +8,7 @@ use crate::support::*;
 
 use HandBackCause::*;
 
-const ALL: [HandBackCause; 12] = [
+const ALL: [HandBackCause; 13] = [
     Capacity,
     CallFailed,
     Account,
@@ -18,6 +18,7 @@ const ALL: [HandBackCause; 12] = [
     Deadline,
     Suspect,
     Ledger,
+    Unreadable,
     DeadLetterUnsent,
     LostClaim,
     Panic,

@@ -290,6 +290,7 @@ fn cause() -> impl Strategy<Value = HandBackCause> {
         Just(Deadline),
         Just(Suspect),
         Just(Ledger),
+        Just(Unreadable),
         Just(DeadLetterUnsent),
         Just(LostClaim),
         Just(Panic),

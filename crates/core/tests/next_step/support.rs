@@ -115,10 +115,11 @@ pub fn record(state: State) -> Record {
         budget: Budget { claims: 2, calls: 3, reasks: 1, ..Budget::default() },
         redrives: 1,
         history: vec![PastFailure {
-            reason: FailureReason::Refused,
+            reason: "refused".to_owned(),
             failed_at_ms: 5,
             calls: 1,
             message_id: "m-0".to_owned(),
+            more: serde_json::Map::new(),
         }],
         letter_version: None,
         expires_at_ms: NOW + 30 * DAY,

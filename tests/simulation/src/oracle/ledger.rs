@@ -305,12 +305,12 @@ fn unkept(old: Option<&Record>, new: &Record, now_ms: u64, plan: &Plan) -> Optio
     }
     let old = old.filter(|old| old.expires_at_ms > now_ms)?;
     let result = match &old.state {
-        Standing::Done(done) => Some(done),
-        _ => old.previous.as_ref(),
+        Standing::Done(done) => Some(done.to_json()),
+        _ => old.previous.clone(),
     };
-    match (result, &new.state) {
+    match (&result, &new.state) {
         (None, _) | (_, Standing::Done(_)) => None,
-        (Some(_), _) if new.previous.as_ref() != result => Some("a result is gone while it is made again"),
+        (Some(_), _) if new.previous != result => Some("a result is gone while it is made again"),
         (Some(_), _) if new.expires_at_ms < old.expires_at_ms => {
             Some("a result expires earlier because it is made again")
         }

@@ -40,7 +40,7 @@ impl State {
         // Or said so until the job was begun afresh, a moment ago.
         let in_ledger = input.record.as_deref().is_some_and(|record| match &record.state {
             Standing::Failed(failed) => failed.reason == reason,
-            _ => record.history.last().is_some_and(|past| past.reason == reason),
+            _ => record.history.last().is_some_and(|past| past.reason == reason.as_str()),
         });
         let of_a_failure = input.failures.versions.iter().any(|failed| Some(*failed) == version);
         if let Some(what) = self.lost_from(letter) {
