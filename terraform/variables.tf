@@ -58,7 +58,12 @@ variable "model" {
   }
   validation {
     condition     = var.model.base_url == null || can(regex("^https?://", var.model.base_url))
-    error_message = "model.base_url must start with https:// (or http://, for a server in your own network)."
+    error_message = "model.base_url must start with https:// (or http://, for a server in your own network that asks for no key)."
+  }
+  validation {
+    # On this machine alone nothing travels.
+    condition     = var.model.base_url == null || !startswith(lower(coalesce(var.model.base_url, "-")), "http://") || !contains(["anthropic", "openai"], var.model.provider) || !var.model.needs_key || can(regex("^http://(127[.][0-9]+[.][0-9]+[.][0-9]+|localhost|\\[::1\\])(:[0-9]+)?(/[^@]*)?$", lower(var.model.base_url)))
+    error_message = "model.base_url with http:// would send the model key in clear: use https://, or set model.needs_key = false (provider openai) where the server asks for none."
   }
   validation {
     condition     = var.model.key_parameter == null || can(regex("^/?[A-Za-z0-9_./-]+$", var.model.key_parameter))

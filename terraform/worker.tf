@@ -124,6 +124,7 @@ resource "aws_iam_role" "worker" {
       Effect    = "Allow"
       Principal = { Service = "lambda.amazonaws.com" }
       Action    = "sts:AssumeRole"
+      Condition = { StringEquals = { "aws:SourceAccount" = local.account } } # Not for somebody else's function.
     }]
   })
 }
@@ -165,6 +166,10 @@ resource "aws_lambda_function" "worker" {
   logging_config {
     log_format = "JSON"
     log_group  = aws_cloudwatch_log_group.worker.name
+
+    # Lambda drops what is below it, by default all below INFO. Never above: the worker leaves out what log_level says, and a
+    # line of metrics has no level, for which Lambda takes INFO. ("Using log-level filtering")
+    application_log_level = contains(["debug", "trace"], var.worker.log_level) ? upper(var.worker.log_level) : "INFO"
   }
 
   # Lambda tries the role when the function is made, and would make a log group of its own if ours came later.

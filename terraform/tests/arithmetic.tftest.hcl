@@ -128,6 +128,34 @@ run "a_reservation_in_an_unknown_account" {
   expect_failures = [aws_lambda_function.worker]
 }
 
+run "a_key_in_clear" {
+  command = plan
+
+  variables {
+    model = { provider = "openai", id = "llama3", base_url = "http://10.0.0.7/v1", input_usd_per_mtok = 0, output_usd_per_mtok = 0 }
+  }
+
+  expect_failures = [var.model]
+}
+
+run "a_key_in_clear_to_a_name_that_looks_like_this_machine" {
+  command = plan
+
+  variables {
+    model = { base_url = "http://127.0.0.1:80@example.com" }
+  }
+
+  expect_failures = [var.model]
+}
+
+run "a_key_that_stays_on_this_machine" {
+  command = plan
+
+  variables {
+    model = { base_url = "http://127.0.0.1:8080" }
+  }
+}
+
 run "an_unknown_provider" {
   command = plan
 

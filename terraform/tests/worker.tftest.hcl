@@ -47,6 +47,41 @@ run "the_function" {
   }
 }
 
+run "what_the_level_says_is_printed" {
+  command = plan
+
+  variables {
+    worker = { log_level = "debug" }
+  }
+
+  assert {
+    condition     = aws_lambda_function.worker.logging_config[0].application_log_level == "DEBUG" && aws_lambda_function.worker.environment[0].variables["NIGHTSHIFT_LOG"] == "debug"
+    error_message = "Lambda drops what is below its own level, INFO unless told."
+  }
+}
+
+run "an_error_level_drops_no_line_of_metrics" {
+  command = plan
+
+  variables {
+    worker = { log_level = "error" }
+  }
+
+  assert {
+    condition     = aws_lambda_function.worker.logging_config[0].application_log_level == "INFO"
+    error_message = "The worker leaves out what is below its level by itself."
+  }
+}
+
+run "only_this_account_uses_the_role" {
+  command = plan
+
+  assert {
+    condition     = one(jsondecode(aws_iam_role.worker.assume_role_policy).Statement).Condition == { StringEquals = { "aws:SourceAccount" = "123456789012" } }
+    error_message = "A function of another account must not be given the role."
+  }
+}
+
 run "every_setting_is_set" {
   command = apply
 

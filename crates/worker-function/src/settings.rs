@@ -200,6 +200,17 @@ impl Reader<'_> {
             }
         };
         let structured_output = self.structured_output();
+        let sends_a_key = match &provider {
+            Some(ProviderSettings::Anthropic(_)) => true,
+            Some(ProviderSettings::OpenAi(key)) => key.is_some(),
+            _ => false,
+        };
+        if sends_a_key && base_url.as_deref().is_some_and(travels_in_clear) {
+            self.fault(
+                "NIGHTSHIFT_MODEL_BASE_URL begins with http://, which would send the model key in clear: set https://, or no key where the server asks for none."
+                    .to_owned(),
+            );
+        }
         let price = self.price(provider.is_some() && !id.is_empty(), &name, &id);
         let provider = provider.unwrap_or(ProviderSettings::Bedrock(None));
         ModelSettings { provider, id, base_url, structured_output, price }
@@ -325,6 +336,19 @@ impl Reader<'_> {
             Err(_) => self.fault(format!("{name} is {text:?}: set a whole number; the default is {number}.")),
         }
     }
+}
+
+/// Plain HTTP to another machine than this one.
+fn travels_in_clear(url: &str) -> bool {
+    let Some(rest) = url.strip_prefix("http://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let host = match authority.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or(address),
+        None => authority.split(':').next().unwrap_or(authority),
+    };
+    let here =
+        host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+    !here || authority.contains('@')
 }
 
 #[cfg(test)]
@@ -462,6 +486,18 @@ mod tests {
             (
                 vec![("NIGHTSHIFT_MODEL_BASE_URL", "localhost:8080")],
                 "NIGHTSHIFT_MODEL_BASE_URL is \"localhost:8080\", which is not a URL: set the address where the model is called.",
+            ),
+            (
+                vec![("NIGHTSHIFT_MODEL_BASE_URL", "HTTP://models.example.com/v1")],
+                "NIGHTSHIFT_MODEL_BASE_URL is \"HTTP://models.example.com/v1\", which is not a URL: set the address where the model is called.",
+            ),
+            (
+                vec![("NIGHTSHIFT_MODEL_BASE_URL", "http://models.example.com/v1")],
+                "NIGHTSHIFT_MODEL_BASE_URL begins with http://, which would send the model key in clear: set https://, or no key where the server asks for none.",
+            ),
+            (
+                vec![("NIGHTSHIFT_MODEL_BASE_URL", "http://127.0.0.1@example.com")],
+                "NIGHTSHIFT_MODEL_BASE_URL begins with http://, which would send the model key in clear: set https://, or no key where the server asks for none.",
             ),
             (
                 vec![("NIGHTSHIFT_LOG", "loud")],
