@@ -19,6 +19,18 @@ variable "region" {
   default     = null
 }
 
+variable "allowed_account_ids" {
+  description = "AWS accounts that this configuration may be planned and applied in; [] is any. With it, credentials of another account change nothing."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for id in var.allowed_account_ids : can(regex("^[0-9]{12}$", id))])
+    error_message = "allowed_account_ids must be account ids of twelve digits, as strings."
+  }
+}
+
 variable "tags" {
   description = "Tags on everything, beside Application and Stack."
   type        = map(string)

@@ -101,6 +101,10 @@ class Provider(services.ProviderServicer):
         if not region:
             response.diagnostics.add(severity=1, summary="invalid AWS Region: the provider needs `region`, or AWS_REGION in the environment")
             return response
+        allowed = config.get("allowed_account_ids")
+        if isinstance(allowed, list) and self.account not in allowed:
+            response.diagnostics.add(severity=1, summary=f"AWS account ID not allowed: {self.account}")
+            return response
         self.contexts[rpc.peer()] = Context(region if region is not UNKNOWN else "us-east-1", self.account, tags)
         return response
 

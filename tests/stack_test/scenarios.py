@@ -117,6 +117,7 @@ def deploy():
         write(protected=True)
         require("an answer other than yes changes nothing", "nothing was changed" in run(["scripts/deploy"], ok=False, answer="y\n"))
         output = run(["scripts/deploy"], answer="yes\n")
+        require("a deploy says where", f"account 123456789012, region {REGION}, workspace default, prefix deployed" in output, output[-2000:])
         require("a deploy ends with a job that got through", "ok: a job gets through" in output, output[-2000:])
         output = run(["scripts/deploy", "--yes", "--no-job"])
         require("a second deploy has nothing to change", "nothing to change" in output, output[-2000:])

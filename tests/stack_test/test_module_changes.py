@@ -134,3 +134,9 @@ def test_a_composite_lets_go_of_its_child_first(account):
     assert {alarm["alarm_name"] for alarm in account.of("aws_cloudwatch_metric_alarm")} >= {"nightshift-success-burning-fast-1h", "nightshift-success-burning-fast-10m"}
     assert any('"nightshift-success-burning-fast-10m"' in alarm["alarm_rule"] for alarm in account.of("aws_cloudwatch_composite_alarm"))
     assert account.planned() == {}
+
+
+def test_credentials_of_another_account_change_nothing(account):
+    assert "AWS account ID not allowed: 123456789012" in account.apply(ok=False, allowed_account_ids=["111122223333"])
+    assert not account.store.exists()
+    account.planned(allowed_account_ids=["111122223333", "123456789012"])
