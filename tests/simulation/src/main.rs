@@ -24,6 +24,7 @@ Runs the real worker over an in-memory SQS, Lambda, DynamoDB and model provider 
   --jobs N         distinct inputs of each run (default: the seed decides); without a seed or profile, of one faulty run
   --profile NAME   calm, faulty, storm, outages, kills, poison, deploy, redrive, retention, throttled or
                    capped (default: the seed decides)
+  --all-profiles   run the seeds in each profile, and print a line for each: the first broken seed, if there is one
   --without LIST   take kinds of trouble away, separated by commas: windows, cap, deploys, operator, kills,
                    ledger-faults, queue-faults, letter-faults, model-faults, duplicates, resends, invalid,
                    unanswerable, guarded, stubborn, poison, panics, skew
@@ -42,6 +43,7 @@ struct Options {
     seeds: Option<u64>,
     jobs: Option<u32>,
     profile: Option<Profile>,
+    all_profiles: bool,
     without: Vec<String>,
     concurrency: Option<u32>,
     batch: Option<u32>,
@@ -58,6 +60,7 @@ impl Options {
             seeds: None,
             jobs: None,
             profile: None,
+            all_profiles: false,
             without: Vec::new(),
             concurrency: None,
             batch: None,
@@ -77,6 +80,7 @@ impl Options {
                     let name = value()?;
                     options.profile = Some(Profile::of_name(&name).ok_or(format!("no profile {name}"))?);
                 }
+                "--all-profiles" => options.all_profiles = true,
                 "--without" => {
                     for what in value()?.split(',') {
                         if !REMOVABLE.contains(&what) {
@@ -136,6 +140,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if options.all_profiles {
+        return run_profiles(&options);
+    }
     let (done, failed) = run_all(&options);
     if !options.quiet {
         print_summary(&done);
@@ -147,6 +154,33 @@ fn main() -> ExitCode {
     };
     report(&options, seed, &outcome);
     ExitCode::FAILURE
+}
+
+/// The same seeds in each profile, one after the other; a broken one does not keep the others from being run.
+fn run_profiles(options: &Options) -> ExitCode {
+    let mut broken = 0;
+    for profile in Profile::ALL {
+        let options = Options { profile: Some(profile), ..options.clone() };
+        let (done, failed) = run_all(&options);
+        let mut sum = (0, 0, Stats::default());
+        for (_, jobs, stats) in done.values() {
+            add(&mut sum, *jobs, stats);
+        }
+        let (runs, jobs, stats) = sum;
+        let counts =
+            format!("{:<10} {runs:>6} runs, {jobs:>9} jobs, {:>9} calls", profile.name(), stats.calls);
+        match failed {
+            None => println!("{counts}: none broken"),
+            Some((seed, outcome)) => {
+                broken += 1;
+                let promise =
+                    outcome.violation.map_or(String::new(), |violation| violation.promise.to_string());
+                println!("{counts}: BROKEN: {promise}; again: {}", command(&options.plan(seed)));
+            }
+        }
+    }
+    println!("{} profiles, {} promises, {broken} profiles broken", Profile::ALL.len(), Promise::ALL.len());
+    if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 type Done = BTreeMap<u64, (Profile, u32, Stats)>;
