@@ -57,9 +57,18 @@ impl Fleet {
         })
     }
 
-    /// A new revision is live; environments of the old one stay for a while.
-    pub fn deploy(&self) {
-        self.world.lock().revision += 1;
+    /// A new revision is live, or the one before is again; environments of the other stay for a while.
+    pub fn deploy(&self, back: bool) {
+        let mut state = self.world.lock();
+        let live = state.revision;
+        if back {
+            state.revision = state.revision_before;
+        } else {
+            state.revisions += 1;
+            state.revision = state.revisions;
+        }
+        state.revision_before = live;
+        drop(state);
         self.deployed_ms.store(self.world.elapsed_ms(), Ordering::Relaxed);
     }
 
@@ -69,9 +78,9 @@ impl Fleet {
 
     fn check_out(&self) -> Warm {
         let world = &self.world;
-        let (id, live) = {
+        let (id, live, before) = {
             let state = world.lock();
-            (state.environments_begun, state.revision)
+            (state.environments_begun, state.revision, state.revision_before)
         };
         let since_ms = world.elapsed_ms() - self.deployed_ms.load(Ordering::Relaxed);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,8 +95,8 @@ impl Fleet {
         world.lock().environments_begun += 1;
         let plan = &world.plan;
         // While both exist, Lambda may still start an old one.
-        let old = live > 1 && since_ms <= OLD_KEPT_MS && self.draw(|rng| rng.chance(0.3));
-        let revision = if old { live - 1 } else { live };
+        let old = before != live && since_ms <= OLD_KEPT_MS && self.draw(|rng| rng.chance(0.3));
+        let revision = if old { before } else { live };
         let environment = Arc::new(Environment::new(id, revision, plan));
         let ports = Arc::new(SimPorts {
             world: Arc::clone(world),

@@ -180,9 +180,9 @@ pub async fn pause(world: Arc<World>) {
 
 /// Deploys when the plan says so.
 pub async fn deploy(world: Arc<World>, fleet: Arc<Fleet>) {
-    for at_ms in world.plan.deploys_ms.clone() {
+    for (nth, at_ms) in world.plan.deploys_ms.clone().into_iter().enumerate() {
         sleep_until(world.instant(at_ms)).await;
-        fleet.deploy();
+        fleet.deploy(world.plan.rolls_back && nth % 2 == 1);
     }
 }
 

@@ -194,6 +194,10 @@ pub struct Plan {
     pub faults_end_ms: u64,
     /// When a new revision goes live.
     pub deploys_ms: Vec<u64>,
+    /// Every second deploy is a roll-back.
+    pub rolls_back: bool,
+    /// This revision and newer ones write words that older ones do not know.
+    pub newer_words_from: u32,
     /// How often the operator looks at the dead letters; 0: never.
     pub operator_every_ms: u64,
     /// The provider's true limits; 0: none.
@@ -263,6 +267,8 @@ impl Plan {
             arrival_ms,
             faults_end_ms: arrival_ms + rng.range(30 * MINUTE, 4 * HOUR),
             deploys_ms: Vec::new(),
+            rolls_back: false,
+            newer_words_from: u32::MAX,
             operator_every_ms: 0,
             requests_per_minute: 0,
             tokens_per_minute: 0,
@@ -319,6 +325,9 @@ impl Plan {
             let deploys = if self.profile == Profile::Deploy { rng.range(2, 6) } else { 1 };
             self.deploys_ms = (0..deploys).map(|_| rng.range(0, self.faults_end_ms)).collect();
             self.deploys_ms.sort_unstable();
+            if self.profile == Profile::Deploy {
+                (self.rolls_back, self.newer_words_from) = (rng.chance(0.6), 2);
+            }
         }
         if matches!(
             self.profile,

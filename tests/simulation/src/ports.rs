@@ -166,13 +166,20 @@ impl SimPorts {
             }
         }
         self.gate().await;
+        Err(self.ledger_error(operation, kind))
+    }
+
+    fn ledger_error(&self, operation: &'static str, kind: PortErrorKind) -> PortError {
         if let Some(running) = self.world.lock().invocations.get_mut(&self.invocation()) {
             match running.published {
-                None => running.seen.ledger_errors += 1,
+                None => {
+                    running.seen.ledger_errors += 1;
+                    running.seen.unreadable += u64::from(kind == PortErrorKind::Unreadable);
+                }
                 Some(_) => _ = self.environment.late_ledger_errors.fetch_add(1, Ordering::Relaxed),
             }
         }
-        Err(PortError { service: "DynamoDB", operation, kind, message: "simulated".to_owned() })
+        PortError { service: "DynamoDB", operation, kind, message: "simulated".to_owned() }
     }
 
     /// What is on its way takes effect within a minute, whatever becomes of its sender.
@@ -190,20 +197,44 @@ impl SimPorts {
     }
 }
 
-fn record_write(state: &mut State, world: &World, asked: Asked<'_>) -> WriteAnswer {
+/// What the table answers, and what a worker of this revision can make of it: a newer release has words of its own, and
+/// to an older one a record that holds them is unreadable.
+fn record_write(
+    state: &mut State,
+    world: &World,
+    asked: Asked<'_>,
+    revision: u32,
+) -> Result<WriteAnswer, PortErrorKind> {
     let write = asked.write;
     let now_ms = world.now_ms();
     if state.by_key.contains_key(&write.record.key) {
         expire(state, world, now_ms, write);
     }
-    if state.ledger_write(now_ms, asked, &world.plan) {
-        return WriteAnswer::Written;
+    let n = state.by_key.get(&write.record.key).copied();
+    let readable_from = n.map_or(0, |n| state.inputs[n as usize].readable_from);
+    let written = state.ledger_write(now_ms, asked, &world.plan);
+    let Some(n) = n else { return Ok(WriteAnswer::Refused(None)) };
+    if revision < readable_from && !written {
+        return Err(PortErrorKind::Unreadable);
     }
-    let standing = state.by_key.get(&write.record.key).and_then(|n| state.inputs[*n as usize].record.clone());
-    match standing {
+    if written {
+        if revision < readable_from {
+            let what = "a record in words that its writer does not know was overwritten";
+            state.violate(now_ms, Promise::NothingLost, Some(n), what);
+        }
+        let newer_words = match &write.record.state {
+            Standing::Failed(_) => n % 3 == 0,
+            Standing::Done(done) => done.needs_review,
+            _ => false,
+        };
+        let newer_words = newer_words && revision >= world.plan.newer_words_from;
+        state.inputs[n as usize].readable_from = if newer_words { world.plan.newer_words_from } else { 0 };
+        return Ok(WriteAnswer::Written);
+    }
+    Ok(match state.inputs[n as usize].record.clone() {
         Some(record) if write.took_effect(&record) => WriteAnswer::Written,
         standing => WriteAnswer::Refused(standing),
-    }
+    })
 }
 
 /// DynamoDB deletes what has expired whenever it likes.
@@ -213,7 +244,7 @@ fn expire(state: &mut State, world: &World, now_ms: u64, write: &RecordWrite) {
     let expired = input.record.as_deref().is_some_and(|record| record.expires_at_ms + 1_000 <= now_ms);
     if expired && state.queue_rng.chance(world.plan.faults.expired_deleted) {
         (input.record, input.duplicates) = (None, (0, None));
-        input.failures = Failures::default();
+        (input.failures, input.readable_from) = (Failures::default(), 0);
         state.note(now_ms, n, || "DynamoDB deletes the expired record".to_owned());
     }
 }
@@ -224,6 +255,7 @@ impl Ledger for SimPorts {
         let invocation = self.invocation();
         let world = &self.world;
         let asked_ms = world.now_ms();
+        let revision = self.environment.revision;
         self.attempts(
             "UpdateItem",
             |what| world.lock().ledger_fault(world.now_ms(), write, invocation, what),
@@ -231,12 +263,13 @@ impl Ledger for SimPorts {
                 let write = write.clone();
                 self.later(move |world| {
                     let asked = Asked { write: &write, invocation, asked_ms };
-                    record_write(&mut world.lock(), world, asked);
+                    let _ = record_write(&mut world.lock(), world, asked, revision);
                 });
             },
-            || record_write(&mut world.lock(), world, Asked { write, invocation, asked_ms }),
+            || record_write(&mut world.lock(), world, Asked { write, invocation, asked_ms }, revision),
         )
         .await
+        .and_then(|answer| answer.map_err(|kind| self.ledger_error("UpdateItem", kind)))
         .inspect(|answer| {
             if matches!(answer, WriteAnswer::Written) && matches!(write.record.state, Standing::Done(_)) {
                 world.lock().result_is_written(self.now_ms(), invocation, &write.record);

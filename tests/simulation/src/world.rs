@@ -48,7 +48,10 @@ pub struct State {
     pub invocations: HashMap<u64, Invocation>,
     pub invocations_begun: u64,
     pub environments_begun: u32,
+    /// The one that is live, the one that was live before, and how many there are.
     pub revision: u32,
+    pub revision_before: u32,
+    pub revisions: u32,
     pub control: Control,
     pub spend: BTreeMap<String, DaySpend>,
     pub producing: bool,
@@ -81,6 +84,8 @@ pub struct Input {
     pub epoch: Epoch,
     pub letters: u32,
     pub failures: Failures,
+    /// Its record holds words that only this revision and newer ones know.
+    pub readable_from: u32,
     pub redrives: u32,
     /// A message of it is in `crashed`.
     pub crashed: bool,
@@ -100,6 +105,7 @@ impl Input {
             epoch: Epoch::default(),
             letters: 0,
             failures: Failures::default(),
+            readable_from: 0,
             redrives: 0,
             crashed: false,
         }
@@ -289,6 +295,8 @@ impl World {
             invocations_begun: 0,
             environments_begun: 0,
             revision: 1,
+            revision_before: 1,
+            revisions: 1,
             control: Control::default(),
             spend: BTreeMap::new(),
             producing: true,

@@ -141,6 +141,10 @@ impl State {
                     self.violate(now_ms, Promise::Progress, Some(n), what);
                 }
             }
+            if *outcome == Outcome::HandedBack(HandBackCause::Unreadable) && running.seen.unreadable == 0 {
+                let what = "handed back for a record in unknown words, and there was none";
+                self.violate(now_ms, Promise::Progress, Some(n), what);
+            }
             if let Outcome::HandedBack(HandBackCause::Panic) = outcome
                 && !matches!(self.inputs[n as usize].kind, Kind::PanicsInPrompt | Kind::PanicsInAccept)
             {

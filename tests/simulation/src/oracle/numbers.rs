@@ -41,6 +41,8 @@ pub struct Seen {
     pub end_to_end_ms: Vec<f64>,
     /// Operations at the ledger that failed for good.
     pub ledger_errors: u64,
+    /// Of them, records in words that its release does not know.
+    pub unreadable: u64,
     /// Messages whose visibility it tried to change.
     pub hidden: BTreeSet<u32>,
 }
@@ -127,6 +129,7 @@ impl State {
             ("AccountFailures", f64::from(seen.account)),
             ("ModelErrors", f64::from(seen.errors)),
             ("LedgerErrors", seen.ledger_errors as f64),
+            ("RecordsUnreadable", seen.unreadable as f64),
             ("InputTokens", seen.input_tokens as f64),
             ("OutputTokens", seen.output_tokens as f64),
             ("CostUsd", cost_micro_usd as f64 / 1e6),
