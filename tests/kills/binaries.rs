@@ -13,8 +13,11 @@ pub fn build(package: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let target = test.ancestors().nth(3).unwrap();
     let output = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--package", package, "--target-dir"])
+        .args(["build", "--quiet", "--locked", "--target-dir"])
         .arg(target)
+        // As `scripts/demo` builds them: together, so that the libraries of others, the AWS SDK among them, have the same
+        // features for whoever asks, and are built once.
+        .args(["--package", "nightshift-worker-function", "--package", "nightshift-demo"])
         .current_dir(root)
         .output()
         .unwrap();
