@@ -355,8 +355,8 @@ resource "aws_cloudwatch_metric_alarm" "stack" {
   }
 
   # On the alarm itself: a composite over all would not notify again while a second one joins.
-  alarm_actions = each.value.acts ? [aws_sns_topic.severity[each.value.severity].arn] : []
-  ok_actions    = each.value.acts ? [aws_sns_topic.severity[each.value.severity].arn] : []
+  alarm_actions = each.value.acts ? local.alarm_actions[each.value.severity] : []
+  ok_actions    = each.value.acts ? local.alarm_actions[each.value.severity] : []
 
   lifecycle {
     precondition {
@@ -381,8 +381,8 @@ resource "aws_cloudwatch_composite_alarm" "stack" {
   alarm_description = "${each.value.summary} ${local.runbook[each.key]}"
   alarm_rule        = join(" AND ", [for name, child in each.value.children : "ALARM(\"${aws_cloudwatch_metric_alarm.stack["${each.key}-${name}"].alarm_name}\")"])
 
-  alarm_actions = [aws_sns_topic.severity[each.value.severity].arn]
-  ok_actions    = [aws_sns_topic.severity[each.value.severity].arn]
+  alarm_actions = local.alarm_actions[each.value.severity]
+  ok_actions    = local.alarm_actions[each.value.severity]
 
   lifecycle {
     replace_triggered_by = [terraform_data.composite_children[each.key]]

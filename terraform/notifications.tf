@@ -16,6 +16,10 @@ locals {
   )
 }
 
+locals {
+  alarm_actions = { for severity, topic in aws_sns_topic.severity : severity => concat([topic.arn], sort(var.notify[severity].actions)) }
+}
+
 resource "aws_sns_topic" "severity" {
   for_each = toset(local.severities)
 
@@ -52,6 +56,15 @@ resource "aws_sns_topic_policy" "severity" {
       },
     ]
   })
+}
+
+resource "aws_sns_topic_subscription" "https" {
+  for_each = merge([for severity, to in var.notify : { for address in to.https : "${severity} ${address}" => { severity = severity, address = address } }]...)
+
+  topic_arn              = aws_sns_topic.severity[each.value.severity].arn
+  protocol               = "https"
+  endpoint               = each.value.address
+  endpoint_auto_confirms = true
 }
 
 resource "aws_sns_topic_subscription" "email" {

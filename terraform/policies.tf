@@ -123,6 +123,7 @@ resource "aws_iam_policy" "stack" {
   for_each = local.policies
 
   name        = "${var.prefix}-${each.key}-${local.global_suffix}"
+  path        = var.iam.path
   description = each.value.description
 
   policy = jsonencode({

@@ -31,6 +31,7 @@ resource "terraform_data" "protection" {
     aws_sns_topic.severity,
     aws_sns_topic_policy.severity,
     aws_sns_topic_subscription.email,
+    aws_sns_topic_subscription.https,
     aws_sqs_queue.crashed,
     aws_sqs_queue.dead_letters,
     aws_sqs_queue.jobs,

@@ -235,6 +235,69 @@ variable "worker" {
   }
 }
 
+variable "iam" {
+  description = <<-EOT
+    What an organisation asks of IAM.
+    path: of the role and the managed policies, with a slash at both ends. Another path is another role: set it before the first apply.
+    permissions_boundary: ARN of the policy that bounds the worker's role.
+  EOT
+  type = object({
+    path                 = optional(string, "/")
+    permissions_boundary = optional(string)
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = can(regex("^/([!-~]+/)?$", var.iam.path)) && length(var.iam.path) <= 512
+    error_message = "iam.path must begin and end with a slash, as in /teams/a/, and have at most 512 characters."
+  }
+  validation {
+    condition     = var.iam.permissions_boundary == null || can(regex("^arn:[a-z-]+:iam::([0-9]{12}|aws):policy/", var.iam.permissions_boundary))
+    error_message = "iam.permissions_boundary must be the ARN of a managed policy."
+  }
+}
+
+variable "network" {
+  description = <<-EOT
+    The worker inside a VPC, which a model server of your own may need: subnet_ids and security_group_ids.
+    From there it still has to reach SQS, DynamoDB, CloudWatch, Secrets Manager or SSM, and the provider: by a NAT gateway, or by VPC endpoints. null: not in a VPC.
+  EOT
+  type = object({
+    subnet_ids         = set(string)
+    security_group_ids = set(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.network == null ? true : length(var.network.subnet_ids) > 0 && length(var.network.security_group_ids) > 0
+    error_message = "network needs at least one subnet and one security group."
+  }
+}
+
+variable "notify" {
+  description = <<-EOT
+    Who is told besides the mail addresses, by severity.
+    https: endpoints that SNS posts to, such as PagerDuty's or Opsgenie's for CloudWatch; they confirm by themselves. Such an address is a secret of its own, and stands in the state.
+    actions: ARNs of further alarm actions (another topic, an SSM incident), up to four a severity.
+  EOT
+  type = object({
+    page   = optional(object({ https = optional(set(string), []), actions = optional(set(string), []) }), {})
+    ticket = optional(object({ https = optional(set(string), []), actions = optional(set(string), []) }), {})
+  })
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for to in values(var.notify) : alltrue([for address in to.https : startswith(address, "https://")]) && alltrue([for arn in to.actions : startswith(arn, "arn:")])])
+    error_message = "notify: https must be addresses that start with https://, and actions ARNs."
+  }
+  validation {
+    condition     = alltrue([for to in values(var.notify) : length(to.actions) <= 4])
+    error_message = "notify: at most four actions a severity; CloudWatch takes five, and the stack's own topic is one."
+  }
+}
+
 variable "ledger" {
   description = <<-EOT
     The table of results and failures.

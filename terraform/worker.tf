@@ -99,6 +99,12 @@ locals {
       Action   = ["ssm:GetParameter"]
       Resource = [arn]
     }],
+    [for network in var.network[*] : {
+      Sid      = "JoinTheNetwork" # As AWSLambdaVPCAccessExecutionRole has it: Lambda makes the interfaces as this role.
+      Effect   = "Allow"
+      Action   = ["ec2:AssignPrivateIpAddresses", "ec2:CreateNetworkInterface", "ec2:DeleteNetworkInterface", "ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets", "ec2:UnassignPrivateIpAddresses"]
+      Resource = ["*"]
+    }],
     [for arns in var.model.provider == "bedrock" ? [local.bedrock_arns] : [] : {
       Sid      = "CallTheModel"
       Effect   = "Allow"
@@ -117,6 +123,9 @@ resource "aws_cloudwatch_log_group" "worker" {
 resource "aws_iam_role" "worker" {
   name        = "${local.worker_name}-${local.global_suffix}"
   description = "What the worker of ${var.prefix} may do"
+
+  path                 = var.iam.path
+  permissions_boundary = var.iam.permissions_boundary
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
@@ -142,7 +151,7 @@ resource "aws_iam_role_policy" "worker" {
 resource "aws_lambda_function" "worker" {
   # checkov:skip=CKV_AWS_50:The worker makes no X-Ray segments; its log lines and metrics say what a trace would.
   # checkov:skip=CKV_AWS_116:A function's dead-letter queue is for asynchronous invocations; SQS invokes this one, and its queues keep what fails.
-  # checkov:skip=CKV_AWS_117:It calls AWS and the model's provider over public endpoints; in a VPC it would need a NAT gateway and gain nothing.
+  # checkov:skip=CKV_AWS_117:It calls AWS and the model's provider over public endpoints; in a VPC (network) it needs a way out.
   # checkov:skip=CKV_AWS_173:The environment holds limits and names; the model key is in Secrets Manager or SSM.
   # checkov:skip=CKV_AWS_272:The zip comes from the applier's own machine with its hash; code signing is for pipelines that deploy what others built.
   function_name    = local.worker_name
@@ -170,6 +179,15 @@ resource "aws_lambda_function" "worker" {
     # Lambda drops what is below it, by default all below INFO. Never above: the worker leaves out what log_level says, and a
     # line of metrics has no level, for which Lambda takes INFO. ("Using log-level filtering")
     application_log_level = contains(["debug", "trace"], var.worker.log_level) ? upper(var.worker.log_level) : "INFO"
+  }
+
+  dynamic "vpc_config" {
+    for_each = var.network[*]
+
+    content {
+      subnet_ids         = vpc_config.value.subnet_ids
+      security_group_ids = vpc_config.value.security_group_ids
+    }
   }
 
   # Lambda tries the role when the function is made, and would make a log group of its own if ours came later.

@@ -396,6 +396,9 @@ fn alarms_dashboard_and_runbook_name_metrics_that_the_worker_publishes() {
             assert!(published.contains(metric.as_str()), "{place} reads {metric}, which nothing publishes");
         }
     }
+    // No server on one machine checks this condition: another namespace would be refused on AWS alone.
+    let role = read("terraform/worker.tf");
+    assert!(role.contains(&format!("\"cloudwatch:namespace\" = \"{NAMESPACE}\"")));
     let alarms = read("terraform/alarms.tf");
     assert!(alarms.contains(&format!("namespace = \"{NAMESPACE}\", dimensions = {{ Stack")));
     for cause in [HandBackCause::Paused, HandBackCause::SpendCap].map(HandBackCause::as_str) {
