@@ -19,3 +19,4 @@ pub mod pace;
 pub mod record;
 pub mod retry;
 pub mod task;
+pub mod thinking;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::dead_letter::cut;
 use crate::json;
 use crate::task::{Task, VIOLATIONS_LISTED_MAX, Violations};
+use crate::thinking::without_thinking;
 
 /// The output of the task, if the answer holds exactly one that its type and all its rules accept.
 ///
@@ -17,8 +18,9 @@ pub fn validate(task: &dyn Task, answer: &str) -> Result<Value, Violations> {
     task.accept(extract(answer).map_err(|what| Violations(vec![what]))?)
 }
 
-/// The one JSON object of an answer: bare, in a fence, or with prose around it.
+/// The one JSON object of an answer: bare, in a fence, or with prose or thinking around it.
 ///
+/// Thinking is taken off first, and what is in it is never the answer.
 /// The first bracket of the text must open it, and no bracket may follow it: two candidates, a list, leftovers of a
 /// damaged object or a cut-off one are all refused. So is anything but the end of a fence on the line on which it ends
 /// (a comment, a comma, a second value): prose stands on lines of its own.
@@ -26,6 +28,7 @@ pub fn validate(task: &dyn Task, answer: &str) -> Result<Value, Violations> {
 /// # Errors
 /// One sentence that says what is wrong; it quotes nothing but a doubled member's name.
 pub fn extract(answer: &str) -> Result<Value, String> {
+    let answer = without_thinking(answer)?;
     let start = answer.find(['{', '[', '}', ']']).ok_or("The answer holds no JSON object.")?;
     let candidate = answer.get(start..).unwrap_or_default();
     if !candidate.starts_with('{') {

@@ -7,6 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use nightshift_core::json;
 use nightshift_core::output_validation::{extract, reask_text, validate};
 use nightshift_core::task::{Tasks, Violations};
+use nightshift_core::thinking::without_thinking;
 use nightshift_tasks::Registry;
 use serde_json::Value;
 
@@ -39,7 +40,8 @@ fuzz_target!(|answer: &str| {
 
 fn accepted(answer: &str, value: &Value) {
     assert!(value.is_object());
-    // It stands in the answer as it is: from the first brace to where it ends, with no bracket outside of it.
+    let answer = &*without_thinking(answer).expect("what was accepted has an answer");
+    // It stands in what is not thinking as it is: from the first brace to where it ends, with no bracket outside of it.
     let start = answer.find(['{', '[', '}', ']']).expect("an object has a brace");
     let (read, length) = json::parse_prefix(&answer[start..]).expect("what was accepted needs no repair");
     assert_eq!(&read, value);
@@ -50,6 +52,9 @@ fn accepted(answer: &str, value: &Value) {
     let written = value.to_string();
     assert_eq!(extract(&written).as_ref(), Ok(value));
     assert_eq!(extract(&format!("Here it is:\n```json\n{written}\n```\n")).as_ref(), Ok(value));
+    // In unfinished thinking it is none, and after finished thinking it is the answer, whatever was thought.
+    assert!(extract(&format!("<think>{written}")).is_err());
+    assert_eq!(extract(&format!("{written}</think>\n{written}")).as_ref(), Ok(value));
     // Two of them are none.
     assert!(extract(&format!("{written}\n{written}")).is_err());
 }
