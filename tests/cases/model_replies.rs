@@ -54,6 +54,7 @@ fn in_the_same_wrappings_every_tasks_output_is_accepted_or_rejected_alike() {
     for name in registry.names() {
         let task = registry.find(name).unwrap();
         let output = registry.describe(name).unwrap().example_output;
+        let input = &registry.describe(name).unwrap().example_job["input"];
         let payload = output.to_string();
         // Cut inside a string, as a token limit does.
         let truncated = &payload[..payload.rfind(|c: char| c.is_ascii_lowercase()).unwrap()];
@@ -65,7 +66,7 @@ fn in_the_same_wrappings_every_tasks_output_is_accepted_or_rejected_alike() {
                 .replace("{{PAYLOAD_TRUNCATED}}", truncated)
                 .replace("{{PAYLOAD_SINGLE_QUOTED}}", &single_quoted);
             assert!(!text.contains("{{PAYLOAD"), "{}: an unknown template", reply["name"]);
-            let stored = validate(task, &text);
+            let stored = validate(task, input, &text);
             let label = format!("{name} in {}: {stored:?}", reply["name"]);
             match reply["expect"].as_str().unwrap() {
                 "accept" => assert_eq!(stored.as_ref(), Ok(&output), "{label}"),
@@ -85,7 +86,8 @@ fn what_is_rejected_is_stored_for_no_task() {
     for name in registry.names() {
         let task = registry.find(name).unwrap();
         for reply in replies.iter().filter(|reply| reply["expect"] == "reject") {
-            assert!(validate(task, reply["text"].as_str().unwrap()).is_err(), "{name}: {}", reply["name"]);
+            let stored = validate(task, &Value::Null, reply["text"].as_str().unwrap());
+            assert!(stored.is_err(), "{name}: {}", reply["name"]);
         }
     }
 }

@@ -21,7 +21,10 @@ pub const FAILS: &str = "(the model fails here)";
 
 /// A good answer for every ticket.
 pub fn output() -> Value {
-    nightshift_tasks::registry().describe("categorize_ticket").unwrap().example_output
+    let mut output = nightshift_tasks::registry().describe("categorize_ticket").unwrap().example_output;
+    // The example word for word would be refused as a copy.
+    output["reason"] = json!("The customer asks for help.");
+    output
 }
 
 pub fn good() -> Says {

@@ -616,7 +616,7 @@ impl JobRun {
             Answer::Unusable { why } => {
                 ("", Violations(vec![format!("The answer could not be used: {why}.")]))
             }
-            Answer::Text(text) => match validate(work.task, text) {
+            Answer::Text(text) => match validate(work.task, work.input, text) {
                 Ok(output) => return AfterCall::Store { output, needs_review: false },
                 Err(violations) => (text.as_str(), violations),
             },

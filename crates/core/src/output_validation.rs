@@ -10,12 +10,15 @@ use crate::json;
 use crate::task::{Task, VIOLATIONS_LISTED_MAX, Violations};
 use crate::thinking::without_thinking;
 
-/// The output of the task, if the answer holds exactly one that its type and all its rules accept.
+/// The output of the task, if the answer holds exactly one that its type and all its rules accept, and that is not the
+/// example of the prompt again.
 ///
 /// # Errors
 /// What is wrong, in sentences that the model can act on.
-pub fn validate(task: &dyn Task, answer: &str) -> Result<Value, Violations> {
-    task.accept(extract(answer).map_err(|what| Violations(vec![what]))?)
+pub fn validate(task: &dyn Task, input: &Value, answer: &str) -> Result<Value, Violations> {
+    let output = task.accept(extract(answer).map_err(|what| Violations(vec![what]))?)?;
+    let copied = task.example().map(|example| example.copied_by(input, &output)).unwrap_or_default();
+    if copied.is_empty() { Ok(output) } else { Err(Violations(copied)) }
 }
 
 /// The one JSON object of an answer: bare, in a fence, or with prose or thinking around it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::copied_example::ExampleOfPrompt;
 use crate::model::Prompt;
 
 /// What is wrong with an input or an output: one full sentence each, with the path of the member.
@@ -29,6 +30,10 @@ pub trait Task: Send + Sync {
     /// # Errors
     /// What fails.
     fn accept(&self, answer: Value) -> Result<Value, Violations>;
+    /// The example that the model sees in the prompt, where there is one: an answer that repeats it is none.
+    fn example(&self) -> Option<&ExampleOfPrompt> {
+        None
+    }
     /// What to store as `needs_review` when no answer was valid; `None`: a dead letter.
     fn fallback(&self, input: &Value) -> Option<Value>;
     /// Upper bound of the answer, in tokens.

@@ -376,9 +376,11 @@ impl Draws {
         if let Some(value) = node.get("enum").and_then(Value::as_array).and_then(|values| self.pick(values)) {
             return value.clone();
         }
-        // What a pattern wants is shown by its examples, if by anything.
-        if let Some(example) =
-            node.get("examples").and_then(Value::as_array).and_then(|values| self.pick(values))
+        // What a pattern wants is shown by its examples, if by anything. The example of a whole output would be refused
+        // as a copy.
+        if depth > 0
+            && let Some(example) =
+                node.get("examples").and_then(Value::as_array).and_then(|values| self.pick(values))
         {
             return example.clone();
         }

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use nightshift_core::copied_example::ExampleOfPrompt;
 use nightshift_core::input_hash::{canonical_json, hex};
 use nightshift_core::model::Prompt;
 use nightshift_core::task::{Task, Violations};
@@ -51,7 +52,7 @@ pub trait TaskDefinition: 'static {
     }
 
     /// A plausible input and a good answer to it. The answer stands in the schema under `examples`, where the model sees
-    /// it; the prompt made from the input is part of the fingerprint, where it tells that the rendering of inputs has
+    /// it, and an answer that repeats its texts for another input is not accepted; the prompt made from the input is part of the fingerprint, where it tells that the rendering of inputs has
     /// changed. Both are documentation and test data.
     fn example() -> Example<Self::Input, Self::Output>;
 }
@@ -71,6 +72,7 @@ pub(crate) struct Defined<D> {
     system: String,
     overhead_bytes: usize,
     fingerprint: String,
+    example: Option<ExampleOfPrompt>,
     definition: PhantomData<fn() -> D>,
 }
 
@@ -85,10 +87,14 @@ impl<D: TaskDefinition> Defined<D> {
         }
         let example = D::example();
         let mut schema = schema::of::<D::Output>();
+        let prescribed = schema.to_string();
+        let as_values = (serde_json::to_value(&example.input), serde_json::to_value(&example.output));
         // For the model, which sees a good answer, and for stand-ins of a model, which could not know the rules that
         // no schema can say.
-        if let (Some(members), Ok(output)) = (schema.as_object_mut(), serde_json::to_value(&example.output)) {
-            members.insert("examples".to_owned(), json!([output]));
+        let mut example_of_prompt = None;
+        if let (Some(members), (Ok(input), Ok(output))) = (schema.as_object_mut(), as_values) {
+            members.insert("examples".to_owned(), json!([output.clone()]));
+            example_of_prompt = Some(ExampleOfPrompt::new(&input, output, &[D::INSTRUCTIONS, &prescribed]));
         }
         let system = prompt::system(D::INSTRUCTIONS, &schema);
         let rendered = prompt::user(&D::blocks(&example.input));
@@ -111,6 +117,7 @@ impl<D: TaskDefinition> Defined<D> {
             system,
             overhead_bytes,
             fingerprint: hex(&digest),
+            example: example_of_prompt,
             definition: PhantomData,
         }
     }
@@ -132,6 +139,10 @@ impl<D: TaskDefinition> Task for Defined<D> {
 
     fn accept(&self, answer: Value) -> Result<Value, Violations> {
         written(&checked::<D::Output>(&answer)?)
+    }
+
+    fn example(&self) -> Option<&ExampleOfPrompt> {
+        self.example.as_ref()
     }
 
     fn fallback(&self, input: &Value) -> Option<Value> {

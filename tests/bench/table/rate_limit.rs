@@ -141,8 +141,12 @@ struct Counts {
 
 impl Provider {
     fn new(fleet: Fleet) -> Self {
-        let output =
-            nightshift_tasks::registry().describe("categorize_ticket").map(|task| task.example_output);
+        // The example word for word would be refused as a copy.
+        let output = nightshift_tasks::registry().describe("categorize_ticket").map(|task| {
+            let mut output = task.example_output;
+            output["reason"] = "The customer asks for help.".into();
+            output
+        });
         Self {
             fleet,
             output: output.unwrap_or_default().to_string(),

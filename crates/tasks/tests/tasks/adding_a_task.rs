@@ -64,7 +64,8 @@ fn one_definition_and_one_line_make_a_task() {
     let task = tasks.find("translate_titles").unwrap();
     assert_eq!((task.name(), task.output_tokens_max()), ("translate_titles", 500));
 
-    let prompt = task.prompt(&json!({"titles": ["Effi Briest", "Ödipus"]})).unwrap();
+    let titles = json!({"titles": ["Effi Briest", "Ödipus"]});
+    let prompt = task.prompt(&titles).unwrap();
     assert!(prompt.system.contains("# The task\nTranslate each title.\n"), "{}", prompt.system);
     assert!(prompt.system.contains("One English title for each."), "the model sees descriptions");
     assert!(prompt.system.contains("\"maxLength\":20"), "and limits: {}", prompt.system);
@@ -76,14 +77,18 @@ fn one_definition_and_one_line_make_a_task() {
 
     let answer = "Sure:\n```json\n{\"english\": [\"Effi Briest\", \"Oedipus\"]}\n```";
     assert_eq!(
-        output_validation::validate(task, answer),
+        output_validation::validate(task, &titles, answer),
         Ok(json!({"english": ["Effi Briest", "Oedipus"]})),
         "through core's own path"
     );
     assert_eq!(
-        output_validation::validate(task, r#"{"english": ["ok", " ", "longer than it may ever be"]}"#)
-            .unwrap_err()
-            .0,
+        output_validation::validate(
+            task,
+            &titles,
+            r#"{"english": ["ok", " ", "longer than it may ever be"]}"#
+        )
+        .unwrap_err()
+        .0,
         [
             "The value at $.english[1] must not be blank.",
             "The value at $.english[2] has 26 and must have 1 to 20 characters."
@@ -193,6 +198,23 @@ fn a_prompt_is_a_pure_function_of_its_input() {
         assert_eq!(
             registry().find(name).unwrap().prompt(&input),
             registry().find(name).unwrap().prompt(&shuffled)
+        );
+    }
+}
+
+#[test]
+fn the_example_is_an_answer_to_its_own_input_only() {
+    for name in registry().names() {
+        let (tasks, described) = (registry(), registry().describe(name).unwrap());
+        let task = tasks.find(name).unwrap();
+        let (own, output) = (&described.example_job["input"], described.example_output);
+        let answer = output.to_string();
+        assert_eq!(output_validation::validate(task, own, &answer), Ok(output), "{name}");
+        let other = json!({"text": "Where is my parcel?", "body": "", "entries": ["Nothing new."]});
+        let refused = output_validation::validate(task, &other, &answer.to_uppercase().to_lowercase());
+        assert!(
+            refused.is_err_and(|violations| violations.0.iter().any(|what| what.contains("example"))),
+            "{name}: a copy of the example"
         );
     }
 }
