@@ -126,7 +126,7 @@ impl Bedrock {
             structured_output,
             schemas: LoweredSchemas::new(match structured_output {
                 StructuredOutput::Tool => Target::BedrockTool,
-                StructuredOutput::TextFormat | StructuredOutput::None => Target::Anthropic,
+                StructuredOutput::TextFormat | StructuredOutput::None => Target::Bedrock,
             }),
             thinking: match model_id::bedrock(&model).map(|id| least_thinking(id.model)) {
                 Some(LeastThinking::Type(kind)) => Some(kind),

@@ -19,6 +19,7 @@ pub mod headroom;
 pub mod http;
 pub mod lower_schema;
 mod mask;
+mod meet_schemas;
 pub mod model_id;
 pub mod openai;
 pub mod prices;

@@ -1,21 +1,36 @@
 //! Lowers a JSON Schema to what a provider takes as structured output.
 //!
 //! Providers compile the schema to a grammar and refuse, with a 400 for every job, what they cannot compile. So only
-//! known keywords pass. What cannot be said in the grammar (ranges, lengths, patterns, numbers of items) is said in the
-//! description instead, where the model reads it; the validator enforces all of it either way.
+//! what a provider documents passes, and the rest (ranges, lengths, patterns, numbers of items) is said in the
+//! description, where the model reads it; the validator enforces all of it either way. Members keep their order, which
+//! is the order in which the model writes them.
 //!
-//! | | Anthropic, Bedrock | OpenAI strict | Bedrock tool |
-//! | --- | --- | --- | --- |
-//! | objects | `additionalProperties: false` | the same | the same, but not at the top |
-//! | optional members | optional | required, and `null` allowed | optional |
-//! | `$ref`, `$defs` | kept, no recursion | kept | put in place, no recursion |
-//! | `minItems` | 0 and 1 | described | described |
-//! | formats | the documented ones | the documented ones | described |
-//! | the top | anything | an object | an object of `type`, `properties`, `required` only |
+//! | | Anthropic | Bedrock | OpenAI strict | a server of one's own | another endpoint | Bedrock tool |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | objects | closed | closed | closed | closed | closed | closed, but not at the top |
+//! | optional members | optional | optional | required, and `null` allowed | as OpenAI | as OpenAI | optional |
+//! | `$ref`, `$defs` | kept, no recursion | as Anthropic | kept | kept | kept | put in place, no recursion |
+//! | `minItems`, `maxItems` | `minItems` 0 and 1 | as Anthropic | sent | sent | described | described |
+//! | `minLength`, `maxLength` | described | described | described | sent | described | described |
+//! | ranges | described | described | sent | sent for integers | described | described |
+//! | `pattern` | sent where plain | described | sent where plain | sent where plain | described | described |
+//! | formats | the documented ones | as Anthropic | the documented ones | those of dates, and `uuid` | as OpenAI | described |
+//! | the top | anything | an object | an object | anything | an object | `type`, `properties`, `required` only |
+//!
+//! *A server of one's own* is llama.cpp, Ollama, LM Studio or vLLM, told by an address that the public network has no
+//! name for. *Another endpoint* speaks like OpenAI under a public name: which keywords it refuses is its own affair and
+//! changes without notice, a refused schema holds up every job, and a bound that is only described costs a re-ask. So it
+//! is sent the least that all of them take.
+//!
+//! **Invariant:** what the schema accepts, the lowered one accepts, but for two things. An optional member may have to be
+//! given as `null`. And objects are closed: members that the type would ignore are not written. A form that cannot be
+//! lowered so is refused, with what to write instead.
 //!
 //! Sources: "Structured outputs" (Claude API docs), JSON Schema limitations; "Structured model outputs" (OpenAI API
-//! docs), supported schemas; "Get validated JSON results from models" (Amazon Bedrock User Guide), supported JSON Schema
-//! features; "Troubleshooting tool calls" (Amazon Nova User Guide) for the top of a tool's schema.
+//! docs), supported schemas, and those of fine-tuned models; "Get validated JSON results from models" (Amazon Bedrock
+//! User Guide), supported JSON Schema features; "Troubleshooting tool calls" (Amazon Nova User Guide) for the top of a
+//! tool's schema; "GBNF Guide" (llama.cpp), JSON Schemas → GBNF, known limitations; `backend_xgrammar.py` (vLLM) for
+//! lengths beside a pattern.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,18 +38,81 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nightshift_core::model::ModelRequest;
 use serde_json::{Map, Value, json};
 
+use crate::meet_schemas::{Met, annotates};
+
 /// Whose rules to lower to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// Anthropic's `output_config.format`, and Bedrock's `outputConfig.textFormat`, which has the same rules.
+    /// Anthropic's `output_config.format`.
     Anthropic,
-    /// OpenAI's `response_format` with `strict`.
+    /// Bedrock's `outputConfig.textFormat`: Anthropic's rules, for models of others too.
+    Bedrock,
+    /// OpenAI's and Azure's `response_format` with `strict`.
     OpenAiStrict,
+    /// The same to a model server of one's own.
+    OwnServer,
+    /// The same to whoever else speaks it, and to OpenAI's fine-tuned models, which take fewer keywords.
+    OpenAiCompatible,
     /// The input schema of a tool that the model is made to use, for models without structured output.
     BedrockTool,
 }
 
-/// Why a schema cannot be said to a provider: the path, as a JSON pointer, and what is there.
+impl Target {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Anthropic,
+        Self::Bedrock,
+        Self::OpenAiStrict,
+        Self::OwnServer,
+        Self::OpenAiCompatible,
+        Self::BedrockTool,
+    ];
+
+    /// Whether every member must be required.
+    fn requires_all(self) -> bool {
+        matches!(self, Self::OpenAiStrict | Self::OwnServer | Self::OpenAiCompatible)
+    }
+
+    fn takes_recursion(self) -> bool {
+        self.requires_all()
+    }
+
+    fn takes_any_top(self) -> bool {
+        matches!(self, Self::Anthropic | Self::OwnServer)
+    }
+
+    fn takes_format(self, format: &str) -> bool {
+        match self {
+            Self::Anthropic | Self::Bedrock => FORMATS.contains(&format) || format == "uri",
+            Self::OpenAiStrict | Self::OpenAiCompatible => FORMATS.contains(&format),
+            Self::OwnServer => OWN_SERVER_FORMATS.contains(&format),
+            Self::BedrockTool => false,
+        }
+    }
+
+    fn takes_pattern(self, pattern: &str) -> bool {
+        matches!(self, Self::Anthropic | Self::OpenAiStrict | Self::OwnServer) && is_plain_pattern(pattern)
+    }
+
+    /// Whether this bound of a value of this type is sent; `beside_pattern`: a pattern or a format is sent with it.
+    fn takes_bound(self, keyword: &str, bound: &Value, kind: &str, beside_pattern: bool) -> bool {
+        match (self, keyword) {
+            (Self::OpenAiStrict, "minProperties" | "maxProperties" | "minLength" | "maxLength") => false,
+            (Self::OpenAiStrict, _) => bound.is_number(),
+            (Self::OwnServer, "minLength" | "maxLength") if beside_pattern => false,
+            (Self::OwnServer, "minLength" | "maxLength" | "minItems" | "maxItems") => {
+                bound.as_u64().is_some_and(|count| count <= REPEATS_MAX)
+            }
+            (Self::OwnServer, "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum") => {
+                kind == "integer" && bound.is_i64()
+            }
+            (Self::Anthropic | Self::Bedrock, "minItems") => bound.as_u64().is_some_and(|count| count <= 1),
+            _ => false,
+        }
+    }
+}
+
+/// Why a schema cannot be said to a provider: the path, as a JSON pointer, what is there, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at {path:?}: {what}")]
 pub struct NotLowerable {
@@ -46,27 +124,51 @@ pub struct NotLowerable {
 
 /// Deeper nesting is taken for a mistake: OpenAI stops at 10 levels, ours need 3.
 const DEPTH_MAX: usize = 32;
+/// More variants than this, after all choices of a place are multiplied, make a grammar that no provider compiles soon.
+const VARIANTS_MAX: usize = 64;
+/// llama.cpp refuses a grammar with 2,000 repetitions or more of one thing (`MAX_REPETITION_THRESHOLD`).
+const REPEATS_MAX: u64 = 1_500;
 
 /// String formats that the providers compile; the same in all their lists.
 const FORMATS: [&str; 9] =
     ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"];
+/// Those of which llama.cpp and vLLM mean the same.
+const OWN_SERVER_FORMATS: [&str; 4] = ["date-time", "time", "date", "uuid"];
+
+const FREE_KEYS: &str = "an object with free keys: use a list of objects with a key and a value";
+const ANY_VALUE: &str = "a value of any type: give it one";
+const TOP_NOT_OBJECT: &str =
+    "the top of the schema is not one object: give a choice or a list a member of its own";
+const NOT_A_SCHEMA: &str = "not a schema";
+const TOO_DEEP: &str = "nested too deeply: flatten the type";
+const RECURSIVE: &str = "a recursive type: bound its depth with a type for each level";
+const UNKNOWN_REFERENCE: &str = "a reference out of the document: put the definition into it";
 
 /// Lowers `schema`.
 ///
 /// # Errors
 /// When the schema has a form that has no equivalent: a map with free keys, a tuple, recursion (where it is not
-/// supported), a reference out of the document.
+/// supported), a reference out of the document, a choice at the top where there must be one object.
 pub fn lower(schema: &Value, target: Target) -> Result<Value, NotLowerable> {
-    let mut lowering = Lowering { root: schema, target, open_refs: Vec::new(), kept_defs: Map::new() };
-    let mut lowered = lowering.node(schema, &mut String::new(), 0, true)?;
+    let mut lowering = Lowering {
+        root: schema,
+        target,
+        open_refs: Vec::new(),
+        met_refs: Vec::new(),
+        defining: Vec::new(),
+        kept_defs: Map::new(),
+    };
+    let mut lowered = lowering
+        .node(schema, &mut String::new(), 0, true)?
+        .ok_or_else(|| at("", "no value satisfies it: look for members that contradict each other"))?;
     if !lowering.kept_defs.is_empty()
         && let Value::Object(top) = &mut lowered
     {
         top.insert("$defs".to_owned(), Value::Object(lowering.kept_defs));
     }
     let is_object = lowered.get("type").is_some_and(|kind| kind == "object");
-    if target != Target::Anthropic && !is_object {
-        return Err(NotLowerable { path: String::new(), what: "the top of the schema is not an object" });
+    if !target.takes_any_top() && !is_object {
+        return Err(at("", TOP_NOT_OBJECT));
     }
     if target == Target::BedrockTool
         && let Value::Object(top) = &mut lowered
@@ -114,51 +216,146 @@ struct Lowering<'a> {
     target: Target,
     /// The references that are being followed, outermost first.
     open_refs: Vec<String>,
+    /// Those that were merged with what stands beside them, around here.
+    met_refs: Vec<String>,
+    /// Definitions that are being lowered.
+    defining: Vec<String>,
     /// Definitions that something still refers to, lowered.
     kept_defs: Map<String, Value>,
 }
 
 impl<'a> Lowering<'a> {
+    /// The lowered schema; `None` where no value satisfies it, as in a variant that its neighbours exclude.
     fn node(
         &mut self,
         node: &Value,
         path: &mut String,
         depth: usize,
         is_top: bool,
-    ) -> Result<Value, NotLowerable> {
+    ) -> Result<Option<Value>, NotLowerable> {
         if depth > DEPTH_MAX {
-            return Err(at(path, "nested too deeply"));
+            return Err(at(path, TOO_DEEP));
         }
         let node = match node {
             Value::Object(node) => node,
-            Value::Bool(true) => return Err(at(path, "a value of any type")),
-            _ => return Err(at(path, "not a schema")),
+            Value::Bool(true) => return Err(at(path, ANY_VALUE)),
+            Value::Bool(false) => return Ok(None),
+            _ => return Err(at(path, NOT_A_SCHEMA)),
         };
-        if let Some(reference) = node.get("$ref") {
+        if let Some(reference) = node.get("$ref")
+            && node.keys().all(|key| key == "$ref" || annotates(key))
+        {
             return self.reference(node, reference, path, depth, is_top);
         }
+        let mut met = Met::default();
+        let followed = self.met_refs.len();
+        self.meet(&mut met, node, path, depth)?;
+        let lowered = self.met(&met, path, depth);
+        self.met_refs.truncate(followed);
+        lowered
+    }
+
+    /// Adds a schema, what it refers to and what it is made of.
+    fn meet(
+        &mut self,
+        met: &mut Met,
+        node: &Map<String, Value>,
+        path: &str,
+        depth: usize,
+    ) -> Result<(), NotLowerable> {
+        if depth > DEPTH_MAX {
+            return Err(at(path, TOO_DEEP));
+        }
+        met.add(node);
+        let mut parts: Vec<&Value> = Vec::new();
+        if let Some(reference) = node.get("$ref") {
+            let reference = reference.as_str().ok_or_else(|| at(path, NOT_A_SCHEMA))?;
+            if self.met_refs.iter().any(|met| met == reference) {
+                return Err(at(path, RECURSIVE));
+            }
+            parts.push(self.resolve(reference).ok_or_else(|| at(path, UNKNOWN_REFERENCE))?.1);
+            self.met_refs.push(reference.to_owned());
+        }
         if let Some(all) = node.get("allOf") {
-            let merged = self.merged(node, all, path, depth)?;
-            return self.node(&merged, path, depth + 1, is_top);
+            parts.extend(all.as_array().ok_or_else(|| at(path, NOT_A_SCHEMA))?);
         }
-        if let Some(choice) = node.get("oneOf").or_else(|| node.get("anyOf")) {
-            return self.choice(node, choice, path, depth);
+        for part in parts {
+            match part {
+                Value::Object(part) => self.meet(met, part, path, depth + 1)?,
+                Value::Bool(true) => {}
+                Value::Bool(false) => met.never = true,
+                _ => return Err(at(path, NOT_A_SCHEMA)),
+            }
         }
+        Ok(())
+    }
+
+    fn met(&mut self, met: &Met, path: &mut String, depth: usize) -> Result<Option<Value>, NotLowerable> {
+        if met.never {
+            return Ok(None);
+        }
+        if met.choices.is_empty() {
+            return self.plain(&met.plain, path, depth);
+        }
+        // An enum whose values have descriptions arrives as a choice of constants. As an enum it costs no union, of
+        // which Anthropic takes 16 per request.
+        if let [variants] = met.choices.as_slice()
+            && met.plain.keys().all(|key| annotates(key) || key == "type")
+            && met.plain.get("type").is_none_or(|kind| kind == "string")
+            && let Some((values, meanings)) = constants(variants)
+        {
+            let mut out = Map::new();
+            out.insert("type".to_owned(), json!("string"));
+            out.insert("enum".to_owned(), Value::Array(values));
+            describe(&met.plain, meanings, &mut out);
+            return Ok(Some(Value::Object(out)));
+        }
+        let mut lowered: Vec<Value> = Vec::new();
+        for (index, variant) in combinations(met)
+            .ok_or_else(|| {
+                at(path, "too many combinations of choices: give some of them a member of their own")
+            })?
+            .iter()
+            .enumerate()
+        {
+            let variant =
+                within(path, &format!("anyOf/{index}"), |path| self.node(variant, path, depth + 1, false))?;
+            lowered.extend(variant.filter(|variant| !lowered.contains(variant)));
+        }
+        let mut out = match lowered.len() {
+            0 => return Ok(None),
+            1 => match lowered.pop() {
+                Some(Value::Object(only)) => only,
+                _ => return Ok(None),
+            },
+            _ => Map::from_iter([("anyOf".to_owned(), Value::Array(lowered))]),
+        };
+        describe(&met.plain, Vec::new(), &mut out);
+        Ok(Some(Value::Object(out)))
+    }
+
+    fn plain(
+        &mut self,
+        node: &Map<String, Value>,
+        path: &mut String,
+        depth: usize,
+    ) -> Result<Option<Value>, NotLowerable> {
         let mut out = Map::new();
         let mut notes = Vec::new();
         self.kind_and_values(node, &mut out, path)?;
-        self.constraints(node, &mut out, &mut notes);
-        if node.contains_key("properties") || has_type(node, "object") {
-            self.object(node, &mut out, path, depth)?;
+        let kinds = &out.clone();
+        if !kinds.contains_key("type") && !kinds.contains_key("enum") {
+            return Err(at(path, ANY_VALUE));
         }
-        if node.contains_key("items") || node.contains_key("prefixItems") || has_type(node, "array") {
+        self.constraints(node, kinds, &mut out, &mut notes);
+        if has_type(kinds, "object") && !self.object(node, &mut out, path, depth)? {
+            return Ok(None);
+        }
+        if has_type(kinds, "array") {
             self.array(node, &mut out, path, depth)?;
         }
-        if out.is_empty() {
-            return Err(at(path, "a value of any type"));
-        }
         describe(node, notes, &mut out);
-        Ok(Value::Object(out))
+        Ok(Some(Value::Object(out)))
     }
 
     /// A reference stays one where it can; it is put in place where it has siblings, which OpenAI refuses and of which
@@ -170,18 +367,16 @@ impl<'a> Lowering<'a> {
         path: &mut String,
         depth: usize,
         is_top: bool,
-    ) -> Result<Value, NotLowerable> {
-        let reference = reference.as_str().ok_or_else(|| at(path, "not a schema"))?;
-        let (name, target) =
-            self.resolve(reference).ok_or_else(|| at(path, "a reference out of the document"))?;
+    ) -> Result<Option<Value>, NotLowerable> {
+        let reference = reference.as_str().ok_or_else(|| at(path, NOT_A_SCHEMA))?;
+        let (name, target) = self.resolve(reference).ok_or_else(|| at(path, UNKNOWN_REFERENCE))?;
         let is_open = self.open_refs.iter().any(|open| open == reference);
-        if is_open && self.target != Target::OpenAiStrict {
-            return Err(at(path, "a recursive type"));
+        if is_open && !self.target.takes_recursion() {
+            return Err(at(path, RECURSIVE));
         }
-        let has_siblings = node.keys().any(|key| key != "$ref");
-        let in_place = is_top || has_siblings || self.target == Target::BedrockTool;
+        let in_place = is_top || node.contains_key("description") || self.target == Target::BedrockTool;
         if in_place && !is_open {
-            let mut merged = target.as_object().cloned().ok_or_else(|| at(path, "not a schema"))?;
+            let mut merged = target.as_object().cloned().ok_or_else(|| at(path, NOT_A_SCHEMA))?;
             for (key, value) in node.iter().filter(|(key, _)| *key != "$ref") {
                 merged.insert(key.clone(), value.clone());
             }
@@ -190,14 +385,16 @@ impl<'a> Lowering<'a> {
             self.open_refs.pop();
             return lowered;
         }
-        if !is_open && !self.kept_defs.contains_key(&name) {
-            let target = target.clone();
+        if !self.defining.contains(&name) && !self.kept_defs.contains_key(&name) {
             self.open_refs.push(reference.to_owned());
-            let lowered = self.node(&target, &mut format!("/$defs/{name}"), depth + 1, false);
+            self.defining.push(name.clone());
+            let lowered = self.node(target, &mut format!("/$defs/{name}"), depth + 1, false);
+            self.defining.pop();
             self.open_refs.pop();
-            self.kept_defs.insert(name.clone(), lowered?);
+            let Some(lowered) = lowered? else { return Ok(None) };
+            self.kept_defs.insert(name.clone(), lowered);
         }
-        Ok(json!({"$ref": format!("#/$defs/{name}")}))
+        Ok(Some(json!({"$ref": format!("#/$defs/{name}")})))
     }
 
     fn resolve(&self, reference: &str) -> Option<(String, &'a Value)> {
@@ -209,77 +406,6 @@ impl<'a> Lowering<'a> {
         Some((name.replace(['/', '~'], "_"), self.root.pointer(pointer)?))
     }
 
-    /// Several schemas at once, as one: no provider takes `allOf` with references, and OpenAI none at all.
-    fn merged(
-        &self,
-        node: &Map<String, Value>,
-        all: &Value,
-        path: &str,
-        depth: usize,
-    ) -> Result<Value, NotLowerable> {
-        let parts = all.as_array().ok_or_else(|| at(path, "not a schema"))?;
-        let mut merged = Map::new();
-        let own: Map<String, Value> =
-            node.iter().filter(|(key, _)| *key != "allOf").map(|(k, v)| (k.clone(), v.clone())).collect();
-        let own = Value::Object(own);
-        for part in parts.iter().chain([&own]) {
-            let mut part = part;
-            let mut followed = depth;
-            while let Some(reference) = part.get("$ref").and_then(Value::as_str) {
-                followed += 1;
-                if followed > DEPTH_MAX {
-                    return Err(at(path, "nested too deeply"));
-                }
-                part = self.resolve(reference).ok_or_else(|| at(path, "a reference out of the document"))?.1;
-            }
-            let part = part.as_object().ok_or_else(|| at(path, "not a schema"))?;
-            for (key, value) in part {
-                match (merged.get_mut(key), value) {
-                    (Some(Value::Object(have)), Value::Object(more)) if key == "properties" => {
-                        have.extend(more.iter().map(|(k, v)| (k.clone(), v.clone())));
-                    }
-                    (Some(Value::Array(have)), Value::Array(more)) if key == "required" => {
-                        have.extend(more.iter().cloned());
-                    }
-                    _ => {
-                        merged.insert(key.clone(), value.clone());
-                    }
-                }
-            }
-        }
-        Ok(Value::Object(merged))
-    }
-
-    fn choice(
-        &mut self,
-        node: &Map<String, Value>,
-        choice: &Value,
-        path: &mut String,
-        depth: usize,
-    ) -> Result<Value, NotLowerable> {
-        let variants = choice.as_array().filter(|v| !v.is_empty()).ok_or_else(|| at(path, "not a schema"))?;
-        let mut out = Map::new();
-        // An enum whose values have descriptions arrives as a choice of constants. As an enum it costs no union, of
-        // which Anthropic takes 16 per request.
-        if let Some((values, meanings)) = constants(variants) {
-            out.insert("type".to_owned(), json!("string"));
-            out.insert("enum".to_owned(), Value::Array(values));
-            describe(node, meanings, &mut out);
-            return Ok(Value::Object(out));
-        }
-        let mut lowered = Vec::new();
-        for (index, variant) in variants.iter().enumerate() {
-            let variant =
-                within(path, &format!("anyOf/{index}"), |path| self.node(variant, path, depth + 1, false))?;
-            if !lowered.contains(&variant) {
-                lowered.push(variant);
-            }
-        }
-        out.insert("anyOf".to_owned(), Value::Array(lowered));
-        describe(node, Vec::new(), &mut out);
-        Ok(Value::Object(out))
-    }
-
     fn kind_and_values(
         &self,
         node: &Map<String, Value>,
@@ -289,56 +415,87 @@ impl<'a> Lowering<'a> {
         if let Some(kind) = node.get("type") {
             out.insert("type".to_owned(), kind.clone());
         }
-        let values = match (node.get("enum"), node.get("const")) {
-            (Some(Value::Array(values)), _) => values.clone(),
-            (_, Some(value)) => vec![value.clone()],
-            _ => return Ok(()),
-        };
+        let Some(Value::Array(values)) = node.get("enum") else { return Ok(()) };
         if values.iter().any(|value| value.is_array() || value.is_object()) {
-            return Err(at(path, "an enum of arrays or objects"));
+            return Err(at(path, "an enum of arrays or objects: use a choice of types"));
         }
         if !out.contains_key("type")
-            && let Some(kind) = common_type(&values)
+            && let Some(kind) = common_type(values)
         {
             out.insert("type".to_owned(), kind);
         }
-        out.insert("enum".to_owned(), Value::Array(values));
+        out.insert("enum".to_owned(), Value::Array(values.clone()));
         Ok(())
     }
 
     /// What the grammar takes stays; what it does not take becomes a note.
-    fn constraints(&self, node: &Map<String, Value>, out: &mut Map<String, Value>, notes: &mut Vec<String>) {
-        if let Some(format) = node.get("format").and_then(Value::as_str) {
-            let is_known = FORMATS.contains(&format) || (format == "uri" && self.target == Target::Anthropic);
-            if is_known && self.target != Target::BedrockTool {
-                out.insert("format".to_owned(), json!(format));
-            } else if has_type(node, "string") {
-                notes.push(format!("format {format}"));
+    fn constraints(
+        &self,
+        node: &Map<String, Value>,
+        kinds: &Map<String, Value>,
+        out: &mut Map<String, Value>,
+        notes: &mut Vec<String>,
+    ) {
+        let mut beside_pattern = false;
+        if has_type(kinds, "string") {
+            if let Some(format) = node.get("format").and_then(Value::as_str) {
+                if self.target.takes_format(format) {
+                    out.insert("format".to_owned(), json!(format));
+                    beside_pattern = true;
+                } else {
+                    notes.push(format!("format {format}"));
+                }
+            }
+            if let Some(pattern) = node.get("pattern").and_then(Value::as_str) {
+                // vLLM takes one of the two.
+                if self.target.takes_pattern(pattern) && !(self.target == Target::OwnServer && beside_pattern)
+                {
+                    out.insert("pattern".to_owned(), json!(pattern));
+                    beside_pattern = true;
+                } else {
+                    notes.push(format!("matching the regular expression {pattern}"));
+                }
             }
         }
-        for (key, words) in [
-            ("minimum", "at least"),
-            ("exclusiveMinimum", "more than"),
-            ("maximum", "at most"),
-            ("exclusiveMaximum", "less than"),
-            ("multipleOf", "a multiple of"),
-        ] {
-            if let Some(number) = node.get(key).filter(|value| value.is_number()) {
-                notes.push(format!("{words} {number}"));
+        if has_type(kinds, "number") || has_type(kinds, "integer") {
+            let kind = if has_type(kinds, "number") { "number" } else { "integer" };
+            for (key, words) in [
+                ("minimum", "at least"),
+                ("exclusiveMinimum", "more than"),
+                ("maximum", "at most"),
+                ("exclusiveMaximum", "less than"),
+                ("multipleOf", "a multiple of"),
+            ] {
+                let Some(number) = node.get(key).filter(|value| value.is_number()) else { continue };
+                if self.target.takes_bound(key, number, kind, false) {
+                    out.insert(key.to_owned(), number.clone());
+                } else {
+                    notes.push(format!("{words} {number}"));
+                }
             }
         }
-        for (min_key, max_key, unit) in [
-            ("minLength", "maxLength", "characters"),
-            ("minItems", "maxItems", "items"),
-            ("minProperties", "maxProperties", "members"),
+        for (kind, min_key, max_key, unit) in [
+            ("string", "minLength", "maxLength", "characters"),
+            ("array", "minItems", "maxItems", "items"),
+            ("object", "minProperties", "maxProperties", "members"),
         ] {
-            let bound = |key: &str| node.get(key).and_then(Value::as_u64);
-            let mut min = bound(min_key).filter(|min| *min > 0);
-            if min_key == "minItems" && self.target == Target::Anthropic && min.is_some() {
-                out.insert(min_key.to_owned(), json!(1));
-                min = min.filter(|min| *min > 1);
+            if !has_type(kinds, kind) {
+                continue;
             }
-            match (min, bound(max_key)) {
+            let mut to_say = |key: &str| {
+                let bound = node.get(key).filter(|bound| bound.as_u64().is_some())?;
+                if self.target.takes_bound(key, bound, kind, beside_pattern) {
+                    out.insert(key.to_owned(), bound.clone());
+                    return None;
+                }
+                // Anthropic takes 0 and 1.
+                if key == "minItems" && matches!(self.target, Target::Anthropic | Target::Bedrock) {
+                    out.insert(key.to_owned(), json!(1));
+                }
+                bound.as_u64()
+            };
+            let (min, max) = (to_say(min_key).filter(|min| *min > 0), to_say(max_key));
+            match (min, max) {
                 (Some(min), Some(max)) if min == max => notes.push(format!("exactly {min} {unit}")),
                 (Some(min), Some(max)) => notes.push(format!("{min} to {max} {unit}")),
                 (Some(min), None) => notes.push(format!("at least {min} {unit}")),
@@ -346,30 +503,29 @@ impl<'a> Lowering<'a> {
                 (None, None) => {}
             }
         }
-        if let Some(pattern) = node.get("pattern").and_then(Value::as_str) {
-            notes.push(format!("matching the regular expression {pattern}"));
-        }
-        if node.get("uniqueItems").is_some_and(|unique| unique == true) {
+        if has_type(kinds, "array") && node.get("uniqueItems").is_some_and(|unique| unique == true) {
             notes.push("no item twice".to_owned());
         }
     }
 
+    /// `false` when a member that must be there can have no value.
     fn object(
         &mut self,
         node: &Map<String, Value>,
         out: &mut Map<String, Value>,
         path: &mut String,
         depth: usize,
-    ) -> Result<(), NotLowerable> {
+    ) -> Result<bool, NotLowerable> {
         let empty = Map::new();
-        let properties = node.get("properties").and_then(Value::as_object).unwrap_or(&empty);
-        let is_map = node.get("patternProperties").is_some()
-            || node
-                .get("additionalProperties")
-                .is_some_and(|more| *more != Value::Bool(false) && properties.is_empty());
-        if is_map {
-            return Err(at(path, "an object with free keys"));
+        let properties = node.get("properties").and_then(Value::as_object);
+        let others = |key: &str| node.get(key).filter(|others| **others != Value::Bool(false));
+        let is_closed = node.contains_key("additionalProperties") && others("additionalProperties").is_none();
+        let has_others = others("additionalProperties").or(others("unevaluatedProperties")).is_some()
+            || node.contains_key("patternProperties");
+        if has_others || (properties.is_none() && !is_closed) {
+            return Err(at(path, FREE_KEYS));
         }
+        let properties = properties.unwrap_or(&empty);
         let required: Vec<&str> = node
             .get("required")
             .and_then(Value::as_array)
@@ -377,17 +533,28 @@ impl<'a> Lowering<'a> {
             .flatten()
             .filter_map(Value::as_str)
             .collect();
+        if required.iter().any(|name| !properties.contains_key(*name)) {
+            return if is_closed {
+                Ok(false)
+            } else {
+                Err(at(path, "a required member without a schema: describe it under `properties`"))
+            };
+        }
         let mut lowered = Map::new();
         for (name, property) in properties {
-            let mut value = within(path, &format!("properties/{name}"), |path| {
+            let is_optional = !required.contains(&name.as_str());
+            let value = within(path, &format!("properties/{name}"), |path| {
                 self.node(property, path, depth + 1, false)
             })?;
-            let is_optional = !required.contains(&name.as_str());
+            let Some(mut value) = value else {
+                if is_optional {
+                    continue;
+                }
+                return Ok(false);
+            };
             // Strict means that every member is there. One with a default needs no way out: any value of its type will
             // do, and its type may not take null. The others are options, for which null says "absent".
-            if self.target == Target::OpenAiStrict
-                && is_optional
-                && property.get("default").is_none_or(Value::is_null)
+            if self.target.requires_all() && is_optional && property.get("default").is_none_or(Value::is_null)
             {
                 value = nullable(value);
             }
@@ -395,14 +562,13 @@ impl<'a> Lowering<'a> {
         }
         let required: Vec<Value> = lowered
             .keys()
-            .filter(|name| self.target == Target::OpenAiStrict || required.contains(&name.as_str()))
+            .filter(|name| self.target.requires_all() || required.contains(&name.as_str()))
             .map(|name| json!(name))
             .collect();
-        out.entry("type").or_insert_with(|| json!("object"));
         out.insert("properties".to_owned(), Value::Object(lowered));
         out.insert("required".to_owned(), Value::Array(required));
         out.insert("additionalProperties".to_owned(), Value::Bool(false));
-        Ok(())
+        Ok(true)
     }
 
     fn array(
@@ -413,14 +579,88 @@ impl<'a> Lowering<'a> {
         depth: usize,
     ) -> Result<(), NotLowerable> {
         if node.contains_key("prefixItems") || node.get("items").is_some_and(Value::is_array) {
-            return Err(at(path, "a tuple"));
+            return Err(at(path, "a tuple: use an object with a member for each part"));
         }
-        let items = node.get("items").ok_or_else(|| at(path, "an array of anything"))?;
+        let items =
+            node.get("items").ok_or_else(|| at(path, "an array of anything: give its items a type"))?;
         let items = within(path, "items", |path| self.node(items, path, depth + 1, false))?;
-        out.entry("type").or_insert_with(|| json!("array"));
+        let items = items.ok_or_else(|| at(path, "an array of which no item can exist: leave it out"))?;
         out.insert("items".to_owned(), items);
         Ok(())
     }
+}
+
+/// Each way to choose, as one schema with what stands beside the choices; `None` when there are too many.
+fn combinations(met: &Met) -> Option<Vec<Value>> {
+    if let ([variants], true) = (met.choices.as_slice(), met.only_chooses()) {
+        return (variants.len() <= VARIANTS_MAX).then(|| variants.clone());
+    }
+    // What the choices have in common is described where they are; only what constrains goes into each.
+    let beside: Map<String, Value> =
+        met.plain.iter().filter(|(key, _)| !annotates(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut all = vec![vec![Value::Object(beside)]];
+    for variants in &met.choices {
+        let longer = all.iter().flat_map(|parts| {
+            variants.iter().map(|variant| parts.iter().chain([variant]).cloned().collect::<Vec<_>>())
+        });
+        all = longer.take(VARIANTS_MAX + 1).collect();
+        if all.len() > VARIANTS_MAX {
+            return None;
+        }
+    }
+    Some(all.into_iter().map(|parts| json!({"allOf": parts})).collect())
+}
+
+/// Whether all engines read the pattern alike, as one that the whole text must match: anchored at both ends, plain
+/// characters, classes without negation, groups and counts. No shorthand, no dot, nothing that looks around.
+fn is_plain_pattern(pattern: &str) -> bool {
+    let Some(inside) = pattern.strip_prefix('^').and_then(|rest| rest.strip_suffix('$')) else {
+        return false;
+    };
+    let plain = |c: char| {
+        c.is_ascii_alphanumeric() || matches!(c, ' ' | '-' | '_' | ',' | ':' | '/' | '@' | '#' | '%')
+    };
+    let (mut depth, mut repeats) = (0_u32, 1_u64);
+    // Whether a branch has something in it, and whether the last of it may be repeated.
+    let (mut has_some, mut is_atom) = (false, false);
+    let mut chars = inside.chars().peekable();
+    while let Some(c) = chars.next() {
+        (has_some, is_atom) = match c {
+            '(' if chars.peek() != Some(&'?') => {
+                depth += 1;
+                (false, false)
+            }
+            ')' if depth > 0 && has_some => {
+                depth -= 1;
+                (true, true)
+            }
+            '|' if depth > 0 && has_some => (false, false),
+            '[' => {
+                let class: String = chars.by_ref().take_while(|c| *c != ']').collect();
+                if class.is_empty() || !class.chars().all(|c| plain(c) || c == '.') {
+                    return false;
+                }
+                (true, true)
+            }
+            '\\' if chars
+                .next_if(|c| matches!(c, '.' | '-' | '/' | '+' | '*' | '?' | '(' | ')'))
+                .is_some() =>
+            {
+                (true, true)
+            }
+            '?' | '*' | '+' if is_atom => (true, false),
+            '{' if is_atom => {
+                let count: String = chars.by_ref().take_while(|c| *c != '}').collect();
+                let numbers = count.split(',').map(|n| if n.is_empty() { Ok(1) } else { n.parse::<u64>() });
+                let Ok(numbers) = numbers.collect::<Result<Vec<_>, _>>() else { return false };
+                repeats = repeats.saturating_mul(numbers.into_iter().max().unwrap_or(1).max(1));
+                (true, false)
+            }
+            c if plain(c) => (true, true),
+            _ => return false,
+        };
+    }
+    depth == 0 && repeats <= REPEATS_MAX
 }
 
 /// The description, followed by what could not be said otherwise.
@@ -535,10 +775,10 @@ fn within<T>(path: &mut String, step: &str, run: impl FnOnce(&mut String) -> T) 
 mod tests {
     use super::*;
 
-    /// What each target makes of a schema: Anthropic, OpenAI strict, Bedrock tool.
+    /// What each target makes of a schema: Bedrock, an endpoint like OpenAI's, Bedrock tool.
     fn check(schema: Value, anthropic: Value, openai: Value, tool: Value) {
-        assert_eq!(lower(&schema, Target::Anthropic).unwrap(), anthropic, "Anthropic");
-        assert_eq!(lower(&schema, Target::OpenAiStrict).unwrap(), openai, "OpenAI");
+        assert_eq!(lower(&schema, Target::Bedrock).unwrap(), anthropic, "Bedrock");
+        assert_eq!(lower(&schema, Target::OpenAiCompatible).unwrap(), openai, "like OpenAI");
         assert_eq!(lower(&schema, Target::BedrockTool).unwrap(), tool, "Bedrock tool");
     }
 
@@ -564,9 +804,9 @@ mod tests {
                 },
                 "required": ["s", "n"]
             }),
-            object(properties.clone(), json!(["n", "s"])),
-            object(properties.clone(), json!(["n", "s"])),
-            tool(properties, json!(["n", "s"])),
+            object(properties.clone(), json!(["s", "n"])),
+            object(properties.clone(), json!(["s", "n"])),
+            tool(properties, json!(["s", "n"])),
         );
     }
 
@@ -626,7 +866,7 @@ mod tests {
                     "u": {"type": "string", "format": "uri"},
                     "p": {"type": "string", "description": "Matching the regular expression ^[a-z]+$"}
                 }),
-                json!(["d", "l", "m", "p", "u"]),
+                json!(["l", "m", "d", "u", "p"]),
             ),
             object(
                 json!({
@@ -635,7 +875,7 @@ mod tests {
                     "u": {"type": "string", "description": "Format uri"},
                     "p": {"type": "string", "description": "Matching the regular expression ^[a-z]+$"}
                 }),
-                json!(["d", "l", "m", "p", "u"]),
+                json!(["l", "m", "d", "u", "p"]),
             ),
             tool(
                 json!({
@@ -644,7 +884,7 @@ mod tests {
                     "u": {"type": "string", "description": "Format uri"},
                     "p": {"type": "string", "description": "Matching the regular expression ^[a-z]+$"}
                 }),
-                json!(["d", "l", "m", "p", "u"]),
+                json!(["l", "m", "d", "u", "p"]),
             ),
         );
     }
@@ -764,7 +1004,26 @@ mod tests {
                 "/$defs/N/properties/n",
                 "a recursive type",
             ),
-            (json!({"type": "string"}), Target::OpenAiStrict, "", "the top of the schema is not an object"),
+            (json!({"type": "string"}), Target::OpenAiStrict, "", "the top of the schema is not one object"),
+            (
+                json!({"type": "object", "properties": {"a": {"type": "string"}}, "additionalProperties": {"type": "string"}}),
+                Target::Anthropic,
+                "",
+                "an object with free keys",
+            ),
+            (
+                json!({"type": "object", "properties": {}, "required": ["a"]}),
+                Target::Anthropic,
+                "",
+                "a required member",
+            ),
+            (
+                json!({"type": "object", "properties": {"a": {"type": "string"}}, "oneOf": [
+                    {"properties": {"b": {"type": "string"}}}, {"properties": {"c": {"type": "string"}}}]}),
+                Target::OpenAiStrict,
+                "",
+                "the top of the schema is not one object",
+            ),
             (
                 json!({"type": "object", "properties": {"a": {"enum": [[1]]}}}),
                 Target::Anthropic,
@@ -772,7 +1031,127 @@ mod tests {
                 "an enum of arrays or objects",
             ),
         ] {
-            assert_eq!(lower(&schema, target), Err(NotLowerable { path: path.to_owned(), what }), "{schema}");
+            let refused = lower(&schema, target).unwrap_err();
+            assert_eq!(refused.path, path, "{schema}");
+            assert!(refused.what.starts_with(what), "{schema}: {refused}");
+        }
+    }
+
+    #[test]
+    fn bounds_go_to_those_who_take_them() {
+        use Target::{Anthropic, Bedrock, BedrockTool, OpenAiCompatible, OpenAiStrict, OwnServer};
+        for (member, taken_by) in [
+            (json!({"type": "string", "minLength": 1, "maxLength": 300}), vec![OwnServer]),
+            (json!({"type": ["string", "null"], "maxLength": 300}), vec![OwnServer]),
+            // Too many repetitions for llama.cpp.
+            (json!({"type": "string", "maxLength": 2000}), vec![]),
+            (json!({"type": "integer", "minimum": 1, "maximum": 5}), vec![OpenAiStrict, OwnServer]),
+            (json!({"type": "number", "minimum": 0.0, "exclusiveMaximum": 1.5}), vec![OpenAiStrict]),
+            (json!({"type": "integer", "multipleOf": 5}), vec![OpenAiStrict]),
+            (
+                json!({"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 5}),
+                vec![OpenAiStrict, OwnServer],
+            ),
+            (
+                json!({"type": "array", "items": {"type": "boolean"}, "minItems": 1}),
+                vec![Anthropic, Bedrock, OpenAiStrict, OwnServer],
+            ),
+            (
+                json!({"type": "string", "pattern": "^[a-z]{2,3}(-[A-Z]{2})?$"}),
+                vec![Anthropic, OpenAiStrict, OwnServer],
+            ),
+            // Engines differ over these.
+            (json!({"type": "string", "pattern": "[a-z]"}), vec![]),
+            (json!({"type": "string", "pattern": "^a|b$"}), vec![]),
+            (json!({"type": "string", "pattern": "^(?=a)\\w+.$"}), vec![]),
+            (
+                json!({"type": "string", "format": "date"}),
+                vec![Anthropic, Bedrock, OpenAiStrict, OwnServer, OpenAiCompatible],
+            ),
+            (
+                json!({"type": "string", "format": "email"}),
+                vec![Anthropic, Bedrock, OpenAiStrict, OpenAiCompatible],
+            ),
+            (
+                json!({"type": "boolean"}),
+                vec![Anthropic, Bedrock, OpenAiStrict, OwnServer, OpenAiCompatible, BedrockTool],
+            ),
+        ] {
+            for target in Target::ALL {
+                let schema = json!({"type": "object", "properties": {"m": member}, "required": ["m"]});
+                let lowered = &lower(&schema, target).unwrap()["properties"]["m"];
+                assert_eq!(
+                    *lowered == member,
+                    taken_by.contains(&target),
+                    "{target:?}: {member} as {lowered}"
+                );
+                assert!(
+                    *lowered == member || lowered["description"].is_string(),
+                    "{target:?}: {lowered} says the rest"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn vllm_takes_a_length_or_a_pattern() {
+        let schema = json!({"type": "object", "properties": {"m": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 9}}});
+        let lowered = lower(&schema, Target::OwnServer).unwrap();
+        let member = &lowered["properties"]["m"];
+        assert_eq!((&member["pattern"], member.get("maxLength")), (&json!("^[a-z]+$"), None));
+        assert_eq!(member["description"], "At most 9 characters");
+    }
+
+    #[test]
+    fn plain_patterns_are_told_from_others() {
+        for pattern in [
+            "^a$",
+            "^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?$",
+            "^[0-9]{4}-W(0[1-9]|[1-4][0-9]|5[0-3])$",
+            "^(a?|b+)\\.x$",
+        ] {
+            assert!(is_plain_pattern(pattern), "{pattern}");
+        }
+        for pattern in [
+            "",
+            "^",
+            "a",
+            "^a",
+            "a$",
+            "^a|b$",
+            "^\\d$",
+            "^.$",
+            "^[^a]$",
+            "^(?:a)$",
+            "^(?!a)b$",
+            "^a{2}{3}$",
+            "^a**$",
+            "^(a$",
+            "^a)$",
+            "^()$",
+            "^[]$",
+            "^\"$",
+            "^é$",
+            "^a{2000}$",
+            "^((a{40}){40}){2}$",
+            "^a\\b$",
+            "^a+?$",
+            "^a{x}$",
+        ] {
+            assert!(!is_plain_pattern(pattern), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn members_keep_their_order() {
+        let properties =
+            json!({"reason": {"type": "string"}, "zeal": {"type": "boolean"}, "about": {"type": "boolean"}});
+        for target in Target::ALL {
+            let schema =
+                json!({"type": "object", "properties": properties, "required": ["about", "zeal", "reason"]});
+            let lowered = lower(&schema, target).unwrap();
+            let names: Vec<&String> = lowered["properties"].as_object().unwrap().keys().collect();
+            assert_eq!(names, ["reason", "zeal", "about"], "{target:?}");
         }
     }
 
@@ -794,7 +1173,7 @@ mod tests {
             "properties": {"a": {"type": "array", "uniqueItems": true, "contains": {"type": "string"}, "items":
                 {"type": "object", "examples": [1], "if": {}, "then": {}, "not": {}, "dependentRequired": {}, "properties":
                     {"x": {"type": "number", "exclusiveMinimum": 0.5, "multipleOf": 0.5, "deprecated": true}}}}},
-            "required": ["a", "ghost"]
+            "required": ["a"]
         });
         fn keys(value: &Value, in_properties: bool, found: &mut Vec<String>) {
             if let Value::Object(map) = value {
@@ -806,7 +1185,7 @@ mod tests {
                 }
             }
         }
-        for target in [Target::Anthropic, Target::OpenAiStrict, Target::BedrockTool] {
+        for target in [Target::Bedrock, Target::OpenAiCompatible, Target::BedrockTool] {
             let lowered = lower(&schema, target).unwrap();
             let mut found = Vec::new();
             keys(&lowered, false, &mut found);

@@ -5,6 +5,7 @@
 //! Sources: "Chat Completions", "Structured model outputs", "Error codes", "Rate limits" (OpenAI API docs); "OpenAI
 //! compatibility" (Ollama docs); "OpenAI-Compatible Server" (vLLM docs).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,17 +81,42 @@ impl OpenAi {
             http,
             keys,
             limit: limit_member(&url),
-            url,
             model: checked_model_id(&settings.model)?,
-            schemas: LoweredSchemas::new(Target::OpenAiStrict),
+            schemas: LoweredSchemas::new(target(&url, &settings.model)),
             structured_output: settings.structured_output,
+            url,
         })
     }
 }
 
+fn is_openai(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| OPENAI_HOSTS.iter().any(|end| host.ends_with(end)))
+}
+
+/// How much of a schema is sent; see [`lower_schema`](crate::lower_schema).
+fn target(url: &Url, model: &str) -> Target {
+    if is_openai(url) {
+        // Fine-tuned models take fewer keywords; Azure's deployments have names of their own, and OpenAI's say so.
+        return if model.starts_with("ft:") { Target::OpenAiCompatible } else { Target::OpenAiStrict };
+    }
+    if is_own(url) { Target::OwnServer } else { Target::OpenAiCompatible }
+}
+
+/// Whether the address is of this machine or of a private network, where people run a model server of their own.
+fn is_own(url: &Url) -> bool {
+    let Some(host) = url.host_str() else { return false };
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+        Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+        Err(_) => {
+            // One word (`localhost`, the name of a container), and the ends that are reserved for private use.
+            !host.contains('.') || [".local", ".internal", ".localhost"].iter().any(|end| host.ends_with(end))
+        }
+    }
+}
+
 fn limit_member(url: &Url) -> LimitMember {
-    let is_openai = url.host_str().is_some_and(|host| OPENAI_HOSTS.iter().any(|end| host.ends_with(end)));
-    if is_openai { LimitMember::MaxCompletionTokens } else { LimitMember::MaxTokens }
+    if is_openai(url) { LimitMember::MaxCompletionTokens } else { LimitMember::MaxTokens }
 }
 
 #[async_trait]
@@ -371,6 +397,30 @@ mod tests {
             ("https://openai.com.example/v1", LimitMember::MaxTokens),
         ] {
             assert_eq!(limit_member(&endpoint(base, "/chat/completions").unwrap()), member, "{base}");
+        }
+    }
+
+    #[test]
+    fn a_schema_goes_out_as_whoever_listens_takes_it() {
+        for (base, model, expected) in [
+            (BASE_URL, "gpt-5-mini", Target::OpenAiStrict),
+            (BASE_URL, "ft:gpt-4o-mini:acme::x", Target::OpenAiCompatible),
+            ("https://x.openai.azure.com/openai/v1", "mine", Target::OpenAiStrict),
+            ("http://127.0.0.1:11434/v1", "qwen3:8b", Target::OwnServer),
+            ("http://[::1]:8080/v1", "m", Target::OwnServer),
+            ("http://10.0.3.7:8000/v1", "m", Target::OwnServer),
+            ("http://[fd00::7]:8000/v1", "m", Target::OwnServer),
+            ("http://vllm:8000/v1", "m", Target::OwnServer),
+            ("http://models.eu-central-1.internal/v1", "m", Target::OwnServer),
+            ("https://openrouter.ai/api/v1", "m", Target::OpenAiCompatible),
+            ("http://8.8.8.8/v1", "m", Target::OpenAiCompatible),
+            ("https://internal.example/v1", "m", Target::OpenAiCompatible),
+        ] {
+            assert_eq!(
+                target(&endpoint(base, "/chat/completions").unwrap(), model),
+                expected,
+                "{base} {model}"
+            );
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use nightshift_core::input_hash::{canonical_json, hex};
+use nightshift_core::input_hash::hex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -89,8 +89,8 @@ const REMINDER: &str =
 /// cache it. The schema is here in full because not every provider is sent one, what a provider refuses is left out of
 /// it, and a limit that the model cannot see is a paid rejection.
 pub(crate) fn system(instructions: &str, schema: &Value) -> String {
-    // Canonical, so that the order in which a build keeps members changes neither the prompt nor the fingerprint.
-    let schema = canonical_json(schema);
+    // In the author's order, which is the order in which the model writes: reasons before verdicts, where a task wants
+    // that. Every build has it, because this crate asks serde_json to preserve it; so the bytes are the same on each call.
     format!("{FRAME}\n# The task\n{}\n\n# JSON Schema of the answer\n{schema}\n", instructions.trim())
 }
 
