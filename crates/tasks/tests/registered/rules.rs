@@ -161,7 +161,7 @@ fn providers(task: &dyn Task, _: &Description) -> Vec<String> {
         }
     }
     let mut broken = Vec::new();
-    for target in [Target::Anthropic, Target::OpenAiStrict, Target::BedrockTool] {
+    for target in Target::ALL {
         match lower(task.schema(), target) {
             Err(error) => broken.push(format!(
                 "the schema of Output cannot be sent as structured output ({target:?}): {error}. Use structs with \
