@@ -160,27 +160,41 @@ fn providers(task: &dyn Task, _: &Description) -> Vec<String> {
             items.iter().for_each(|item| count(item, optional, unions));
         }
     }
-    let mut broken = Vec::new();
+    // What several providers refuse alike is said once.
+    let mut broken: Vec<(String, Vec<String>)> = Vec::new();
+    let mut add = |what: String, target: Target| {
+        let target = format!("{target:?}");
+        match broken.iter_mut().find(|(said, _)| *said == what) {
+            Some((_, targets)) => targets.push(target),
+            None => broken.push((what, vec![target])),
+        }
+    };
     for target in Target::ALL {
         match lower(task.schema(), target) {
-            Err(error) => broken.push(format!(
-                "the schema of Output cannot be sent as structured output ({target:?}): {error}. Use structs with \
-                 named members, enums, lists, strings, numbers and booleans."
-            )),
+            Err(error) => add(
+                format!(
+                    "the schema of Output cannot be sent as structured output: {error}. Use structs with named \
+                     members, enums, lists, strings, numbers and booleans"
+                ),
+                target,
+            ),
             Ok(lowered) => {
                 let (mut optional, mut unions) = (0, 0);
                 count(&lowered, &mut optional, &mut unions);
                 if optional > OPTIONAL_MEMBERS_MAX || unions > UNIONS_MAX {
-                    broken.push(format!(
-                        "the schema of Output has {optional} optional members and {unions} unions for {target:?}; \
-                         providers refuse more than {OPTIONAL_MEMBERS_MAX} and {UNIONS_MAX}. Make members required, \
-                         with an empty string or list for \"none\"."
-                    ));
+                    add(
+                        format!(
+                            "the schema of Output has {optional} optional members and {unions} unions; providers \
+                             refuse more than {OPTIONAL_MEMBERS_MAX} and {UNIONS_MAX}. Make members required, with an \
+                             empty string or list for \"none\""
+                        ),
+                        target,
+                    );
                 }
             }
         }
     }
-    broken
+    broken.into_iter().map(|(what, targets)| format!("{what} ({}).", targets.join(", "))).collect()
 }
 
 fn room(task: &dyn Task, described: &Description) -> Vec<String> {
