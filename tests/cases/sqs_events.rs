@@ -24,7 +24,9 @@ impl Handled {
 async fn handle(event: &str) -> Handled {
     let mut output = nightshift_tasks::registry().describe("categorize_ticket").unwrap().example_output;
     // The example word for word would be refused as a copy.
-    output["reason"] = "The customer asks for help.".into();
+    if let Some(reason) = output.get_mut("reason") {
+        *reason = "The customer asks for help.".into();
+    }
     let world = World::new(move |_, _| Says::Text(output.to_string()));
     let handler = Handler::new(world.worker(Limits::default()), world.clone(), None);
     let deadline_ms = nightshift_tests::memory::START_MS + 300_000;

@@ -23,7 +23,9 @@ pub const FAILS: &str = "(the model fails here)";
 pub fn output() -> Value {
     let mut output = nightshift_tasks::registry().describe("categorize_ticket").unwrap().example_output;
     // The example word for word would be refused as a copy.
-    output["reason"] = json!("The customer asks for help.");
+    if let Some(reason) = output.get_mut("reason") {
+        *reason = "The customer asks for help.".into();
+    }
     output
 }
 

@@ -1,6 +1,12 @@
 //! What a type accepts, its lowered schema accepts: for types as people write them, and for schemas that nobody would.
 
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "helpers of tests"
+)]
 
 use std::collections::BTreeSet;
 

@@ -144,7 +144,9 @@ impl Provider {
         // The example word for word would be refused as a copy.
         let output = nightshift_tasks::registry().describe("categorize_ticket").map(|task| {
             let mut output = task.example_output;
-            output["reason"] = "The customer asks for help.".into();
+            if let Some(reason) = output.get_mut("reason") {
+                *reason = "The customer asks for help.".into();
+            }
             output
         });
         Self {
