@@ -200,6 +200,13 @@ fn the_workers_role_allows_what_its_code_calls_and_no_more() {
         "sqs:GetQueueAttributes",
         "logs:CreateLogStream",
         "logs:PutLogEvents",
+        // In a VPC Lambda makes the interfaces as the role: AWSLambdaVPCAccessExecutionRole.
+        "ec2:AssignPrivateIpAddresses",
+        "ec2:CreateNetworkInterface",
+        "ec2:DeleteNetworkInterface",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSubnets",
+        "ec2:UnassignPrivateIpAddresses",
     ] {
         called.insert(action.to_owned());
     }
