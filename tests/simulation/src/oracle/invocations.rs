@@ -186,6 +186,8 @@ impl State {
         let version = input.record.as_deref().map(|record| record.version);
         // Where the record was deleted in between, its versions begin anew, and its own failure may have the same.
         let own = input.record.as_deref().is_some_and(|record| record.message_id == message.to_string());
+        // Or a neighbour's, in this very invocation.
+        let stood = input.settled_ms < running.began_ms;
         let told = input.failures.versions.last().is_some_and(|last| input.failures.told.contains(last));
         let letter = running.letters.iter().find(|(of, _)| *of == message).map(|(_, reason)| *reason);
         let after_settlement = sent_at_ms > input.settled_ms + tolerance_ms(plan);
@@ -195,7 +197,7 @@ impl State {
             }
             // A redriven letter's own failure must have gone by; clocks say nothing of it.
             (Outcome::DeadLettered(reason), Some(Standing::Failed(failed))) if redrive_of.is_some() => {
-                let taken = failed.reason == reason && redrive_of == version && !own;
+                let taken = failed.reason == reason && redrive_of == version && !own && stood;
                 (taken && !self.is_last_chance(now_ms, message, plan))
                     .then_some((Promise::RedriveOrDuplicate, "a redriven letter was taken for a duplicate"))
             }
@@ -218,7 +220,7 @@ impl State {
                 ))
             }
             (Outcome::Duplicate, Some(Standing::Failed(_)))
-                if redrive_of.is_some() && redrive_of == version =>
+                if redrive_of.is_some() && redrive_of == version && stood =>
             {
                 Some((Promise::RedriveOrDuplicate, "a redriven letter was taken for a second copy"))
             }
