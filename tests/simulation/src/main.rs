@@ -22,12 +22,12 @@ Runs the real worker over an in-memory SQS, Lambda, DynamoDB and model provider 
   --first N        the first of them (default 0)
   --seed N         run one seed
   --jobs N         distinct inputs of each run (default: the seed decides); without a seed or profile, of one faulty run
-  --profile NAME   calm, faulty, storm, outages, kills, poison, deploy, redrive, retention, throttled or
-                   capped (default: the seed decides)
+  --profile NAME   calm, faulty, storm, outages, kills, poison, deploy, redrive, retention, throttled,
+                   capped or refusals (default: the seed decides)
   --all-profiles   run the seeds in each profile, and print a line for each: the first broken seed, if there is one
   --without LIST   take kinds of trouble away, separated by commas: windows, cap, deploys, operator, kills,
                    ledger-faults, queue-faults, letter-faults, model-faults, duplicates, resends, invalid,
-                   unanswerable, guarded, stubborn, poison, panics, skew
+                   unanswerable, guarded, stubborn, poison, panics, forbidden, skew
   --concurrency N, --batch N   of the event source
   --trace N        with --seed: print the history of one input
   --threads N      seeds that run at the same time (default 2)

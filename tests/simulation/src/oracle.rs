@@ -2,6 +2,7 @@
 //!
 //! The oracle knows what was injected and what took effect; it uses none of the worker's decisions. A file per concern.
 
+mod blame;
 mod calls;
 mod history;
 mod invocations;
@@ -18,6 +19,7 @@ use std::fmt;
 
 use crate::plan::Plan;
 
+pub use blame::Heard;
 pub use history::{Call, CallEnd, Epoch};
 pub use ledger::Asked;
 pub use letters::ArrivedLetter;

@@ -36,11 +36,13 @@ pub enum Profile {
     Throttled,
     /// A day's money is spent after a few calls, day after day.
     Capped,
+    /// A gateway that refuses everybody for a while, and a firewall that refuses single texts, both without a reason.
+    Refusals,
 }
 
 impl Profile {
     /// All of them, in the order in which consecutive seeds take them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Calm,
         Self::Faulty,
         Self::Storm,
@@ -52,6 +54,7 @@ impl Profile {
         Self::Retention,
         Self::Throttled,
         Self::Capped,
+        Self::Refusals,
     ];
 
     /// The word on the command line.
@@ -69,6 +72,7 @@ impl Profile {
             Self::Retention => "retention",
             Self::Throttled => "throttled",
             Self::Capped => "capped",
+            Self::Refusals => "refusals",
         }
     }
 
@@ -133,6 +137,8 @@ pub struct Faults {
 pub enum Away {
     /// The account at the provider: key, credit, access.
     Account,
+    /// A gateway before the provider, which refuses everybody in words that nobody knows.
+    Gateway,
     /// The provider: overloaded or not reachable.
     Provider,
     /// DynamoDB.
@@ -169,6 +175,8 @@ pub struct Shares {
     pub poison: u64,
     /// Makes the task's code panic.
     pub panics: u64,
+    /// Is forbidden by a firewall.
+    pub forbidden: u64,
 }
 
 /// One run.
@@ -213,7 +221,7 @@ pub struct Plan {
 }
 
 /// What the command line may take away, and what it means; the shrinker tries them in this order.
-pub const REMOVABLE: [&str; 18] = [
+pub const REMOVABLE: [&str; 19] = [
     "windows",
     "cap",
     "deploys",
@@ -231,6 +239,7 @@ pub const REMOVABLE: [&str; 18] = [
     "stubborn",
     "poison",
     "panics",
+    "forbidden",
     "skew",
 ];
 
@@ -312,6 +321,11 @@ impl Plan {
                     add(Away::Account, rng.range(0, 2 * DAY), rng.range(HOUR, 2 * DAY));
                 }
             }
+            Profile::Refusals => {
+                for _ in 0..rng.range(1, 3) {
+                    add(Away::Gateway, rng.range(0, self.arrival_ms), rng.range(MINUTE, 6 * HOUR));
+                }
+            }
             Profile::Deploy | Profile::Redrive if rng.chance(0.4) => {
                 add(Away::Provider, rng.range(0, self.arrival_ms), rng.range(MINUTE, 2 * HOUR));
             }
@@ -331,7 +345,12 @@ impl Plan {
         }
         if matches!(
             self.profile,
-            Profile::Redrive | Profile::Faulty | Profile::Storm | Profile::Poison | Profile::Deploy
+            Profile::Redrive
+                | Profile::Faulty
+                | Profile::Storm
+                | Profile::Poison
+                | Profile::Deploy
+                | Profile::Refusals
         ) {
             self.operator_every_ms = rng.pick(&[MINUTE, 10 * MINUTE, HOUR]);
             if self.profile == Profile::Redrive && rng.chance(0.3) {
@@ -407,6 +426,7 @@ impl Plan {
             "stubborn" => self.shares.stubborn = 0,
             "poison" => self.shares.poison = 0,
             "panics" => self.shares.panics = 0,
+            "forbidden" => self.shares.forbidden = 0,
             "skew" => faults.skew_ms = 0,
             _ => return self,
         }
@@ -459,7 +479,15 @@ fn limits(rng: &mut Rng, profile: Profile) -> Limits {
 }
 
 fn shares(profile: Profile) -> Shares {
-    let some = Shares { invalid: 20, unanswerable: 40, guarded: 20, stubborn: 40, poison: 0, panics: 0 };
+    let some = Shares {
+        invalid: 20,
+        unanswerable: 40,
+        guarded: 20,
+        stubborn: 40,
+        poison: 0,
+        panics: 0,
+        forbidden: 0,
+    };
     match profile {
         Profile::Poison => Shares { poison: 60, panics: 40, ..some },
         Profile::Faulty => Shares { poison: 4, panics: 4, ..some },
@@ -467,6 +495,7 @@ fn shares(profile: Profile) -> Shares {
         Profile::Redrive => Shares { invalid: 60, unanswerable: 150, ..some },
         Profile::Throttled => Shares { invalid: 5, unanswerable: 5, stubborn: 10, ..some },
         // Further calls, and dear ones.
+        Profile::Refusals => Shares { forbidden: 40, ..some },
         Profile::Capped => Shares { unanswerable: 80, stubborn: 200, panics: 10, ..some },
         _ => some,
     }
@@ -500,7 +529,7 @@ fn faults(profile: Profile, strength: f64) -> Faults {
     let mut faults = match profile {
         Profile::Calm => Faults { skew_ms: 2_000, sent_twice: 0.03, sent_again: 0.03, ..Faults::default() },
         Profile::Storm => scaled(moderate, 4.0 * strength),
-        Profile::Outages | Profile::Retention => scaled(moderate, 0.3 * strength),
+        Profile::Outages | Profile::Retention | Profile::Refusals => scaled(moderate, 0.3 * strength),
         Profile::Kills => Faults { kill_at_port: 0.004, kill_at_time: 0.1, ..scaled(moderate, 0.5) },
         Profile::Poison => Faults {
             skew_ms: 2_000,

@@ -586,7 +586,14 @@ impl Drop for OpenCall<'_> {
             let mut state = self.world.lock();
             // Cut off for its time, it is a failed call; dropped before, it is none that anybody heard of.
             if now_ms > self.began_ms + self.timeout_ms {
-                state.call_is_counted(self.n, self.invocation, CallEnd::Transient, None);
+                state.call_is_counted(
+                    now_ms,
+                    self.n,
+                    self.invocation,
+                    CallEnd::Transient,
+                    None,
+                    &self.world.plan,
+                );
             }
             state.call_ends(now_ms, self.n, self.id, CallEnd::Dropped);
         }
@@ -640,7 +647,7 @@ impl Model for SimPorts {
         self.gate().await;
         open.ended = true;
         let heard = result.as_ref().ok().map(|reply| (reply.usage, world.now_ms() - began_ms));
-        world.lock().call_is_counted(n, invocation, end, heard);
+        world.lock().call_is_counted(world.now_ms(), n, invocation, end, heard, &world.plan);
         self.received(n, id, invocation, end, &result);
         result
     }
@@ -750,6 +757,14 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
     if plan.away(Away::Account, elapsed_ms) {
         let result = Err(failure(FailureClass::Account, Some(401), "authentication_error"));
         return verdict(CallEnd::Account, result, quick_ms);
+    }
+    if plan.away(Away::Gateway, elapsed_ms) {
+        let result = Err(failure(FailureClass::Unclear, Some(400), "bad_request"));
+        return verdict(CallEnd::Unclear, result, quick_ms);
+    }
+    if kind == Kind::Forbidden {
+        let result = Err(failure(FailureClass::Unclear, Some(403), "http_403"));
+        return verdict(CallEnd::Forbidden, result, quick_ms);
     }
     let edges = [
         faults.model_fails,

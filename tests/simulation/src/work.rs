@@ -35,6 +35,8 @@ pub enum Kind {
     TooLarge,
     /// The provider says that the request can never work.
     Rejected,
+    /// A firewall in front of the provider forbids this text.
+    Forbidden,
     /// The worker dies during the call.
     Poison,
     /// The task's code panics before the claim.

@@ -12,7 +12,7 @@ use nightshift_core::record::{Control, Record};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
-use crate::oracle::{Epoch, Promise, Seen, Violation};
+use crate::oracle::{Epoch, Heard, Promise, Seen, Violation};
 use crate::plan::{Faults, Plan};
 use crate::queue::Queue;
 use crate::rng::Rng;
@@ -63,6 +63,8 @@ pub struct State {
     pub digest: u64,
     pub hand_back_delays: BTreeMap<(u32, u32), u32>,
     pub backoffs: Vec<f32>,
+    /// What each environment has heard of its calls.
+    pub heard: BTreeMap<u32, Heard>,
     /// When inputs were settled, in the order of time.
     pub settlements_ms: Vec<u64>,
 }
@@ -308,6 +310,7 @@ impl World {
             digest: 0,
             hand_back_delays: BTreeMap::new(),
             backoffs: Vec::new(),
+            heard: BTreeMap::new(),
             settlements_ms: Vec::new(),
         };
         let quiet = Faults { skew_ms: plan.faults.skew_ms, ..Faults::default() };
@@ -411,7 +414,7 @@ fn kind(plan: &Plan, rng: &mut Rng) -> Kind {
     let choice = rng.bits();
     let shares = &plan.shares;
     let mut edge = 0;
-    let groups: [(u64, &[Kind]); 6] = [
+    let groups: [(u64, &[Kind]); 7] = [
         (shares.invalid, &[Kind::NoJob, Kind::UnknownTask, Kind::InvalidInput, Kind::Oversized]),
         (
             shares.unanswerable,
@@ -421,6 +424,7 @@ fn kind(plan: &Plan, rng: &mut Rng) -> Kind {
         (shares.stubborn, &[Kind::Stubborn]),
         (shares.poison, &[Kind::Poison]),
         (shares.panics, &[Kind::PanicsInPrompt, Kind::PanicsInAccept]),
+        (shares.forbidden, &[Kind::Forbidden]),
     ];
     for (share, kinds) in groups {
         edge += share;

@@ -25,6 +25,10 @@ pub enum CallEnd {
     Account,
     /// The worker was told that the request can never work.
     Rejected,
+    /// The worker was told no, in words that leave open whose fault it is.
+    Unclear,
+    /// The same, as forbidden.
+    Forbidden,
 }
 
 /// One call of the present epoch.
@@ -71,11 +75,17 @@ pub struct Epoch {
     pub no_retry: Option<String>,
     /// When a transient failure without advice was received, and how many there were in a row.
     pub failed_at: Option<(u64, u32)>,
+    /// Refusals since the last answer, when the first of them was heard, and whether it may be given up for them.
+    pub refusals: u32,
+    pub refused_since_ms: Option<u64>,
+    /// The same since it was last taken for blameless, perhaps: then its worker counts afresh.
+    pub counted_since_ms: Option<u64>,
+    pub may_be_rejected: bool,
 }
 
 impl Epoch {
     pub(super) fn may_be_paid(&self) -> u32 {
-        let unpaid = [CallEnd::Capacity, CallEnd::Account];
+        let unpaid = [CallEnd::Capacity, CallEnd::Account, CallEnd::Unclear, CallEnd::Forbidden];
         self.calls.iter().filter(|call| !unpaid.contains(&call.end)).count() as u32
     }
 

@@ -25,6 +25,8 @@ pub struct Seen {
     pub calls: u32,
     pub throttled: u32,
     pub account: u32,
+    /// Refusals that what was heard of others may have made the account's, or not.
+    pub account_unsure: u32,
     pub errors: u32,
     /// Calls that followed a failed one of the same claim.
     pub retries: u32,
@@ -52,15 +54,30 @@ const TOKEN_MICRO_USD: (u64, u64) = (1, 5);
 
 impl State {
     /// The worker knows what became of a call. `heard`: what an answer used, and how long it took.
-    pub fn call_is_counted(&mut self, n: u32, invocation: u64, end: CallEnd, heard: Option<(Usage, u64)>) {
+    pub fn call_is_counted(
+        &mut self,
+        now_ms: u64,
+        n: u32,
+        invocation: u64,
+        end: CallEnd,
+        heard: Option<(Usage, u64)>,
+        plan: &Plan,
+    ) {
         let may_panic = self.inputs[n as usize].kind == Kind::PanicsInAccept;
+        let environment = self.invocations.get(&invocation).map(|running| running.environment);
+        let Some(environment) = environment else { return };
+        let took_ms = heard.map_or(0, |(_, took_ms)| took_ms);
+        let unsure = self.hear(now_ms, n, environment, end, took_ms, plan);
         let Some(running) = self.invocations.get_mut(&invocation) else { return };
         let seen = &mut running.seen;
+        seen.account_unsure += u32::from(unsure);
         seen.calls += 1;
         match end {
             CallEnd::Capacity => seen.throttled += 1,
             CallEnd::Account => seen.account += 1,
-            CallEnd::Transient | CallEnd::Rejected => seen.errors += 1,
+            CallEnd::Transient | CallEnd::Rejected | CallEnd::Unclear | CallEnd::Forbidden => {
+                seen.errors += 1
+            }
             CallEnd::Invalid => {
                 seen.rejections += 1;
                 seen.rejections_unsure += u32::from(may_panic);
@@ -126,8 +143,6 @@ impl State {
             ("DeadLetters", count(|o| matches!(o, Outcome::DeadLettered(_)))),
             ("ModelCalls", f64::from(seen.calls)),
             ("ModelThrottled", f64::from(seen.throttled)),
-            ("AccountFailures", f64::from(seen.account)),
-            ("ModelErrors", f64::from(seen.errors)),
             ("LedgerErrors", seen.ledger_errors as f64),
             ("RecordsUnreadable", seen.unreadable as f64),
             ("InputTokens", seen.input_tokens as f64),
@@ -137,6 +152,12 @@ impl State {
         let rejections = f64::from(seen.rejections);
         let failed = f64::from(seen.throttled + seen.errors);
         let mut ranges: Vec<(&str, f64, f64)> = exact.into_iter().map(|(name, is)| (name, is, is)).collect();
+        let (account, unsure, errors) =
+            (f64::from(seen.account), f64::from(seen.account_unsure), f64::from(seen.errors));
+        ranges.push(("AccountFailures", account, account + unsure));
+        // What is not the account's is an error.
+        let errors = errors - (sum("AccountFailures") - account);
+        ranges.push(("ModelErrors", errors, errors));
         ranges.push(("OutputRejections", rejections - f64::from(seen.rejections_unsure), rejections));
         // A retry that is decided may meet the deadline, the cap or a hold before it is made.
         ranges.push(("ModelRetries", f64::from(seen.retries), failed));

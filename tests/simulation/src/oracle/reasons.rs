@@ -25,7 +25,6 @@ impl State {
         let limits = &plan.limits;
         let kind = input.kind;
         let last = epoch.last_answer();
-        let has = |end: CallEnd| epoch.calls.iter().any(|call| call.end == end);
         let calls_spent = record.budget.calls >= limits.paid_call_limit;
         let last_chance =
             record.message_id.parse::<u32>().is_ok_and(|message| self.is_last_chance(now_ms, message, plan));
@@ -33,7 +32,7 @@ impl State {
             FailureReason::InvalidMessage => matches!(kind, Kind::NoJob | Kind::Oversized),
             FailureReason::UnknownTask => kind == Kind::UnknownTask,
             FailureReason::InvalidInput => kind == Kind::InvalidInput,
-            FailureReason::RequestRejected => has(CallEnd::Rejected),
+            FailureReason::RequestRejected => epoch.may_be_rejected,
             FailureReason::Refused => last == Some(CallEnd::Refused),
             FailureReason::Truncated => last == Some(CallEnd::Truncated),
             FailureReason::InvalidOutput => {
