@@ -7,6 +7,7 @@ use nightshift_core::model::{FailureClass, Headroom, ModelFailure, RetryAdvice};
 use nightshift_core::next_step::{AfterCall, ClaimAsk, Delivery, JobRun, TimeLeft, Work};
 use nightshift_core::record::Revision;
 use nightshift_core::retry::{advised_wait_ms, full_jitter_ms};
+use nightshift_core::spend::CallPrice;
 use nightshift_core::task::Tasks as _;
 use nightshift_models::classify::advice;
 use nightshift_tests::cases;
@@ -53,7 +54,7 @@ impl Run {
             task: registry.find("categorize_ticket").unwrap(),
             input: &example("categorize_ticket"),
             limits: &self.limits,
-            price: Price::flat(1, 1),
+            price: CallPrice::new(Price::flat(1, 1), 1_000, 100),
             model: "model-1",
             revision: &Revision::default(),
         };

@@ -123,7 +123,7 @@ impl Model for Seen {
         server.useful_ms.fetch_add(takes.as_millis() as u64, Ordering::Relaxed);
         Ok(ModelReply {
             answer: Answer::Text(server.output.clone()),
-            usage: Usage { input_tokens: 900, output_tokens: 200 },
+            usage: Usage { input_tokens: 900, output_tokens: 200 }.into(),
             request_id: None,
             headroom: Headroom::default(),
         })

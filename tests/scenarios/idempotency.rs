@@ -7,7 +7,7 @@ use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
-use nightshift_core::model::FailureClass;
+use nightshift_core::model::{Answer, FailureClass};
 use nightshift_core::next_step::RECEIVES_KEPT;
 use nightshift_core::record::{Expect, Record, State};
 use nightshift_tests::memory::{LedgerFault, Says, World, again, message};
@@ -182,7 +182,7 @@ async fn i8_a_result_that_could_not_be_written_is_reported_and_ends_as_one() {
     }
     // The write took effect and its reply was lost: the redelivery finds it, and nothing is paid again.
     let stage = Stage::new(by_text);
-    stage.world.on_write(store_fails(LedgerFault::ReplyLost));
+    stage.world.on_write(store_fails(LedgerFault::ReplyLost(PortErrorKind::Unavailable)));
     let message = stage.message("m-1", "one");
     let report = stage.invoke(vec![message.clone()]).await;
     assert_eq!(reported(&report), ["m-1"]);
@@ -208,6 +208,40 @@ async fn i8_a_result_that_could_not_be_written_is_reported_and_ends_as_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn i8_a_failure_that_could_not_be_written_has_no_dead_letter() {
+    let fails = |fault: LedgerFault| {
+        move |_: usize, write: &nightshift_core::record::RecordWrite| {
+            matches!(write.record.state, State::Failed(_)).then(|| fault.clone())
+        }
+    };
+    let refuses =
+        |_: usize, _: &_| Says::Answer(Answer::Refused { why: "refusal".to_owned(), text: String::new() });
+    let (_, mut taken_over) = finished("one").await;
+    taken_over.token = "another worker's".to_owned();
+    taken_over.version = 9;
+    let mut faults: Vec<_> =
+        all_kinds().into_iter().map(|kind| (LedgerFault::Fails(kind), HandBackCause::Ledger)).collect();
+    faults.push((LedgerFault::ReplyLost(PortErrorKind::Unavailable), HandBackCause::Ledger));
+    faults.push((LedgerFault::FindsInstead(Box::new(taken_over)), HandBackCause::LostClaim));
+    faults.push((LedgerFault::Gone, HandBackCause::LostClaim));
+    for (fault, cause) in faults {
+        let stage = Stage::new(refuses);
+        stage.world.on_write(fails(fault.clone()));
+        let report = stage.invoke(vec![stage.message("m-1", "one")]).await;
+        assert_eq!(report.outcomes, [handed_back(cause)], "{fault:?}");
+        assert_eq!(stage.world.letters().len(), 0, "{fault:?}: a letter that nothing in the ledger explains");
+    }
+    // Once it stands there, the redelivery sends the letter and makes no call.
+    let stage = Stage::new(refuses);
+    stage.world.on_write(fails(LedgerFault::ReplyLost(PortErrorKind::Unavailable)));
+    let message = stage.message("m-1", "one");
+    stage.invoke(vec![message.clone()]).await;
+    let report = stage.invoke(vec![again(&message)]).await;
+    assert_eq!(report.outcomes, [Outcome::DeadLettered(FailureReason::Refused)]);
+    assert_eq!((stage.calls(), stage.world.letters().len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn i9_a_claim_that_could_not_be_written_makes_no_call() {
     for kind in all_kinds() {
         let stage = Stage::new(by_text);
@@ -223,18 +257,20 @@ async fn i9_a_claim_that_could_not_be_written_makes_no_call() {
 
 #[tokio::test(start_paused = true)]
 async fn i9_a_claim_whose_reply_was_lost_is_taken_back_or_ends_with_its_lease() {
-    for replies_lost in [1, 2, 3] {
+    // The last of the SDK's attempts may meet a throttle, after one that took effect.
+    let kinds = [PortErrorKind::Unavailable, PortErrorKind::Throttled];
+    for (replies_lost, kind) in [1, 2, 3].into_iter().flat_map(|lost| kinds.map(|kind| (lost, kind))) {
         let stage = Stage::new(by_text);
         stage.world.on_write(move |nth, _| match nth {
-            1 if replies_lost == 3 => Some(LedgerFault::Fails(PortErrorKind::Unavailable)),
-            nth => (nth < replies_lost).then_some(LedgerFault::ReplyLost),
+            1 if replies_lost == 3 => Some(LedgerFault::Fails(kind)),
+            nth => (nth < replies_lost).then_some(LedgerFault::ReplyLost(kind)),
         });
         let message = stage.message("m-1", "one");
         let report = stage.invoke(vec![message.clone()]).await;
         assert_eq!(reported(&report), ["m-1"]);
         assert_eq!(stage.calls(), 0);
         let taken_back = replies_lost < 3;
-        assert_eq!(stage.record("one").budget.calls, u32::from(!taken_back), "{replies_lost}");
+        assert_eq!(stage.record("one").budget.calls, u32::from(!taken_back), "{replies_lost} {kind}");
         if !taken_back {
             tokio::time::sleep(Duration::from_secs(311)).await;
         }
@@ -242,7 +278,7 @@ async fn i9_a_claim_whose_reply_was_lost_is_taken_back_or_ends_with_its_lease() 
         assert_eq!(
             stage.invoke(vec![again(&message)]).await.outcomes,
             [Outcome::Succeeded],
-            "{replies_lost}"
+            "{replies_lost} {kind}"
         );
         assert_eq!(stage.calls(), 1);
     }

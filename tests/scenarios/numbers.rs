@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
-use nightshift_core::model::FailureClass;
+use nightshift_core::model::{FailureClass, ReportedUsage};
 use nightshift_tests::memory::{Says, again, message};
 
 use crate::stage::*;
@@ -113,6 +113,68 @@ async fn a_settlement_that_fails_leaves_the_reservation_and_is_counted_in_the_ne
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn without_a_reservation_there_is_no_call() {
+    // None for the first call, or none for a further one.
+    for (reservations, calls, committed_micro_usd) in [(0, 0, 0), (1, 1, 200)] {
+        let stage = Stage::new(|_, _| Says::Text("{}".to_owned()));
+        stage.world.fail_reservations_after(Some(reservations));
+        let one = stage.message("m-1", "one");
+        let report = stage.invoke(vec![one.clone()]).await;
+        assert_eq!(report.outcomes, [handed_back(HandBackCause::Ledger)], "{reservations} reservations");
+        assert_eq!((stage.calls(), stage.world.committed_micro_usd()), (calls, committed_micro_usd));
+        assert!(sums(&stage)["LedgerErrors"] >= 1.0);
+        // What needs no call is settled all the same, and the others when the ledger is back.
+        let report = stage.invoke(vec![message(&stage.world, "m-3", "no JSON")]).await;
+        assert_eq!(report.outcomes, [Outcome::DeadLettered(FailureReason::InvalidMessage)]);
+        stage.world.fail_reservations_after(None);
+        stage.world.on_call(|_, _| good());
+        let report = stage.invoke(vec![again(&one)]).await;
+        assert_eq!(report.outcomes, [Outcome::Succeeded], "released at once: {reservations} reservations");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cheap_calls_leave_of_their_reservations_pays_further_calls_of_the_invocation() {
+    let stage = Stage::new(|nth, _| if nth < 3 { Says::Text("{}".to_owned()) } else { good() });
+    // One write reserves three calls, which leave more than two.
+    stage.world.fail_reservations_after(Some(1));
+    let batch: Vec<_> = (0..3).map(|n| stage.message(&format!("m-{n}"), &n.to_string())).collect();
+    let report = stage.invoke(batch).await;
+    let stored = report.outcomes.iter().filter(|outcome| **outcome == Outcome::Succeeded).count();
+    assert_eq!((stored, stage.calls()), (2, 5), "{:?}", report.outcomes);
+    assert_eq!(stage.world.committed_micro_usd(), 5 * 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_the_provider_counts_the_answer_is_stored_and_the_day_pays_what_can_be() {
+    let one_call = call_cost_max("one").await;
+    let reported = |input_tokens, output_tokens| ReportedUsage { input_tokens, output_tokens };
+    let (none, some) = (None, Some);
+    for (usage, committed_micro_usd) in [
+        (reported(some(100), some(20)), Some(200)),
+        (reported(none, none), Some(one_call)),
+        (reported(some(0), some(0)), Some(one_call)),
+        (reported(some(u64::MAX), some(u64::MAX)), Some(one_call)),
+        // Of one count the most that it can be, of the other what it is.
+        (reported(none, some(20)), None),
+        (reported(some(100), none), None),
+        // More than was reserved, and still what a provider can count: it is billed, and counts.
+        (reported(some(100), some(100_000)), Some(500_100)),
+    ] {
+        let stage = Stage::new(move |_, _| Says::Counted(output().to_string(), usage));
+        let report = stage.invoke(vec![stage.message("m-1", "one")]).await;
+        assert_eq!(report.outcomes, [Outcome::Succeeded], "{usage:?}");
+        let committed = stage.world.committed_micro_usd();
+        match committed_micro_usd {
+            Some(expected) => assert_eq!(committed, expected, "{usage:?}"),
+            None => assert!(200 < committed && committed < one_call, "{usage:?}: {committed}"),
+        }
+        assert_eq!(stage.record("one").budget.cost_micro_usd, committed, "{usage:?}");
+        assert_eq!(sums(&stage)["CostUsd"], committed as f64, "{usage:?}");
+    }
+}
+
 /// A worker whose day has room for this much, in millionths of a dollar.
 fn with_cap(stage: &mut Stage, spend_cap_micro_usd: u64) {
     stage.worker = stage.world.worker(Limits { spend_cap_micro_usd, ..Limits::default() });
@@ -192,12 +254,15 @@ async fn a_further_call_is_reserved_before_it_is_made() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_may_have_been_billed_counts_as_the_most_that_it_can_cost() {
     let one_call = call_cost_max("one").await;
-    let stage = Stage::new(|nth, _| match nth {
-        0 => Says::Hangs,
-        1 => Says::Fails(FailureClass::Capacity, None),
-        _ => good(),
-    });
-    let report = stage.invoke(vec![stage.message("m-1", "one")]).await;
-    assert_eq!(report.outcomes, [Outcome::Succeeded]);
-    assert_eq!(stage.world.committed_micro_usd(), one_call + 200);
+    // Not answered at all, and failed with a status.
+    for says in [Says::Hangs, Says::Fails(FailureClass::Transient, None)] {
+        let stage = Stage::new(move |nth, _| match nth {
+            0 => says.clone(),
+            1 => Says::Fails(FailureClass::Capacity, None),
+            _ => good(),
+        });
+        let report = stage.invoke(vec![stage.message("m-1", "one")]).await;
+        assert_eq!(report.outcomes, [Outcome::Succeeded]);
+        assert_eq!(stage.world.committed_micro_usd(), one_call + 200);
+    }
 }

@@ -23,6 +23,7 @@ use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_local::aws::LocalAws;
 use nightshift_tests::memory::{START_MS, Says, World, message};
 use nightshift_tests::records;
+use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::ports::{Clock as _, Entropy as _};
 use nightshift_worker::{Deployment, Message, Ports, Worker};
 use nightshift_worker_function::handler::Handler;
@@ -79,7 +80,7 @@ impl Account {
             ledger: Arc::new(DynamoLedger::new(&self.sdk, LEDGER)),
             dead_letters: Arc::new(SqsDeadLetters::new(&self.sdk, &self.letters_url)),
             visibility: Arc::new(SqsVisibility::new(&self.sdk, &self.jobs_url)),
-            model: world.clone(),
+            model: PaidModel::new(world.clone()),
             metrics: Arc::new(CloudWatchMetrics::new(&self.sdk, Box::new(log_line))),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
@@ -264,7 +265,7 @@ async fn every_record_of_an_earlier_release_is_worked_on_as_what_it_is() {
         ledger: Arc::new(DynamoLedger::new(&account.sdk, LEDGER)),
         dead_letters: world.clone(),
         visibility: world.clone(),
-        model: world.clone(),
+        model: PaidModel::new(world.clone()),
         metrics: world.clone(),
         // The records are of the hours before its first moment.
         clock: world.clone(),

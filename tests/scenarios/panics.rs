@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use nightshift_core::cost::Price;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::{Prompt, Turn};
+use nightshift_core::output_validation::REASK_BYTES_MAX;
 use nightshift_core::record::State;
+use nightshift_core::spend::CallPrice;
 use nightshift_core::task::{Task, Tasks, Violations};
 use nightshift_tests::memory::{Says, World, again, message};
 use serde_json::Value;
@@ -35,9 +38,10 @@ async fn a_panic_in_a_call_fails_its_record_alone_and_the_third_is_the_last() {
     assert_eq!(stage.calls(), 5, "three with a panic");
 }
 
-/// A task whose prompt panics for every input.
+/// A task that panics over every input, or over every answer.
 #[derive(Default)]
 struct Broken {
+    in_accept: bool,
     schema: Arc<Value>,
 }
 
@@ -46,13 +50,14 @@ impl Task for Broken {
         "broken"
     }
     fn prompt(&self, _input: &Value) -> Result<Prompt, Violations> {
-        panic!("as the scenario wants")
+        assert!(self.in_accept, "as the scenario wants");
+        Ok(Prompt { system: String::new(), user: "Break.".to_owned() })
     }
     fn schema(&self) -> &Arc<Value> {
         &self.schema
     }
-    fn accept(&self, answer: Value) -> Result<Value, Violations> {
-        Ok(answer)
+    fn accept(&self, _answer: Value) -> Result<Value, Violations> {
+        panic!("as the scenario wants")
     }
     fn fallback(&self, _input: &Value) -> Option<Value> {
         None
@@ -96,4 +101,23 @@ async fn a_panic_before_the_claim_ends_too() {
         ]
     );
     assert_eq!(world.letters().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_costs_what_its_call_cost_or_may_have_cost() {
+    let body = r#"{"task":"broken","input":{}}"#;
+    let most = CallPrice::new(Price::flat(1_000_000, 5_000_000), 10 + body.len() + REASK_BYTES_MAX, 1)
+        .most_micro_usd();
+    for (place, in_accept, says, micro_usd) in [
+        ("before the call", false, Says::Panics, 0),
+        ("in the call", true, Says::Panics, most),
+        ("over the answer", true, Says::Text("{}".to_owned()), 200),
+    ] {
+        let world = World::new(move |_, _| says.clone());
+        let tasks = Box::new(Broken { in_accept, ..Broken::default() });
+        let worker = world.worker_of(tasks, Limits::default(), world.clone(), 0);
+        let report = invoke(&worker, vec![message(&world, "m-1", body)]).await;
+        assert_eq!(report.outcomes, [handed_back(HandBackCause::Panic)], "{place}");
+        assert_eq!(world.committed_micro_usd(), micro_usd, "{place}");
+    }
 }

@@ -15,9 +15,10 @@ use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::MetricBatch;
 use nightshift_core::model::{
-    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, Usage,
+    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, ReportedUsage, RetryAdvice, Usage,
 };
 use nightshift_core::record::{Control, Record, RecordWrite, SpendAnswer, SpendChange, SpendKind, State};
+use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::ports::{
     Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortError, PortErrorKind, Visibility, WriteAnswer,
 };
@@ -32,8 +33,8 @@ pub const START_MS: u64 = 1_767_225_600_000;
 pub enum LedgerFault {
     /// It does nothing and says so.
     Fails(PortErrorKind),
-    /// It does what it was asked, and the answer is lost.
-    ReplyLost,
+    /// It does what it was asked, the answer is lost, and the SDK's last attempt fails in this way.
+    ReplyLost(PortErrorKind),
     /// It does what it was asked, the answer is lost, and the SDK asks again.
     RepeatedBySdk,
     /// The condition fails, and what it failed on is gone when it is read.
@@ -47,6 +48,8 @@ pub enum LedgerFault {
 pub enum Says {
     /// A finished answer.
     Text(String),
+    /// A finished answer, and a count of its tokens.
+    Counted(String, ReportedUsage),
     /// Any other answer.
     Answer(Answer),
     /// No answer, and the advice of a `retry-after` in seconds.
@@ -87,6 +90,7 @@ struct WorldState {
     on_write: OnWrite,
     on_call: OnCall,
     letters_fail: bool,
+    reservations_left: Option<usize>,
     settlements_fail: bool,
     visibility_fails: bool,
 }
@@ -110,6 +114,7 @@ impl World {
                 on_write: Box::new(|_, _| None),
                 on_call: Box::new(on_call),
                 letters_fail: false,
+                reservations_left: None,
                 settlements_fail: false,
                 visibility_fails: false,
             }),
@@ -143,7 +148,7 @@ impl World {
             ledger: self.clone(),
             dead_letters: self.clone(),
             visibility: self.clone(),
-            model,
+            model: PaidModel::new(model),
             metrics: self.clone(),
             clock: self.clone(),
             entropy: self.clone(),
@@ -190,6 +195,11 @@ impl World {
     /// Whether dead letters can be sent.
     pub fn fail_letters(&self, fail: bool) {
         self.state().letters_fail = fail;
+    }
+
+    /// How many more reservations can be written; `None`: all.
+    pub fn fail_reservations_after(&self, left: Option<usize>) {
+        self.state().reservations_left = left;
     }
 
     /// Whether what was spent can be written instead of what was reserved.
@@ -307,9 +317,9 @@ impl Ledger for World {
         match fault {
             None => Ok(state.carry_out(write)),
             Some(LedgerFault::Fails(kind)) => Err(Self::failed("write", kind)),
-            Some(LedgerFault::ReplyLost) => {
+            Some(LedgerFault::ReplyLost(kind)) => {
                 state.carry_out(write);
-                Err(Self::failed("write", PortErrorKind::Unavailable))
+                Err(Self::failed("write", kind))
             }
             Some(LedgerFault::RepeatedBySdk) => {
                 state.carry_out(write);
@@ -348,6 +358,12 @@ impl Ledger for World {
         let mut state = self.state();
         if state.settlements_fail && matches!(change.kind, SpendKind::Settle { .. }) {
             return Err(Self::failed("spend", PortErrorKind::Throttled));
+        }
+        if let (SpendKind::Reserve { .. }, Some(left)) = (change.kind, &mut state.reservations_left) {
+            match left.checked_sub(1) {
+                Some(fewer) => *left = fewer,
+                None => return Err(Self::failed("spend", PortErrorKind::Throttled)),
+            }
         }
         let spent = state.spent.entry(change.day.clone()).or_default();
         match change.kind {
@@ -407,9 +423,11 @@ impl Model for World {
         for wait in waits {
             tokio::time::sleep(wait).await;
         }
-        let answer = match says {
-            Says::Text(text) => Answer::Text(text),
-            Says::Answer(answer) => answer,
+        let usage = Usage { input_tokens: 100, output_tokens: 20 }.into();
+        let (answer, usage) = match says {
+            Says::Text(text) => (Answer::Text(text), usage),
+            Says::Counted(text, usage) => (Answer::Text(text), usage),
+            Says::Answer(answer) => (answer, usage),
             Says::Fails(class, retry_after_s) => {
                 return Err(ModelFailure {
                     class,
@@ -440,7 +458,7 @@ impl Model for World {
         };
         Ok(ModelReply {
             answer,
-            usage: Usage { input_tokens: 100, output_tokens: 20 },
+            usage,
             request_id: Some("req-scripted".to_owned()),
             headroom: Headroom::default(),
         })

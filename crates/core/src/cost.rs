@@ -43,18 +43,9 @@ impl Price {
             Some(long) if usage.input_tokens > long.over_input_tokens => long.rates,
             _ => self.ordinary,
         };
-        let cost = u128::from(usage.input_tokens) * u128::from(rates.input_micro_usd_per_mtok)
-            + u128::from(usage.output_tokens) * u128::from(rates.output_micro_usd_per_mtok);
+        let cost = (u128::from(usage.input_tokens) * u128::from(rates.input_micro_usd_per_mtok))
+            .saturating_add(u128::from(usage.output_tokens) * u128::from(rates.output_micro_usd_per_mtok));
         u64::try_from(cost.div_ceil(1_000_000)).unwrap_or(u64::MAX)
-    }
-
-    /// The most that one call can cost: a token is at least one byte of the prompt, and a job that is asked again sends
-    /// the answer that was not accepted back.
-    #[must_use]
-    pub fn worst_case(self, prompt_bytes: usize, output_tokens_max: u32) -> u64 {
-        let output_tokens = u64::from(output_tokens_max);
-        let prompt_tokens = u64::try_from(prompt_bytes).unwrap_or(u64::MAX);
-        self.of(Usage { input_tokens: prompt_tokens.saturating_add(output_tokens), output_tokens })
     }
 }
 
@@ -98,11 +89,6 @@ mod tests {
         }
         let cheap = Price::flat(1, 1);
         assert_eq!(cheap.of(Usage { input_tokens: 1, output_tokens: 0 }), 1);
-        assert_eq!(
-            price.worst_case(1_000, 100),
-            4_800,
-            "the prompt, an answer that is sent back, and the answer"
-        );
         let rates = Rates { input_micro_usd_per_mtok: 6_000_000, output_micro_usd_per_mtok: 30_000_000 };
         let tiered = Price { long_prompt: Some(LongPrompt { over_input_tokens: 1_000, rates }), ..price };
         for (input_tokens, micro_usd) in [(1_000, 3_150), (1_001, 6_306)] {

@@ -19,5 +19,6 @@ pub mod output_validation;
 pub mod pace;
 pub mod record;
 pub mod retry;
+pub mod spend;
 pub mod task;
 pub mod thinking;

@@ -176,7 +176,6 @@ pub struct MetricBatch {
 pub struct InvocationMetrics {
     received: u64,
     outcomes: BTreeMap<Outcome, u64>,
-    spent_micro_usd: u64,
     per_task: BTreeMap<String, TaskNumbers>,
 }
 
@@ -222,13 +221,6 @@ impl InvocationMetrics {
         self.add(task, Metric::InputTokens, usage.input_tokens as f64);
         self.add(task, Metric::OutputTokens, usage.output_tokens as f64);
         self.add(task, Metric::CostUsd, usd(cost_micro_usd));
-        self.spent_micro_usd = self.spent_micro_usd.saturating_add(cost_micro_usd);
-    }
-
-    /// What the answered calls of this invocation cost.
-    #[must_use]
-    pub fn spent_micro_usd(&self) -> u64 {
-        self.spent_micro_usd
     }
 
     /// Settles one record.

@@ -39,7 +39,7 @@ pub struct ModelRequest {
     pub timeout_ms: u64,
 }
 
-/// Tokens that the provider counted for one call.
+/// Tokens of one call, or of several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Usage {
     /// Tokens read, cached ones included.
@@ -48,10 +48,33 @@ pub struct Usage {
     pub output_tokens: u64,
 }
 
+impl Usage {
+    /// Tokens both ways.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.input_tokens.saturating_add(self.output_tokens)
+    }
+}
+
 impl std::ops::AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
         self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+    }
+}
+
+/// What a provider says of the tokens of one call: `None` where it says nothing, or something that is no count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReportedUsage {
+    /// Tokens read, cached ones included.
+    pub input_tokens: Option<u64>,
+    /// Tokens written, thoughts included.
+    pub output_tokens: Option<u64>,
+}
+
+impl From<Usage> for ReportedUsage {
+    fn from(usage: Usage) -> Self {
+        Self { input_tokens: Some(usage.input_tokens), output_tokens: Some(usage.output_tokens) }
     }
 }
 
@@ -84,8 +107,8 @@ pub enum Answer {
 pub struct ModelReply {
     /// What was answered.
     pub answer: Answer,
-    /// What it consumed.
-    pub usage: Usage,
+    /// What the provider says that it consumed; `spend::CallPrice::count` says what that counts as.
+    pub usage: ReportedUsage,
     /// The provider's id of the call, for its support.
     pub request_id: Option<String>,
     /// What the provider says is left of its limits.
@@ -117,7 +140,8 @@ pub struct Headroom {
 pub enum FailureClass {
     /// Throttled, overloaded, unavailable, or never connected: nobody was billed, so waiting spends no attempt.
     Capacity,
-    /// The provider or the network failed in a way that may have been billed (500, a timeout, a reset).
+    /// The provider or the network failed in a way that may have been billed (500, a timeout, a reset, an answer that
+    /// broke off).
     Transient,
     /// Key, credit, spend limit, model access, or a setting that is sent with every job: nobody's job is at fault.
     Account,
@@ -172,9 +196,55 @@ impl ModelFailure {
         self.error_type == TIMEOUT || matches!(self.status, Some(408 | 504 | 524))
     }
 
-    /// Whether a provider may charge for it: the request was sent, and what came of it was not heard.
+    /// Whether a provider may charge for it: the request was sent, and did not come back refused before any work. A
+    /// status does not tell: an answer breaks off after its 200, a 500 or a 504 may come after the work was done, and what
+    /// a filter declined was read, and is charged for by some ("Content filtering", Azure OpenAI docs).
+    ///
+    /// The one meaning of this: the day's spend and `paid_call_limit` both ask here.
     #[must_use]
     pub fn may_be_billed(&self) -> bool {
-        self.class == FailureClass::Transient && self.status.is_none()
+        match self.class {
+            FailureClass::Transient | FailureClass::Refused => true,
+            FailureClass::Capacity
+            | FailureClass::Account
+            | FailureClass::Rejected
+            | FailureClass::Unclear => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_refused_before_any_work_is_never_billed() {
+        use FailureClass::{Account, Capacity, Refused, Rejected, Transient, Unclear};
+        for (class, status, may_be_billed) in [
+            (Capacity, Some(529), false),
+            (Capacity, None, false),
+            // A refusal that came inside a 200.
+            (Capacity, Some(200), false),
+            (Account, Some(401), false),
+            (Rejected, Some(400), false),
+            (Unclear, Some(400), false),
+            (Refused, Some(400), true),
+            (Transient, None, true),
+            (Transient, Some(200), true),
+            (Transient, Some(408), true),
+            (Transient, Some(500), true),
+            (Transient, Some(504), true),
+        ] {
+            let failure = ModelFailure {
+                class,
+                status,
+                error_type: String::new(),
+                message: String::new(),
+                request_id: None,
+                advice: RetryAdvice::default(),
+                headroom: Headroom::default(),
+            };
+            assert_eq!(failure.may_be_billed(), may_be_billed, "{class:?} {status:?}");
+        }
     }
 }

@@ -5,7 +5,6 @@
 use serde_json::Value;
 
 use crate::blame::{Blame, Evidence, Refusal};
-use crate::cost::Price;
 use crate::dead_letter::{DETAIL_CHARS_MAX, EXCERPT_CHARS_MAX, cut};
 use crate::failure::{FailureReason, Rejection};
 use crate::input_hash::InputHash;
@@ -17,6 +16,7 @@ use crate::record::{
     Budget, Done, Expect, Failed, HISTORY_MAX, PastFailure, Record, RecordWrite, Revision, State,
 };
 use crate::retry::{advised_wait_ms, equal_jitter_ms, full_jitter_ms};
+use crate::spend::CallPrice;
 use crate::task::{Task, Violations};
 
 /// What SQS says of one delivery of one message.
@@ -323,8 +323,8 @@ pub struct Work<'a> {
     pub input: &'a Value,
     /// The limits.
     pub limits: &'a Limits,
-    /// The price of the model.
-    pub price: Price,
+    /// What one call may take and cost.
+    pub price: CallPrice,
     /// The model's name.
     pub model: &'a str,
     /// What is deployed.
@@ -520,9 +520,13 @@ impl JobRun {
             (FailureClass::Rejected | FailureClass::Unclear, Some(true)) => FailureClass::Transient,
             (class, _) => class,
         };
+        // A no to this very request is an answer, though nobody pays for it: a last one, or one that is to be repeated.
+        let is_no = class == FailureClass::Rejected || class != failure.class;
+        if failure.may_be_billed() || is_no {
+            self.budget.calls += 1;
+        }
         let cause = match class {
             FailureClass::Refused => {
-                self.budget.calls += 1;
                 return AfterCall::Fail(Rejection::new(
                     FailureReason::Refused,
                     format!(
@@ -531,7 +535,6 @@ impl JobRun {
                 ));
             }
             FailureClass::Rejected => {
-                self.budget.calls += 1;
                 return AfterCall::Fail(Rejection::new(
                     FailureReason::RequestRejected,
                     format!("{} {failure}", self.why_rejected()),
@@ -559,7 +562,6 @@ impl JobRun {
                 HandBackCause::Capacity
             }
             FailureClass::Transient => {
-                self.budget.calls += 1;
                 if self.budget.calls >= work.limits.paid_call_limit {
                     return AfterCall::Fail(self.exhausted(work));
                 }
@@ -590,8 +592,9 @@ impl JobRun {
         self.budget.calls += 1;
         self.budget.waiting_since_ms = None;
         self.budget.refusals = None;
-        self.budget.usage += reply.usage;
-        self.budget.cost_micro_usd = self.budget.cost_micro_usd.saturating_add(work.price.of(reply.usage));
+        let counted = work.price.count(reply);
+        self.budget.usage += counted.usage;
+        self.budget.cost_micro_usd = self.budget.cost_micro_usd.saturating_add(counted.micro_usd);
         self.request_id.clone_from(&reply.request_id);
         let (said, violations) = match &reply.answer {
             Answer::Refused { why, text } => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nightshift_core::model::{Answer, ModelFailure, ModelReply, ModelRequest, Turn, Usage};
+use nightshift_core::model::{Answer, ModelFailure, ModelReply, ModelRequest, ReportedUsage, Turn};
 use nightshift_worker::ports::{Model, ModelKey};
 use reqwest::Url;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -22,7 +22,8 @@ use crate::http::{BuildError, Http, checked_model_id, endpoint};
 use crate::lower_schema::{LoweredSchemas, Target};
 use crate::model_id::{LeastThinking, least_thinking, without_date};
 use crate::reply::{
-    Parsed, Unread, conclude, key, may_blame_the_key, read, secret_header, text_answer, unsendable,
+    Counts, Parsed, Unread, conclude, key, may_blame_the_key, optional_text, read, secret_header, sum,
+    text_answer, unsendable,
 };
 use crate::{Provider, StructuredOutput, mask};
 
@@ -174,16 +175,16 @@ fn body(
 }
 
 #[derive(Deserialize)]
-struct Message200 {
-    #[serde(default)]
-    id: Option<String>,
+struct Message200<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
     content: Vec<Block>,
     #[serde(default)]
     stop_reason: Option<String>,
     #[serde(default)]
     stop_details: Option<StopDetails>,
-    #[serde(default)]
-    usage: Counted,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -202,20 +203,8 @@ struct StopDetails {
     category: Option<String>,
 }
 
-#[derive(Deserialize, Default)]
-struct Counted {
-    #[serde(default)]
-    input_tokens: Option<u64>,
-    #[serde(default)]
-    cache_creation_input_tokens: Option<u64>,
-    #[serde(default)]
-    cache_read_input_tokens: Option<u64>,
-    #[serde(default)]
-    output_tokens: Option<u64>,
-}
-
 fn parse(body: &[u8]) -> Result<Parsed, Unread> {
-    let message = match read::<Message200>(body)? {
+    let message = match read::<Message200<'_>>(body)? {
         Ok(message) => message,
         Err(foreign) => return Ok(foreign),
     };
@@ -248,18 +237,26 @@ fn parse(body: &[u8]) -> Result<Parsed, Unread> {
         // that the text is not all there.
         other => Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other, None)) },
     };
-    let count = |tokens: Option<u64>| tokens.unwrap_or(0);
-    let usage = Usage {
-        input_tokens: count(message.usage.input_tokens)
-            .saturating_add(count(message.usage.cache_creation_input_tokens))
-            .saturating_add(count(message.usage.cache_read_input_tokens)),
-        output_tokens: count(message.usage.output_tokens),
-    };
-    Ok(Parsed { answer, usage, id: message.id })
+    Ok(Parsed { answer, usage: usage(&Counts::of(message.usage)), id: optional_text(message.id) })
+}
+
+/// Tokens of the cache are counted apart from the others. No request asks for it, so that nothing is written there at
+/// its higher price.
+fn usage(counts: &Counts<'_>) -> ReportedUsage {
+    ReportedUsage {
+        input_tokens: sum([
+            counts.needed("input_tokens"),
+            counts.extra("cache_creation_input_tokens"),
+            counts.extra("cache_read_input_tokens"),
+        ]),
+        output_tokens: counts.needed("output_tokens"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use nightshift_core::model::Usage;
+
     use super::*;
     use crate::lower_schema::lower;
 
@@ -408,7 +405,7 @@ mod tests {
         let body = json!({"content": [{"type": "text", "text": "x"}], "stop_reason": "end_turn", "usage":
             {"input_tokens": 1, "cache_creation_input_tokens": 10, "cache_read_input_tokens": 100, "output_tokens": 7}});
         let parsed = parse(body.to_string().as_bytes()).unwrap();
-        assert_eq!(parsed.usage, Usage { input_tokens: 111, output_tokens: 7 });
+        assert_eq!(parsed.usage, Usage { input_tokens: 111, output_tokens: 7 }.into());
     }
 
     #[test]

@@ -14,7 +14,9 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
-use nightshift_core::model::{Answer, FailureClass, ModelFailure, ModelReply, ModelRequest, Turn, Usage};
+use nightshift_core::model::{
+    Answer, FailureClass, ModelFailure, ModelReply, ModelRequest, ReportedUsage, Turn,
+};
 use nightshift_worker::ports::{Clock, Model, ModelKey};
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -30,7 +32,8 @@ use crate::http::{BuildError, Http, checked_model_id, endpoint};
 use crate::lower_schema::{LoweredSchemas, Target};
 use crate::model_id::{self, LeastThinking, least_thinking};
 use crate::reply::{
-    Parsed, Unread, conclude, key, may_blame_the_key, read, secret_header, text_answer, unsendable,
+    Counts, Parsed, Unread, conclude, key, may_blame_the_key, read, secret_header, sum, text_answer,
+    unsendable,
 };
 use crate::{Provider, StructuredOutput, mask};
 
@@ -293,8 +296,8 @@ struct Conversed<'a> {
     output: Output<'a>,
     #[serde(rename = "stopReason", default)]
     stop_reason: Option<String>,
-    #[serde(default)]
-    usage: Counted,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -322,19 +325,6 @@ struct ToolUse<'a> {
     /// As it was written: duplicate members and long numbers are for the validator to judge.
     #[serde(borrow)]
     input: &'a RawValue,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase")]
-struct Counted {
-    #[serde(default)]
-    input_tokens: Option<u64>,
-    #[serde(default)]
-    cache_read_input_tokens: Option<u64>,
-    #[serde(default)]
-    cache_write_input_tokens: Option<u64>,
-    #[serde(default)]
-    output_tokens: Option<u64>,
 }
 
 fn parse(body: &[u8], by: StructuredOutput) -> Result<Parsed, Unread> {
@@ -367,14 +357,21 @@ fn parse(body: &[u8], by: StructuredOutput) -> Result<Parsed, Unread> {
         // Among them `malformed_model_output` and `malformed_tool_use`: Bedrock could not read the model either.
         other => Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other, None)) },
     };
-    let count = |tokens: Option<u64>| tokens.unwrap_or(0);
-    let usage = Usage {
-        input_tokens: count(conversed.usage.input_tokens)
-            .saturating_add(count(conversed.usage.cache_read_input_tokens))
-            .saturating_add(count(conversed.usage.cache_write_input_tokens)),
-        output_tokens: count(conversed.usage.output_tokens),
-    };
-    Ok(Parsed { answer, usage, id: None })
+    Ok(Parsed { answer, usage: usage(&Counts::of(conversed.usage)), id: None })
+}
+
+/// Tokens of the cache are counted apart from the others; what only the total has was written ("TokenUsage", Amazon
+/// Bedrock API Reference).
+fn usage(counts: &Counts<'_>) -> ReportedUsage {
+    let input_tokens = sum([
+        counts.needed("inputTokens"),
+        counts.extra("cacheReadInputTokens"),
+        counts.extra("cacheWriteInputTokens"),
+    ]);
+    let said = counts.needed("outputTokens").zip(counts.extra("totalTokens"));
+    let output_tokens =
+        said.map(|(output, total)| output.max(total.saturating_sub(input_tokens.unwrap_or(0))));
+    ReportedUsage { input_tokens, output_tokens }
 }
 
 #[cfg(test)]
@@ -503,11 +500,26 @@ mod tests {
     }
 
     #[test]
-    fn cached_tokens_are_tokens_read() {
-        let body = br#"{"output":{"message":{"content":[]}},"usage":{"inputTokens":1,"cacheReadInputTokens":10,"cacheWriteInputTokens":100,"outputTokens":5,"totalTokens":116}}"#;
-        assert_eq!(
-            parse(body, StructuredOutput::None).unwrap().usage,
-            Usage { input_tokens: 111, output_tokens: 5 }
-        );
+    fn what_is_counted_apart_is_paid_too() {
+        for (usage, input, output) in [
+            (
+                json!({"inputTokens": 1, "cacheReadInputTokens": 10, "cacheWriteInputTokens": 100, "outputTokens": 5, "totalTokens": 116}),
+                Some(111),
+                Some(5),
+            ),
+            // The total without the cache takes nothing away; what only the total has was written.
+            (
+                json!({"inputTokens": 1, "cacheReadInputTokens": 10, "outputTokens": 5, "totalTokens": 6}),
+                Some(11),
+                Some(5),
+            ),
+            (json!({"inputTokens": 1, "outputTokens": 5, "totalTokens": 406}), Some(1), Some(405)),
+            (json!({"inputTokens": 1, "cacheReadInputTokens": "many", "outputTokens": 5}), None, Some(5)),
+        ] {
+            let text = usage.to_string();
+            let raw: &RawValue = serde_json::from_str(&text).unwrap();
+            let read = super::usage(&Counts::of(Some(raw)));
+            assert_eq!(read, ReportedUsage { input_tokens: input, output_tokens: output }, "{text}");
+        }
     }
 }

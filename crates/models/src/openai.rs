@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nightshift_core::model::{Answer, ModelFailure, ModelReply, ModelRequest, Turn, Usage};
+use nightshift_core::model::{Answer, ModelFailure, ModelReply, ModelRequest, ReportedUsage, Turn};
 use nightshift_worker::ports::{Model, ModelKey};
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -24,7 +25,8 @@ use crate::http::{BuildError, Http, checked_model_id, endpoint};
 use crate::lower_schema::{LoweredSchemas, Target};
 use crate::model_id::{least_reasoning, without_date};
 use crate::reply::{
-    Parsed, Unread, conclude, key, may_blame_the_key, no_answer, read, secret_header, text_answer, unsendable,
+    Counts, Parsed, Unread, conclude, key, may_blame_the_key, no_answer, optional_text, read, secret_header,
+    text_answer, unsendable,
 };
 use crate::{Provider, StructuredOutput, mask};
 
@@ -225,12 +227,12 @@ fn body(
 }
 
 #[derive(Deserialize)]
-struct Completion {
-    #[serde(default)]
-    id: Option<String>,
+struct Completion<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
     choices: Vec<Choice>,
-    #[serde(default)]
-    usage: Option<Counted>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -279,28 +281,32 @@ struct Part {
     refusal: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Counted {
-    #[serde(default)]
-    prompt_tokens: Option<u64>,
-    #[serde(default)]
-    completion_tokens: Option<u64>,
-}
-
 fn parse(body: &[u8]) -> Result<Parsed, Unread> {
-    let completion = match read::<Completion>(body)? {
+    let completion = match read::<Completion<'_>>(body)? {
         Ok(completion) => completion,
         Err(foreign) => return Ok(foreign),
     };
-    let usage = completion.usage.map_or_else(Usage::default, |counted| Usage {
-        input_tokens: counted.prompt_tokens.unwrap_or(0),
-        output_tokens: counted.completion_tokens.unwrap_or(0),
-    });
     let answer = match completion.choices.into_iter().next() {
         Some(choice) => answer(choice),
         None => no_answer(body, "the response has no choice")?,
     };
-    Ok(Parsed { answer, usage, id: completion.id })
+    let usage = usage(&Counts::of(completion.usage));
+    Ok(Parsed { answer, usage, id: optional_text(completion.id) })
+}
+
+/// OpenAI counts thoughts among the tokens of the completion. Others count them apart, and they are in the total only
+/// (Gemini), in the details and the total (xAI: "Consumption and rate limits"), or in the details only.
+fn usage(counts: &Counts<'_>) -> ReportedUsage {
+    let input_tokens = counts.needed("prompt_tokens");
+    let thoughts = counts.within("completion_tokens_details").extra("reasoning_tokens");
+    let total = counts.extra("total_tokens");
+    let output_tokens =
+        counts.needed("completion_tokens").zip(thoughts).zip(total).map(|((completion, thoughts), total)| {
+            let are_apart = thoughts > completion || !counts.has("total_tokens");
+            let written = completion.saturating_add(if are_apart { thoughts } else { 0 });
+            written.max(total.saturating_sub(input_tokens.unwrap_or(0)))
+        });
+    ReportedUsage { input_tokens, output_tokens }
 }
 
 fn answer(choice: Choice) -> Answer {
@@ -338,6 +344,8 @@ fn answer(choice: Choice) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use nightshift_core::model::Usage;
+
     use super::*;
 
     fn request() -> ModelRequest {
@@ -494,10 +502,10 @@ mod tests {
     #[test]
     fn absent_members_are_tolerated_and_errors_under_200_are_errors() {
         let parsed = parse(br#"{"choices":[{"message":{"content":"x"}}]}"#).unwrap();
-        assert_eq!((parsed.usage, parsed.id), (Usage::default(), None));
+        assert_eq!((parsed.usage, parsed.id), (ReportedUsage::default(), None));
         let counted =
             parse(br#"{"id":"c","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}"#).unwrap();
-        assert_eq!(counted.usage, Usage { input_tokens: 3, output_tokens: 4 });
+        assert_eq!(counted.usage, Usage { input_tokens: 3, output_tokens: 4 }.into());
         assert!(matches!(counted.answer, Answer::Unusable { .. }));
         let unread = |body: &[u8]| parse(body).err();
         assert_eq!(unread(br#"{"error":{"message":"x","code":429}}"#), Some(Unread::Error));
@@ -520,6 +528,57 @@ mod tests {
                 matches!(parse(foreign.as_bytes()).unwrap().answer, Answer::Unusable { .. }),
                 "{foreign}"
             );
+        }
+    }
+
+    #[test]
+    fn thoughts_are_paid_wherever_they_are_counted() {
+        let details = |thoughts: Value| json!({"reasoning_tokens": thoughts});
+        for (usage, input, output) in [
+            // OpenAI: within the completion.
+            (
+                json!({"prompt_tokens": 10, "completion_tokens": 90, "total_tokens": 100, "completion_tokens_details": details(json!(64))}),
+                Some(10),
+                Some(90),
+            ),
+            // Gemini: in the total only.
+            (
+                json!({"prompt_tokens": 20, "completion_tokens": 198, "total_tokens": 623}),
+                Some(20),
+                Some(603),
+            ),
+            (json!({"prompt_tokens": 21, "completion_tokens": 0, "total_tokens": 81}), Some(21), Some(60)),
+            // xAI: in the details and the total.
+            (
+                json!({"prompt_tokens": 12, "completion_tokens": 1, "total_tokens": 399, "completion_tokens_details": details(json!(386))}),
+                Some(12),
+                Some(387),
+            ),
+            // In the details only; without a total nobody can tell, and the safe side is that they are apart.
+            (
+                json!({"prompt_tokens": 12, "completion_tokens": 2, "total_tokens": 14, "completion_tokens_details": details(json!(317))}),
+                Some(12),
+                Some(319),
+            ),
+            (
+                json!({"prompt_tokens": 12, "completion_tokens": 9, "completion_tokens_details": details(json!(5))}),
+                Some(12),
+                Some(14),
+            ),
+            (
+                json!({"prompt_tokens": 12, "completion_tokens": 9, "completion_tokens_details": null}),
+                Some(12),
+                Some(9),
+            ),
+            // A total that is too small takes nothing away; one that is none leaves the thoughts unknown.
+            (json!({"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 3}), Some(12), Some(9)),
+            (json!({"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": "21"}), Some(12), None),
+            (json!({"completion_tokens": 9, "total_tokens": 30}), None, Some(30)),
+        ] {
+            let text = usage.to_string();
+            let raw: &RawValue = serde_json::from_str(&text).unwrap();
+            let read = super::usage(&Counts::of(Some(raw)));
+            assert_eq!(read, ReportedUsage { input_tokens: input, output_tokens: output }, "{text}");
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What the adapters share around a call: the key, the time, and reading a body that may be anything.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use nightshift_core::model::{Answer, FailureClass, Headroom, ModelFailure, ModelReply, Usage};
+use nightshift_core::model::{Answer, FailureClass, Headroom, ModelFailure, ModelReply, ReportedUsage};
 use nightshift_worker::ports::{ModelKey, PortErrorKind};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::classify::{self, no_response};
@@ -61,7 +63,7 @@ pub struct Parsed {
     /// The answer.
     pub answer: Answer,
     /// Its usage.
-    pub usage: Usage,
+    pub usage: ReportedUsage,
     /// The id in the body.
     pub id: Option<String>,
 }
@@ -84,7 +86,7 @@ pub fn conclude(
     if !(200..300).contains(&reply.status) {
         let error = error();
         return match rejected_answer(&error) {
-            Some(answer) => Ok(answered(Parsed { answer, usage: Usage::default(), id: None })),
+            Some(answer) => Ok(answered(Parsed { answer, usage: ReportedUsage::default(), id: None })),
             None => Err(failed(reply.status, &error)),
         };
     }
@@ -96,7 +98,7 @@ pub fn conclude(
             let status = error.status.unwrap_or(if error.says(&CAPACITY_PHRASES) { 429 } else { 500 });
             match rejected_answer(&error) {
                 Some(answer) => {
-                    Ok(answered(Parsed { answer, usage: Usage::default(), id: error.request_id }))
+                    Ok(answered(Parsed { answer, usage: ReportedUsage::default(), id: error.request_id }))
                 }
                 None => Err(ModelFailure { status: Some(reply.status), ..failed(status, &error) }),
             }
@@ -172,7 +174,7 @@ pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Result<T, Parsed>,
             why: "the response has a shape that the provider does not document".to_owned(),
         },
     };
-    Ok(Err(Parsed { answer, usage: Usage::default(), id: None }))
+    Ok(Err(Parsed { answer, usage: ReportedUsage::default(), id: None }))
 }
 
 /// What it means that a response has no answer at all, when its shape is right.
@@ -186,6 +188,47 @@ pub fn no_answer(body: &[u8], why: &str) -> Result<Answer, Unread> {
 
 fn blocked_prompt() -> Answer {
     Answer::Refused { why: "the prompt was blocked".to_owned(), text: String::new() }
+}
+
+/// The counts in a usage block, which may be anything: whatever it is, the answer beside it is as good.
+#[derive(Default)]
+pub struct Counts<'a>(BTreeMap<String, &'a RawValue>);
+
+impl<'a> Counts<'a> {
+    /// What of it can be read; nothing of what is no object.
+    pub fn of(block: Option<&'a RawValue>) -> Self {
+        block.and_then(|block| serde_json::from_str(block.get()).ok()).map(Self).unwrap_or_default()
+    }
+
+    /// A count that always belongs there. `None`: it is missing, or no whole number from 0.
+    pub fn needed(&self, name: &str) -> Option<u64> {
+        self.0.get(name)?.get().parse().ok()
+    }
+
+    /// A count that is left out where it is 0. `None`: something else stands there.
+    pub fn extra(&self, name: &str) -> Option<u64> {
+        if self.has(name) { self.needed(name) } else { Some(0) }
+    }
+
+    /// Whether anything stands there.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| value.get() != "null")
+    }
+
+    /// A block within the block.
+    pub fn within(&self, name: &str) -> Self {
+        Self::of(self.0.get(name).copied())
+    }
+}
+
+/// The sum of counts, if all are known.
+pub fn sum<const N: usize>(counts: [Option<u64>; N]) -> Option<u64> {
+    counts.into_iter().try_fold(0_u64, |sum, count| Some(sum.saturating_add(count?)))
+}
+
+/// A text that is good to have, such as an id: something else in its place is as if there was nothing.
+pub fn optional_text(value: Option<&RawValue>) -> Option<String> {
+    serde_json::from_str(value?.get()).ok()
 }
 
 /// The answer that text is, if there is any.

@@ -14,6 +14,7 @@ use nightshift_models::{
     Anthropic, AnthropicSettings, Bedrock, BedrockAuth, BedrockSettings, BuildError, Http, OpenAi,
     OpenAiSettings, Rehearsal, StructuredOutput, anthropic, openai,
 };
+use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::ports::{Model, ModelKey};
 use nightshift_worker::{Deployment, Ports, Worker};
 use nightshift_worker_function::handler::Handler;
@@ -96,7 +97,7 @@ async fn start(settings: Settings) -> Result<Handler, StartError> {
         ledger: Arc::new(DynamoLedger::new(&sdk, settings.ledger_table)),
         dead_letters: Arc::new(SqsDeadLetters::new(&sdk, settings.queues.dead_letters_url)),
         visibility: Arc::new(SqsVisibility::new(&sdk, settings.queues.jobs_url)),
-        model,
+        model: PaidModel::new(model),
         metrics: Arc::new(CloudWatchMetrics::new(&sdk, Box::new(log_line))),
         clock: clock.clone(),
         entropy: Arc::new(OsEntropy),

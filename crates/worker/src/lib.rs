@@ -3,6 +3,7 @@
 //! Read `process_job` for the path of one job, `process_batch` for what the records of an invocation share.
 
 pub mod flow_control;
+pub mod paid_call;
 pub mod ports;
 mod process_batch;
 mod process_job;

@@ -43,10 +43,15 @@ pub enum PortErrorKind {
 }
 
 impl PortErrorKind {
-    /// Whether the request may have done what it was asked, although it failed.
+    /// Whether the request may have done what it was asked, although it failed. This is the error of the last attempt
+    /// alone: before a throttle, an earlier attempt may have arrived and lost its reply. What refuses a request for what
+    /// it is refused each attempt.
     #[must_use]
     pub fn may_have_taken_effect(self) -> bool {
-        self == Self::Unavailable
+        match self {
+            Self::Unavailable | Self::Throttled => true,
+            Self::Misconfigured | Self::Unreadable | Self::Refused => false,
+        }
     }
 }
 

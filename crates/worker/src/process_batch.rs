@@ -22,12 +22,14 @@ use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, InvocationMetrics, Metric, NO_TASK, Outcome};
 use nightshift_core::next_step::Delivery;
 use nightshift_core::record::{Control, Revision};
+use nightshift_core::spend::CallPrice;
 use nightshift_core::task::Tasks;
 use tokio::time::Instant;
 
 use crate::flow_control::FlowControl;
-use crate::ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortErrorKind, Visibility};
-use crate::spend::Book;
+use crate::paid_call::{PaidModel, Reservation};
+use crate::ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, PortErrorKind, Visibility};
+use crate::spend::{Book, FirstCall};
 
 /// How long a control record is believed before it is read again.
 const CONTROL_CACHE: Duration = Duration::from_secs(5);
@@ -42,7 +44,7 @@ pub struct Ports {
     pub ledger: Arc<dyn Ledger>,
     pub dead_letters: Arc<dyn DeadLetters>,
     pub visibility: Arc<dyn Visibility>,
-    pub model: Arc<dyn Model>,
+    pub model: PaidModel,
     pub metrics: Arc<dyn Metrics>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
@@ -141,14 +143,20 @@ impl Invocation<'_> {
     pub(crate) fn book<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
         change(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    /// The reservation of a call that its book has just counted.
+    pub(crate) fn reservation(&self, price: CallPrice) -> Reservation<'_> {
+        Reservation::of_book(&self.book, price)
+    }
 }
 
 /// What is to be done about a record.
-#[derive(Debug, Clone, Copy)]
-enum Turn {
+enum Turn<'a> {
     Work {
         /// Nothing else is open.
         alone: bool,
+        /// For its first call.
+        reservation: Option<Reservation<'a>>,
     },
     HandBack(HandBackCause),
 }
@@ -227,12 +235,11 @@ impl Worker {
         }
         let mut ended: Vec<Option<Ended>> = vec![None; items.len()];
         // What is still running then is dropped, and reported below.
-        let in_time = tokio::time::timeout_at(
+        let _ = tokio::time::timeout_at(
             until(report_margin_ms),
             self.settle_all(&invocation, &items, &mut ended),
         )
-        .await
-        .is_ok();
+        .await;
         let outcomes: Vec<Outcome> = ended
             .into_iter()
             .map(|ended| match ended {
@@ -254,15 +261,9 @@ impl Worker {
             tracing::error!(request_id = invocation_id, %error, "the records do not add up");
             debug_assert!(false, "{error}");
         }
-        let spent_micro_usd = numbers.spent_micro_usd();
         let batch = numbers.into_batch(&self.deployment.stack, self.ports.clock.now_ms());
         let book = invocation.book.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let settle = async {
-            // A call may have been among what was dropped: then all that was reserved stays counted.
-            if in_time {
-                self.settle_spend(invocation_id, book, spent_micro_usd).await;
-            }
-        };
+        let settle = self.settle_spend(invocation_id, book);
         let publish_within = until(report_margin_ms / 2).saturating_duration_since(Instant::now());
         let publish = self.ports.metrics.publish(&batch, publish_within);
         let _ =
@@ -295,10 +296,10 @@ impl Worker {
     }
 
     async fn settle_all(&self, invocation: &Invocation<'_>, items: &[Item], ended: &mut [Option<Ended>]) {
-        let waits = match self.control().await {
+        let first_calls = match self.control().await {
             Ok(Control { paused: Some(pause) }) => {
                 tracing::info!(request_id = invocation.id, reason = pause.reason, "paused: handing back");
-                vec![Some(HandBackCause::Paused); items.len()]
+                items.iter().map(|_| FirstCall::HandBack(HandBackCause::Paused)).collect()
             }
             Ok(_) => self.reserve_first_calls(invocation, items).await,
             Err(error) if error.kind == PortErrorKind::Unreadable => {
@@ -307,7 +308,7 @@ impl Worker {
                     n.add(NO_TASK, Metric::LedgerErrors, 1.0);
                     n.add(NO_TASK, Metric::RecordsUnreadable, 1.0);
                 });
-                vec![Some(HandBackCause::Unreadable); items.len()]
+                items.iter().map(|_| FirstCall::HandBack(HandBackCause::Unreadable)).collect()
             }
             Err(error) => {
                 // Not being able to read the pause is no pause: the claims will tell whether the ledger works.
@@ -316,15 +317,15 @@ impl Worker {
                 self.reserve_first_calls(invocation, items).await
             }
         };
-        self.work_on_all(invocation, items, &waits, ended).await;
+        self.work_on_all(invocation, items, first_calls, ended).await;
     }
 
     /// Distinct inputs side by side; equal ones after each other, so that they make one call; suspects last and alone.
-    async fn work_on_all(
+    async fn work_on_all<'a>(
         &self,
-        invocation: &Invocation<'_>,
+        invocation: &'a Invocation<'_>,
         items: &[Item],
-        waits: &[Option<HandBackCause>],
+        first_calls: Vec<FirstCall<'a>>,
         ended: &mut [Option<Ended>],
     ) {
         let mut queues: HashMap<&InputHash, VecDeque<usize>> = HashMap::new();
@@ -339,9 +340,11 @@ impl Worker {
         let alone = leaders.len() == 1;
         let mut running = FuturesUnordered::new();
         let mut suspects = VecDeque::new();
-        let start = |index: usize, turn: Turn| async move {
+        let start = |index: usize, turn: Turn<'a>| async move {
             let end = match (items.get(index), turn) {
-                (Some(item), Turn::Work { alone }) => self.process_caught(invocation, item, alone).await,
+                (Some(item), Turn::Work { alone, reservation }) => {
+                    self.process_caught(invocation, item, alone, reservation).await
+                }
                 (Some(item), Turn::HandBack(cause)) => {
                     Ended::With(self.return_unclaimed(invocation, item, cause, 0).await)
                 }
@@ -349,11 +352,13 @@ impl Worker {
             };
             (index, end)
         };
-        let first_turn = |index: usize| match waits.get(index) {
-            Some(Some(cause)) => Turn::HandBack(*cause),
-            _ => Turn::Work { alone },
+        let mut first_calls: Vec<Option<FirstCall<'a>>> = first_calls.into_iter().map(Some).collect();
+        let mut first_turn = |index: usize, alone: bool| match first_calls.get_mut(index).map(Option::take) {
+            Some(Some(FirstCall::HandBack(cause))) => Turn::HandBack(cause),
+            Some(Some(FirstCall::Reserved(reservation))) => Turn::Work { alone, reservation },
+            _ => Turn::Work { alone, reservation: None },
         };
-        running.extend(leaders.into_iter().map(|index| start(index, first_turn(index))));
+        running.extend(leaders.into_iter().map(|index| start(index, first_turn(index, alone))));
         while let Some((index, end)) = running.next().await {
             set(ended, index, end);
             let Some(item) = items.get(index) else { continue };
@@ -369,7 +374,7 @@ impl Worker {
                 }
                 Ended::With(_) => {
                     if let Some(follower) = followers.front() {
-                        running.push(start(*follower, Turn::Work { alone: false }));
+                        running.push(start(*follower, first_turn(*follower, false)));
                     }
                 }
                 Ended::AsSuspect => {
@@ -380,19 +385,25 @@ impl Worker {
             if running.is_empty()
                 && let Some(suspect) = suspects.pop_front()
             {
-                running.push(start(suspect, Turn::Work { alone: true }));
+                running.push(start(suspect, first_turn(suspect, true)));
             }
         }
     }
 
     /// A panic fails its record alone.
-    async fn process_caught(&self, invocation: &Invocation<'_>, item: &Item, alone: bool) -> Ended {
+    async fn process_caught<'a>(
+        &self,
+        invocation: &'a Invocation<'_>,
+        item: &Item,
+        alone: bool,
+        reservation: Option<Reservation<'a>>,
+    ) -> Ended {
         let token = self.ports.entropy.token();
-        match AssertUnwindSafe(self.process_job(invocation, item, &token, alone)).catch_unwind().await {
+        let process = self.process_job(invocation, item, &token, alone, reservation);
+        match AssertUnwindSafe(process).catch_unwind().await {
             Ok(ended) => ended,
             Err(_) => {
                 tracing::error!(request_id = invocation.id, input_hash = %item.key, task = item.task_name(), "panicked");
-                self.may_have_cost(invocation, item);
                 Ended::With(self.settle_panic(invocation, item, &token).await)
             }
         }

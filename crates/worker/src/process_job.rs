@@ -18,10 +18,12 @@ use nightshift_core::next_step::{
 };
 use nightshift_core::record::{Record, RecordWrite, Revision, State};
 use nightshift_core::retry::advised_wait_ms;
+use nightshift_core::spend::{CallPrice, Counted};
 use nightshift_core::task::Task;
 use tokio::time::Instant;
 
 use crate::flow_control::Admission;
+use crate::paid_call::{Called, Reservation};
 use crate::ports::{PortError, PortErrorKind, WriteAnswer};
 use crate::process_batch::{Ended, Invocation, Item, Worker};
 
@@ -40,12 +42,13 @@ enum Claim {
 
 impl Worker {
     /// One record from its message to its settlement.
-    pub(crate) async fn process_job(
+    pub(crate) async fn process_job<'a>(
         &self,
-        invocation: &Invocation<'_>,
+        invocation: &'a Invocation<'_>,
         item: &Item,
         token: &str,
         alone: bool,
+        reservation: Option<Reservation<'a>>,
     ) -> Ended {
         let revision = self.revision(item.task_name());
         let ready = self.prepare(item);
@@ -60,23 +63,26 @@ impl Worker {
             attempt = record.budget.claims, crashes = record.budget.crashes, alone, "claimed"
         );
         match ready {
-            Ok((job, task, prompt)) => {
+            Ok((job, task, price, prompt)) => {
                 let work = Work {
                     task,
                     input: &job.input,
                     limits: &self.deployment.limits,
-                    price: self.deployment.price,
+                    price,
                     model: &self.deployment.model,
                     revision: &revision,
                 };
-                Ended::With(self.work_on(invocation, item, work, record, &prompt).await)
+                Ended::With(self.work_on(invocation, item, work, record, &prompt, reservation).await)
             }
             Err(_) => Ended::With(self.bury(invocation, item, &record).await),
         }
     }
 
     /// The job with its task and prompt, or why there will be none.
-    fn prepare<'a>(&'a self, item: &'a Item) -> Result<(&'a Job, &'a dyn Task, Prompt), Rejection> {
+    fn prepare<'a>(
+        &'a self,
+        item: &'a Item,
+    ) -> Result<(&'a Job, &'a dyn Task, CallPrice, Prompt), Rejection> {
         let job = item.job.as_ref().map_err(Clone::clone)?;
         let task = self.tasks.find(&job.task).ok_or_else(|| {
             let known = self.tasks.names().join(", ");
@@ -85,8 +91,9 @@ impl Worker {
                 format!("No task of this name is deployed; there are: {known}."),
             )
         })?;
+        let price = self.call_price(item, task);
         let (call_micro_usd, cap_micro_usd) =
-            (self.call_cost_max_micro_usd(item), self.deployment.limits.spend_cap_micro_usd);
+            (price.most_micro_usd(), self.deployment.limits.spend_cap_micro_usd);
         if call_micro_usd > cap_micro_usd {
             return Err(Rejection::new(
                 FailureReason::InvalidInput,
@@ -100,7 +107,7 @@ impl Worker {
         let prompt = task
             .prompt(&job.input)
             .map_err(|violations| Rejection::new(FailureReason::InvalidInput, violations.0.join(" ")))?;
-        Ok((job, task, prompt))
+        Ok((job, task, price, prompt))
     }
 
     /// Claims the record, or writes the rejection at once; both in one write where nobody has seen the input.
@@ -220,23 +227,25 @@ impl Worker {
     }
 
     /// Calls the model until there is an answer to store, a reason to fail, or no sense in going on now.
-    async fn work_on(
+    async fn work_on<'a>(
         &self,
-        invocation: &Invocation<'_>,
+        invocation: &'a Invocation<'_>,
         item: &Item,
         work: Work<'_>,
         record: Record,
         prompt: &Prompt,
+        mut first_or_unused: Option<Reservation<'a>>,
     ) -> Outcome {
         let mut run = JobRun::new(record, prompt);
         let mut last_cost_micro_usd = 0;
-        // The first call of each record is reserved before any work begins.
-        let mut reserved = true;
         let next = loop {
-            if !reserved && let Err(cause) = self.reserve_call(invocation, item).await {
-                break AfterCall::HandBack { cause, at_least_ms: 0 };
-            }
-            reserved = true;
+            let reservation = match first_or_unused.take() {
+                Some(reservation) => reservation,
+                None => match self.reserve_call(invocation, work.price).await {
+                    Ok(reservation) => reservation,
+                    Err(cause) => break AfterCall::HandBack { cause, at_least_ms: 0 },
+                },
+            };
             // Counted before it is admitted: the provider may tell this environment to wait while the count is written.
             if let Err(otherwise) = self.ready_to_call(invocation, item, work, &mut run).await {
                 break otherwise;
@@ -262,18 +271,14 @@ impl Worker {
                 output_tokens_max: work.task.output_tokens_max(),
                 timeout_ms,
             };
-            let (result, took_ms) = self.call(&request).await;
+            let (Called { result, unused }, took_ms) = self.call(reservation, &request).await;
+            first_or_unused = unused;
             let result = self.judged(item, &mut run, result, took_ms);
             let after = match &result {
-                Ok(reply) => {
-                    reserved = false;
-                    last_cost_micro_usd = work.price.of(reply.usage);
-                    self.count_reply(invocation, item, reply, took_ms, last_cost_micro_usd);
-                    self.flow.answered(
-                        took_ms,
-                        reply.usage.input_tokens + reply.usage.output_tokens,
-                        &reply.headroom,
-                    );
+                Ok((reply, counted)) => {
+                    last_cost_micro_usd = counted.micro_usd;
+                    self.count_reply(invocation, item, work, (reply, counted), took_ms);
+                    self.flow.answered(took_ms, counted.usage.total(), &reply.headroom);
                     let after = run.after_reply(work, reply);
                     if after.rejects_output() {
                         invocation.numbers(|n| n.add(item.task_name(), Metric::OutputRejections, 1.0));
@@ -282,10 +287,6 @@ impl Worker {
                 }
                 Err(failure) => {
                     self.count_failure(invocation, item, failure);
-                    if failure.may_be_billed() {
-                        self.may_have_cost(invocation, item);
-                        reserved = false;
-                    }
                     let now_ms = self.ports.clock.now_ms();
                     let fraction = self.ports.entropy.fraction();
                     let after =
@@ -415,11 +416,12 @@ impl Worker {
     }
 
     /// One call, cut off if the adapter does not keep its timeout; and how long it took.
-    async fn call(&self, request: &ModelRequest) -> (Result<ModelReply, ModelFailure>, u64) {
+    async fn call<'a>(&self, reservation: Reservation<'a>, request: &ModelRequest) -> (Called<'a>, u64) {
         let started = Instant::now();
         let limit = Duration::from_millis(request.timeout_ms + TIMEOUT_GRACE_MS);
-        let result = tokio::time::timeout(limit, self.ports.model.call(request)).await.unwrap_or_else(|_| {
-            Err(ModelFailure {
+        let call = self.ports.model.call(reservation, request);
+        let called = tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Called {
+            result: Err(ModelFailure {
                 class: FailureClass::Transient,
                 status: None,
                 error_type: "timeout".to_owned(),
@@ -427,19 +429,20 @@ impl Worker {
                 request_id: None,
                 advice: Default::default(),
                 headroom: Default::default(),
-            })
+            }),
+            unused: None,
         });
-        (result, u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
+        (called, u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     /// An answer is evidence for others, and a refusal is judged by what became of them.
-    fn judged(
+    fn judged<T>(
         &self,
         item: &Item,
         run: &mut JobRun,
-        result: Result<ModelReply, ModelFailure>,
+        result: Result<T, ModelFailure>,
         took_ms: u64,
-    ) -> Result<ModelReply, ModelFailure> {
+    ) -> Result<T, ModelFailure> {
         let now_ms = self.ports.clock.now_ms();
         let mut evidence = self.evidence.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
@@ -636,15 +639,30 @@ impl Worker {
         &self,
         invocation: &Invocation<'_>,
         item: &Item,
-        reply: &ModelReply,
+        work: Work<'_>,
+        (reply, counted): (&ModelReply, &Counted),
         took_ms: u64,
-        cost_micro_usd: u64,
     ) {
         invocation.numbers(|n| {
             n.add(item.task_name(), Metric::ModelCalls, 1.0);
             n.sample_ms(item.task_name(), Metric::ModelLatency, took_ms);
-            n.usage(item.task_name(), reply.usage, cost_micro_usd);
+            n.usage(item.task_name(), counted.usage, counted.micro_usd);
         });
+        let reserved_micro_usd = work.price.most_micro_usd();
+        let odd = if !counted.as_reported {
+            "the provider's count of tokens is missing or cannot be right: it counts as the most that it can be"
+        } else if counted.micro_usd > reserved_micro_usd {
+            "the provider counted more than a call can take by what was sent and allowed: it counts as billed"
+        } else {
+            return;
+        };
+        tracing::warn!(
+            request_id = invocation.id, input_hash = %item.key, task = item.task_name(),
+            provider_request_id = reply.request_id,
+            reported_input_tokens = reply.usage.input_tokens, reported_output_tokens = reply.usage.output_tokens,
+            input_tokens = counted.usage.input_tokens, output_tokens = counted.usage.output_tokens,
+            cost_micro_usd = counted.micro_usd, reserved_micro_usd, "{odd}"
+        );
     }
 
     fn count_failure(&self, invocation: &Invocation<'_>, item: &Item, failure: &ModelFailure) {

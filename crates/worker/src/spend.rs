@@ -1,97 +1,139 @@
 //! The day's spend: what a call can cost at most is reserved before it is made; at the end of the invocation what was
 //! spent takes the place of what was reserved.
 //!
-//! **Invariant:** no call that may be billed is made without a reservation, and what nobody settled stays reserved: as
-//! long as a call costs at most its reservation, what is billed to a day never exceeds its cap. A day is the UTC day on
-//! which the invocation began.
+//! **Invariant:** no call is made without a reservation (see `paid_call`), and what nobody settled stays reserved: as
+//! long as a call costs at most its reservation, what is billed to a day never exceeds its cap. What a provider bills
+//! beyond a reservation is counted all the same, and leaves less room for the next one. A day is the UTC day on which
+//! the invocation began.
 
 use std::sync::atomic::Ordering;
 
 use nightshift_core::metric::{HandBackCause, Metric, NO_TASK};
 use nightshift_core::output_validation::REASK_BYTES_MAX;
 use nightshift_core::record::{SpendAnswer, SpendChange, SpendKind};
+use nightshift_core::spend::CallPrice;
+use nightshift_core::task::Task;
 
+use crate::paid_call::Reservation;
 use crate::ports::PortError;
 use crate::process_batch::{Invocation, Item, Worker};
 
-/// What one invocation has written into the day's record.
+/// What one invocation has written into the day's record, and what of it its calls have cost.
 #[derive(Debug)]
 pub(crate) struct Book {
     /// The day on which it began, UTC, `YYYY-MM-DD`.
     day: String,
     reservations: u32,
+    /// What stands in the day's record for this invocation.
     reserved_micro_usd: u64,
-    /// The most that calls cost which may have been billed, though no answer said so.
-    unanswered_micro_usd: u64,
+    /// What its calls cost, or may still cost.
+    counted_micro_usd: u64,
 }
 
 impl Book {
     pub(crate) fn new(day: String) -> Self {
-        Self { day, reservations: 0, reserved_micro_usd: 0, unanswered_micro_usd: 0 }
+        Self { day, reservations: 0, reserved_micro_usd: 0, counted_micro_usd: 0 }
+    }
+
+    /// A call's worst case becomes what it cost.
+    pub(crate) fn count_instead(&mut self, most_micro_usd: u64, micro_usd: u64) {
+        let others_micro_usd = self.counted_micro_usd.saturating_sub(most_micro_usd);
+        self.counted_micro_usd = others_micro_usd.saturating_add(micro_usd);
+    }
+
+    /// Counts a call if what earlier ones left pays for it.
+    fn take_left(&mut self, micro_usd: u64) -> bool {
+        let left_micro_usd = self.reserved_micro_usd.saturating_sub(self.counted_micro_usd);
+        let is_enough = micro_usd <= left_micro_usd;
+        if is_enough {
+            self.counted_micro_usd = self.counted_micro_usd.saturating_add(micro_usd);
+        }
+        is_enough
     }
 }
 
+/// What is reserved for the first call of a record.
+pub(crate) enum FirstCall<'a> {
+    /// The call; `None` where there will be none.
+    Reserved(Option<Reservation<'a>>),
+    /// It must wait.
+    HandBack(HandBackCause),
+}
+
 impl Worker {
-    /// The most that one call for this record can cost; 0 where there will be none.
-    pub(crate) fn call_cost_max_micro_usd(&self, item: &Item) -> u64 {
-        let task = item.job.as_ref().ok().and_then(|job| self.tasks.find(&job.task));
-        task.map_or(0, |task| {
-            let prompt_bytes = task.overhead_bytes() + item.message.body.len() + REASK_BYTES_MAX;
-            self.deployment.price.worst_case(prompt_bytes, task.output_tokens_max())
-        })
+    /// What one call for this record may take and cost.
+    pub(crate) fn call_price(&self, item: &Item, task: &dyn Task) -> CallPrice {
+        let prompt_bytes = task.overhead_bytes() + item.message.body.len() + REASK_BYTES_MAX;
+        CallPrice::new(self.deployment.price, prompt_bytes, task.output_tokens_max())
     }
 
-    /// Reserves the first call of each record, or of as many as the day has room for; says which must wait, and why.
-    pub(crate) async fn reserve_first_calls(
+    /// Reserves the first call of each record, or of as many as the day has room for, in one write.
+    pub(crate) async fn reserve_first_calls<'a>(
         &self,
-        invocation: &Invocation<'_>,
+        invocation: &'a Invocation<'_>,
         items: &[Item],
-    ) -> Vec<Option<HandBackCause>> {
+    ) -> Vec<FirstCall<'a>> {
         let cap_micro_usd = self.deployment.limits.spend_cap_micro_usd;
-        // What no day could pay is refused before any call.
-        let affordable = |cost: u64| if cost > cap_micro_usd { 0 } else { cost };
-        let costs: Vec<u64> =
-            items.iter().map(|item| affordable(self.call_cost_max_micro_usd(item))).collect();
-        let all = |cause| costs.iter().map(|cost| (*cost > 0).then_some(cause)).collect();
+        let price = |item: &Item| {
+            let task = self.tasks.find(&item.job.as_ref().ok()?.task)?;
+            // What no day could pay is refused before any call.
+            Some(self.call_price(item, task)).filter(|price| price.most_micro_usd() <= cap_micro_usd)
+        };
+        let prices: Vec<Option<CallPrice>> = items.iter().map(price).collect();
+        let first_calls = |fit: &[bool], otherwise: HandBackCause| {
+            let first_call = |(price, fits): (&Option<CallPrice>, &bool)| match price {
+                None => FirstCall::Reserved(None),
+                Some(price) if *fits => FirstCall::Reserved(Some(invocation.reservation(*price))),
+                Some(_) => FirstCall::HandBack(otherwise),
+            };
+            prices.iter().zip(fit).map(first_call).collect()
+        };
+        let none_fits = vec![false; prices.len()];
         let mut room_micro_usd = cap_micro_usd;
         for _ in 0..2 {
             let mut sum_micro_usd = 0_u64;
-            let waits = costs
+            let fit: Vec<bool> = prices
                 .iter()
-                .map(|cost| match sum_micro_usd.saturating_add(*cost) {
-                    sum if sum <= room_micro_usd => {
+                .map(|price| {
+                    let micro_usd = price.map_or(0, CallPrice::most_micro_usd);
+                    let sum = sum_micro_usd.saturating_add(micro_usd);
+                    let fits = sum <= room_micro_usd;
+                    if fits {
                         sum_micro_usd = sum;
-                        None
                     }
-                    _ => Some(HandBackCause::SpendCap),
+                    fits
                 })
                 .collect();
-            if sum_micro_usd == 0 {
-                return waits;
-            }
             match self.reserve(invocation, sum_micro_usd).await {
-                Ok(SpendAnswer::Counted) => return waits,
+                Ok(SpendAnswer::Counted) => return first_calls(&fit, HandBackCause::SpendCap),
                 Ok(SpendAnswer::CapReached { left_micro_usd }) => room_micro_usd = left_micro_usd,
-                Err(_) => return all(HandBackCause::Ledger),
+                Err(_) => return first_calls(&none_fits, HandBackCause::Ledger),
             }
         }
-        all(HandBackCause::SpendCap)
+        first_calls(&none_fits, HandBackCause::SpendCap)
     }
 
-    /// Reserves one more call for a record whose last one was, or may have been, billed.
-    pub(crate) async fn reserve_call(
+    /// Reserves one more call for a record, whose last one was, or may have been, billed.
+    pub(crate) async fn reserve_call<'a>(
         &self,
-        invocation: &Invocation<'_>,
-        item: &Item,
-    ) -> Result<(), HandBackCause> {
-        match self.reserve(invocation, self.call_cost_max_micro_usd(item)).await {
-            Ok(SpendAnswer::Counted) => Ok(()),
+        invocation: &'a Invocation<'_>,
+        price: CallPrice,
+    ) -> Result<Reservation<'a>, HandBackCause> {
+        let micro_usd = price.most_micro_usd();
+        if invocation.book(|book| book.take_left(micro_usd)) {
+            return Ok(invocation.reservation(price));
+        }
+        match self.reserve(invocation, micro_usd).await {
+            Ok(SpendAnswer::Counted) => Ok(invocation.reservation(price)),
             Ok(SpendAnswer::CapReached { .. }) => Err(HandBackCause::SpendCap),
             Err(_) => Err(HandBackCause::Ledger),
         }
     }
 
     async fn reserve(&self, invocation: &Invocation<'_>, micro_usd: u64) -> Result<SpendAnswer, PortError> {
+        if micro_usd == 0 {
+            return Ok(SpendAnswer::Counted);
+        }
         let change = invocation.book(|book| {
             book.reservations += 1;
             SpendChange {
@@ -105,11 +147,10 @@ impl Worker {
         });
         let answer = self.ports.ledger.spend(&change).await;
         match &answer {
-            Ok(SpendAnswer::Counted) => {
-                invocation.book(|book| {
-                    book.reserved_micro_usd = book.reserved_micro_usd.saturating_add(micro_usd);
-                });
-            }
+            Ok(SpendAnswer::Counted) => invocation.book(|book| {
+                book.reserved_micro_usd = book.reserved_micro_usd.saturating_add(micro_usd);
+                book.counted_micro_usd = book.counted_micro_usd.saturating_add(micro_usd);
+            }),
             Ok(SpendAnswer::CapReached { left_micro_usd }) => tracing::warn!(
                 request_id = invocation.id,
                 day = change.day,
@@ -125,18 +166,10 @@ impl Worker {
         answer
     }
 
-    /// A call for this record ended without an answer and may have been billed: it counts as its worst case.
-    pub(crate) fn may_have_cost(&self, invocation: &Invocation<'_>, item: &Item) {
-        let most_micro_usd = self.call_cost_max_micro_usd(item);
-        invocation.book(|book| {
-            book.unanswered_micro_usd = book.unanswered_micro_usd.saturating_add(most_micro_usd);
-        });
-    }
-
     /// On failure the whole reservation stays counted, which errs on the safe side. The numbers of this invocation are on
     /// their way by then, so that the error is counted in the next ones.
-    pub(crate) async fn settle_spend(&self, invocation_id: &str, book: Book, answered_micro_usd: u64) {
-        if book.reserved_micro_usd == 0 {
+    pub(crate) async fn settle_spend(&self, invocation_id: &str, book: Book) {
+        if book.reserved_micro_usd == 0 && book.counted_micro_usd == 0 {
             return;
         }
         let change = SpendChange {
@@ -144,7 +177,7 @@ impl Worker {
             day: book.day,
             kind: SpendKind::Settle {
                 reserved_micro_usd: book.reserved_micro_usd,
-                spent_micro_usd: answered_micro_usd.saturating_add(book.unanswered_micro_usd),
+                spent_micro_usd: book.counted_micro_usd,
             },
         };
         if let Err(error) = self.ports.ledger.spend(&change).await {

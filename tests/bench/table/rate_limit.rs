@@ -236,7 +236,8 @@ impl Model for Provider {
                 tokio::time::sleep(took).await;
                 Ok(ModelReply {
                     answer: Answer::Text(self.output.clone()),
-                    usage: Usage { input_tokens: tokens * 3 / 4, output_tokens: tokens - tokens * 3 / 4 },
+                    usage: Usage { input_tokens: tokens * 3 / 4, output_tokens: tokens - tokens * 3 / 4 }
+                        .into(),
                     request_id: None,
                     headroom,
                 })

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nightshift_core::cost::{Price, utc_day};
+use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::ports::Clock;
 use nightshift_worker::{BatchReport, Deployment, Message, Ports, Worker};
 use tokio::time::{sleep, sleep_until};
@@ -115,7 +116,7 @@ impl Fleet {
             ledger: ports.clone(),
             dead_letters: ports.clone(),
             visibility: ports.clone(),
-            model: ports.clone(),
+            model: PaidModel::new(ports.clone()),
             metrics: ports.clone(),
             clock: ports.clone(),
             entropy: ports.clone(),

@@ -122,6 +122,8 @@ pub struct Faults {
     pub model_reply_lost: f64,
     /// One answer that fails its schema, or is no JSON, or no text at all.
     pub model_lies: f64,
+    /// One answer whose count of tokens is missing or cannot be right.
+    pub model_miscounts: f64,
     /// The producer sends a message twice.
     pub sent_twice: f64,
     /// A finished or failed input is sent again later.
@@ -417,6 +419,7 @@ impl Plan {
             "model-faults" => {
                 (faults.model_fails, faults.model_overloaded, faults.model_hangs) = (0.0, 0.0, 0.0);
                 (faults.model_slow, faults.model_reply_lost, faults.model_lies) = (0.0, 0.0, 0.0);
+                faults.model_miscounts = 0.0;
             }
             "duplicates" => faults.sent_twice = 0.0,
             "resends" => faults.sent_again = 0.0,
@@ -521,6 +524,7 @@ fn faults(profile: Profile, strength: f64) -> Faults {
         model_slow: 0.005,
         model_reply_lost: 0.003,
         model_lies: 0.03,
+        model_miscounts: 0.02,
         sent_twice: 0.03,
         sent_again: 0.03,
         expired_deleted: 0.5,
@@ -542,7 +546,12 @@ fn faults(profile: Profile, strength: f64) -> Faults {
         Profile::Deploy => Faults { sent_again: 0.3, recycle: 0.1, ..scaled(moderate, strength) },
         Profile::Redrive => Faults { sent_again: 0.1, sent_twice: 0.1, ..scaled(moderate, strength) },
         Profile::Faulty => scaled(moderate, strength),
-        Profile::Capped => Faults { model_hangs: 0.02, model_reply_lost: 0.05, ..scaled(moderate, strength) },
+        Profile::Capped => Faults {
+            model_hangs: 0.02,
+            model_reply_lost: 0.05,
+            model_miscounts: 0.05,
+            ..scaled(moderate, strength)
+        },
     };
     faults.expired_deleted = 0.5;
     faults
@@ -569,6 +578,7 @@ fn scaled(faults: Faults, by: f64) -> Faults {
         model_slow: s(faults.model_slow),
         model_reply_lost: s(faults.model_reply_lost),
         model_lies: s(faults.model_lies),
+        model_miscounts: s(faults.model_miscounts),
         sent_twice: s(faults.sent_twice),
         sent_again: s(faults.sent_again),
         ..faults

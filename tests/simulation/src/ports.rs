@@ -13,8 +13,10 @@ use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::metric::MetricBatch;
 use nightshift_core::model::{
-    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, Turn, Usage, Window,
+    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, ReportedUsage, RetryAdvice, Turn,
+    Usage, Window,
 };
+use nightshift_core::output_validation::REASK_BYTES_MAX;
 use nightshift_core::record::{Control, RecordWrite, SpendAnswer, SpendChange, SpendKind, State as Standing};
 use nightshift_worker::ports::{
     Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortError, PortErrorKind, Visibility, WriteAnswer,
@@ -25,7 +27,7 @@ use tokio::time::sleep;
 use crate::oracle::{ArrivedLetter, Asked, CallEnd, Promise};
 use crate::plan::{Away, HOUR};
 use crate::queue::{HandleAnswer, why_refused};
-use crate::work::{CHECK_IS_WRONG, Kind, OUTPUT_TOKENS_MAX, check_of};
+use crate::work::{CHECK_IS_WRONG, Kind, OUTPUT_TOKENS_MAX, OVERHEAD_BYTES, check_of};
 use crate::world::{Environment, Failures, Letter, State, World};
 
 /// Attempts of the SDK at one operation, and how long it waits for one (crates/aws, clients).
@@ -133,6 +135,7 @@ impl SimPorts {
                 }
                 Fate::ReplyLost => {
                     fault("the reply is lost");
+                    kind = PortErrorKind::Unavailable;
                     sleep(Duration::from_millis(latency_ms)).await;
                     if self.environment.is_dead() {
                         pending::<()>().await;
@@ -143,6 +146,7 @@ impl SimPorts {
                 }
                 Fate::Delayed => {
                     fault("the attempt takes effect later");
+                    kind = PortErrorKind::Unavailable;
                     later();
                     sleep(Duration::from_millis(ATTEMPT_TIMEOUT_MS)).await;
                     ATTEMPT_TIMEOUT_MS
@@ -351,6 +355,7 @@ fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64
         u64::try_from(i128::from(cap_micro_usd) - day.committed_micro_usd()).unwrap_or_default()
     };
     let id = (matches!(change.kind, SpendKind::Settle { .. }), change.id.clone());
+    let mut over = None;
     match change.kind {
         _ if day.changes.contains(&id) => return SpendAnswer::Counted,
         SpendKind::Reserve { micro_usd, cap_micro_usd } => {
@@ -371,11 +376,21 @@ fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64
             }
         }
         SpendKind::Settle { reserved_micro_usd, spent_micro_usd } => {
+            let calls_micro_usd = state.invocations.get(&invocation).map(|running| running.calls_micro_usd);
+            over =
+                calls_micro_usd.filter(|calls_micro_usd| spent_micro_usd > *calls_micro_usd).map(|calls| {
+                    format!(
+                        "{spent_micro_usd} millionths of a dollar were settled for calls of at most {calls}"
+                    )
+                });
             day.reserved_micro_usd -= i128::from(reserved_micro_usd);
             day.spent_micro_usd += i128::from(spent_micro_usd);
         }
     }
     day.changes.insert(id);
+    if let Some(what) = over {
+        state.violate(world.now_ms(), Promise::Budgets, None, what);
+    }
     state.judge_day(world.now_ms(), None, &change.day, &world.plan);
     SpendAnswer::Counted
 }
@@ -562,6 +577,8 @@ struct Verdict {
     after_ms: u64,
     /// What the provider charges; 0 where it did not answer.
     micro_usd: u64,
+    /// What the answer counts as: what the provider says, or the most that it can be where that cannot be right.
+    told: Usage,
     lied: bool,
     /// The adapter notices nothing.
     hangs: bool,
@@ -620,7 +637,15 @@ impl Model for SimPorts {
             let now_ms = world.now_ms();
             let id = state.call_begins(now_ms, n, invocation, request.timeout_ms, told_until_ms, &world.plan);
             let verdict = verdict(&mut state, world, n, request);
-            state.call_is_billed(now_ms, n, id, verdict.micro_usd, verdict.lied, &world.plan);
+            let told_micro_usd = crate::fleet::PRICE.of(verdict.told);
+            state.call_is_billed(
+                now_ms,
+                n,
+                id,
+                (verdict.micro_usd, told_micro_usd),
+                verdict.lied,
+                &world.plan,
+            );
             (id, verdict)
         };
         let began_ms = world.now_ms();
@@ -640,13 +665,15 @@ impl Model for SimPorts {
             return pending().await;
         }
         let (end, result) = if timed_out {
-            (CallEnd::Transient, Err(failure(FailureClass::Transient, None, "timeout")))
+            // Before the head of the answer, or in the middle of its body.
+            let status = (id % 2 == 0).then_some(200);
+            (CallEnd::Transient, Err(failure(FailureClass::Transient, status, "timeout")))
         } else {
             (verdict.end, verdict.result)
         };
         self.gate().await;
         open.ended = true;
-        let heard = result.as_ref().ok().map(|reply| (reply.usage, world.now_ms() - began_ms));
+        let heard = result.is_ok().then(|| (verdict.told, world.now_ms() - began_ms));
         world.lock().call_is_counted(world.now_ms(), n, invocation, end, heard, &world.plan);
         self.received(n, id, invocation, end, &result);
         result
@@ -717,6 +744,18 @@ fn failure(class: FailureClass, status: Option<u16>, error_type: &str) -> ModelF
     }
 }
 
+/// How the adapters report an answer that was made, and of which they did not get the whole: each form of
+/// `faults_of_the_wire_are_told_apart` (crates/models/tests/over_http/wire.rs), and a gateway that did not wait for it.
+const LOST_REPLIES: [(Option<u16>, &str); 7] = [
+    (None, "reset"),
+    (None, "timeout"),
+    (Some(200), "reset"),
+    (Some(200), "timeout"),
+    (Some(200), "reply_too_large"),
+    (Some(200), "unreadable_reply"),
+    (Some(504), "http_504"),
+];
+
 /// Decides at its beginning what a call will come to.
 fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> Verdict {
     let plan = &world.plan;
@@ -735,6 +774,7 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
         result,
         after_ms,
         micro_usd: 0,
+        told: Usage::default(),
         lied: false,
         hangs: false,
         dies: false,
@@ -806,7 +846,9 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
             if coin < 0.2 {
                 failed.advice.should_retry = Some(false);
             }
-            return verdict(CallEnd::Transient, Err(failed), usual_ms);
+            // Some fail before they have done the work, and some after it.
+            let micro_usd = if coin < 0.5 { unheard_micro_usd } else { 0 };
+            return Verdict { micro_usd, ..verdict(CallEnd::Transient, Err(failed), usual_ms) };
         }
         Some(1) => return verdict(CallEnd::Capacity, Err(overloaded(coin)), quick_ms),
         Some(2) => {
@@ -815,7 +857,9 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
             return Verdict { hangs: coin < 0.5, micro_usd, ..verdict(CallEnd::Transient, result, u64::MAX) };
         }
         Some(4) => {
-            let result = Err(failure(FailureClass::Transient, None, "reset"));
+            let form = (coin * LOST_REPLIES.len() as f64) as usize;
+            let (status, error_type) = LOST_REPLIES[form.min(LOST_REPLIES.len() - 1)];
+            let result = Err(failure(FailureClass::Transient, status, error_type));
             let micro_usd = unheard_micro_usd;
             return Verdict { micro_usd, ..verdict(CallEnd::Transient, result, usual_ms) };
         }
@@ -834,6 +878,17 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
         CallEnd::Invalid => 40 + (coin * 400.0) as u64,
         _ => 40,
     });
+    let miscounts = state.provider.rng.chance(faults.model_miscounts);
+    let says_something = !matches!(answer, Some(Answer::Unusable { .. }));
+    let reported = if miscounts { miscounted(usage, says_something, coin) } else { usage.into() };
+    let most = most_of_a_call(state, n);
+    let told = Usage {
+        input_tokens: reported.input_tokens.filter(|n| *n == usage.input_tokens).unwrap_or(most.input_tokens),
+        output_tokens: reported
+            .output_tokens
+            .filter(|n| *n == usage.output_tokens)
+            .unwrap_or(most.output_tokens),
+    };
     let tokens = usage.input_tokens + usage.output_tokens;
     state.provider.requests -= 1.0;
     state.provider.tokens -= tokens as f64;
@@ -842,13 +897,38 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
     match answer {
         Some(answer) => Verdict {
             micro_usd: crate::fleet::PRICE.of(usage),
+            told,
             lied: lies,
-            ..verdict(end, Ok(ModelReply { answer, usage, request_id: None, headroom }), after_ms)
+            ..verdict(end, Ok(ModelReply { answer, usage: reported, request_id: None, headroom }), after_ms)
         },
         None => {
             let result = Err(failure(FailureClass::Rejected, Some(400), "invalid_request_error"));
             verdict(CallEnd::Rejected, result, quick_ms)
         }
+    }
+}
+
+/// The most tokens that one call can take: as many as the request has bytes, an answer that is sent back, and an answer.
+fn most_of_a_call(state: &State, n: u32) -> Usage {
+    let input = &state.inputs[n as usize];
+    let message = input.record.as_deref().and_then(|record| record.message_id.parse::<usize>().ok());
+    let reference =
+        message.and_then(|id| state.queue.messages.get(id)).map_or(0, |message| message.reference);
+    let bytes = OVERHEAD_BYTES + input.kind.body(n, reference).len() + REASK_BYTES_MAX;
+    let output_tokens = u64::from(OUTPUT_TOKENS_MAX);
+    Usage { input_tokens: bytes as u64 + output_tokens, output_tokens }
+}
+
+/// A count of tokens that cannot be right.
+fn miscounted(usage: Usage, says_something: bool, coin: f64) -> ReportedUsage {
+    let (input_tokens, output_tokens) = (Some(usage.input_tokens), Some(usage.output_tokens));
+    match (coin * 6.0) as u32 {
+        0 => ReportedUsage::default(),
+        1 => ReportedUsage { input_tokens: None, output_tokens },
+        2 => ReportedUsage { input_tokens, output_tokens: None },
+        3 if says_something => Usage::default().into(),
+        4 => ReportedUsage { input_tokens, output_tokens: Some(u64::MAX) },
+        _ => ReportedUsage { input_tokens: Some(1_000_000_000), output_tokens },
     }
 }
 

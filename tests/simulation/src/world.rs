@@ -156,6 +156,8 @@ pub struct Invocation {
     /// What it knows that the cap leaves for further calls, and how often it was refused.
     pub cap_left_micro_usd: u64,
     pub cap_refusals: u32,
+    /// The most that its calls can have cost, as far as it was told.
+    pub calls_micro_usd: u64,
     pub began_ms: u64,
     pub ends_ms: u64,
     /// Message and handle.

@@ -11,6 +11,7 @@ use nightshift_core::model::{
 };
 use nightshift_core::next_step::{AfterCall, BeforeCall, ClaimAsk, Delivery, HandBack, JobRun, Work};
 use nightshift_core::record::{Budget, Done, Failed, PastFailure, Record, RecordWrite, Revision, State};
+use nightshift_core::spend::CallPrice;
 use nightshift_core::task::{Task, Violations};
 use serde_json::{Value, json};
 
@@ -181,7 +182,8 @@ pub fn first_claim(limits: &Limits) -> Record {
 }
 
 pub fn work<'a>(task: &'a Digit, input: &'a Value, limits: &'a Limits, revision: &'a Revision) -> Work<'a> {
-    Work { task, input, limits, price: PRICE, model: "model-1", revision }
+    let price = CallPrice::new(PRICE, 1_000, task.output_tokens_max());
+    Work { task, input, limits, price, model: "model-1", revision }
 }
 
 /// A run of the first claim.
@@ -211,7 +213,7 @@ pub fn failure(class: FailureClass) -> ModelFailure {
 pub fn reply(answer: Answer) -> ModelReply {
     ModelReply {
         answer,
-        usage: Usage { input_tokens: 100, output_tokens: 20 },
+        usage: Usage { input_tokens: 100, output_tokens: 20 }.into(),
         request_id: Some("req-1".to_owned()),
         headroom: Headroom::default(),
     }

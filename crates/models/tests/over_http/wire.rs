@@ -7,7 +7,7 @@ use crate::support::{
     FixedClock, KEY, Keys, PROVIDERS, Server, Step, adapter, adapter_over, head, request, response, success,
 };
 use nightshift_core::model::FailureClass::{self, Account, Capacity, Transient, Unclear};
-use nightshift_core::model::{Answer, Usage};
+use nightshift_core::model::{Answer, ReportedUsage, Usage};
 use nightshift_models::{Bedrock, BedrockAuth, BedrockSettings, Http};
 use nightshift_worker::ports::{Model as _, PortErrorKind};
 use serde_json::json;
@@ -35,13 +35,56 @@ async fn an_answer_comes_with_its_usage_id_and_headroom() {
         let server = Server::start(vec![vec![Step::Send(response(200, &headers, body.as_bytes()))]]).await;
         let reply = adapter(provider, &server.url(), Keys::working()).call(&request(5_000)).await.unwrap();
         assert_eq!(reply.answer, Answer::Text(ANSWER.to_owned()), "{provider}");
-        assert_eq!(reply.usage, Usage { input_tokens: 11, output_tokens: 7 }, "{provider}");
+        assert_eq!(reply.usage, Usage { input_tokens: 11, output_tokens: 7 }.into(), "{provider}");
         assert_eq!(reply.request_id.as_deref(), Some("req_1"), "{provider}");
         let remaining = (provider != "bedrock").then_some(7);
         assert_eq!(reply.headroom.requests.remaining, remaining, "{provider}");
         if provider == "openai" {
             assert_eq!(reply.headroom.requests.reset_ms, Some(20));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_usage_block_of_any_shape_leaves_the_answer_as_it_is() {
+    let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
+    let no_counts =
+        ["null", "-1", "1.5", "1e30", "1e999", "18446744073709551616", "\"12\"", "true", "{}", "[11]", &deep];
+    for provider in PROVIDERS {
+        let (input, output) = match provider {
+            "anthropic" => ("input_tokens", "output_tokens"),
+            "openai" => ("prompt_tokens", "completion_tokens"),
+            _ => ("inputTokens", "outputTokens"),
+        };
+        let mut cases = vec![
+            (format!(r#"{{"{input}": 11, "{output}": 7, "more": {deep}}}"#), (Some(11), Some(7))),
+            (format!(r#"{{"{input}": 11}}"#), (Some(11), None)),
+            (format!(r#"{{"{output}": 7}}"#), (None, Some(7))),
+            ("[11, 7]".to_owned(), (None, None)),
+            ("7".to_owned(), (None, None)),
+            ("{\"usage\": {}}".to_owned(), (None, None)),
+        ];
+        for no_count in no_counts {
+            cases.push((no_count.to_owned(), (None, None)));
+            cases.push((format!(r#"{{"{input}": {no_count}, "{output}": 7}}"#), (None, Some(7))));
+            cases.push((format!(r#"{{"{input}": 11, "{output}": {no_count}}}"#), (Some(11), None)));
+        }
+        for (usage, (input_tokens, output_tokens)) in cases {
+            let mut body = success(provider, ANSWER);
+            body["usage"] = json!("THE USAGE");
+            let body = body.to_string().replace("\"THE USAGE\"", &usage);
+            let server = Server::start(vec![vec![Step::Send(response(200, &[], body.as_bytes()))]]).await;
+            let reply = adapter(provider, &server.url(), Keys::working()).call(&request(5_000)).await;
+            let reply = reply.unwrap_or_else(|failure| panic!("{provider}: {usage}: {failure:?}"));
+            assert_eq!(reply.answer, Answer::Text(ANSWER.to_owned()), "{provider}: {usage}");
+            assert_eq!(reply.usage, ReportedUsage { input_tokens, output_tokens }, "{provider}: {usage}");
+        }
+        let mut body = success(provider, ANSWER);
+        body.as_object_mut().unwrap().remove("usage");
+        let body = body.to_string();
+        let server = Server::start(vec![vec![Step::Send(response(200, &[], body.as_bytes()))]]).await;
+        let reply = adapter(provider, &server.url(), Keys::working()).call(&request(5_000)).await.unwrap();
+        assert_eq!((reply.answer, reply.usage), (Answer::Text(ANSWER.to_owned()), ReportedUsage::default()));
     }
 }
 

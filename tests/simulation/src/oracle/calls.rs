@@ -4,7 +4,7 @@ use nightshift_core::record::State as Standing;
 
 use super::Promise;
 use super::history::{Call, CallEnd};
-use crate::plan::{Away, Plan};
+use crate::plan::{Away, CALL_MICRO_USD_MAX, Plan};
 use crate::world::{BEGINNING_MS, State};
 
 impl State {
@@ -129,7 +129,14 @@ impl State {
         }
         let input = &mut self.inputs[n as usize];
         input.epoch.calls_in_claim += 1;
-        input.epoch.calls.push(Call { id, invocation, end: CallEnd::Open, excused: false, lied: false });
+        input.epoch.calls.push(Call {
+            id,
+            invocation,
+            end: CallEnd::Open,
+            excused: false,
+            lied: false,
+            told_micro_usd: 0,
+        });
         id
     }
 
@@ -139,7 +146,7 @@ impl State {
         let input = &mut self.inputs[n as usize];
         let Some(call) = input.epoch.calls.iter_mut().find(|call| call.id == id) else { return };
         call.end = end;
-        let invocation = call.invocation;
+        let (invocation, told_micro_usd) = (call.invocation, call.told_micro_usd);
         match end {
             CallEnd::Capacity => {
                 input.epoch.capacity_since_ms.get_or_insert(now_ms);
@@ -151,6 +158,16 @@ impl State {
         }
         if let Some(running) = self.invocations.get_mut(&invocation) {
             running.open_calls -= 1;
+            running.calls_micro_usd += match end {
+                CallEnd::Valid | CallEnd::Invalid | CallEnd::Refused | CallEnd::Truncated => told_micro_usd,
+                CallEnd::Transient | CallEnd::Dropped => CALL_MICRO_USD_MAX,
+                CallEnd::Open
+                | CallEnd::Capacity
+                | CallEnd::Account
+                | CallEnd::Rejected
+                | CallEnd::Unclear
+                | CallEnd::Forbidden => 0,
+            };
         }
     }
 }

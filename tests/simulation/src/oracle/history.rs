@@ -41,6 +41,8 @@ pub struct Call {
     pub excused: bool,
     /// A fault made the model break its schema.
     pub lied: bool,
+    /// What its worker can make of the answer, in millionths of a dollar.
+    pub told_micro_usd: u64,
 }
 
 /// What happened to an input since it last started afresh.

@@ -6,10 +6,19 @@ use crate::world::State;
 
 impl State {
     /// The provider has decided what comes of a call, and charges for it whether or not anybody will hear of it.
-    pub fn call_is_billed(&mut self, now_ms: u64, n: u32, id: u32, micro_usd: u64, lied: bool, plan: &Plan) {
+    /// `told_micro_usd`: what its worker can make of the answer, if it hears it.
+    pub fn call_is_billed(
+        &mut self,
+        now_ms: u64,
+        n: u32,
+        id: u32,
+        (micro_usd, told_micro_usd): (u64, u64),
+        lied: bool,
+        plan: &Plan,
+    ) {
         let calls = &mut self.inputs[n as usize].epoch.calls;
         let Some(call) = calls.iter_mut().find(|call| call.id == id) else { return };
-        call.lied = lied;
+        (call.lied, call.told_micro_usd) = (lied, told_micro_usd);
         let Some(running) = self.invocations.get(&call.invocation).filter(|_| micro_usd > 0) else { return };
         let day = running.day.clone();
         let spend = self.spend.entry(day.clone()).or_default();
