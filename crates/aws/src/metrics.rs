@@ -176,12 +176,12 @@ mod tests {
         let root: Value = serde_json::from_str(line).expect("a JSON object and nothing around it");
         let root = root.as_object().unwrap();
         let meta = root["_aws"].as_object().unwrap();
-        assert_eq!(meta.keys().collect::<Vec<_>>(), ["CloudWatchMetrics", "Timestamp"]);
+        assert_eq!(meta.keys().collect::<Vec<_>>(), ["Timestamp", "CloudWatchMetrics"]);
         assert!(meta["Timestamp"].is_u64());
         let mut declared = Vec::new();
         for directive in meta["CloudWatchMetrics"].as_array().unwrap() {
             let directive = directive.as_object().unwrap();
-            assert_eq!(directive.keys().collect::<Vec<_>>(), ["Dimensions", "Metrics", "Namespace"]);
+            assert_eq!(directive.keys().collect::<Vec<_>>(), ["Namespace", "Dimensions", "Metrics"]);
             let namespace = directive["Namespace"].as_str().unwrap();
             assert!((1..=1_024).contains(&namespace.len()));
             let sets = directive["Dimensions"].as_array().unwrap();
