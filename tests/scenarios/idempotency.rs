@@ -220,7 +220,7 @@ async fn i8_a_failure_that_could_not_be_written_has_no_dead_letter() {
     taken_over.token = "another worker's".to_owned();
     taken_over.version = 9;
     let mut faults: Vec<_> =
-        all_kinds().into_iter().map(|kind| (LedgerFault::Fails(kind), HandBackCause::Ledger)).collect();
+        all_kinds().into_iter().map(|kind| (LedgerFault::Fails(kind), cause_of(kind))).collect();
     faults.push((LedgerFault::ReplyLost(PortErrorKind::Unavailable), HandBackCause::Ledger));
     faults.push((LedgerFault::FindsInstead(Box::new(taken_over)), HandBackCause::LostClaim));
     faults.push((LedgerFault::Gone, HandBackCause::LostClaim));

@@ -10,6 +10,7 @@ use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::{FailureClass, ModelRequest, Turn};
 use nightshift_core::record::{Record, State};
 use nightshift_tests::memory::{Says, World, message};
+pub use nightshift_tests::ticket_answer as output;
 use nightshift_worker::{BatchReport, Message, Worker};
 use serde_json::{Value, json};
 
@@ -18,16 +19,6 @@ pub const TIMEOUT_MS: u64 = 300_000;
 
 /// A ticket whose text holds this word meets a model that is broken for it.
 pub const FAILS: &str = "(the model fails here)";
-
-/// A good answer for every ticket.
-pub fn output() -> Value {
-    let mut output = nightshift_tasks::registry().describe("categorize_ticket").unwrap().example_output;
-    // The example word for word would be refused as a copy.
-    if let Some(reason) = output.get_mut("reason") {
-        *reason = "The customer asks for help.".into();
-    }
-    output
-}
 
 pub fn good() -> Says {
     Says::Text(output().to_string())

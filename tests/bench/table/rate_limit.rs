@@ -141,17 +141,9 @@ struct Counts {
 
 impl Provider {
     fn new(fleet: Fleet) -> Self {
-        // The example word for word would be refused as a copy.
-        let output = nightshift_tasks::registry().describe("categorize_ticket").map(|task| {
-            let mut output = task.example_output;
-            if let Some(reason) = output.get_mut("reason") {
-                *reason = "The customer asks for help.".into();
-            }
-            output
-        });
         Self {
             fleet,
-            output: output.unwrap_or_default().to_string(),
+            output: nightshift_tests::ticket_answer().to_string(),
             state: Mutex::new(Bucket {
                 filled: Instant::now(),
                 requests: fleet.requests_per_minute as f64,

@@ -702,8 +702,9 @@ fn transact_write(state: &mut State, body: &[u8]) -> Result<Json, Refusal> {
     let now_ms = now_ms();
     state.tokens.retain(|_, (at_ms, _)| now_ms - *at_ms < TOKEN_MS);
     let digest = {
-        // The SDK writes maps in a random order; parsed, their members are sorted.
-        let sorted: Json = parse(body)?;
+        // The SDK writes maps in a random order.
+        let mut sorted: Json = parse(body)?;
+        sorted.sort_all_objects();
         let mut hasher = DefaultHasher::new();
         sorted.to_string().hash(&mut hasher);
         hasher.finish()

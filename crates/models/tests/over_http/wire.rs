@@ -116,7 +116,9 @@ async fn the_text_arrives_byte_for_byte_with_the_key_where_it_belongs() {
             _ => &body["messages"][0]["content"][0]["text"],
         };
         assert_eq!(text, "<text>\u{202e}مرحبا \u{0}😀 \"\\</text>", "{provider}");
-        assert!(body.to_string().contains("At most 9 characters"), "{provider}: the schema is not there");
+        // A server of one's own takes the bound itself, the others the words for it.
+        let bound = if provider == "openai" { "\"maxLength\":9" } else { "At most 9 characters" };
+        assert!(body.to_string().contains(bound), "{provider}: the schema is not there");
     }
 }
 

@@ -60,7 +60,10 @@ pub fn with_titles() -> Registry {
 #[test]
 fn one_definition_and_one_line_make_a_task() {
     let tasks = with_titles();
-    assert_eq!(tasks.names(), ["categorize_ticket", "summarize_email", "translate_titles", "weekly_report"]);
+    let mut names = registry().names();
+    names.push("translate_titles");
+    names.sort_unstable();
+    assert_eq!(tasks.names(), names);
     let task = tasks.find("translate_titles").unwrap();
     assert_eq!((task.name(), task.output_tokens_max()), ("translate_titles", 500));
 
