@@ -45,6 +45,7 @@ variable "model" {
     needs_key: false for an openai server of your own that asks for none.
     input_usd_per_mtok, output_usd_per_mtok: price of a model that is not in the worker's table.
     requests_per_minute, tokens_per_minute: the provider's limits for this account; 0 is unknown.
+    structured_output: how the schema is sent: on (the provider's own way), tool (a tool that the model must use) or off (the prompt alone); null is what is usual for the model. What is stored is validated in any case.
   EOT
   type = object({
     provider            = optional(string, "anthropic")
@@ -56,10 +57,15 @@ variable "model" {
     output_usd_per_mtok = optional(number)
     requests_per_minute = optional(number, 0)
     tokens_per_minute   = optional(number, 0)
+    structured_output   = optional(string)
   })
   default  = {}
   nullable = false
 
+  validation {
+    condition     = contains(["on", "off", "tool"], coalesce(var.model.structured_output, "on"))
+    error_message = "model.structured_output must be on, off or tool, or left out for what is usual for the model."
+  }
   validation {
     condition     = contains(["anthropic", "bedrock", "openai", "rehearsal"], var.model.provider)
     error_message = "model.provider must be anthropic, bedrock, openai or rehearsal."

@@ -15,6 +15,7 @@ locals {
     NIGHTSHIFT_PROVIDER                  = var.model.provider
     NIGHTSHIFT_MODEL                     = var.model.id
     NIGHTSHIFT_MODEL_BASE_URL            = var.model.base_url
+    NIGHTSHIFT_STRUCTURED_OUTPUT         = var.model.structured_output
     NIGHTSHIFT_MODEL_KEY_SECRET          = one(aws_secretsmanager_secret.model_key[*].arn)
     NIGHTSHIFT_MODEL_KEY_PARAMETER       = local.model_has_key ? var.model.key_parameter : null
     NIGHTSHIFT_MODEL_INPUT_USD_PER_MTOK  = var.model.input_usd_per_mtok

@@ -27,6 +27,16 @@ run "a_base_url_without_a_scheme" {
   expect_failures = [var.model]
 }
 
+run "a_way_of_the_schema_that_there_is_not" {
+  command = plan
+
+  variables {
+    model = { structured_output = "json" }
+  }
+
+  expect_failures = [var.model]
+}
+
 run "dollars_that_the_worker_reads" {
   command = apply # To mocks: only then is the environment known.
 

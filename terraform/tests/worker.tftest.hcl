@@ -213,7 +213,7 @@ run "a_server_of_ones_own_without_a_key" {
   command = apply
 
   variables {
-    model = { provider = "openai", id = "llama3", base_url = "http://10.0.0.7:11434/v1", needs_key = false, input_usd_per_mtok = 0, output_usd_per_mtok = 0 }
+    model = { provider = "openai", id = "llama3", base_url = "http://10.0.0.7:11434/v1", needs_key = false, input_usd_per_mtok = 0, output_usd_per_mtok = 0, structured_output = "tool" }
   }
 
   assert {
@@ -221,8 +221,8 @@ run "a_server_of_ones_own_without_a_key" {
     error_message = "Where no key is asked for, none is looked for."
   }
   assert {
-    condition     = aws_lambda_function.worker.environment[0].variables["NIGHTSHIFT_MODEL_BASE_URL"] == "http://10.0.0.7:11434/v1" && aws_lambda_function.worker.environment[0].variables["NIGHTSHIFT_MODEL_INPUT_USD_PER_MTOK"] == "0"
-    error_message = "Address and price are passed on."
+    condition     = aws_lambda_function.worker.environment[0].variables["NIGHTSHIFT_MODEL_BASE_URL"] == "http://10.0.0.7:11434/v1" && aws_lambda_function.worker.environment[0].variables["NIGHTSHIFT_MODEL_INPUT_USD_PER_MTOK"] == "0" && aws_lambda_function.worker.environment[0].variables["NIGHTSHIFT_STRUCTURED_OUTPUT"] == "tool"
+    error_message = "Address, price and the way of the schema are passed on."
   }
 }
 

@@ -271,6 +271,11 @@ fn servers_that_queue_are_used_and_no_job_is_lost_to_its_neighbours() {
         Case { environments: 3, ..queueing("1 slot, calls of 20 to 40 s, 3 environments", 1, slow) },
         queueing("4 slots, calls of 20 to 40 s", 4, slow),
         Case { cancels: false, ..queueing("1 slot that works on when nobody waits, 2 to 8 s", 1, quick) },
+        Case {
+            cancels: false,
+            share_min: 0.85,
+            ..queueing("4 slots that work on when nobody waits, 20 to 40 s", 4, slow)
+        },
         // Ten environments are too many: what waits for the others is out of time when its turn comes.
         Case { share_min: 0.5, ..queueing("1 slot, calls of 20 to 40 s", 1, slow) },
         Case {
