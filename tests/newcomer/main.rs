@@ -70,6 +70,9 @@ fn run(clone: &Path, commands: &str) -> String {
             .env("GIT_AUTHOR_NAME", "Somebody New")
             .env("GIT_AUTHOR_EMAIL", "new@example.com")
             .env_remove("CARGO_TARGET_DIR")
+            // A newcomer's machine is no CI, and has no folder of cases.
+            .env_remove("CI")
+            .env_remove("NIGHTSHIFT_CASES")
             .env_remove("ANTHROPIC_API_KEY"),
     )
 }
