@@ -67,6 +67,10 @@ def known_stack(resources):
 
 def aws(*arguments):
     """Whether the command succeeded, and what it said."""
+    # Version 1 of the CLI does not read the endpoint of a stack on this machine, and would ask AWS itself.
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint:
+        arguments += ("--endpoint-url", endpoint)
     try:
         done = subprocess.run(["aws", *arguments], env={**os.environ, "AWS_PAGER": ""}, capture_output=True, text=True)
     except FileNotFoundError:
