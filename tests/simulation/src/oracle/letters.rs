@@ -90,10 +90,14 @@ impl State {
                 return Some(format!("of the sender's {} attributes, it carries {}", sent.len(), kept.len()));
             }
         }
-        let record = self.inputs[*n as usize].record.as_deref()?;
+        let input = &self.inputs[*n as usize];
+        let record = input.record.as_deref()?;
         let Standing::Failed(failed) = &record.state else { return None };
         let number = |name: &str| context.get(name).and_then(Value::as_u64);
-        if failed.reason != *reason || number("failed_at_ms") != Some(failed.failed_at_ms) {
+        // Two deliveries may fail alike within one millisecond: the letter of the first is not the second's.
+        let of_another = arrived.version != Some(record.version)
+            && input.failures.versions.iter().any(|failed| Some(*failed) == arrived.version);
+        if of_another || failed.reason != *reason || number("failed_at_ms") != Some(failed.failed_at_ms) {
             return None;
         }
         let numbers = [
