@@ -9,9 +9,9 @@ use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
 use nightshift_core::next_step::{ClaimAsk, Delivery};
 use nightshift_core::record::{RecordWrite, Revision};
+use nightshift_ports::{Ledger as _, PortErrorKind, WriteAnswer};
 use nightshift_tests::cases;
 use nightshift_tests::http::Server;
-use nightshift_worker::ports::{Ledger as _, PortErrorKind, WriteAnswer};
 use serde_json::{Value, json};
 
 fn claim() -> RecordWrite {

@@ -13,7 +13,7 @@ use nightshift_core::record::{
     Budget, Control, Done, Expect, Failed, PastFailure, Pause, Record, RecordWrite, Revision, SpendAnswer,
     SpendChange, SpendKind, State,
 };
-use nightshift_worker::ports::{Ledger, PortErrorKind, WriteAnswer};
+use nightshift_ports::{Ledger, PortErrorKind, WriteAnswer};
 use serde_json::{Value, json};
 
 /// What the port itself does not show.

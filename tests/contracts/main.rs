@@ -29,12 +29,10 @@ use nightshift_core::input_hash::InputHash;
 use nightshift_core::metric::{InvocationMetrics, Metric, MetricBatch, Outcome};
 use nightshift_core::record::{Expect, Record, RecordWrite, SpendAnswer};
 use nightshift_local::aws::LocalAws;
+use nightshift_ports::{DeadLetters, Ledger, Metrics, ModelKey, PortErrorKind, Visibility, WriteAnswer};
 use nightshift_tests::memory::World;
 use nightshift_tests::records;
 use nightshift_tests::servers::{NoServer, Server};
-use nightshift_worker::ports::{
-    DeadLetters, Ledger, Metrics, ModelKey, PortErrorKind, Visibility, WriteAnswer,
-};
 use secrecy::ExposeSecret;
 
 use backends::{TABLE, Table, TwoQueues};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nightshift_core::dead_letter::{ATTRIBUTES_MAX, Attribute, AttributeValue, DeadLetter};
-use nightshift_worker::ports::{DeadLetters, PortError, PortErrorKind, Visibility};
+use nightshift_ports::{DeadLetters, PortError, PortErrorKind, Visibility};
 
 /// A received message: its handle, body and attributes in the order of their names.
 #[derive(Debug, Clone, PartialEq)]

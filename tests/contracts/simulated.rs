@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::record::{Control, Pause, RecordWrite, SpendAnswer, SpendChange};
+use nightshift_ports::{DeadLetters, Ledger, PortError, Visibility, WriteAnswer};
 use nightshift_simulation::plan::{Plan, Profile};
 use nightshift_simulation::ports::SimPorts;
 use nightshift_simulation::queue::Received as Delivered;
 use nightshift_simulation::world::{Environment, World};
-use nightshift_worker::ports::{DeadLetters, Ledger, PortError, Visibility, WriteAnswer};
 
 use crate::ledger_suite::Inspect;
 use crate::queue_suite::{Queues, Received};

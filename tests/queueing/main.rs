@@ -23,9 +23,9 @@ use nightshift_core::limits::Limits;
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, TIMEOUT, Usage,
 };
+use nightshift_ports::Model;
 use nightshift_tests::memory::{Says, World, again, message};
 use nightshift_worker::Message;
-use nightshift_worker::ports::Model;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;

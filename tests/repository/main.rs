@@ -38,7 +38,7 @@ fn packages() -> BTreeMap<String, BTreeSet<String>> {
 /// Everything below the shells is told what it needs to know.
 #[test]
 fn the_environment_is_read_where_a_program_starts() {
-    for package in ["core", "tasks", "worker", "models", "aws"] {
+    for package in ["core", "ports", "tasks", "worker", "models", "aws"] {
         let folder = root().join("crates").join(package).join("src");
         let files = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
         let sources: Vec<_> = files.filter(|path| path.extension().is_some_and(|e| e == "rs")).collect();
@@ -57,9 +57,10 @@ fn dependencies_point_down() {
         ("nightshift-tasks", &["nightshift-core"][..]),
         // A user's: what they make it depend on is theirs, as long as it is a task's business.
         ("my-tasks", &["nightshift-core", "nightshift-tasks"][..]),
-        ("nightshift-worker", &["nightshift-core"][..]),
-        ("nightshift-models", &["nightshift-core", "nightshift-worker"][..]),
-        ("nightshift-aws", &["nightshift-core", "nightshift-worker"][..]),
+        ("nightshift-ports", &["nightshift-core"][..]),
+        ("nightshift-worker", &["nightshift-core", "nightshift-ports"][..]),
+        ("nightshift-models", &["nightshift-core", "nightshift-ports"][..]),
+        ("nightshift-aws", &["nightshift-core", "nightshift-ports"][..]),
         ("nightshift-local", &[][..]),
         ("nightshift-alarms", &[][..]),
         ("nightshift-demo", &["nightshift-core", "nightshift-local", "my-tasks"][..]),
@@ -69,6 +70,7 @@ fn dependencies_point_down() {
                 "nightshift-core",
                 "nightshift-tasks",
                 "my-tasks",
+                "nightshift-ports",
                 "nightshift-worker",
                 "nightshift-models",
                 "nightshift-aws",

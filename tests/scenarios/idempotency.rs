@@ -10,8 +10,8 @@ use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::{Answer, FailureClass};
 use nightshift_core::next_step::RECEIVES_KEPT;
 use nightshift_core::record::{Expect, Record, State};
+use nightshift_ports::{Clock as _, PortErrorKind};
 use nightshift_tests::memory::{LedgerFault, Says, World, again, message};
-use nightshift_worker::ports::{Clock as _, PortErrorKind};
 use serde_json::json;
 
 use crate::stage::*;

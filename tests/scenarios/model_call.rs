@@ -11,10 +11,10 @@ use nightshift_models::{
     Anthropic, AnthropicSettings, Bedrock, BedrockAuth, BedrockSettings, Http, OpenAi, OpenAiSettings,
     StructuredOutput,
 };
+use nightshift_ports::{Model, ModelKey, PortError};
 use nightshift_tests::cases;
 use nightshift_tests::http::{Answer, Server};
 use nightshift_tests::memory::{World, again, message};
-use nightshift_worker::ports::{Model, ModelKey, PortError};
 use nightshift_worker::{Message, Worker};
 use secrecy::SecretString;
 use serde_json::{Value, json};

@@ -18,10 +18,10 @@ use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, ReportedUsage, RetryAdvice, Usage,
 };
 use nightshift_core::record::{Control, Record, RecordWrite, SpendAnswer, SpendChange, SpendKind, State};
-use nightshift_worker::paid_call::PaidModel;
-use nightshift_worker::ports::{
+use nightshift_ports::{
     Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortError, PortErrorKind, Visibility, WriteAnswer,
 };
+use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::{Deployment, Message, Ports, Worker};
 use tokio::time::Instant;
 

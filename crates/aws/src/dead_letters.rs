@@ -6,7 +6,7 @@ use aws_sdk_sqs::error::BuildError;
 use aws_sdk_sqs::primitives::Blob;
 use aws_sdk_sqs::types::MessageAttributeValue;
 use nightshift_core::dead_letter::{Attribute, AttributeValue, DeadLetter};
-use nightshift_worker::ports::{DeadLetters, PortError, PortErrorKind};
+use nightshift_ports::{DeadLetters, PortError, PortErrorKind};
 
 use crate::clients::SdkConfig;
 use crate::error::port_error;

@@ -6,7 +6,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use nightshift_core::dead_letter::cut;
-use nightshift_worker::ports::{PortError, PortErrorKind};
+use nightshift_ports::{PortError, PortErrorKind};
 
 /// Longest message of an error, in characters: services quote what they refuse, and a log line has no use for it.
 const MESSAGE_CHARS_MAX: usize = 300;

@@ -17,7 +17,7 @@ use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_types::date_time::Format;
 use nightshift_core::input_hash::{InputHash, hex};
 use nightshift_core::record::{Control, Expect, Pause, RecordWrite, SpendAnswer, SpendChange, SpendKind};
-use nightshift_worker::ports::{Ledger, PortError, PortErrorKind, WriteAnswer};
+use nightshift_ports::{Ledger, PortError, PortErrorKind, WriteAnswer};
 use sha2::{Digest, Sha256};
 
 use crate::clients::SdkConfig;

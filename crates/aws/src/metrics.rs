@@ -8,7 +8,7 @@ use aws_sdk_cloudwatch::Client;
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit};
 use nightshift_core::metric::{Datum, MetricBatch, NAMESPACE};
-use nightshift_worker::ports::{Metrics, PortError};
+use nightshift_ports::{Metrics, PortError};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 

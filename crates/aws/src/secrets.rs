@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use nightshift_worker::ports::{Clock as _, ModelKey, PortError, PortErrorKind};
+use nightshift_ports::{Clock as _, ModelKey, PortError, PortErrorKind};
 use secrecy::SecretString;
 
 use crate::clients::SdkConfig;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::UNIX_EPOCH;
 
-use nightshift_worker::ports::{Clock, Entropy};
+use nightshift_ports::{Clock, Entropy};
 
 /// The system's wall clock.
 #[derive(Debug, Clone, Copy, Default)]

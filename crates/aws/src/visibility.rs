@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
-use nightshift_worker::ports::{PortError, Visibility};
+use nightshift_ports::{PortError, Visibility};
 
 use crate::clients::SdkConfig;
 use crate::error::port_error;

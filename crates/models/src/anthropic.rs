@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nightshift_core::model::{Answer, ModelFailure, ModelReply, ModelRequest, ReportedUsage, Turn};
-use nightshift_worker::ports::{Model, ModelKey};
+use nightshift_ports::{Model, ModelKey};
 use reqwest::Url;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::ExposeSecret as _;

@@ -17,7 +17,7 @@ use aws_sigv4::sign::v4;
 use nightshift_core::model::{
     Answer, FailureClass, ModelFailure, ModelReply, ModelRequest, ReportedUsage, Turn,
 };
-use nightshift_worker::ports::{Clock, Model, ModelKey};
+use nightshift_ports::{Clock, Model, ModelKey};
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use secrecy::ExposeSecret as _;

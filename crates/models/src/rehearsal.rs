@@ -40,7 +40,7 @@ use async_trait::async_trait;
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, Turn, Usage,
 };
-use nightshift_worker::ports::Model;
+use nightshift_ports::Model;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nightshift_core::model::{Answer, FailureClass, Headroom, ModelFailure, ModelReply, ReportedUsage};
-use nightshift_worker::ports::{ModelKey, PortErrorKind};
+use nightshift_ports::{ModelKey, PortErrorKind};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use nightshift_core::model::{Answer, ModelRequest, Turn};
 use nightshift_core::task::Tasks as _;
 use nightshift_models::{Rehearsal, RehearsalSpec};
-use nightshift_worker::ports::Model as _;
+use nightshift_ports::Model as _;
 
 #[tokio::test(start_paused = true)]
 async fn a_rehearsed_answer_passes_the_validation_of_its_task() {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aws_lambda_events::sqs::SqsBatchResponse;
 use lambda_runtime::Diagnostic;
 use nightshift_models::Http;
+use nightshift_ports::Clock;
 use nightshift_worker::Worker;
-use nightshift_worker::ports::Clock;
 
 use crate::event::{self, Batch, NotABatch};
 

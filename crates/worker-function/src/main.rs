@@ -14,8 +14,8 @@ use nightshift_models::{
     Anthropic, AnthropicSettings, Bedrock, BedrockAuth, BedrockSettings, BuildError, Http, OpenAi,
     OpenAiSettings, Rehearsal, StructuredOutput, anthropic, openai,
 };
+use nightshift_ports::{Model, ModelKey};
 use nightshift_worker::paid_call::PaidModel;
-use nightshift_worker::ports::{Model, ModelKey};
 use nightshift_worker::{Deployment, Ports, Worker};
 use nightshift_worker_function::handler::Handler;
 use nightshift_worker_function::settings::{KeySettings, ProviderSettings, Settings, SettingsError};

@@ -4,7 +4,6 @@
 
 pub mod flow_control;
 pub mod paid_call;
-pub mod ports;
 mod process_batch;
 mod process_job;
 mod spend;

@@ -30,8 +30,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nightshift_core::model::{ModelFailure, ModelReply, ModelRequest};
 use nightshift_core::spend::{CallPrice, Counted};
 
-use crate::ports::Model;
 use crate::spend::Book;
+use nightshift_ports::Model;
 
 /// The most that one call can cost, reserved in the day's record. Dropped, it is given back.
 #[derive(Debug)]

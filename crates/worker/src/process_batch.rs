@@ -28,8 +28,8 @@ use tokio::time::Instant;
 
 use crate::flow_control::FlowControl;
 use crate::paid_call::{PaidModel, Reservation};
-use crate::ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, PortErrorKind, Visibility};
 use crate::spend::{Book, FirstCall};
+use nightshift_ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, PortErrorKind, Visibility};
 
 /// How long a control record is believed before it is read again.
 const CONTROL_CACHE: Duration = Duration::from_secs(5);
@@ -436,7 +436,7 @@ impl Worker {
         Item { message, delivery, key, job, task }
     }
 
-    async fn control(&self) -> Result<Control, crate::ports::PortError> {
+    async fn control(&self) -> Result<Control, nightshift_ports::PortError> {
         let cached = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((read_at, control)) = cached
             && read_at.elapsed() < CONTROL_CACHE

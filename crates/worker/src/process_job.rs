@@ -24,8 +24,8 @@ use tokio::time::Instant;
 
 use crate::flow_control::Admission;
 use crate::paid_call::{Called, Reservation};
-use crate::ports::{PortError, PortErrorKind, WriteAnswer};
 use crate::process_batch::{Ended, Invocation, Item, Worker};
+use nightshift_ports::{PortError, PortErrorKind, WriteAnswer};
 
 /// How often a claim is decided anew because the record changed in between.
 const CLAIM_ROUNDS_MAX: u32 = 3;

@@ -15,8 +15,8 @@ use nightshift_core::spend::CallPrice;
 use nightshift_core::task::Task;
 
 use crate::paid_call::Reservation;
-use crate::ports::PortError;
 use crate::process_batch::{Invocation, Item, Worker};
+use nightshift_ports::PortError;
 
 /// What one invocation has written into the day's record, and what of it its calls have cost.
 #[derive(Debug)]

@@ -13,8 +13,8 @@ use nightshift_core::limits::Limits;
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, Usage, Window,
 };
+use nightshift_ports::Model;
 use nightshift_tests::memory::{Says, World, message};
-use nightshift_worker::ports::Model;
 use serde_json::json;
 use tokio::time::Instant;
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nightshift_core::cost::{Price, utc_day};
+use nightshift_ports::Clock;
 use nightshift_worker::paid_call::PaidModel;
-use nightshift_worker::ports::Clock;
 use nightshift_worker::{BatchReport, Deployment, Message, Ports, Worker};
 use tokio::time::{sleep, sleep_until};
 

@@ -18,7 +18,7 @@ use nightshift_core::model::{
 };
 use nightshift_core::output_validation::REASK_BYTES_MAX;
 use nightshift_core::record::{Control, RecordWrite, SpendAnswer, SpendChange, SpendKind, State as Standing};
-use nightshift_worker::ports::{
+use nightshift_ports::{
     Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortError, PortErrorKind, Visibility, WriteAnswer,
 };
 use serde_json::{Value, json};

@@ -12,7 +12,7 @@ use nightshift_models::{
     Anthropic, AnthropicSettings, Bedrock, BedrockAuth, BedrockSettings, Http, OpenAi, OpenAiSettings,
     StructuredOutput,
 };
-use nightshift_worker::ports::{Clock, Model, ModelKey, PortError, PortErrorKind};
+use nightshift_ports::{Clock, Model, ModelKey, PortError, PortErrorKind};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -9,7 +9,7 @@ use crate::support::{
 use nightshift_core::model::FailureClass::{self, Account, Capacity, Transient, Unclear};
 use nightshift_core::model::{Answer, ReportedUsage, Usage};
 use nightshift_models::{Bedrock, BedrockAuth, BedrockSettings, Http};
-use nightshift_worker::ports::{Model as _, PortErrorKind};
+use nightshift_ports::{Model as _, PortErrorKind};
 use serde_json::json;
 
 const ANSWER: &str = r#"{"summary": "hi"}"#;

@@ -1,0 +1,19 @@
+//! What the world must offer, a file per port. Each port has one adapter on AWS and one in the simulation.
+//!
+//! **Invariant:** a port performs and reports; it takes no decision and retries nothing that its documentation does not name.
+
+mod dead_letters;
+mod error;
+mod ledger;
+mod metrics;
+mod model;
+mod system;
+mod visibility;
+
+pub use dead_letters::DeadLetters;
+pub use error::{PortError, PortErrorKind};
+pub use ledger::{Ledger, WriteAnswer};
+pub use metrics::Metrics;
+pub use model::{Model, ModelKey};
+pub use system::{Clock, Entropy};
+pub use visibility::Visibility;
