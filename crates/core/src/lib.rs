@@ -18,6 +18,7 @@ pub mod next_step;
 pub mod output_validation;
 pub mod pace;
 pub mod record;
+pub mod redrive;
 pub mod retry;
 pub mod spend;
 pub mod task;

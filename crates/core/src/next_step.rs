@@ -276,10 +276,15 @@ fn keep_previous(record: &mut Record, standing: &Record) {
 }
 
 fn remember(standing: &Record, failed: &Failed) -> Vec<PastFailure> {
+    remember_as(standing, failed.reason.as_str(), failed.failed_at_ms)
+}
+
+/// The history of a record that starts afresh after it ended as `reason`.
+pub(crate) fn remember_as(standing: &Record, reason: &str, failed_at_ms: u64) -> Vec<PastFailure> {
     let mut history = standing.history.clone();
     history.push(PastFailure {
-        reason: failed.reason.to_string(),
-        failed_at_ms: failed.failed_at_ms,
+        reason: reason.to_owned(),
+        failed_at_ms,
         calls: standing.budget.calls,
         message_id: standing.message_id.clone(),
         more: serde_json::Map::new(),

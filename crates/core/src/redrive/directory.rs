@@ -1,0 +1,104 @@
+//! Which redrives there are: one item of the ledger, so that they are found without a scan, and so that no two of one
+//! source run at the same time and hide each other's messages.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::record::Redrive;
+use super::request::Source;
+
+/// How many redrives are remembered.
+pub const DIRECTORY_MAX: usize = 50;
+
+/// All redrives, the newest first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Directory {
+    /// Grows with every write, each of which expects the one before; 0: nothing stands.
+    pub version: u64,
+    /// The newest first.
+    #[serde(default)]
+    pub redrives: Vec<Listed>,
+    /// What another release says of them.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Its name.
+    pub id: String,
+    /// Its source.
+    pub source: Source,
+    /// It is known to be over, so that nobody need look.
+    #[serde(default)]
+    pub over: bool,
+    /// What another release says of it.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+impl Directory {
+    /// The one of this source that is not known to be over.
+    #[must_use]
+    pub fn running(&self, source: Source) -> Option<&str> {
+        self.redrives.iter().find(|one| one.source == source && !one.over).map(|one| one.id.as_str())
+    }
+
+    /// Adds one that begins, and forgets the oldest.
+    pub fn add(&mut self, redrive: &Redrive) {
+        let source = redrive.request.source;
+        self.redrives.insert(0, Listed { id: redrive.id.clone(), source, over: false, more: Map::new() });
+        self.redrives.truncate(DIRECTORY_MAX);
+    }
+
+    /// Notes that one is over. Returns whether that is news.
+    pub fn is_over(&mut self, id: &str) -> bool {
+        let found = self.redrives.iter_mut().find(|one| one.id == id && !one.over);
+        found.map(|one| one.over = true).is_some()
+    }
+
+    /// As it is kept.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Plain structs with string keys always serialise.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// As it stands.
+    ///
+    /// # Errors
+    /// What is not as this release knows it.
+    pub fn from_json(text: &str) -> Result<Self, super::Unreadable> {
+        serde_json::from_str(text).map_err(super::Unreadable::because)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redrive::{Depth, Request};
+
+    fn redrive(id: &str, source: Source) -> Redrive {
+        Redrive::begin(id.to_owned(), Request::all(source, "r", "c"), 1, Depth::default(), 1).unwrap()
+    }
+
+    #[test]
+    fn one_of_each_source_runs_and_the_newest_are_remembered() {
+        let mut directory = Directory::default();
+        directory.add(&redrive("a", Source::DeadLetters));
+        assert_eq!(directory.running(Source::DeadLetters), Some("a"));
+        assert_eq!(directory.running(Source::Crashed), None);
+        directory.add(&redrive("b", Source::Crashed));
+        assert!(directory.is_over("a"));
+        assert!(!directory.is_over("a") && !directory.is_over("unknown"), "no news");
+        assert_eq!(directory.running(Source::DeadLetters), None);
+        assert_eq!(directory.running(Source::Crashed), Some("b"));
+        for n in 0..DIRECTORY_MAX {
+            directory.add(&redrive(&format!("c-{n}"), Source::DeadLetters));
+        }
+        assert_eq!(directory.redrives.len(), DIRECTORY_MAX);
+        assert_eq!(directory.redrives[0].id, "c-49");
+        assert_eq!(Directory::from_json(&directory.to_json()).unwrap(), directory);
+    }
+}

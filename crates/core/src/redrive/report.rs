@@ -1,0 +1,376 @@
+//! What a redrive would do, before it does it: how many, of what, for how much, and whether anything has changed since.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::choose::Letter;
+use super::record::Redrive;
+use super::request::{Request, Source};
+use super::scan::Depth;
+use crate::cost::usd;
+use crate::failure::FailureReason;
+use crate::record::{Failed, Record, State};
+
+/// What is deployed now, as far as it could help what failed before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deployed {
+    /// The worker's version.
+    pub function_version: u64,
+    /// The hash of prompt, schema and model settings, by task (`Revision::hash`).
+    pub revisions: BTreeMap<String, String>,
+    /// When work was last resumed after a pause.
+    pub resumed_ms: Option<u64>,
+}
+
+/// What a job may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JobCost {
+    /// The most that one call can cost, with the longest body that is allowed.
+    pub call_micro_usd_max: u64,
+    /// Paid calls of one job.
+    pub paid_call_limit: u32,
+    /// What all jobs of a UTC day may cost.
+    pub day_micro_usd_max: u64,
+}
+
+/// The answer to a dry run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Where the messages are.
+    pub source: Source,
+    /// How many would be sent: from `dead-letters` as many as the ledger knows, from `crashed` all that the queue holds,
+    /// because the ledger may know nothing of them. No more than the limit.
+    pub matching: u64,
+    /// The same by reason and task; empty for `crashed`.
+    pub counts: Vec<Count>,
+    /// What the queue holds, by its own approximate counters.
+    pub queue: Depth,
+    /// What it can cost at most, in dollars: no day costs more than its cap.
+    pub cost_usd_max: f64,
+    /// What it would probably cost, in dollars: one call a job, at what calls of its task cost before. Nothing where no
+    /// call is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd_probable: Option<f64>,
+    /// How long sending takes at least, in seconds.
+    pub sending_s: u64,
+    /// What to think of first, in sentences.
+    pub warnings: Vec<String>,
+}
+
+/// How many jobs of one task failed for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// The word.
+    pub reason: String,
+    /// The task; nothing where the body was no job.
+    pub task: Option<String>,
+    /// How many.
+    pub messages: u64,
+}
+
+/// Counts failed records, one after the other.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    counts: BTreeMap<(String, Option<String>), u64>,
+    /// Calls that cost something, and what they cost, by task.
+    paid: BTreeMap<Option<String>, (u64, u64)>,
+    unchanged: u64,
+}
+
+/// What would have to change before a job that failed so can succeed.
+enum Needs {
+    /// Time: the provider's capacity and health.
+    Weather,
+    /// Another prompt, schema or model.
+    Revision,
+    /// Another build, or other settings.
+    Build,
+}
+
+fn needs(reason: FailureReason) -> Needs {
+    match reason {
+        FailureReason::CapacityTimeout | FailureReason::AttemptsExhausted => Needs::Weather,
+        FailureReason::InvalidMessage
+        | FailureReason::UnknownTask
+        | FailureReason::InvalidInput
+        | FailureReason::Poison
+        | FailureReason::Internal => Needs::Build,
+        FailureReason::RequestRejected
+        | FailureReason::Refused
+        | FailureReason::Truncated
+        | FailureReason::InvalidOutput
+        | FailureReason::ResultTooLarge => Needs::Revision,
+    }
+}
+
+impl Deployed {
+    /// Whether nothing that could help a failure has changed since.
+    fn is_as_it_was(&self, task: Option<&str>, failed: &Failed) -> bool {
+        if self.resumed_ms.is_some_and(|resumed_ms| resumed_ms > failed.failed_at_ms) {
+            return false;
+        }
+        match needs(failed.reason) {
+            Needs::Weather => false,
+            Needs::Build => self.function_version == failed.revision.function_version,
+            Needs::Revision => task
+                .and_then(|task| self.revisions.get(task))
+                .is_some_and(|hash| *hash == failed.revision.hash),
+        }
+    }
+}
+
+impl Tally {
+    /// Counts a record, if it is one of a failure that is asked for.
+    pub fn add(&mut self, request: &Request, record: &Record, deployed: &Deployed) {
+        let State::Failed(failed) = &record.state else { return };
+        if !Letter::of_record(record).is_some_and(|letter| request.matches(&letter)) {
+            return;
+        }
+        *self.counts.entry((failed.reason.to_string(), record.task.clone())).or_default() += 1;
+        self.unchanged += u64::from(deployed.is_as_it_was(record.task.as_deref(), failed));
+        let budget = &record.budget;
+        if budget.cost_micro_usd > 0 {
+            let paid = self.paid.entry(record.task.clone()).or_default();
+            paid.0 = paid.0.saturating_add(u64::from(budget.calls.max(1)));
+            paid.1 = paid.1.saturating_add(budget.cost_micro_usd);
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn matching(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// One call for each, at what calls of its task cost, or of all tasks where that one has none.
+    fn probable_micro_usd(&self) -> Option<f64> {
+        let mean = |(calls, micro_usd): &(u64, u64)| *micro_usd as f64 / (*calls).max(1) as f64;
+        let all = self.paid.values().fold((0, 0), |sum, paid| (sum.0 + paid.0, sum.1 + paid.1));
+        if all.0 == 0 {
+            return None;
+        }
+        let of = |task: &Option<String>| self.paid.get(task).map_or(mean(&all), mean);
+        Some(self.counts.iter().map(|((_, task), messages)| *messages as f64 * of(task)).sum())
+    }
+
+    /// What the redrive of a request would come to.
+    #[must_use]
+    pub fn report(&self, request: &Request, depth: Depth, cost: JobCost, now_ms: u64) -> Report {
+        let counted = match request.source {
+            Source::DeadLetters => self.matching(),
+            Source::Crashed => depth.total(),
+        };
+        let matching = counted.min(request.limit.unwrap_or(u64::MAX));
+        let sending_ms = request.sending_ms(matching);
+        // The days that it touches, and the one into which the last jobs may wait.
+        let days = sending_ms / 86_400_000 + 3;
+        let job_micro_usd = cost.call_micro_usd_max.saturating_mul(u64::from(cost.paid_call_limit));
+        let most_micro_usd =
+            matching.saturating_mul(job_micro_usd).min(cost.day_micro_usd_max.saturating_mul(days));
+        let share = if counted > 0 { matching as f64 / counted as f64 } else { 0.0 };
+        let probable = match request.source {
+            Source::DeadLetters => self.probable_micro_usd(),
+            Source::Crashed => None,
+        };
+        let mut counts: Vec<Count> = self
+            .counts
+            .iter()
+            .map(|((reason, task), messages)| Count {
+                reason: reason.clone(),
+                task: task.clone(),
+                messages: *messages,
+            })
+            .collect();
+        counts.sort_by(|a, b| b.messages.cmp(&a.messages));
+        Report {
+            source: request.source,
+            matching,
+            counts: if request.source == Source::Crashed { Vec::new() } else { counts },
+            queue: depth,
+            cost_usd_max: usd(most_micro_usd),
+            cost_usd_probable: probable.map(|micro_usd| micro_usd * share / 1e6),
+            sending_s: sending_ms.div_ceil(1_000),
+            warnings: self.warnings(request, depth, counted, now_ms),
+        }
+    }
+
+    fn warnings(&self, request: &Request, depth: Depth, counted: u64, now_ms: u64) -> Vec<String> {
+        let source = request.source.as_str();
+        let mut warnings = Vec::new();
+        if let Err(advice) = Redrive::begin(
+            String::new(),
+            Request { dry_run: false, ..request.clone() },
+            counted,
+            depth,
+            now_ms,
+        ) {
+            warnings.push(format!("It would be refused. {advice}"));
+        }
+        match request.source {
+            Source::DeadLetters if counted == 0 => warnings.push(format!(
+                "No failed record matches, so nothing would be sent; {source} holds {} messages in all.",
+                depth.total()
+            )),
+            Source::DeadLetters => {
+                if self.unchanged > 0 {
+                    warnings.push(format!(
+                        "{} of {counted} would meet what they failed at: the same revision of their task and the same model (or the same build, where that is at fault), and nothing was resumed since. The same failure is paid for again: mend the cause first.",
+                        self.unchanged
+                    ));
+                }
+                if depth.total() < counted {
+                    warnings.push(format!(
+                        "{source} holds only {} messages: the others were deleted, sent back by hand, or are older than the queue keeps.",
+                        depth.total()
+                    ));
+                }
+            }
+            Source::Crashed if counted == 0 => {
+                warnings.push(format!("{source} is empty, so nothing would be sent."));
+            }
+            Source::Crashed => {
+                warnings.push(format!("The ledger may know nothing of what is in {source}, so everything in it is counted, whatever the filter, and nobody can say why it failed: look for what ended the workers first."));
+            }
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Revision;
+    use crate::redrive::reset::tests::{done, failed};
+
+    const COST: JobCost =
+        JobCost { call_micro_usd_max: 100_000, paid_call_limit: 6, day_micro_usd_max: 5_000_000 };
+
+    fn deployed() -> Deployed {
+        let revisions =
+            [("a", "hash-a"), ("b", "hash-b")].map(|(task, hash)| (task.to_owned(), hash.to_owned()));
+        Deployed { function_version: 7, revisions: revisions.into(), resumed_ms: None }
+    }
+
+    /// A failure at 2,000, under the revision `hash` of version 7, after `calls` calls of 500 millionths each.
+    fn of(reason: FailureReason, task: &str, hash: &str, calls: u32) -> Record {
+        let mut record = failed(reason);
+        record.task = (!task.is_empty()).then(|| task.to_owned());
+        record.budget.calls = calls;
+        record.budget.cost_micro_usd = u64::from(calls) * 500;
+        if let State::Failed(failed) = &mut record.state {
+            failed.revision = Revision { hash: hash.to_owned(), built_at_ms: 1, function_version: 7 };
+        }
+        record
+    }
+
+    fn all() -> Request {
+        Request::all(Source::DeadLetters, "r", "c")
+    }
+
+    fn report(request: &Request, records: &[Record], depth: Depth) -> Report {
+        let mut tally = Tally::default();
+        for record in records {
+            tally.add(request, record, &deployed());
+        }
+        tally.report(request, depth, COST, 1)
+    }
+
+    #[test]
+    fn a_dry_run_counts_by_reason_and_task_and_says_what_it_would_cost() {
+        let records = [
+            of(FailureReason::Refused, "a", "old", 2),
+            of(FailureReason::Refused, "a", "old", 4),
+            of(FailureReason::CapacityTimeout, "b", "hash-b", 0),
+            of(FailureReason::InvalidMessage, "", "", 0),
+            done(),
+        ];
+        let found = report(&all(), &records, Depth { visible: 3, hidden: 1 });
+        let counts: Vec<_> =
+            found.counts.iter().map(|c| (c.reason.as_str(), c.task.as_deref(), c.messages)).collect();
+        assert_eq!(
+            counts,
+            [("refused", Some("a"), 2), ("capacity_timeout", Some("b"), 1), ("invalid_message", None, 1)]
+        );
+        assert_eq!(found.matching, 4);
+        // Six calls of at most 0.1 dollars each; one call each of 0.0005 on average.
+        assert_eq!((found.cost_usd_max, found.cost_usd_probable), (2.4, Some(0.002)));
+        assert_eq!(found.sending_s, 1);
+        // The invalid message alone would meet the same build.
+        assert_eq!(found.warnings.len(), 1, "{:?}", found.warnings);
+        assert!(
+            found.warnings[0].starts_with("1 of 4 would meet what they failed at"),
+            "{:?}",
+            found.warnings
+        );
+    }
+
+    #[test]
+    fn a_filter_and_a_limit_hold_for_what_it_would_cost() {
+        let mut request = all();
+        request.tasks = vec!["a".to_owned()];
+        request.limit = Some(5);
+        let mut records = vec![of(FailureReason::Refused, "a", "old", 1); 10];
+        records.push(of(FailureReason::Refused, "b", "old", 1));
+        let found = report(&request, &records, Depth { visible: 11, hidden: 0 });
+        assert_eq!((found.matching, found.counts.len(), found.counts[0].messages), (5, 1, 10));
+        assert_eq!((found.cost_usd_max, found.cost_usd_probable), (3.0, Some(0.0025)));
+        // No day costs more than its cap.
+        request.limit = None;
+        let found = report(&request, &vec![records[0].clone(); 1_000], Depth { visible: 1_000, hidden: 0 });
+        assert_eq!(found.cost_usd_max, 15.0);
+    }
+
+    #[test]
+    fn it_warns_when_nothing_that_could_help_has_changed() {
+        let resumed = |at_ms| Deployed { resumed_ms: Some(at_ms), ..deployed() };
+        let newer = || Deployed { function_version: 8, ..deployed() };
+        for (reason, hash, now, same) in [
+            (FailureReason::InvalidOutput, "hash-a", deployed(), true),
+            (FailureReason::InvalidOutput, "hash-a", newer(), true),
+            (FailureReason::InvalidOutput, "older", deployed(), false),
+            (FailureReason::InvalidOutput, "hash-a", resumed(2_001), false),
+            (FailureReason::InvalidOutput, "hash-a", resumed(2_000), true),
+            (FailureReason::Poison, "hash-a", deployed(), true),
+            (FailureReason::Poison, "hash-a", newer(), false),
+            (FailureReason::CapacityTimeout, "hash-a", deployed(), false),
+            (FailureReason::AttemptsExhausted, "hash-a", deployed(), false),
+        ] {
+            let mut tally = Tally::default();
+            tally.add(&all(), &of(reason, "a", hash, 1), &now);
+            let found = tally.report(&all(), Depth { visible: 1, hidden: 0 }, COST, 1);
+            let warned = found.warnings.iter().any(|w| w.contains("mend the cause first"));
+            assert_eq!(warned, same, "{reason} {hash} {now:?}");
+        }
+        // What is deployed for a task that nobody knows says nothing.
+        let mut tally = Tally::default();
+        tally.add(&all(), &of(FailureReason::Refused, "gone", "hash-a", 1), &deployed());
+        assert_eq!(tally.unchanged, 0);
+    }
+
+    #[test]
+    fn it_says_when_it_would_send_nothing_or_be_refused() {
+        let warns = |request: &Request, records: &[Record], visible| {
+            report(request, records, Depth { visible, hidden: 0 }).warnings.join(" ")
+        };
+        assert!(warns(&all(), &[], 9).contains("nothing would be sent; dead-letters holds 9 messages"));
+        let few = warns(&all(), &vec![of(FailureReason::Refused, "a", "old", 1); 3], 2);
+        assert!(few.contains("holds only 2 messages"), "{few}");
+        let mut choosing = all();
+        choosing.tasks = vec!["a".to_owned()];
+        let large = warns(&choosing, &[of(FailureReason::Refused, "a", "old", 1)], 200_000);
+        assert!(large.contains("It would be refused. dead-letters holds 200000 messages"), "{large}");
+    }
+
+    #[test]
+    fn from_crashed_the_queue_is_counted() {
+        let mut request = all();
+        request.source = Source::Crashed;
+        let records = [of(FailureReason::Refused, "a", "old", 1)];
+        let found = report(&request, &records, Depth { visible: 40, hidden: 2 });
+        assert_eq!((found.matching, found.counts.len(), found.cost_usd_probable), (42, 0, None));
+        assert!(found.warnings[0].contains("everything in it is counted"), "{:?}", found.warnings);
+        let none = report(&request, &records, Depth::default());
+        assert!(none.warnings[0].contains("crashed is empty"), "{:?}", none.warnings);
+    }
+}

@@ -1,0 +1,178 @@
+//! What comes before a message from `crashed` is sent: its record's budgets start afresh, or `poison` or spent calls
+//! would bury the job again at once.
+//!
+//! **Invariant:** a record is touched only under the version that was read, and only when nobody has it.
+
+use crate::next_step::remember_as;
+use crate::record::{Budget, Expect, Record, RecordWrite, State};
+
+/// The word in a record's history for a message that SQS gave up on.
+const CRASHED: &str = "crashed";
+/// How long after a lease another clock may still be within it, in milliseconds: the worker's own margin again.
+const LEASE_MARGIN_MS: u64 = 10_000;
+
+/// What to do with a message from `crashed` before it is sent.
+#[derive(Debug, Clone, PartialEq)]
+pub enum BeforeSending {
+    /// Nothing.
+    Send,
+    /// First write this; when that is refused, read again and decide again.
+    Reset(Box<RecordWrite>),
+    /// A worker has its job: leave it hidden until then.
+    Wait {
+        /// By the worker's clock.
+        until_ms: u64,
+    },
+    /// Delete it: it is an earlier message of a job that has its result, as the worker would find.
+    Settled,
+}
+
+impl BeforeSending {
+    /// By the record that stands. `sent_at_ms`: when the message was first sent, which SQS keeps when it moves one;
+    /// `redriven`: it carries the `FailureContext` of a dead letter of this job; `kept_ms`: how long a failure is kept.
+    #[must_use]
+    pub fn of(
+        standing: Option<&Record>,
+        sent_at_ms: u64,
+        redriven: bool,
+        token: &str,
+        now_ms: u64,
+        kept_ms: u64,
+    ) -> Self {
+        let Some(standing) = standing.filter(|record| record.expires_at_ms > now_ms) else {
+            return Self::Send;
+        };
+        match &standing.state {
+            State::Done(done) if redriven || sent_at_ms <= done.finished_at_ms => Self::Settled,
+            // The worker starts a failed job afresh by itself, or sends the letter that its record lacks.
+            State::Done(_) | State::Failed(_) => Self::Send,
+            State::Open if standing.budget == Budget::default() => Self::Send,
+            State::Claimed { lease_until_ms, .. } if *lease_until_ms + LEASE_MARGIN_MS > now_ms => {
+                Self::Wait { until_ms: *lease_until_ms + LEASE_MARGIN_MS }
+            }
+            State::Open | State::Claimed { .. } => {
+                let mut record = standing.clone();
+                record.history = remember_as(standing, CRASHED, standing.last_claimed_ms);
+                record.redrives += 1;
+                record.budget = Budget::default();
+                record.state = State::Open;
+                record.token = token.to_owned();
+                record.version += 1;
+                record.expires_at_ms = record.expires_at_ms.max(now_ms + kept_ms);
+                Self::Reset(Box::new(RecordWrite { record, expect: Expect::Version(standing.version) }))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::failure::FailureReason;
+    use crate::input_hash::InputHash;
+    use crate::record::{Done, Failed, HISTORY_MAX, Revision};
+
+    /// A record in some state, at version 4, last claimed at 1,000 and kept until 1,000,000.
+    pub(in crate::redrive) fn record(state: State) -> Record {
+        Record {
+            key: InputHash::of_body("x"),
+            task: Some("t".to_owned()),
+            reference: None,
+            version: 4,
+            token: "theirs".to_owned(),
+            state,
+            previous: Some("a result".to_owned()),
+            message_id: "m-0".to_owned(),
+            sent_at_ms: 500,
+            first_received_ms: 600,
+            last_claimed_ms: 1_000,
+            budget: Budget {
+                claims: 7,
+                calls: 5,
+                crashes: 2,
+                waiting_since_ms: Some(700),
+                ..Budget::default()
+            },
+            redrives: 1,
+            history: Vec::new(),
+            letter_version: None,
+            expires_at_ms: 1_000_000,
+        }
+    }
+
+    pub(in crate::redrive) fn open() -> Record {
+        record(State::Open)
+    }
+
+    pub(in crate::redrive) fn done() -> Record {
+        record(State::Done(Box::new(Done {
+            output: serde_json::Value::Null,
+            needs_review: false,
+            reviewed: false,
+            revision: Revision::default(),
+            model: "m".to_owned(),
+            finished_at_ms: 2_000,
+        })))
+    }
+
+    pub(in crate::redrive) fn failed(reason: FailureReason) -> Record {
+        record(State::Failed(Box::new(Failed {
+            reason,
+            detail: "detail".to_owned(),
+            failed_at_ms: 2_000,
+            request_id: None,
+            excerpt: None,
+            revision: Revision::default(),
+        })))
+    }
+
+    fn before(standing: Option<&Record>, sent_at_ms: u64, redriven: bool) -> BeforeSending {
+        BeforeSending::of(standing, sent_at_ms, redriven, "ours", 50_000, 30_000)
+    }
+
+    #[test]
+    fn only_what_is_begun_and_nobodys_is_reset() {
+        let claimed = |lease_until_ms| record(State::Claimed { lease_until_ms, alone: true });
+        let mut expired = open();
+        expired.expires_at_ms = 50_000;
+        let mut fresh = open();
+        fresh.budget = Budget::default();
+        for (standing, sent_at_ms, redriven, expected) in [
+            (None, 500, false, BeforeSending::Send),
+            (Some(expired), 500, false, BeforeSending::Send),
+            (Some(fresh), 500, false, BeforeSending::Send),
+            (Some(failed(FailureReason::Poison)), 500, false, BeforeSending::Send),
+            (Some(done()), 2_000, false, BeforeSending::Settled),
+            (Some(done()), 2_001, false, BeforeSending::Send),
+            (Some(done()), 2_001, true, BeforeSending::Settled),
+            (Some(claimed(40_001)), 500, false, BeforeSending::Wait { until_ms: 50_001 }),
+        ] {
+            assert_eq!(before(standing.as_ref(), sent_at_ms, redriven), expected, "{standing:?}");
+        }
+        for standing in [open(), claimed(40_000)] {
+            let BeforeSending::Reset(write) = before(Some(&standing), 500, false) else {
+                panic!("{standing:?}")
+            };
+            assert_eq!(write.expect, Expect::Version(4));
+            let reset = &write.record;
+            assert_eq!((reset.version, reset.token.as_str(), &reset.state), (5, "ours", &State::Open));
+            assert_eq!((reset.budget, reset.redrives), (Budget::default(), 2));
+            assert_eq!((reset.previous.as_deref(), reset.expires_at_ms), (Some("a result"), 1_000_000));
+            let past = &reset.history[0];
+            assert_eq!((past.reason.as_str(), past.failed_at_ms, past.calls), ("crashed", 1_000, 5));
+            assert_eq!(before(Some(reset), 500, false), BeforeSending::Send, "a second time changes nothing");
+        }
+    }
+
+    #[test]
+    fn the_record_outlives_what_is_sent_and_its_history_stays_short() {
+        let mut standing = open();
+        standing.expires_at_ms = 60_000;
+        for _ in 0..2 * HISTORY_MAX {
+            let BeforeSending::Reset(write) = before(Some(&standing), 500, false) else { panic!() };
+            standing = write.record;
+            standing.budget.calls = 1;
+        }
+        assert_eq!((standing.expires_at_ms, standing.history.len()), (80_000, HISTORY_MAX));
+    }
+}
