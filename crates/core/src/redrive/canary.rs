@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::request::{CANARY_MAX, Canary};
+use super::choose::Letter;
+use super::request::{CANARY_MAX, Canary, Source};
 use crate::input_hash::InputHash;
 use crate::record::{Record, State};
 
@@ -39,6 +40,29 @@ pub enum CanaryOutcome {
 }
 
 impl CanarySent {
+    /// A message that was sent, by the record that stood just before; `None` where it will say nothing: its job is worked
+    /// on or done by another message, or it is a second copy, which is acknowledged without a call.
+    #[must_use]
+    pub fn of(
+        letter: &Letter,
+        source: Source,
+        standing: Option<&Record>,
+        message_id: String,
+        now_ms: u64,
+    ) -> Option<Self> {
+        let tells = match standing.filter(|record| record.expires_at_ms > now_ms) {
+            None => true,
+            Some(record) => match &record.state {
+                State::Failed(_) => letter.version.is_none_or(|version| version == record.version),
+                // It was reset for this message.
+                State::Open => source == Source::Crashed,
+                State::Claimed { .. } | State::Done(_) => false,
+            },
+        };
+        let version_before = standing.map_or(0, |record| record.version);
+        tells.then(|| Self { key: letter.key.clone(), message_id, version_before })
+    }
+
     /// What its record, read strongly consistently, says.
     #[must_use]
     pub fn outcome(&self, record: Option<&Record>) -> CanaryOutcome {
@@ -175,7 +199,7 @@ fn needed(total: u32, success_percent: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::failure::FailureReason;
-    use crate::redrive::reset::tests::{done, failed, open};
+    use crate::redrive::reset::tests::{done, failed, open, record};
     use proptest::prelude::*;
 
     fn asked(success_percent: u32) -> Canary {
@@ -215,6 +239,37 @@ mod tests {
         assert_eq!(unknown.outcome(None), CanaryOutcome::Pending);
         assert_eq!(unknown.outcome(Some(&at(done(), 2, "m-1"))), CanaryOutcome::Succeeded);
         assert_eq!(unknown.outcome(Some(&at(done(), 2, "m-7"))), CanaryOutcome::LeftOut);
+    }
+
+    #[test]
+    fn a_message_whose_job_another_one_has_says_nothing() {
+        let letter = |version| Letter {
+            key: InputHash::of_body("x"),
+            task: None,
+            reference: None,
+            reason: None,
+            failed_at_ms: 1,
+            version,
+        };
+        let refused = || Some(failed(FailureReason::Refused));
+        let claimed = || Some(record(State::Claimed { lease_until_ms: 9, alone: false }));
+        for (source, version, standing, version_before) in [
+            (Source::DeadLetters, Some(4), refused(), Some(4)),
+            (Source::DeadLetters, None, refused(), Some(4)),
+            // A second copy: the first one failed again.
+            (Source::DeadLetters, Some(2), refused(), None),
+            (Source::DeadLetters, Some(2), Some(open()), None),
+            (Source::DeadLetters, Some(2), claimed(), None),
+            (Source::DeadLetters, Some(2), Some(done()), None),
+            (Source::DeadLetters, Some(2), None, Some(0)),
+            (Source::Crashed, None, None, Some(0)),
+            (Source::Crashed, None, Some(open()), Some(4)),
+            (Source::Crashed, None, refused(), Some(4)),
+            (Source::Crashed, None, Some(done()), None),
+        ] {
+            let sent = CanarySent::of(&letter(version), source, standing.as_ref(), "m".to_owned(), 50);
+            assert_eq!(sent.map(|sent| sent.version_before), version_before, "{version:?} {standing:?}");
+        }
     }
 
     #[test]

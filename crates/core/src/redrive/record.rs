@@ -241,12 +241,10 @@ impl Redrive {
 
     /// Whether a write of this record that was refused because of `standing` may be made again over it: the lock is still
     /// the writer's, so that nobody but a person who stops it, or the writer's own write whose reply was lost, came between.
+    /// Takes over what that person wants.
     #[must_use]
-    pub fn gives_way_to(&mut self, standing: &Self) -> bool {
-        let ours = match (&self.lock, &standing.lock) {
-            (Some(lock), Some(theirs)) => lock.token == theirs.token,
-            _ => false,
-        };
+    pub fn gives_way_to(&mut self, standing: &Self, token: &str) -> bool {
+        let ours = standing.lock.as_ref().is_some_and(|lock| lock.token == token);
         if ours {
             self.version = standing.version;
             self.stop = standing.stop.clone().or(self.stop.take());
@@ -257,6 +255,15 @@ impl Redrive {
             }
         }
         ours
+    }
+
+    /// Whether a step may still send: its lock is good for longer than sending takes. A process that stood still finds it
+    /// too old.
+    #[must_use]
+    pub fn may_send(&self, token: &str, now_ms: u64) -> bool {
+        self.lock
+            .as_ref()
+            .is_some_and(|lock| lock.token == token && lock.until_ms > now_ms.saturating_add(LEASE_MS / 4))
     }
 
     /// Somebody wants it to end. The step that is under way, or the next one, ends it.
@@ -356,6 +363,18 @@ mod tests {
     }
 
     #[test]
+    fn a_step_that_stood_still_sends_nothing() {
+        let mut redrive = redrive();
+        redrive.take_lock("a", 1_000).unwrap();
+        let latest_ms = 1_000 + LEASE_MS - LEASE_MS / 4;
+        assert!(redrive.may_send("a", latest_ms - 1));
+        assert!(!redrive.may_send("a", latest_ms));
+        assert!(!redrive.may_send("b", 1_000));
+        redrive.lock = None;
+        assert!(!redrive.may_send("a", 1_000));
+    }
+
+    #[test]
     fn a_stop_that_comes_between_is_obeyed_and_another_step_is_not_overwritten() {
         let mut ours = redrive();
         ours.take_lock("a", 1_000).unwrap();
@@ -363,17 +382,17 @@ mod tests {
         stopped.version += 1;
         stopped.ask_to_stop(stop());
         ours.progress.sent = 9;
-        assert!(ours.gives_way_to(&stopped));
+        assert!(ours.gives_way_to(&stopped, "a"));
         assert_eq!((ours.version, ours.progress.sent, ours.stop.is_some()), (2, 9, true));
         assert_eq!(ours.history.len(), 2, "{:?}", ours.history);
         // Our own write, whose reply was lost.
         let lost = ours.clone();
-        assert!(ours.gives_way_to(&lost));
+        assert!(ours.gives_way_to(&lost, "a"));
         assert_eq!(ours, lost);
         let mut theirs = redrive();
         theirs.take_lock("b", 1_000).unwrap();
-        assert!(!ours.gives_way_to(&theirs));
-        assert!(!ours.gives_way_to(&redrive()), "nobody's is not ours");
+        assert!(!ours.gives_way_to(&theirs, "a"));
+        assert!(!ours.gives_way_to(&redrive(), "a"), "nobody's is not ours");
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl Tally {
                 messages: *messages,
             })
             .collect();
-        counts.sort_by(|a, b| b.messages.cmp(&a.messages));
+        counts.sort_by_key(|count| std::cmp::Reverse(count.messages));
         Report {
             source: request.source,
             matching,

@@ -260,6 +260,12 @@ impl Redrive {
         u32::try_from(left_ms.div_ceil(1_000)).unwrap_or(0)
     }
 
+    /// The longest that anything is hidden, in seconds.
+    #[must_use]
+    pub fn hide_s_max(&self) -> u32 {
+        u32::try_from(SCAN_MS_MAX / 1_000).unwrap_or(u32::MAX)
+    }
+
     /// So many were hidden until the planned end of the scan.
     pub fn were_hidden(&mut self, messages: u64) {
         if let Some(scan) = &mut self.scan {
@@ -275,6 +281,20 @@ impl Redrive {
         }
         let pause_ms = sending_ms(messages, self.request.rate);
         self.next_send_ms = self.next_send_ms.max(now_ms).saturating_add(pause_ms);
+    }
+
+    /// Whether what is sent belongs to a canary that has not passed.
+    #[must_use]
+    pub fn canary_is_open(&self) -> bool {
+        self.open_canary().is_some()
+    }
+
+    /// A message was sent while the canary is open; `None`: it says nothing of this redrive.
+    pub fn canary_was_sent(&mut self, sent: Option<super::CanarySent>, now_ms: u64) {
+        if let Some(run) = self.canary.as_mut().filter(|run| !run.passed) {
+            run.pending.extend(sent);
+            run.last_sent_ms = now_ms;
+        }
     }
 
     /// Takes note of what the canary's pending messages came to, in their order.
