@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::types as dynamo;
 use aws_sdk_sqs::types as sqs;
 use nightshift_aws::clients::SdkConfig;
+use nightshift_aws::ledger::table;
 use nightshift_core::dead_letter::{Attribute, AttributeValue};
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::record::Pause;
@@ -15,41 +16,13 @@ use crate::queue_suite::{Queues, Received};
 /// The ledger's table.
 pub const TABLE: &str = "contract-ledger";
 
-/// The table, as `terraform/ledger.tf` makes it.
+/// The table.
 pub struct Table(aws_sdk_dynamodb::Client);
 
 impl Table {
     pub async fn create(sdk: &SdkConfig) -> Self {
         let client = aws_sdk_dynamodb::Client::new(sdk);
-        let attribute = |name: &str, kind| {
-            dynamo::AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().unwrap()
-        };
-        let key = |name: &str, kind| {
-            dynamo::KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap()
-        };
-        let projection = dynamo::Projection::builder()
-            .projection_type(dynamo::ProjectionType::Include)
-            .set_non_key_attributes(Some(["task", "reason", "lease_until_ms"].map(str::to_owned).to_vec()))
-            .build();
-        let index = dynamo::GlobalSecondaryIndex::builder()
-            .index_name("unsettled")
-            .key_schema(key("unsettled", dynamo::KeyType::Hash))
-            .key_schema(key("first_received_ms", dynamo::KeyType::Range))
-            .projection(projection)
-            .build()
-            .unwrap();
-        client
-            .create_table()
-            .table_name(TABLE)
-            .billing_mode(dynamo::BillingMode::PayPerRequest)
-            .attribute_definitions(attribute("id", dynamo::ScalarAttributeType::S))
-            .attribute_definitions(attribute("unsettled", dynamo::ScalarAttributeType::S))
-            .attribute_definitions(attribute("first_received_ms", dynamo::ScalarAttributeType::N))
-            .key_schema(key("id", dynamo::KeyType::Hash))
-            .global_secondary_indexes(index)
-            .send()
-            .await
-            .unwrap();
+        table::create(&client, TABLE).await.unwrap();
         Self(client)
     }
 

@@ -4,11 +4,10 @@ use std::collections::HashMap;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-};
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::types::{Message, QueueAttributeName, SendMessageBatchRequestEntry};
 use nightshift_aws::clients::{self, Region};
+use nightshift_aws::ledger::table;
 
 /// The region that every request is signed for.
 pub const REGION: &str = "eu-west-1";
@@ -78,18 +77,7 @@ impl Stack {
             (QueueAttributeName::RedrivePolicy, redrive),
         ]);
         let jobs_url = create_queue(&sqs, "kills-jobs", jobs_attributes).await;
-        let id = AttributeDefinition::builder().attribute_name("id").attribute_type(ScalarAttributeType::S);
-        dynamodb
-            .create_table()
-            .table_name(LEDGER)
-            .billing_mode(BillingMode::PayPerRequest)
-            .attribute_definitions(id.build().unwrap())
-            .key_schema(
-                KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build().unwrap(),
-            )
-            .send()
-            .await
-            .unwrap();
+        table::create(&dynamodb, LEDGER).await.unwrap();
         Self { sqs, dynamodb, endpoints, jobs_url, dead_letters_url, crashed_url }
     }
 

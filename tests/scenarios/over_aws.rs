@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-};
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::types::MessageSystemAttributeName;
 use nightshift_aws::clients::{Region, SdkConfig, loader};
+use nightshift_aws::ledger::table;
 use nightshift_aws::system::log_line;
 use nightshift_aws::{
     CloudWatchMetrics, DynamoLedger, OsEntropy, SqsDeadLetters, SqsVisibility, SystemClock,
@@ -58,18 +57,7 @@ impl Account {
         for name in ["scenarios-jobs", "scenarios-dead-letters"] {
             urls.extend(sqs.create_queue().queue_name(name).send().await.unwrap().queue_url);
         }
-        let id = AttributeDefinition::builder().attribute_name("id").attribute_type(ScalarAttributeType::S);
-        dynamodb
-            .create_table()
-            .table_name(LEDGER)
-            .billing_mode(BillingMode::PayPerRequest)
-            .attribute_definitions(id.build().unwrap())
-            .key_schema(
-                KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build().unwrap(),
-            )
-            .send()
-            .await
-            .unwrap();
+        table::create(&dynamodb, LEDGER).await.unwrap();
         let [jobs_url, letters_url] = urls.try_into().unwrap();
         Self { aws, sdk, sqs, dynamodb, jobs_url, letters_url }
     }

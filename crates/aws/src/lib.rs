@@ -6,7 +6,6 @@
 pub mod clients;
 pub mod dead_letters;
 mod error;
-mod item;
 pub mod ledger;
 pub mod metrics;
 pub mod secrets;

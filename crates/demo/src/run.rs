@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-};
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
 use indicatif::{ProgressBar, ProgressStyle};
+use nightshift_aws::ledger::table;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::job;
 use nightshift_core::limits::Limits;
@@ -308,19 +306,7 @@ impl Clients {
             .attributes(QueueAttributeName::RedrivePolicy, redrive)
             .send()
             .await?;
-        self.dynamodb
-            .create_table()
-            .table_name(LEDGER)
-            .billing_mode(BillingMode::PayPerRequest)
-            .attribute_definitions(
-                AttributeDefinition::builder()
-                    .attribute_name("id")
-                    .attribute_type(ScalarAttributeType::S)
-                    .build()?,
-            )
-            .key_schema(KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build()?)
-            .send()
-            .await?;
+        table::create(&self.dynamodb, LEDGER).await?;
         Ok(())
     }
 

@@ -176,17 +176,17 @@ async fn dynamodb_with_table() -> (LocalAws, aws_sdk_dynamodb::Client) {
     };
     dynamodb
         .create_table()
-        .table_name("ledger")
+        .table_name("things")
         .billing_mode(BillingMode::PayPerRequest)
         .attribute_definitions(attribute("id", ScalarAttributeType::S))
-        .attribute_definitions(attribute("unsettled", ScalarAttributeType::S))
-        .attribute_definitions(attribute("first_received_ms", ScalarAttributeType::N))
+        .attribute_definitions(attribute("shelf", ScalarAttributeType::S))
+        .attribute_definitions(attribute("placed_at", ScalarAttributeType::N))
         .key_schema(key("id", KeyType::Hash))
         .global_secondary_indexes(
             GlobalSecondaryIndex::builder()
-                .index_name("unsettled")
-                .key_schema(key("unsettled", KeyType::Hash))
-                .key_schema(key("first_received_ms", KeyType::Range))
+                .index_name("shelf")
+                .key_schema(key("shelf", KeyType::Hash))
+                .key_schema(key("placed_at", KeyType::Range))
                 .projection(
                     Projection::builder()
                         .projection_type(ProjectionType::Include)
@@ -216,7 +216,7 @@ fn claim(
 ) -> aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder {
     dynamodb
         .update_item()
-        .table_name("ledger")
+        .table_name("things")
         .key("id", s("1"))
         .update_expression("SET #token = :token, attempts = if_not_exists(attempts, :zero) + :one")
         .condition_expression("attribute_not_exists(id) OR lease_until_ms < :now")
@@ -252,7 +252,7 @@ async fn of_many_claims_at_once_one_wins_and_the_others_see_the_winner() {
     }
     assert_eq!(winners.len(), 1);
     assert_eq!(seen, vec![winners[0].clone(); 19]);
-    assert_eq!(aws.items("ledger")[0]["attempts"].as_number().as_deref(), Some("1"));
+    assert_eq!(aws.items("things")[0]["attempts"].as_number().as_deref(), Some("1"));
     assert_eq!(aws.requests()["DynamoDB.UpdateItem"], 20);
 }
 
@@ -276,14 +276,14 @@ async fn the_sparse_index_lists_what_has_its_keys_in_order_and_in_pages() {
     for number in 0..10_i64 {
         let mut put = dynamodb
             .put_item()
-            .table_name("ledger")
+            .table_name("things")
             .item("id", s(&number.to_string()))
             .item("task", s("t"))
             .item("secret", s("not in the index"))
             // Descending, and of different length, so that neither text order nor insertion order passes.
-            .item("first_received_ms", n(100 - number * 10));
+            .item("placed_at", n(100 - number * 10));
         if number % 2 == 0 {
-            put = put.item("unsettled", s("open"));
+            put = put.item("shelf", s("open"));
         }
         put.send().await.unwrap();
     }
@@ -292,9 +292,9 @@ async fn the_sparse_index_lists_what_has_its_keys_in_order_and_in_pages() {
     loop {
         let page = dynamodb
             .query()
-            .table_name("ledger")
-            .index_name("unsettled")
-            .key_condition_expression("unsettled = :open AND first_received_ms < :limit")
+            .table_name("things")
+            .index_name("shelf")
+            .key_condition_expression("shelf = :open AND placed_at < :limit")
             .expression_attribute_values(":open", s("open"))
             .expression_attribute_values(":limit", n(100))
             .limit(3)
@@ -304,7 +304,7 @@ async fn the_sparse_index_lists_what_has_its_keys_in_order_and_in_pages() {
             .unwrap();
         found.extend(page.items().iter().map(|item| {
             assert!(item.contains_key("task") && !item.contains_key("secret"));
-            item["first_received_ms"].as_n().unwrap().clone()
+            item["placed_at"].as_n().unwrap().clone()
         }));
         start = page.last_evaluated_key;
         if start.is_none() {
@@ -313,7 +313,7 @@ async fn the_sparse_index_lists_what_has_its_keys_in_order_and_in_pages() {
     }
     assert_eq!(found, ["20", "40", "60", "80"]);
 
-    let scanned = dynamodb.scan().table_name("ledger").limit(4).into_paginator().items().send();
+    let scanned = dynamodb.scan().table_name("things").limit(4).into_paginator().items().send();
     assert_eq!(scanned.collect::<Result<Vec<_>, _>>().await.unwrap().len(), 10);
 }
 
@@ -322,7 +322,7 @@ async fn a_transaction_is_all_or_nothing_and_says_why() {
     let (aws, dynamodb) = dynamodb_with_table().await;
     let spend = |amount: &str| {
         let update = Update::builder()
-            .table_name("ledger")
+            .table_name("things")
             .key("id", s("spend#2026-11-24"))
             .update_expression("ADD reserved_usd :amount")
             .expression_attribute_values(":amount", Dynamo::N(amount.to_owned()));
@@ -330,7 +330,7 @@ async fn a_transaction_is_all_or_nothing_and_says_why() {
     };
     let once = |id: &str| {
         let put = Put::builder()
-            .table_name("ledger")
+            .table_name("things")
             .item("id", s(id))
             .condition_expression("attribute_not_exists(id)")
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
@@ -357,7 +357,7 @@ async fn a_transaction_is_all_or_nothing_and_says_why() {
     assert_eq!(reasons[0].code(), Some("None"));
     assert_eq!(reasons[1].code(), Some("ConditionalCheckFailed"));
     assert_eq!(reasons[1].item().unwrap()["id"], s("a"));
-    let spent = &aws.items("ledger")[1]["reserved_usd"];
+    let spent = &aws.items("things")[1]["reserved_usd"];
     assert_eq!(spent.as_number().as_deref(), Some("0.1"));
 }
 
@@ -367,7 +367,7 @@ async fn items_over_400_kb_and_wrong_index_keys_are_refused() {
     let put = |bytes: usize| {
         dynamodb
             .put_item()
-            .table_name("ledger")
+            .table_name("things")
             .item("id", s("1"))
             .item("output", s(&"x".repeat(bytes)))
             .send()
@@ -375,7 +375,7 @@ async fn items_over_400_kb_and_wrong_index_keys_are_refused() {
     // "id", "1" and "output" are nine bytes.
     put(400 * 1024 - 9).await.unwrap();
     assert!(put(400 * 1024 - 8).await.is_err());
-    let wrong = dynamodb.put_item().table_name("ledger").item("id", s("2")).item("first_received_ms", s("1"));
+    let wrong = dynamodb.put_item().table_name("things").item("id", s("2")).item("placed_at", s("1"));
     assert!(wrong.send().await.is_err());
 }
 
@@ -457,7 +457,7 @@ async fn measure_ten_thousand_messages() {
         for _ in 0..2 {
             dynamodb
                 .update_item()
-                .table_name("ledger")
+                .table_name("things")
                 .key("id", s(&number.to_string()))
                 .update_expression("ADD attempts :one")
                 .expression_attribute_values(":one", n(1))

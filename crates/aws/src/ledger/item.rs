@@ -11,28 +11,24 @@ use nightshift_core::record::{Budget, Done, Failed, Record, Revision, State};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// The partition key of every item in the table.
-pub(crate) const ID: &str = "id";
-/// The partition key of the sparse index of what is not settled: the state word, absent from results.
-pub(crate) const UNSETTLED: &str = "unsettled";
+use super::table::{EXPIRES_AT, FIRST_RECEIVED_MS, ID, UNSETTLED};
+
 /// The version of the record whose dead letter is known to be sent.
-pub(crate) const LETTER_VERSION: &str = "letter_version";
-/// DynamoDB's time to live, in whole seconds since 1970.
-pub(crate) const EXPIRES_AT: &str = "expires_at";
+pub(super) const LETTER_VERSION: &str = "letter_version";
 
 /// An item of the table.
-pub(crate) type Item = HashMap<String, AttributeValue>;
+pub(super) type Item = HashMap<String, AttributeValue>;
 
 /// What in an item is not as we write it; names the attribute and nothing of its value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the attribute {attribute} {fault}")]
-pub(crate) struct Unreadable {
+pub(super) struct Unreadable {
     attribute: String,
     fault: &'static str,
 }
 
 /// Every attribute of a record but its key, always in full: `None` is an attribute that must not stand.
-pub(crate) fn attributes(record: &Record) -> Vec<(&'static str, Option<AttributeValue>)> {
+pub(super) fn attributes(record: &Record) -> Vec<(&'static str, Option<AttributeValue>)> {
     let (lease_until_ms, alone) = match &record.state {
         State::Claimed { lease_until_ms, alone } => (Some(*lease_until_ms), Some(*alone)),
         _ => (None, None),
@@ -76,7 +72,7 @@ pub(crate) fn attributes(record: &Record) -> Vec<(&'static str, Option<Attribute
         ("alone", alone.map(flag)),
         ("message_id", Some(text(&record.message_id))),
         ("sent_at_ms", Some(number(record.sent_at_ms))),
-        ("first_received_ms", Some(number(record.first_received_ms))),
+        (FIRST_RECEIVED_MS, Some(number(record.first_received_ms))),
         ("last_claimed_ms", Some(number(record.last_claimed_ms))),
         // What was used of its limits.
         ("claims", Some(number(budget.claims))),
@@ -98,7 +94,7 @@ pub(crate) fn attributes(record: &Record) -> Vec<(&'static str, Option<Attribute
 }
 
 /// The record that stands in an item.
-pub(crate) fn record(item: &Item) -> Result<Record, Unreadable> {
+pub(super) fn record(item: &Item) -> Result<Record, Unreadable> {
     let read = Reader(item);
     let revision = || {
         Ok(Revision {
@@ -140,7 +136,7 @@ pub(crate) fn record(item: &Item) -> Result<Record, Unreadable> {
         previous: read.optional("previous_result", Reader::text)?,
         message_id: read.text("message_id")?,
         sent_at_ms: read.number("sent_at_ms")?,
-        first_received_ms: read.number("first_received_ms")?,
+        first_received_ms: read.number(FIRST_RECEIVED_MS)?,
         last_claimed_ms: read.number("last_claimed_ms")?,
         budget: Budget {
             claims: read.number("claims")?,
@@ -172,11 +168,11 @@ fn reason(word: &str) -> Result<FailureReason, Unreadable> {
         .ok_or_else(|| unreadable("reason", "is not a reason that this worker knows"))
 }
 
-pub(crate) fn text(text: &str) -> AttributeValue {
+pub(super) fn text(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
 }
 
-pub(crate) fn number(number: impl ToString) -> AttributeValue {
+pub(super) fn number(number: impl ToString) -> AttributeValue {
     AttributeValue::N(number.to_string())
 }
 
@@ -194,18 +190,18 @@ fn unreadable(attribute: &str, fault: &'static str) -> Unreadable {
 }
 
 /// Reads typed attributes out of an item.
-pub(crate) struct Reader<'a>(pub(crate) &'a Item);
+pub(super) struct Reader<'a>(pub(crate) &'a Item);
 
 impl Reader<'_> {
     fn attribute(&self, name: &str) -> Result<&AttributeValue, Unreadable> {
         self.0.get(name).ok_or_else(|| unreadable(name, "is missing"))
     }
 
-    pub(crate) fn text(&self, name: &str) -> Result<String, Unreadable> {
+    pub(super) fn text(&self, name: &str) -> Result<String, Unreadable> {
         self.attribute(name)?.as_s().cloned().map_err(|_| unreadable(name, "is not a string"))
     }
 
-    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, Unreadable> {
+    pub(super) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, Unreadable> {
         let digits = self.attribute(name)?.as_n().map_err(|_| unreadable(name, "is not a number"))?;
         digits.parse().map_err(|_| unreadable(name, "is not a whole number in its range"))
     }
@@ -219,7 +215,7 @@ impl Reader<'_> {
             .map_err(|_| unreadable(name, "is not the JSON that it should be"))
     }
 
-    pub(crate) fn optional<T>(
+    pub(super) fn optional<T>(
         &self,
         name: &str,
         read: impl FnOnce(&Self, &str) -> Result<T, Unreadable>,
@@ -229,14 +225,14 @@ impl Reader<'_> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+pub(super) mod tests {
     use super::*;
     use nightshift_core::record::PastFailure;
     use proptest::prelude::*;
     use serde_json::json;
 
     /// The item that stands after a record was written.
-    pub(crate) fn item(record: &Record) -> Item {
+    fn item(record: &Record) -> Item {
         let set = attributes(record).into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         set.chain([(ID.to_owned(), text(record.key.as_str()))]).collect()
     }
@@ -302,7 +298,7 @@ pub(crate) mod tests {
         ]
     }
 
-    pub(crate) fn records() -> impl Strategy<Value = Record> {
+    fn records() -> impl Strategy<Value = Record> {
         let budget = any::<(u32, u32, u32, u32, Option<u64>, Option<(u32, u64)>, u64, u64, u64)>().prop_map(
             |(
                 claims,
@@ -398,7 +394,7 @@ pub(crate) mod tests {
         }
     }
 
-    pub(crate) fn open() -> Record {
+    pub(in crate::ledger) fn open() -> Record {
         Record {
             key: InputHash::of_job("t", &json!(1)),
             task: Some("t".to_owned()),
@@ -449,13 +445,13 @@ pub(crate) mod tests {
 
     #[test]
     fn a_word_that_is_not_known_is_told_and_not_guessed() {
-        let mut failed = written(include_str!("../tests/records/v1/failed-refused.json"));
+        let mut failed = written(include_str!("../../tests/records/v1/failed-refused.json"));
         failed.insert("reason".to_owned(), text("review_rejected"));
         assert_eq!(
             record(&failed).unwrap_err().to_string(),
             "the attribute reason is not a reason that this worker knows"
         );
-        let mut open = written(include_str!("../tests/records/v1/open.json"));
+        let mut open = written(include_str!("../../tests/records/v1/open.json"));
         open.insert("state".to_owned(), text("in_review"));
         assert_eq!(
             record(&open).unwrap_err().to_string(),
@@ -468,7 +464,7 @@ pub(crate) mod tests {
         let history =
             r#"[{"reason":"review_rejected","failed_at_ms":1,"calls":2,"message_id":"m","by":"ann"}]"#;
         let previous = r#"{"output":{"a":1.50},"model":"m","tier":"flex"}"#;
-        let mut open = written(include_str!("../tests/records/v1/open.json"));
+        let mut open = written(include_str!("../../tests/records/v1/open.json"));
         open.insert("history".to_owned(), text(history));
         open.insert("previous_result".to_owned(), text(previous));
         let carried = item(&record(&open).unwrap());

@@ -1,0 +1,206 @@
+//! Writes to a record: the whole of it under its condition, a further message, a letter that is sent.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::record::{Expect, RecordWrite};
+use nightshift_ports::{PortError, WriteAnswer};
+
+use super::item::{self, Item, number, text};
+use super::table::ID;
+use super::{Change, DynamoLedger, SERVICE, map, unreadable};
+use crate::error::port_error;
+
+const UPDATE: &str = "UpdateItem";
+
+/// Writes a whole record, and reads what stands where its condition does not hold, in one request.
+pub(super) async fn record(ledger: &DynamoLedger, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
+    let refused = match update(ledger, write.record.key.as_str(), Change::of_record(write)).await {
+        Ok(()) => return Ok(WriteAnswer::Written),
+        Err(error) => refused_by(error)?,
+    };
+    let standing = refused.map(|old| item::record(&old)).transpose().map_err(|e| unreadable(UPDATE, &e))?;
+    Ok(match standing {
+        Some(record) if write.took_effect(&record) => WriteAnswer::Written,
+        standing => WriteAnswer::Refused(standing.map(Box::new)),
+    })
+}
+
+/// Counts a further message.
+pub(super) async fn duplicate(
+    ledger: &DynamoLedger,
+    key: &InputHash,
+    message_id: &str,
+) -> Result<(), PortError> {
+    match update(ledger, key.as_str(), Change::of_duplicate(message_id)).await {
+        Ok(()) => Ok(()),
+        // Counted already, or there is no record any more.
+        Err(error) => refused_by(error).map(drop),
+    }
+}
+
+/// Notes that the letter of this version is sent.
+pub(super) async fn letter_sent(
+    ledger: &DynamoLedger,
+    key: &InputHash,
+    version: u64,
+) -> Result<(), PortError> {
+    match update(ledger, key.as_str(), Change::of_letter(version)).await {
+        Ok(()) => Ok(()),
+        // It was begun afresh, or it is gone.
+        Err(error) => refused_by(error).map(drop),
+    }
+}
+
+async fn update(ledger: &DynamoLedger, key: &str, change: Change) -> Result<(), SdkError<UpdateItemError>> {
+    ledger
+        .client
+        .update_item()
+        .table_name(&ledger.table)
+        .key(ID, text(key))
+        .update_expression(change.update)
+        .condition_expression(change.condition)
+        .set_expression_attribute_names(Some(change.names))
+        .set_expression_attribute_values(Some(change.values))
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+        .send()
+        .await
+        .map(drop)
+}
+
+impl Change {
+    /// A whole record: sets every attribute that it has and removes every one that it lacks.
+    /// What else stands in the item, the count of duplicates above all, is left alone.
+    pub(super) fn of_record(write: &RecordWrite) -> Self {
+        let mut set = Vec::new();
+        let mut remove = Vec::new();
+        let mut names = HashMap::new();
+        let mut values = HashMap::new();
+        for (name, value) in item::attributes(&write.record) {
+            // Placeholders for all: `token`, `state` and others are reserved words, and the list of those grows.
+            names.insert(format!("#{name}"), name.to_owned());
+            match value {
+                Some(value) => {
+                    set.push(format!("#{name} = :{name}"));
+                    values.insert(format!(":{name}"), value);
+                }
+                None => remove.push(format!("#{name}")),
+            }
+        }
+        let condition = match &write.expect {
+            Expect::Absent => format!("attribute_not_exists({ID})"),
+            Expect::Version(version) => {
+                values.insert(":expected_version".to_owned(), number(version));
+                "#version = :expected_version".to_owned()
+            }
+            Expect::Fence => "#token = :token AND #version < :version".to_owned(),
+        };
+        let update = format!("SET {} REMOVE {}", set.join(", "), remove.join(", "));
+        Self { update, condition, names, values }
+    }
+
+    pub(super) fn of_duplicate(message_id: &str) -> Self {
+        Self {
+            update: "ADD #duplicates :one SET #last = :message_id".to_owned(),
+            condition: format!(
+                "attribute_exists({ID}) AND (attribute_not_exists(#last) OR #last <> :message_id)"
+            ),
+            names: map([
+                ("#duplicates", "duplicates".to_owned()),
+                ("#last", "last_duplicate_message".to_owned()),
+            ]),
+            values: map([(":one", number(1)), (":message_id", text(message_id))]),
+        }
+    }
+
+    pub(super) fn of_letter(version: u64) -> Self {
+        Self {
+            update: "SET #letter_version = :version".to_owned(),
+            condition: "#version = :version".to_owned(),
+            names: map([
+                ("#letter_version", item::LETTER_VERSION.to_owned()),
+                ("#version", "version".to_owned()),
+            ]),
+            values: map([(":version", number(version))]),
+        }
+    }
+}
+
+/// The old item of a refused condition; every other error stays one.
+fn refused_by(error: SdkError<UpdateItemError>) -> Result<Option<Item>, PortError> {
+    match error {
+        SdkError::ServiceError(context) if context.err().is_conditional_check_failed_exception() => {
+            match context.into_err() {
+                UpdateItemError::ConditionalCheckFailedException(refusal) => Ok(refusal.item),
+                _ => Ok(None),
+            }
+        }
+        error => Err(port_error(SERVICE, UPDATE, &error)),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    pub(in crate::ledger) use crate::ledger::item::tests::open;
+    use aws_sdk_dynamodb::types::AttributeValue;
+    use nightshift_core::record::{Done, Record, Revision, State};
+    use serde_json::{Value, json};
+    use std::collections::BTreeMap;
+
+    fn plain(value: &AttributeValue) -> Value {
+        match value {
+            AttributeValue::S(text) => json!({ "S": text }),
+            AttributeValue::N(number) => json!({ "N": number }),
+            AttributeValue::Bool(flag) => json!({ "BOOL": flag }),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn shown(change: &Change) -> Value {
+        json!({
+            "update": change.update.replace(", ", ",\n  ").replace(" REMOVE ", "\nREMOVE "),
+            "condition": change.condition,
+            "names": change.names.iter().collect::<BTreeMap<_, _>>(),
+            "values": change.values.iter().map(|(k, v)| (k, plain(v))).collect::<BTreeMap<_, _>>(),
+        })
+    }
+
+    pub(in crate::ledger) fn done() -> Record {
+        Record {
+            version: 2,
+            state: State::Done(Box::new(Done {
+                output: json!({"label": "billing"}),
+                needs_review: false,
+                reviewed: false,
+                revision: Revision { hash: "r1".to_owned(), built_at_ms: 5, function_version: 7 },
+                model: "m".to_owned(),
+                finished_at_ms: 9,
+            })),
+            ..open()
+        }
+    }
+
+    #[test]
+    fn a_result_is_stored_by_its_owner_in_one_update() {
+        insta::assert_json_snapshot!(shown(&Change::of_record(&RecordWrite {
+            record: done(),
+            expect: Expect::Fence
+        })));
+    }
+
+    #[test]
+    fn each_expectation_is_a_condition() {
+        for (expect, condition) in [
+            (Expect::Absent, "attribute_not_exists(id)"),
+            (Expect::Version(7), "#version = :expected_version"),
+            (Expect::Fence, "#token = :token AND #version < :version"),
+        ] {
+            let change = Change::of_record(&RecordWrite { record: open(), expect });
+            assert_eq!(change.condition, condition);
+        }
+    }
+}
