@@ -5,6 +5,7 @@
 The paths are this machine's; none of them may be in the binary, or it would differ elsewhere.
 """
 
+import base64
 import hashlib
 import pathlib
 import sys
@@ -86,7 +87,8 @@ def main():
     binary, target, architecture, *paths = sys.argv[1:]
     glibc = check(binary, architecture, paths)
     size, digest = pack(binary, target)
-    print(f"{target}: {size / 1e6:.2f} MB, newest symbol GLIBC_{dotted(glibc)}, sha256 {digest}")
+    # Twice, because Lambda and Terraform (worker_package) write it in Base64.
+    print(f"{target}: {size / 1e6:.2f} MB, newest symbol GLIBC_{dotted(glibc)}, sha256 {digest} ({base64.b64encode(bytes.fromhex(digest)).decode()})")
 
 
 if __name__ == "__main__":

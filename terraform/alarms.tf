@@ -311,6 +311,9 @@ locals {
 resource "aws_cloudwatch_metric_alarm" "stack" {
   for_each = local.metric_alarms
 
+  region = var.region
+  tags   = local.tags
+
   alarm_name        = "${var.prefix}-${each.key}"
   alarm_description = "${each.value.summary} ${local.runbook[each.value.page]}"
 
@@ -376,6 +379,9 @@ resource "terraform_data" "composite_children" {
 
 resource "aws_cloudwatch_composite_alarm" "stack" {
   for_each = local.composite_alarms
+
+  region = var.region
+  tags   = local.tags
 
   alarm_name        = "${var.prefix}-${each.key}"
   alarm_description = "${each.value.summary} ${local.runbook[each.key]}"

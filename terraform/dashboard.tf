@@ -123,6 +123,8 @@ locals {
 }
 
 resource "aws_cloudwatch_dashboard" "stack" {
+  region = var.region
+
   dashboard_name = "${var.prefix}-${local.global_suffix}"
 
   dashboard_body = jsonencode({

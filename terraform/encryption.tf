@@ -2,18 +2,13 @@
 # that AWS owns, the secret under aws/secretsmanager. The topics alone are not: see notifications.tf.
 
 locals {
-  key_arn = var.customer_key ? one(aws_kms_key.stack[*].arn) : null
+  key_arn = var.customer_key ? coalesce(var.customer_key_arn, one(aws_kms_key.stack[*].arn)) : null
 
+  key_is_ours = var.customer_key && var.customer_key_arn == null
+
+  # What the stack asks of its key; the policy of a key that is not ours has to say the same (output key_statements).
   key_statements = concat(
     [
-      {
-        # Without this nobody could ever change the key; who in the account may is left to IAM.
-        Sid       = "AccountAdministersByIam"
-        Effect    = "Allow"
-        Principal = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
-        Action    = "kms:*"
-        Resource  = "*"
-      },
       {
         # As the keys that AWS manages do it: who may use a queue, the table, a topic or the secret may use the key
         # through that service, and in no other way. CreateGrant is what DynamoDB needs to work in the background.
@@ -49,6 +44,28 @@ locals {
         }
       },
     ],
+    # Whoever sends encrypts, and decrypts to verify ("Amazon SQS Key management"). Bound to the jobs queue by what SQS tells
+    # KMS, and not to the source: EventBridge's requests to KMS do not name theirs. The queue's own policy does that.
+    [for name, sender in var.senders : {
+      Sid       = "Sender${name}"
+      Effect    = "Allow"
+      Principal = local.sender_principals[name]
+      Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+      Resource  = "*"
+      Condition = { StringEquals = { "kms:EncryptionContext:aws:sqs:arn" = "arn:${local.partition}:sqs:${local.region}:${local.account}:${var.prefix}-jobs" } }
+    }],
+  )
+
+  own_key_statements = concat(
+    [{
+      # Without this nobody could ever change the key; who in the account may is left to IAM.
+      Sid       = "AccountAdministersByIam"
+      Effect    = "Allow"
+      Principal = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
+      Action    = "kms:*"
+      Resource  = "*"
+    }],
+    local.key_statements,
     [for action in ["kms:ScheduleKeyDeletion"] : {
       # What was written under the key can be read only with it. Switching customer_key off in one step would schedule its
       # deletion at once; so the apply fails there, and the key stays (runbook/procedures/customer-key.md).
@@ -57,12 +74,15 @@ locals {
       Principal = { AWS = "*" }
       Action    = [action]
       Resource  = "*"
-    } if var.customer_key && var.protect_data],
+    } if local.key_is_ours && var.protect_data],
   )
 }
 
 resource "aws_kms_key" "stack" {
-  count = var.customer_key || var.keep_customer_key ? 1 : 0
+  count = local.key_is_ours || var.keep_customer_key ? 1 : 0
+
+  region = var.region
+  tags   = local.tags
 
   description             = "Queues, ledger, topics, logs and secret of ${var.prefix}"
   enable_key_rotation     = true
@@ -70,12 +90,14 @@ resource "aws_kms_key" "stack" {
 
   policy = jsonencode({
     Version   = "2012-10-17"
-    Statement = local.key_statements
+    Statement = local.own_key_statements
   })
 }
 
 resource "aws_kms_alias" "stack" {
   count = length(aws_kms_key.stack)
+
+  region = var.region
 
   name          = "alias/${var.prefix}"
   target_key_id = aws_kms_key.stack[0].key_id

@@ -7,6 +7,9 @@ locals {
 
 resource "aws_dynamodb_table" "ledger" {
   # checkov:skip=CKV_AWS_119:customer_key is the user's choice; without it the table is under a key that AWS owns.
+  region = var.region
+  tags   = local.tags
+
   name                        = coalesce(var.ledger.table_name, "${var.prefix}-ledger")
   billing_mode                = "PAY_PER_REQUEST"
   hash_key                    = "id"

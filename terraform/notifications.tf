@@ -23,12 +23,17 @@ locals {
 resource "aws_sns_topic" "severity" {
   for_each = toset(local.severities)
 
+  region = var.region
+  tags   = local.tags
+
   name              = "${var.prefix}-${each.key}"
   kms_master_key_id = local.key_arn
 }
 
 resource "aws_sns_topic_policy" "severity" {
   for_each = aws_sns_topic.severity
+
+  region = var.region
 
   arn = each.value.arn
 
@@ -61,6 +66,8 @@ resource "aws_sns_topic_policy" "severity" {
 resource "aws_sns_topic_subscription" "https" {
   for_each = merge([for severity, to in var.notify : { for address in to.https : "${severity} ${address}" => { severity = severity, address = address } }]...)
 
+  region = var.region
+
   topic_arn              = aws_sns_topic.severity[each.value.severity].arn
   protocol               = "https"
   endpoint               = each.value.address
@@ -69,6 +76,8 @@ resource "aws_sns_topic_subscription" "https" {
 
 resource "aws_sns_topic_subscription" "email" {
   for_each = local.subscriptions
+
+  region = var.region
 
   topic_arn = aws_sns_topic.severity[each.value.severity].arn
   protocol  = "email"

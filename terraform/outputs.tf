@@ -85,6 +85,11 @@ output "policies" {
   value       = { for role, policy in aws_iam_policy.stack : role => policy.arn }
 }
 
+output "key_statements" {
+  description = "What the policy of a key of your own (customer_key_arn) has to allow, as JSON; null without one."
+  value       = var.customer_key_arn == null ? null : jsonencode(local.key_statements)
+}
+
 output "alarms" {
   description = "Alarms that notify, by runbook page."
   value = merge(

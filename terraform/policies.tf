@@ -122,6 +122,8 @@ locals {
 resource "aws_iam_policy" "stack" {
   for_each = local.policies
 
+  tags = local.tags
+
   name        = "${var.prefix}-${each.key}-${local.global_suffix}"
   path        = var.iam.path
   description = each.value.description

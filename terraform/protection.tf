@@ -5,7 +5,8 @@
 # they are not looked at when something is destroyed.
 #
 # It refuses as it was applied, so that letting go is a step of its own. Not in its reach: an apply with -target, a state
-# that was edited, and a configuration that this file was taken out of.
+# that was edited, and a configuration that this file was taken out of, as by removing the block of a module that is called:
+# Terraform runs no provisioner that is not in the configuration any more.
 
 resource "terraform_data" "protection" {
   input = { protect_data = var.protect_data, prefix = var.prefix }
@@ -44,6 +45,6 @@ resource "terraform_data" "protection" {
   provisioner "local-exec" {
     when    = destroy
     quiet   = true
-    command = self.output.protect_data ? "echo 'The data of stack ${self.output.prefix} is protected, and nothing was removed. To let go of it: terraform apply -var protect_data=false (runbook/procedures/destroy-and-recreate.md)' && exit 1" : "true"
+    command = self.output.protect_data ? "echo 'The data of stack ${self.output.prefix} is protected, and nothing was removed. To let go of it: terraform apply -var protect_data=false, or protect_data = false where this module is called (runbook/procedures/destroy-and-recreate.md)' && exit 1" : "true"
   }
 }

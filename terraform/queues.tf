@@ -9,9 +9,29 @@ locals {
 
   # Hand-backs of a job that waits for capacity all the time that it may, at the longest delay.
   hand_backs = ceil(var.limits.capacity_wait_s_max / var.limits.hand_back_s_max)
+
+  sender_principals = { for name, sender in var.senders : name => {
+    for kind, who in { AWS = sort(sender.principals), Service = sender.service[*] } : kind => who if length(who) > 0
+  } }
+
+  sender_statements = [for name, sender in var.senders : {
+    Sid       = "Sender${name}"
+    Effect    = "Allow"
+    Principal = local.sender_principals[name]
+    Action    = "sqs:SendMessage"
+    Resource  = aws_sqs_queue.jobs.arn
+    # A service sends for whoever asks it to: only for these sources in these accounts.
+    Condition = { for test, values in {
+      ArnLike      = { "aws:SourceArn" = sort(sender.source_arns) }
+      StringEquals = { "aws:SourceAccount" = length(sender.source_accounts) > 0 ? sort(sender.source_accounts) : [local.account] }
+    } : test => values if sender.service != null }
+  }]
 }
 
 resource "aws_sqs_queue" "jobs" {
+  region = var.region
+  tags   = local.tags
+
   name                       = "${var.prefix}-jobs"
   visibility_timeout_seconds = var.queues.visibility_timeout_s
   message_retention_seconds  = var.queues.retention_days * local.day_s
@@ -45,6 +65,9 @@ resource "aws_sqs_queue" "jobs" {
 }
 
 resource "aws_sqs_queue" "dead_letters" {
+  region = var.region
+  tags   = local.tags
+
   name                       = "${var.prefix}-dead-letters"
   visibility_timeout_seconds = 60 # For a person or a tool that looks; nothing consumes this queue.
   message_retention_seconds  = var.queues.dead_letter_retention_days * local.day_s
@@ -64,6 +87,9 @@ resource "aws_sqs_queue" "dead_letters" {
 }
 
 resource "aws_sqs_queue" "crashed" {
+  region = var.region
+  tags   = local.tags
+
   name                       = "${var.prefix}-crashed"
   visibility_timeout_seconds = 60
   message_retention_seconds  = var.queues.dead_letter_retention_days * local.day_s
@@ -84,12 +110,16 @@ resource "aws_sqs_queue" "crashed" {
 
 # Resources of their own, because each names the queue that names it.
 resource "aws_sqs_queue_redrive_allow_policy" "crashed" {
+  region = var.region
+
   queue_url = aws_sqs_queue.crashed.id
 
   redrive_allow_policy = jsonencode({ redrivePermission = "byQueue", sourceQueueArns = [aws_sqs_queue.jobs.arn] })
 }
 
 resource "aws_sqs_queue_redrive_allow_policy" "dead_letters" {
+  region = var.region
+
   queue_url = aws_sqs_queue.dead_letters.id
 
   redrive_allow_policy = jsonencode({ redrivePermission = "byQueue", sourceQueueArns = [aws_sqs_queue.crashed.arn] })
@@ -102,17 +132,19 @@ resource "aws_sqs_queue_policy" "tls_only" {
     crashed      = aws_sqs_queue.crashed
   }
 
+  region = var.region
+
   queue_url = each.value.id
 
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [{
+    Statement = concat([{
       Sid       = "RefusePlainHttp"
       Effect    = "Deny"
       Principal = "*"
       Action    = "sqs:*"
       Resource  = each.value.arn
       Condition = { Bool = { "aws:SecureTransport" = "false" } }
-    }]
+    }], each.key == "jobs" ? local.sender_statements : [])
   })
 }

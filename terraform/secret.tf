@@ -12,6 +12,9 @@ resource "aws_secretsmanager_secret" "model_key" {
   # checkov:skip=CKV2_AWS_57:Providers' keys are issued in their consoles; no function could rotate them. A page does.
   count = local.model_key_here ? 1 : 0
 
+  region = var.region
+  tags   = local.tags
+
   name        = "${var.prefix}-model-key"
   description = "API key of ${var.model.provider}, plain text"
   kms_key_id  = local.key_arn

@@ -14,13 +14,14 @@ variable "prefix" {
 }
 
 variable "region" {
-  description = "AWS region; null takes AWS_REGION or the profile's."
+  description = "AWS region; null is the provider's. Set or not, the provider wants one: AWS_REGION, the profile's, or a provider block where this is called as a module."
   type        = string
   default     = null
 }
 
+# tflint-ignore: terraform_unused_declarations # Its own validation is its use.
 variable "allowed_account_ids" {
-  description = "AWS accounts that this configuration may be planned and applied in; [] is any. With it, credentials of another account change nothing."
+  description = "AWS accounts that this configuration may be planned, applied and destroyed in; [] is any. With it, credentials of another account change nothing."
   type        = set(string)
   default     = []
   nullable    = false
@@ -28,6 +29,11 @@ variable "allowed_account_ids" {
   validation {
     condition     = alltrue([for id in var.allowed_account_ids : can(regex("^[0-9]{12}$", id))])
     error_message = "allowed_account_ids must be account ids of twelve digits, as strings."
+  }
+  validation {
+    # Here and not as a condition of the data source: of a destroy, those are warnings.
+    condition     = length(var.allowed_account_ids) == 0 || contains(var.allowed_account_ids, data.aws_caller_identity.current.account_id)
+    error_message = "These are credentials of account ${data.aws_caller_identity.current.account_id}, which is not one of allowed_account_ids. Nothing was changed: use the credentials of another account, or add this one."
   }
 }
 
@@ -202,10 +208,53 @@ variable "queues" {
   }
 }
 
+variable "senders" {
+  description = <<-EOT
+    Who may send jobs besides those of this account whose own policies allow it (output policies, producer), by a name of your own; the key of the stack admits them too.
+    principals: ARNs of roles, users or accounts, of other accounts as well; their own policies have to allow it, too.
+    service: instead, an AWS service: events.amazonaws.com (EventBridge), sns.amazonaws.com, s3.amazonaws.com; with source_arns, which of its rules, topics or buckets (* and ? are understood), and source_accounts, whose ([]: this account's).
+    What is sent has to be a job: from EventBridge by an input transformer, from SNS with raw message delivery. A notification of S3 is none and becomes a dead letter: send it by EventBridge.
+  EOT
+  type = map(object({
+    principals      = optional(set(string), [])
+    service         = optional(string)
+    source_arns     = optional(set(string), [])
+    source_accounts = optional(set(string), [])
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.senders) : can(regex("^[A-Za-z0-9]{1,50}$", name))])
+    error_message = "Names in senders must be 1 to 50 letters and digits: they become names of statements."
+  }
+  validation {
+    condition     = length(var.senders) <= 19 && length(flatten([for sender in values(var.senders) : tolist(sender.principals)])) <= 48
+    error_message = "senders must be at most 19, with at most 48 principals in all: a queue's policy holds 20 statements and 50 principals. An account stands for all of its roles."
+  }
+  validation {
+    condition     = alltrue([for sender in values(var.senders) : (length(sender.principals) > 0) != (sender.service != null)])
+    error_message = "Each of senders needs either principals or a service."
+  }
+  validation {
+    condition     = alltrue(flatten([for sender in values(var.senders) : [for arn in sender.principals : can(regex("^arn:[a-z-]+:(iam|sts)::[0-9]{12}:(root|role/|user/|assumed-role/)", arn))]]))
+    error_message = "Principals in senders must be ARNs of IAM: arn:aws:iam::123456789012:role/name, or :root for all of an account. Everybody (*) is not accepted."
+  }
+  validation {
+    condition     = alltrue([for sender in values(var.senders) : sender.service == null ? length(sender.source_arns) + length(sender.source_accounts) == 0 : can(regex("^[a-z0-9.-]+[.]amazonaws[.]com$", sender.service)) && length(sender.source_arns) > 0 && alltrue([for arn in sender.source_arns : startswith(arn, "arn:")])])
+    error_message = "A service in senders must be a service principal such as events.amazonaws.com, and source_arns must say which of its rules, topics or buckets may send; principals take neither source_arns nor source_accounts."
+  }
+  validation {
+    condition     = alltrue(flatten([for sender in values(var.senders) : [for id in sender.source_accounts : can(regex("^[0-9]{12}$", id))]]))
+    error_message = "source_accounts in senders must be account ids of twelve digits, as strings."
+  }
+}
+
 variable "worker" {
   description = <<-EOT
     The worker function.
     reserved_concurrency: null reserves none (a new account may have ten executions in all); where it is set, account_concurrency must say what the account has.
+    log_class: STANDARD, or INFREQUENT_ACCESS at half the price, which costs two things: FilterLogEvents, which the runbook reads logs with, is refused there (runbook/README.md says what to do instead), and the numbers of an invocation whose PutMetricData failed are lost, because no metrics are made of its log lines. Another class is another log group: what is logged so far goes. Set it before the first apply.
   EOT
   type = object({
     timeout_s            = optional(number, 300)
@@ -214,6 +263,7 @@ variable "worker" {
     reserved_concurrency = optional(number)
     account_concurrency  = optional(number)
     log_retention_days   = optional(number, 30)
+    log_class            = optional(string, "STANDARD")
     log_level            = optional(string, "info")
   })
   default  = {}
@@ -236,8 +286,12 @@ variable "worker" {
     error_message = "worker.log_level must be error, warn, info, debug or trace."
   }
   validation {
-    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731], var.worker.log_retention_days)
-    error_message = "worker.log_retention_days must be one of CloudWatch's: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731."
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.worker.log_retention_days)
+    error_message = "worker.log_retention_days must be one of CloudWatch's: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653."
+  }
+  validation {
+    condition     = contains(["STANDARD", "INFREQUENT_ACCESS"], var.worker.log_class)
+    error_message = "worker.log_class must be STANDARD or INFREQUENT_ACCESS; in DELIVERY nobody could read a log after a day."
   }
 }
 
@@ -337,6 +391,21 @@ variable "customer_key" {
   default     = false
 }
 
+variable "customer_key_arn" {
+  description = "ARN of an existing key to be used instead of one of this stack's own, with customer_key = true. Its policy is yours: the output key_statements says what it has to allow. From a key of the stack's own to this one and back: runbook/procedures/customer-key.md."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.customer_key_arn == null || (can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", var.customer_key_arn)) && try(split(":", var.customer_key_arn)[3], "") == local.region)
+    error_message = "customer_key_arn must be the ARN of a key (not of an alias) in the stack's region."
+  }
+  validation {
+    condition     = var.customer_key_arn == null || var.customer_key
+    error_message = "customer_key_arn is used with customer_key = true alone: set it too, or leave customer_key_arn out."
+  }
+}
+
 variable "keep_customer_key" {
   description = "true keeps the key after customer_key was set to false, until nothing needs it any more; then false deletes it: runbook/procedures/customer-key.md."
   type        = bool
@@ -344,9 +413,29 @@ variable "keep_customer_key" {
 }
 
 variable "artifacts_dir" {
-  description = "Where scripts/build puts the zips, as <architecture>/worker.zip."
+  description = "Where scripts/build puts the zips, as <architecture>/worker.zip; null is target/zips of the repository that this module is in."
   type        = string
-  default     = "../target/zips"
+  default     = null
+}
+
+variable "worker_package" {
+  description = <<-EOT
+    The worker's zip in a bucket of the stack's region, instead of the one in artifacts_dir: for those who build once and deploy often.
+    sha256_base64: as scripts/build prints it. It decides whether there is something to deploy, and a zip that is another one goes no further than a version that works on nothing.
+    version: of a versioned bucket; null takes the newest.
+  EOT
+  type = object({
+    bucket        = string
+    key           = string
+    version       = optional(string)
+    sha256_base64 = string
+  })
+  default = null
+
+  validation {
+    condition     = var.worker_package == null ? true : can(regex("^[A-Za-z0-9+/]{43}=$", var.worker_package.sha256_base64))
+    error_message = "worker_package.sha256_base64 must be a SHA-256 in Base64 (44 characters), as scripts/build prints it."
+  }
 }
 
 variable "page_emails" {

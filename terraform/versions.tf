@@ -12,18 +12,15 @@ terraform {
   }
 }
 
-provider "aws" {
-  region              = var.region
-  allowed_account_ids = length(var.allowed_account_ids) > 0 ? var.allowed_account_ids : null
-
-  default_tags {
-    tags = merge(var.tags, { Application = "nightshift", Stack = var.prefix })
-  }
-}
+# No provider block, so that this folder is both: a root module that is applied as it is, with the provider that Terraform
+# makes of AWS_REGION and the profile, and a child module that somebody else's configuration calls, with for_each and
+# providers of its own. ("Providers Within Modules") Region and tags therefore stand on each resource.
 
 data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
-data "aws_region" "current" {}
+data "aws_region" "current" {
+  region = var.region
+}
 
 locals {
   account   = data.aws_caller_identity.current.account_id
@@ -33,4 +30,6 @@ locals {
   # IAM names and dashboards are one namespace for all regions of an account, so theirs carry the region:
   # the same prefix can then be used in a second region.
   global_suffix = local.region
+
+  tags = merge(var.tags, { Application = "nightshift", Stack = var.prefix })
 }

@@ -2,7 +2,10 @@
 
 locals {
   worker_name = "${var.prefix}-worker"
-  worker_zip  = "${var.artifacts_dir}/${var.worker.architecture}/worker.zip"
+
+  # Where this folder is the root, path.module is `.`: the same zip under another name would be a change of each stack.
+  artifacts_dir = coalesce(var.artifacts_dir, trimprefix("${path.module}/../target/zips", "./"))
+  worker_zip    = "${local.artifacts_dir}/${var.worker.architecture}/worker.zip"
 
   # Only what differs between stacks is a variable of the module, but all is set here: the function relies on no default
   # of its own, and refuses to start on a contradiction.
@@ -116,12 +119,18 @@ locals {
 }
 
 resource "aws_cloudwatch_log_group" "worker" {
+  region = var.region
+  tags   = local.tags
+
   name              = "/aws/lambda/${local.worker_name}"
   retention_in_days = var.worker.log_retention_days
+  log_group_class   = var.worker.log_class
   kms_key_id        = local.key_arn
 }
 
 resource "aws_iam_role" "worker" {
+  tags = local.tags
+
   name        = "${local.worker_name}-${local.global_suffix}"
   description = "What the worker of ${var.prefix} may do"
 
@@ -154,18 +163,27 @@ resource "aws_lambda_function" "worker" {
   # checkov:skip=CKV_AWS_116:A function's dead-letter queue is for asynchronous invocations; SQS invokes this one, and its queues keep what fails.
   # checkov:skip=CKV_AWS_117:It calls AWS and the model's provider over public endpoints; in a VPC (network) it needs a way out.
   # checkov:skip=CKV_AWS_173:The environment holds limits and names; the model key is in Secrets Manager or SSM.
-  # checkov:skip=CKV_AWS_272:The zip comes from the applier's own machine with its hash; code signing is for pipelines that deploy what others built.
-  function_name    = local.worker_name
-  description      = "Works on the jobs of ${var.prefix}"
-  role             = aws_iam_role.worker.arn
-  runtime          = "provided.al2023"
-  handler          = "bootstrap"
-  architectures    = [var.worker.architecture]
-  filename         = local.worker_zip
-  source_code_hash = fileexists(local.worker_zip) ? filebase64sha256(local.worker_zip) : null
-  timeout          = var.worker.timeout_s
-  memory_size      = var.worker.memory_mb
-  publish          = true # Each change is a version; the alias says which one works.
+  # checkov:skip=CKV_AWS_272:The zip comes with its hash, from the applier's own machine or a bucket; code signing would need a signing profile in each account.
+  region = var.region
+  tags   = local.tags
+
+  function_name = local.worker_name
+  description   = "Works on the jobs of ${var.prefix}"
+  role          = aws_iam_role.worker.arn
+  runtime       = "provided.al2023"
+  handler       = "bootstrap"
+  architectures = [var.worker.architecture]
+  timeout       = var.worker.timeout_s
+  memory_size   = var.worker.memory_mb
+  publish       = true # Each change is a version; the alias says which one works.
+
+  # The hash says whether there is something to deploy: of the file that is sent, or what Lambda has to have loaded.
+  filename          = var.worker_package == null ? local.worker_zip : null
+  source_code_hash  = var.worker_package == null && fileexists(local.worker_zip) ? filebase64sha256(local.worker_zip) : null
+  s3_bucket         = one(var.worker_package[*].bucket)
+  s3_key            = one(var.worker_package[*].key)
+  s3_object_version = one(var.worker_package[*].version)
+  code_sha256       = one(var.worker_package[*].sha256_base64)
 
   reserved_concurrent_executions = coalesce(var.worker.reserved_concurrency, -1) # -1: none
 
@@ -196,8 +214,8 @@ resource "aws_lambda_function" "worker" {
 
   lifecycle {
     precondition {
-      condition     = fileexists(local.worker_zip)
-      error_message = "There is no ${local.worker_zip}. Run scripts/build for ${var.worker.architecture}, or set artifacts_dir to where the zips are."
+      condition     = var.worker_package != null || fileexists(local.worker_zip)
+      error_message = "There is no ${local.worker_zip}. Run scripts/build for ${var.worker.architecture}, set artifacts_dir to where the zips are, or worker_package to where one is in S3."
     }
     precondition {
       condition     = 2 * var.limits.call_timeout_s + var.limits.backoff_ms_max / 1000 + var.limits.deadline_margin_s <= var.worker.timeout_s
@@ -216,10 +234,17 @@ resource "aws_lambda_function" "worker" {
       condition     = var.worker.reserved_concurrency == null ? true : coalesce(var.worker.account_concurrency, 0) - var.worker.reserved_concurrency >= 100
       error_message = "Lambda keeps 100 executions of an account unreserved: set worker.account_concurrency to the account's limit (aws lambda get-account-settings), and worker.reserved_concurrency to at most that less 100, or to null."
     }
+    postcondition {
+      # Nothing that depends on the function is touched when this fails, so that `live` stays where it is.
+      condition     = var.worker_package == null ? true : self.code_sha256 == var.worker_package.sha256_base64
+      error_message = "Lambda loaded another zip than worker_package.sha256_base64 says (it has ${coalesce(self.code_sha256, "none")}); live points at what it did before. Correct the hash, the key or the version of worker_package."
+    }
   }
 }
 
 resource "aws_lambda_alias" "live" {
+  region = var.region
+
   name             = "live"
   description      = "The version that works on jobs; rolling back is pointing it at an older one"
   function_name    = aws_lambda_function.worker.function_name
@@ -227,6 +252,9 @@ resource "aws_lambda_alias" "live" {
 }
 
 resource "aws_lambda_event_source_mapping" "worker" {
+  region = var.region
+  tags   = local.tags
+
   event_source_arn                   = aws_sqs_queue.jobs.arn
   function_name                      = aws_lambda_alias.live.arn
   batch_size                         = var.queues.batch_size

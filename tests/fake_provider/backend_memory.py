@@ -1,6 +1,7 @@
 """A backend without a server: resources are what Terraform's state says, names are taken once.
 
-With a file (FAKE_AWS_STORE) the resources outlive the run, so a change in the file is drift.
+With a file (FAKE_AWS_STORE) the resources outlive the run, so a change in the file is drift.  With a folder
+(FAKE_AWS_BUCKETS) a function in bucket B and key K is the file B/K in it; without, it is what its hash says.
 """
 
 import json
@@ -22,7 +23,8 @@ class MemoryBackend:
             self.resources = json.loads(self.path.read_text())
 
     def create(self, type_name, block, planned, context):
-        state = settle(type_name, block, planned, computed(type_name, _named(block, planned, context), context), context)
+        known = computed(type_name, _named(block, planned, context), context)
+        state = _loaded(settle(type_name, block, planned, known, context), known)
         with self._lock:
             if type_name in NAME_OF:
                 taken = _taken(type_name, state)
@@ -44,7 +46,7 @@ class MemoryBackend:
             known["version"] = str(int(prior["version"] if prior["version"].isdigit() else 0) + 1)
             for name in ("qualified_arn", "qualified_invoke_arn"):
                 known[name] = prior[name].replace(f"function:{prior['function_name']}:{prior['version']}", f"function:{prior['function_name']}:{known['version']}")
-        state = settle(type_name, block, planned, known, context)
+        state = _loaded(settle(type_name, block, planned, known, context), known)
         for name in RULES.get(type_name, {}).get("not_cleared", []):
             state[name] = state[name] or prior[name]
         with self._lock:
@@ -84,6 +86,11 @@ def _named(block, planned, context):
     if "name" in block.attributes and not isinstance(planned.get("name"), str):
         planned["name"] = f"{planned.get('name_prefix') if isinstance(planned.get('name_prefix'), str) else 'terraform-'}{context.new_id()}"
     return {name: value if _plain(value) else None for name, value in planned.items()}
+
+
+def _loaded(state, known):
+    """A function's code is what Lambda found in the bucket, whatever was planned."""
+    return {**state, "code_sha256": known["code_sha256"]} if "code_sha256" in known else state
 
 
 def _plain(value):

@@ -67,8 +67,9 @@ def _function(v, arn, iam, region, account, context):
         "architectures": ["x86_64"],
         "response_streaming_invoke_arn": invoke(own).replace("2015-03-31", "2021-11-15").replace("/invocations", "/response-streaming-invocations"),
     }
-    if v.get("filename"):
-        code = read_zip(v["filename"])
+    buckets = os.environ.get("FAKE_AWS_BUCKETS")
+    if v.get("filename") or (v.get("s3_bucket") and buckets):
+        code = read_zip(v.get("filename") or os.path.join(buckets, v["s3_bucket"], v["s3_key"]))
         found["code_sha256"] = base64.b64encode(hashlib.sha256(code).digest()).decode()
         found["source_code_size"] = len(code)
         found["source_code_hash"] = found["code_sha256"]

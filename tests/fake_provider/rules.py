@@ -234,7 +234,7 @@ RULES = {
         },
         # With `publish`, a new version for each change of the code or the configuration.
         "new_version_if_published": [
-            "filename", "source_code_hash", "s3_bucket", "s3_key", "environment", "timeout", "memory_size", "role",
+            "filename", "source_code_hash", "s3_bucket", "s3_key", "s3_object_version", "code_sha256", "environment", "timeout", "memory_size", "role",
             "architectures", "logging_config", "tracing_config", "kms_key_arn", "handler", "runtime", "description",
             "layers", "ephemeral_storage", "dead_letter_config", "vpc_config",
         ],

@@ -1,71 +1,12 @@
-"""What becomes of a stack that stands when its settings change: the module in the real Terraform, over a made-up account.
+"""What becomes of a stack that stands when its settings change: tests/stack_test/account.py says how it is seen."""
 
-The account is the file of tests/fake_provider's memory backend, so that a test sees what is there and not what a plan says.
-"""
-
+import base64
+import hashlib
 import json
-import os
-import pathlib
-import subprocess
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-class Account:
-    """A copy of the module with a state of its own, and what it has made."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.store = folder / "account.json"
-        subprocess.run([ROOT / "scripts" / "tools", "module", folder], check=True)
-        self.terraform("init", "-backend=false")
-
-    def terraform(self, *arguments, ok=True):
-        done = subprocess.run(
-            [ROOT / "tests" / "fake_provider" / "run", "terraform", f"-chdir={self.folder / 'terraform'}", *arguments, "-no-color"],
-            env={**os.environ, "TF_IN_AUTOMATION": "1", "AWS_REGION": "eu-central-1", "FAKE_AWS_STORE": str(self.store)},
-            capture_output=True, text=True, timeout=300,
-        )
-        said = " ".join((done.stdout + done.stderr).replace("│", " ").split())
-        if ok is not None:
-            assert (done.returncode == 0) == ok, said
-        return said
-
-    def apply(self, ok=True, **variables):
-        return self.terraform("apply", "-auto-approve", "-input=false", *options(variables), ok=ok)
-
-    def planned(self, **variables):
-        """The changes that a plan would make: address to actions."""
-        self.terraform("plan", "-input=false", "-out=changes.tfplan", *options(variables))
-        shown = subprocess.run(
-            [ROOT / "tests" / "fake_provider" / "run", "terraform", f"-chdir={self.folder / 'terraform'}", "show", "-json", "changes.tfplan"],
-            env={**os.environ, "AWS_REGION": "eu-central-1"}, capture_output=True, text=True, check=True, timeout=300,
-        )
-        return {
-            change["address"]: change["change"]["actions"] for change in json.loads(shown.stdout)["resource_changes"]
-            if change["mode"] == "managed" and change["change"]["actions"] != ["no-op"]
-        }
-
-    def resources(self):
-        return json.loads(self.store.read_text())
-
-    def of(self, type_name):
-        return [resource for key, resource in self.resources().items() if key.startswith(type_name + "|")]
-
-    def change(self, type_name, **values):
-        """What somebody does outside of Terraform."""
-        resources = self.resources()
-        for key in resources:
-            if key.startswith(type_name + "|"):
-                resources[key].update(values)
-        self.store.write_text(json.dumps(resources))
-
-
-def options(variables):
-    variables = {"artifacts_dir": "tests/artifacts", **variables}
-    return [f"-var={name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in variables.items()]
+from account import Account
 
 
 @pytest.fixture
@@ -100,12 +41,12 @@ def test_protected_nothing_is_gone_whatever_would_have_gone(account):
     before = account.resources()
     others = {"customer_key": True, "prefix": "another"}, {"customer_key": True, "region": "us-east-1"}
     attempts = [
-        account.terraform("destroy", "-auto-approve", *options({"customer_key": True}), ok=False),
-        account.terraform("destroy", "-auto-approve", "-target=aws_sqs_queue.jobs", *options({"customer_key": True}), ok=False),
-        account.terraform("apply", "-auto-approve", "-replace=aws_sqs_queue.jobs", *options({"customer_key": True}), ok=False),
+        account.destroy(customer_key=True, ok=False),
+        account.destroy("-target=aws_sqs_queue.jobs", customer_key=True, ok=False),
+        account.terraform("apply", "-auto-approve", "-replace=aws_sqs_queue.jobs", *account.options({"customer_key": True}), ok=False),
         *(account.apply(ok=False, **other) for other in others),
         # The variable alone protects nothing less: what was applied counts.
-        account.terraform("destroy", "-auto-approve", *options({"customer_key": True, "protect_data": False}), ok=False),
+        account.destroy(customer_key=True, protect_data=False, ok=False),
     ]
     for said in attempts:
         assert "terraform_data.protection" in said and "apply -var protect_data=false" in said, said
@@ -113,7 +54,7 @@ def test_protected_nothing_is_gone_whatever_would_have_gone(account):
     assert {name: now.get(name) for name in before} == before
 
     account.apply(customer_key=True, protect_data=False)
-    account.terraform("destroy", "-auto-approve", *options({"customer_key": True, "protect_data": False}))
+    account.destroy(customer_key=True, protect_data=False)
     assert account.resources() == {}
 
 
@@ -137,6 +78,50 @@ def test_a_composite_lets_go_of_its_child_first(account):
 
 
 def test_credentials_of_another_account_change_nothing(account):
-    assert "AWS account ID not allowed: 123456789012" in account.apply(ok=False, allowed_account_ids=["111122223333"])
-    assert not account.store.exists()
-    account.planned(allowed_account_ids=["111122223333", "123456789012"])
+    other = {"allowed_account_ids": ["111122223333"]}
+    says = "credentials of account 123456789012, which is not one of allowed_account_ids"
+    assert says in account.apply(ok=False, **other)
+    assert account.resources() == {}
+    account.apply(protect_data=False, allowed_account_ids=["111122223333", "123456789012"])
+    before = account.resources()
+    assert says in account.destroy(ok=False, protect_data=False, **other)
+    assert account.resources() == before
+
+
+def test_a_key_that_exists_takes_the_place_of_the_stacks_own(account):
+    account.apply(customer_key=True)
+    (own,) = (key["arn"] for key in account.of("aws_kms_key"))
+    theirs = "arn:aws:kms:eu-central-1:123456789012:key/0a1b2c3d-0000-4444-8888-123456789012"
+    moved = {"customer_key": True, "customer_key_arn": theirs, "keep_customer_key": True}
+    account.apply(**moved)
+    assert under(account, own) == []
+    assert under(account, theirs) == ["aws_cloudwatch_log_group", "aws_dynamodb_table", "aws_secretsmanager_secret", "aws_sns_topic", "aws_sqs_queue"]
+    account.apply(**{**moved, "keep_customer_key": False})
+    assert account.of("aws_kms_key") == []
+
+
+def test_the_worker_is_deployed_from_a_bucket(account):
+    def put(content):
+        zip_file = account.folder / "buckets" / "builds" / "worker.zip"
+        zip_file.parent.mkdir(parents=True, exist_ok=True)
+        zip_file.write_bytes(content)
+        return {"bucket": "builds", "key": "worker.zip", "sha256_base64": base64.b64encode(hashlib.sha256(content).digest()).decode()}
+
+    def live():
+        return [alias["function_version"] for alias in account.of("aws_lambda_alias")]
+
+    account.apply(worker_package=put(b"one"))
+    assert live() == ["1"]
+    assert account.planned(worker_package=put(b"one")) == {}
+    assert "aws_lambda_function.worker" in account.planned(worker_package=put(b"two")), "the same key, another zip"
+    account.apply(worker_package=put(b"two"))
+    assert live() == ["2"]
+
+    # Somebody has put another zip where the third should be.
+    third = put(b"three")
+    put(b"not three")
+    said = account.apply(ok=False, worker_package=third)
+    assert "Lambda loaded another zip than worker_package.sha256_base64 says" in said, said
+    assert live() == ["2"]
+    account.apply(worker_package=put(b"three"))
+    assert live() == ["4"]

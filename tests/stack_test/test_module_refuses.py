@@ -61,6 +61,7 @@ def test_a_users_own_files_change_no_check(copy):
         (own / name).write_text('prefix   =   "NOT A PREFIX"\n')
     (own / "terraform.tfvars.json").write_text('{"page_emails": ["nobody"]}')
     (own / "backend.tf").write_text('terraform {\n  backend "s3" {\n    bucket = "mine"\n  }\n}\n')
+    (own / "provider.tf").write_text('provider "aws" {\n  allowed_account_ids = ["111122223333"]\n}\n')
     (own / "override.tf").write_text('variable "nobody_reads_this" {}\n')
     (own / "terraform.tfstate").write_text("not a state")
     code, output = check(copy, "fmt", "validate", "test", "plan", "tflint")
@@ -70,7 +71,7 @@ def test_a_users_own_files_change_no_check(copy):
 
 
 def test_git_ignores_a_users_own_files():
-    own = ["terraform.tfvars", "mine.auto.tfvars", "a.tfvars.json", "backend.tf", "override.tf", "mine_override.tf", "terraform.tfstate.d/x", ".terraform/x"]
+    own = ["terraform.tfvars", "mine.auto.tfvars", "a.tfvars.json", "backend.tf", "provider.tf", "override.tf", "mine_override.tf", "terraform.tfstate.d/x", ".terraform/x"]
     done = subprocess.run(["git", "-C", ROOT, "check-ignore", "--no-index", *[f"terraform/{name}" for name in own]], capture_output=True, text=True)
     assert done.stdout.split() == [f"terraform/{name}" for name in own], done.stdout
     kept = subprocess.run(["git", "-C", ROOT, "check-ignore", "--no-index", "terraform/terraform.tfvars.example", "terraform/backend.tf.example"], capture_output=True)
