@@ -75,6 +75,17 @@ fn dependencies_point_down() {
         ("nightshift-alarms", &[][..]),
         ("nightshift-demo", &["nightshift-core", "nightshift-aws", "nightshift-local", "my-tasks"][..]),
         (
+            "nightshift-cli",
+            &[
+                "nightshift-core",
+                "nightshift-tasks",
+                "my-tasks",
+                "nightshift-ports",
+                "nightshift-models",
+                "nightshift-aws",
+            ][..],
+        ),
+        (
             "nightshift-worker-function",
             &[
                 "nightshift-core",

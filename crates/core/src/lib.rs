@@ -17,6 +17,7 @@ pub mod model;
 pub mod next_step;
 pub mod output_validation;
 pub mod pace;
+pub mod ready;
 pub mod record;
 pub mod redrive;
 pub mod retry;

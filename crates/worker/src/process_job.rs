@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nightshift_core::cost::usd;
 use nightshift_core::dead_letter::{Original, dead_letter, letter_without_record};
-use nightshift_core::failure::{FailureReason, Rejection};
+use nightshift_core::failure::Rejection;
 use nightshift_core::job::Job;
 use nightshift_core::metric::{HandBackCause, Metric, Outcome};
 use nightshift_core::model::{FailureClass, ModelFailure, ModelReply, ModelRequest, Prompt};
@@ -16,10 +16,10 @@ use nightshift_core::next_step::{
     AfterCall, BeforeCall, ClaimAsk, ClaimStep, HandBack, JobRun, TimeLeft, Work, after_panic,
     after_panic_unclaimed, hand_back,
 };
+use nightshift_core::ready::{Ready, ready};
 use nightshift_core::record::{Record, RecordWrite, Revision, State};
 use nightshift_core::retry::advised_wait_ms;
-use nightshift_core::spend::{CallPrice, Counted};
-use nightshift_core::task::Task;
+use nightshift_core::spend::Counted;
 use tokio::time::Instant;
 
 use crate::flow_control::Admission;
@@ -63,7 +63,7 @@ impl Worker {
             attempt = record.budget.claims, crashes = record.budget.crashes, alone, "claimed"
         );
         match ready {
-            Ok((job, task, price, prompt)) => {
+            Ok((job, Ready { task, price, prompt })) => {
                 let work = Work {
                     task,
                     input: &job.input,
@@ -79,35 +79,16 @@ impl Worker {
     }
 
     /// The job with its task and prompt, or why there will be none.
-    fn prepare<'a>(
-        &'a self,
-        item: &'a Item,
-    ) -> Result<(&'a Job, &'a dyn Task, CallPrice, Prompt), Rejection> {
+    fn prepare<'a>(&'a self, item: &'a Item) -> Result<(&'a Job, Ready<'a>), Rejection> {
         let job = item.job.as_ref().map_err(Clone::clone)?;
-        let task = self.tasks.find(&job.task).ok_or_else(|| {
-            let known = self.tasks.names().join(", ");
-            Rejection::new(
-                FailureReason::UnknownTask,
-                format!("No task of this name is deployed; there are: {known}."),
-            )
-        })?;
-        let price = self.call_price(item, task);
-        let (call_micro_usd, cap_micro_usd) =
-            (price.most_micro_usd(), self.deployment.limits.spend_cap_micro_usd);
-        if call_micro_usd > cap_micro_usd {
-            return Err(Rejection::new(
-                FailureReason::InvalidInput,
-                format!(
-                    "One call may cost {:.2} USD and the cap of a day is {:.2} USD: shorten the input, or raise the cap and send the job again.",
-                    usd(call_micro_usd),
-                    usd(cap_micro_usd)
-                ),
-            ));
-        }
-        let prompt = task
-            .prompt(&job.input)
-            .map_err(|violations| Rejection::new(FailureReason::InvalidInput, violations.0.join(" ")))?;
-        Ok((job, task, price, prompt))
+        let ready = ready(
+            job,
+            item.message.body.len(),
+            &*self.tasks,
+            self.deployment.price,
+            self.deployment.limits.spend_cap_micro_usd,
+        )?;
+        Ok((job, ready))
     }
 
     /// Claims the record, or writes the rejection at once; both in one write where nobody has seen the input.

@@ -9,7 +9,7 @@
 use std::sync::atomic::Ordering;
 
 use nightshift_core::metric::{HandBackCause, Metric, NO_TASK};
-use nightshift_core::output_validation::REASK_BYTES_MAX;
+use nightshift_core::ready::call_price;
 use nightshift_core::record::{SpendAnswer, SpendChange, SpendKind};
 use nightshift_core::spend::CallPrice;
 use nightshift_core::task::Task;
@@ -63,8 +63,7 @@ pub(crate) enum FirstCall<'a> {
 impl Worker {
     /// What one call for this record may take and cost.
     pub(crate) fn call_price(&self, item: &Item, task: &dyn Task) -> CallPrice {
-        let prompt_bytes = task.overhead_bytes() + item.message.body.len() + REASK_BYTES_MAX;
-        CallPrice::new(self.deployment.price, prompt_bytes, task.output_tokens_max())
+        call_price(task, item.message.body.len(), self.deployment.price)
     }
 
     /// Reserves the first call of each record, or of as many as the day has room for, in one write.

@@ -1,0 +1,94 @@
+//! `pause` and `resume`.
+
+use clap::Args;
+
+use crate::Context;
+use crate::confirm::{self, Consent};
+use crate::control::{self, Pause};
+use crate::error::Failure;
+use crate::mapping::Mapping;
+use crate::render::say;
+use crate::stack::Stack;
+use crate::{times, trace};
+
+/// Stops the work: jobs wait in the queue, and nothing is paid for.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What is under way finishes. No job is lost: the queue keeps them for as long as its retention says.
+
+Examples:
+  nightshift pause --reason 'INC-42: wrong prompt is live'
+  nightshift pause --reason 'maintenance' --yes")]
+pub struct PauseArguments {
+    #[command(flatten)]
+    consent: Consent,
+}
+
+/// Lets the work go on, whoever paused it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  nightshift resume --reason 'INC-42 is mended'")]
+pub struct ResumeArguments {
+    #[command(flatten)]
+    consent: Consent,
+}
+
+pub async fn pause(arguments: &PauseArguments, context: &Context) -> Result<(), Failure> {
+    let Consent { yes, reason } = &arguments.consent;
+    let stack = context.stack().await?;
+    let mapping = Mapping::find(&stack).await?;
+    let waiting = format!("Jobs wait in the queue until `nightshift resume`, for at most {}.", kept(&stack));
+    confirm::ask(*yes, &format!("Pauses {}: workers take no more jobs. {waiting}", stack.named()))?;
+    let trace = trace::begin(&stack, "pause", reason).await?;
+    let ended = async {
+        let why = format!("{reason} (by {})", trace.caller.arn);
+        control::write(&stack, Some(&Pause { reason: why, since_ms: times::now_ms() })).await?;
+        mapping.set(false).await?;
+        Ok("paused".to_owned())
+    }
+    .await;
+    trace.end(&ended).await;
+    ended.map(|_| {
+        say(&format!(
+            "Paused {}. Workers stop within seconds; calls that are under way finish.",
+            stack.named()
+        ))
+    })
+}
+
+pub async fn resume(arguments: &ResumeArguments, context: &Context) -> Result<(), Failure> {
+    let Consent { yes, reason } = &arguments.consent;
+    let stack = context.stack().await?;
+    let mapping = Mapping::find(&stack).await?;
+    let pause = control::read(&stack).await?;
+    if pause.is_none() && mapping.is_on() {
+        say(&format!("Nothing to do: {} is not paused.", stack.named()));
+        return Ok(());
+    }
+    let because = match &pause {
+        Some(Pause { reason, since_ms: 0 }) => format!(" It was paused: {reason}."),
+        Some(Pause { reason, since_ms }) => {
+            format!(" It was paused at {}: {reason}.", times::shown(*since_ms))
+        }
+        None => " Its event source was switched off, and nobody wrote why.".to_owned(),
+    };
+    confirm::ask(*yes, &format!("Resumes {}: workers take jobs again.{because}", stack.named()))?;
+    let trace = trace::begin(&stack, "resume", reason).await?;
+    let ended = async {
+        // The switch last: what is received before the record is clear would be handed back for minutes.
+        control::write(&stack, None).await?;
+        mapping.set(true).await?;
+        Ok("resumed".to_owned())
+    }
+    .await;
+    trace.end(&ended).await;
+    ended.map(|_| {
+        say(&format!("Resumed {}. Lambda takes up to two minutes to fetch the first jobs.", stack.named()))
+    })
+}
+
+fn kept(stack: &Stack) -> String {
+    let retention = stack.environment.get("NIGHTSHIFT_RETENTION_MS").and_then(|ms| ms.parse().ok());
+    retention.map_or_else(|| "the retention of the queue".to_owned(), times::length)
+}

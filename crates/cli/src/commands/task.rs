@@ -1,0 +1,158 @@
+//! `task list`, `schema`, `check`: the kinds of work, and whether inputs are what they ask for.
+
+use clap::{Args, Subcommand};
+use nightshift_core::cost::Price;
+use nightshift_core::job;
+use nightshift_core::limits::Limits;
+use nightshift_core::ready::ready;
+use nightshift_core::task::Tasks;
+use serde::Serialize;
+
+use crate::Context;
+use crate::error::Failure;
+use crate::jobs_file::Source;
+use crate::render::{Cell, Row, say};
+
+/// The kinds of work.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The tasks of this build.
+    #[command(after_help = "\
+Examples:
+  nightshift task list
+  nightshift task list --output json | jq -r .name")]
+    List,
+    /// The JSON Schemas of a task's input and output, with an example.
+    #[command(after_help = "\
+Examples:
+  nightshift task schema categorize_ticket
+  nightshift task schema categorize_ticket | jq .input_schema")]
+    Schema(SchemaArguments),
+    /// Checks jobs, or inputs of one task, as the worker would; nothing is sent, and no model is called.
+    #[command(after_help = "\
+Lists what would become a dead letter at once, by line number; the exit code is 3 where there is any.
+
+Examples:
+  nightshift task check jobs.jsonl
+  nightshift task check --task categorize_ticket --map text=Body tickets.csv")]
+    Check(CheckArguments),
+}
+
+/// Which task.
+#[derive(Debug, Args)]
+pub struct SchemaArguments {
+    /// The task's name.
+    name: String,
+}
+
+/// What to check.
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    #[command(flatten)]
+    source: Source,
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: &'static str,
+    output_tokens_max: u32,
+    fingerprint: String,
+}
+
+impl Row for Listed {
+    const COLUMNS: &'static [&'static str] = &["TASK", "OUTPUT TOKENS MAX", "FINGERPRINT"];
+
+    fn cells(&self) -> Vec<Cell> {
+        let short = self.fingerprint.get(..16).unwrap_or(&self.fingerprint);
+        vec![Cell::ours(self.name), Cell::ours(self.output_tokens_max), Cell::ours(short)]
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Schemas {
+    task: String,
+    input_schema: serde_json::Value,
+    output_schema: serde_json::Value,
+    example_job: serde_json::Value,
+    example_output: serde_json::Value,
+}
+
+#[derive(Debug, Serialize)]
+struct BadLine {
+    line: u64,
+    reason: String,
+    detail: String,
+}
+
+impl Row for BadLine {
+    const COLUMNS: &'static [&'static str] = &["LINE", "REASON", "DETAIL"];
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![Cell::ours(self.line), Cell::ours(&self.reason), Cell::said(&*self.detail)]
+    }
+}
+
+pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::List => list(context),
+        Command::Schema(arguments) => schema(&arguments, context),
+        Command::Check(arguments) => check(&arguments, context),
+    }
+}
+
+fn list(context: &Context) -> Result<(), Failure> {
+    let tasks = my_tasks::registry();
+    let tasks = tasks.names().into_iter().filter_map(|name| tasks.find(name));
+    context.out.all(tasks.map(|task| Listed {
+        name: task.name(),
+        output_tokens_max: task.output_tokens_max(),
+        fingerprint: task.fingerprint().to_owned(),
+    }))
+}
+
+fn schema(arguments: &SchemaArguments, context: &Context) -> Result<(), Failure> {
+    let tasks = my_tasks::registry();
+    let (Some(task), Some(description)) = (tasks.find(&arguments.name), tasks.describe(&arguments.name))
+    else {
+        let known = tasks.names().join(", ");
+        return Err(Failure::not_found(format!(
+            "There is no task {:?}; there are: {known}.",
+            arguments.name
+        )));
+    };
+    context.out.document(&Schemas {
+        task: task.name().to_owned(),
+        input_schema: description.input_schema,
+        output_schema: (**task.schema()).clone(),
+        example_job: description.example_job,
+        example_output: description.example_output,
+    })
+}
+
+fn check(arguments: &CheckArguments, context: &Context) -> Result<(), Failure> {
+    let tasks = my_tasks::registry();
+    let limits = Limits::default();
+    let mut lines = arguments.source.lines(arguments.source.open()?, &tasks)?;
+    let mut rows = context.out.rows();
+    let (mut checked, mut bad) = (0_u64, 0_u64);
+    while let Some((line, draft)) = lines.next()? {
+        checked += 1;
+        let judged = draft.map_err(|detail| ("not sent".to_owned(), detail)).and_then(|draft| {
+            let job = job::parse(&draft.body, limits.body_bytes_max);
+            // What a call may cost is the stack's; `enqueue` asks it.
+            let ready = job
+                .and_then(|job| ready(&job, draft.body.len(), &tasks, Price::flat(0, 0), u64::MAX).map(drop));
+            ready.map_err(|rejection| (rejection.reason.to_string(), rejection.detail))
+        });
+        if let Err((reason, detail)) = judged {
+            bad += 1;
+            rows.write(&BadLine { line, reason, detail })?;
+        }
+    }
+    if bad == 0 {
+        say(&format!("{checked} lines, all of them jobs that a worker would work on."));
+        return Ok(());
+    }
+    rows.end()?;
+    Err(Failure::no(format!("{bad} of {checked} lines would be dead letters at once.")))
+}

@@ -1,0 +1,507 @@
+//! Jobs as a sender has them, a line each: JSONL, or CSV whose columns are mapped to the members of an input.
+//!
+//! **Invariant:** memory does not grow with the file. A line is read up to a limit, and the rest of a longer one is
+//! skipped.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use nightshift_core::task::Tasks;
+use nightshift_tasks::Registry;
+use serde_json::{Map, Value, json};
+
+use crate::error::Failure;
+use crate::files;
+
+/// Longer lines are not jobs: SQS takes no message over 1 MiB (Amazon SQS message quotas).
+const LINE_BYTES_MAX: u64 = 1_048_576;
+/// The longest `MessageGroupId` (SendMessage, "MessageGroupId").
+const GROUP_CHARS_MAX: usize = 128;
+
+/// Where jobs come from, and how a line becomes one.
+#[derive(Debug, Clone, Args)]
+pub struct Source {
+    /// JSONL (a job a line) or, where the name ends in .csv, CSV with a header; - is standard input.
+    pub file: PathBuf,
+    /// Lines are inputs of this task, not whole jobs. CSV needs it.
+    #[arg(long, value_name = "NAME")]
+    pub task: Option<String>,
+    /// Read as CSV, whatever the name.
+    #[arg(long)]
+    pub csv: bool,
+    /// A member of the input is taken from this column; without any, each column is the member of its name.
+    #[arg(long = "map", value_name = "MEMBER=COLUMN", value_parser = mapping)]
+    pub maps: Vec<(String, String)>,
+    /// The column (of JSONL lines with --task: the member) that is the job's reference, and no part of the input.
+    #[arg(long, value_name = "COLUMN")]
+    pub reference: Option<String>,
+    /// The column, or the member of the input, by which SQS shares the workers fairly among senders.
+    #[arg(long, value_name = "COLUMN")]
+    pub group: Option<String>,
+}
+
+fn mapping(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((member, column)) if !member.is_empty() && !column.is_empty() => {
+            Ok((member.to_owned(), column.to_owned()))
+        }
+        _ => Err("write MEMBER=COLUMN, such as text=body".to_owned()),
+    }
+}
+
+/// One job, as it will be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// The body.
+    pub body: String,
+    /// The `MessageGroupId`.
+    pub group: Option<String>,
+}
+
+/// A line, by its number from 1, and the job that it holds, or why it holds none.
+pub type Line = (u64, Result<Draft, String>);
+
+impl Source {
+    /// Whether it is standard input.
+    pub fn is_stdin(&self) -> bool {
+        self.file == Path::new("-")
+    }
+
+    fn is_csv(&self) -> bool {
+        self.csv || self.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+    }
+
+    /// Opens it.
+    pub fn open(&self) -> Result<Box<dyn Read + Send>, Failure> {
+        if self.is_stdin() { Ok(Box::new(io::stdin())) } else { Ok(Box::new(files::open(&self.file)?)) }
+    }
+
+    /// The lines of what was opened. Blank ones are left out, but counted.
+    pub fn lines<R: Read>(&self, read: R, tasks: &Registry) -> Result<Lines<R>, Failure> {
+        if let Some(task) = &self.task
+            && tasks.find(task).is_none()
+        {
+            let known = tasks.names().join(", ");
+            return Err(Failure::not_found(format!("There is no task {task:?}; there are: {known}.")));
+        }
+        if self.is_csv() {
+            let Some(task) = &self.task else {
+                return Err(Failure::usage("A CSV file has inputs of one task: name it with --task."));
+            };
+            let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(BufReader::new(read));
+            let header = reader
+                .headers()
+                .map_err(|error| Failure::failed(format!("The header cannot be read: {error}.")))?;
+            let columns = Columns::of(self, task, header, tasks)?;
+            return Ok(Lines { kind: Kind::Csv(Box::new(reader), columns) });
+        }
+        if !self.maps.is_empty() {
+            return Err(Failure::usage("--map is for CSV: in JSONL the members have their names already."));
+        }
+        if self.reference.is_some() && self.task.is_none() {
+            return Err(Failure::usage(
+                "--reference names a member of an input, so it needs --task: a whole job has its reference already.",
+            ));
+        }
+        let shape =
+            Shape { task: self.task.clone(), reference: self.reference.clone(), group: self.group.clone() };
+        Ok(Lines { kind: Kind::Jsonl(BufReader::with_capacity(64 * 1_024, read), shape, 0) })
+    }
+}
+
+/// Lines on their way in.
+pub struct Lines<R> {
+    kind: Kind<R>,
+}
+
+enum Kind<R> {
+    Jsonl(BufReader<R>, Shape, u64),
+    Csv(Box<csv::Reader<BufReader<R>>>, Columns),
+}
+
+struct Shape {
+    task: Option<String>,
+    reference: Option<String>,
+    group: Option<String>,
+}
+
+impl<R: Read> Lines<R> {
+    /// The next line; `None` at the end.
+    ///
+    /// # Errors
+    /// When the file itself cannot be read on.
+    pub fn next(&mut self) -> Result<Option<Line>, Failure> {
+        match &mut self.kind {
+            Kind::Jsonl(read, shape, number) => loop {
+                *number += 1;
+                let Some(line) = bounded_line(read).map_err(|error| unreadable(*number, &error))? else {
+                    return Ok(None);
+                };
+                match line {
+                    Bounded::TooLong => return Ok(Some((*number, Err(too_long())))),
+                    Bounded::Line(bytes) => match String::from_utf8(bytes) {
+                        Ok(text) if text.trim().is_empty() => {}
+                        Ok(text) => {
+                            // A byte order mark is no part of the first job.
+                            let text = text.trim_start_matches('\u{feff}').trim();
+                            return Ok(Some((*number, shape.draft(text))));
+                        }
+                        Err(_) => {
+                            return Ok(Some((
+                                *number,
+                                Err("The line is not UTF-8: save the file as UTF-8.".to_owned()),
+                            )));
+                        }
+                    },
+                }
+            },
+            Kind::Csv(read, columns) => {
+                let mut record = csv::StringRecord::new();
+                let number = read.position().line();
+                match read.read_record(&mut record) {
+                    Ok(false) => Ok(None),
+                    Ok(true) => {
+                        let number = record.position().map_or(number, csv::Position::line);
+                        Ok(Some((number, columns.draft(&record))))
+                    }
+                    Err(error) => match error.kind() {
+                        csv::ErrorKind::Utf8 { .. } => Ok(Some((
+                            number,
+                            Err("The line is not UTF-8: save the file as UTF-8.".to_owned()),
+                        ))),
+                        _ => Err(unreadable(number, &error.into())),
+                    },
+                }
+            }
+        }
+    }
+}
+
+fn unreadable(number: u64, error: &io::Error) -> Failure {
+    Failure::failed(format!("The file cannot be read on at line {number}: {error}."))
+}
+
+fn too_long() -> String {
+    format!(
+        "The line has more than {LINE_BYTES_MAX} bytes, and SQS takes no longer message: send less text, or a reference to it."
+    )
+}
+
+enum Bounded {
+    Line(Vec<u8>),
+    TooLong,
+}
+
+fn bounded_line(read: &mut impl BufRead) -> io::Result<Option<Bounded>> {
+    let mut line = Vec::new();
+    if read.by_ref().take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    let whole = line.last() == Some(&b'\n') || line.len() as u64 <= LINE_BYTES_MAX;
+    if !whole {
+        read.skip_until(b'\n')?;
+        return Ok(Some(Bounded::TooLong));
+    }
+    Ok(Some(Bounded::Line(line)))
+}
+
+impl Shape {
+    fn draft(&self, text: &str) -> Result<Draft, String> {
+        // A whole job is sent as it was written, byte for byte; the worker's own parser judges it.
+        let parsed: Option<Value> = if self.task.is_some() || self.group.is_some() {
+            Some(
+                serde_json::from_str(text)
+                    .map_err(|error| format!("The line is not valid JSON: {error}."))?,
+            )
+        } else {
+            None
+        };
+        let (body, input) = match (&self.task, parsed) {
+            (Some(task), Some(mut input)) => {
+                let reference =
+                    self.reference.as_deref().and_then(|name| input.as_object_mut()?.shift_remove(name));
+                let body = job(task, &input, reference.and_then(|value| scalar(&value)));
+                (body, Some(input))
+            }
+            (_, parsed) => (text.to_owned(), parsed.and_then(|mut job| Some(job.get_mut("input")?.take()))),
+        };
+        let group = self.group.as_ref().map(|name| {
+            let value = input.as_ref().and_then(|input| input.get(name)).and_then(scalar);
+            group(value.as_deref().unwrap_or_default(), name)
+        });
+        Ok(Draft { body: sendable(body), group: group.transpose()? })
+    }
+}
+
+/// What a cell of a column becomes.
+struct Columns {
+    task: String,
+    members: Vec<(usize, String, Type)>,
+    reference: Option<usize>,
+    group: Option<(usize, String)>,
+    width: usize,
+}
+
+/// What the schema of an input says of a member. A text stays one, whatever it looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Text,
+    /// The cell is JSON: a number, a flag, an array or an object.
+    Json,
+}
+
+impl Columns {
+    fn of(
+        source: &Source,
+        task: &str,
+        header: &csv::StringRecord,
+        tasks: &Registry,
+    ) -> Result<Self, Failure> {
+        let names: Vec<&str> = header.iter().map(|name| name.trim_start_matches('\u{feff}').trim()).collect();
+        let find = |column: &str| {
+            names.iter().position(|name| *name == column).ok_or_else(|| {
+                Failure::usage(format!("There is no column {column:?}; there are: {}.", names.join(", ")))
+            })
+        };
+        let reference = source.reference.as_deref().map(find).transpose()?;
+        let group = source.group.as_deref().map(|name| Ok((find(name)?, name.to_owned()))).transpose()?;
+        let types = types(task, tasks);
+        let type_of = |member: &str| types.get(member).copied().unwrap_or(Type::Text);
+        let members = if source.maps.is_empty() {
+            let is_apart =
+                |at: usize| reference == Some(at) || group.as_ref().is_some_and(|(group, _)| *group == at);
+            let named = names.iter().enumerate().filter(|(at, name)| {
+                // The group may be a member of the input too, where the input has such a member.
+                !is_apart(*at) || (reference != Some(*at) && types.contains_key(**name))
+            });
+            named.map(|(at, name)| (at, (*name).to_owned(), type_of(name))).collect()
+        } else {
+            let mapped = source
+                .maps
+                .iter()
+                .map(|(member, column)| Ok((find(column)?, member.clone(), type_of(member))));
+            mapped.collect::<Result<Vec<_>, Failure>>()?
+        };
+        Ok(Self { task: task.to_owned(), members, reference, group, width: names.len() })
+    }
+
+    fn draft(&self, record: &csv::StringRecord) -> Result<Draft, String> {
+        if record.len() != self.width {
+            return Err(format!(
+                "The line has {} cells and the header {}: a cell with a comma or a line break must stand in quotes.",
+                record.len(),
+                self.width
+            ));
+        }
+        if record.as_slice().len() as u64 > LINE_BYTES_MAX {
+            return Err(too_long());
+        }
+        let cell = |at: usize| record.get(at).unwrap_or_default();
+        let mut input = Map::new();
+        for (at, member, of) in &self.members {
+            let value = match (of, cell(*at)) {
+                (Type::Text, text) => Value::from(text),
+                // An empty cell is how a spreadsheet leaves a member out.
+                (Type::Json, "") => continue,
+                (Type::Json, text) => serde_json::from_str(text)
+                    .map_err(|_| format!("The cell of {member:?} is not the JSON that its type asks for (a number, true, false, an array or an object)."))?,
+            };
+            input.insert(member.clone(), value);
+        }
+        let reference = self.reference.map(cell).filter(|text| !text.is_empty()).map(str::to_owned);
+        let group = self.group.as_ref().map(|(at, name)| group(cell(*at), name)).transpose()?;
+        Ok(Draft { body: sendable(job(&self.task, &Value::Object(input), reference)), group })
+    }
+}
+
+/// The types of the members of a task's input, by its schema.
+fn types(task: &str, tasks: &Registry) -> BTreeMap<String, Type> {
+    let schema = tasks.describe(task).map(|description| description.input_schema).unwrap_or_default();
+    let members = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    let is_text = |member: &Value| match member.get("type") {
+        Some(Value::String(name)) => name == "string",
+        Some(Value::Array(names)) => names.iter().any(|name| name == "string"),
+        // A reference to a definition: texts with a name of their own, such as a language code, are strings there.
+        _ => member
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|path| schema.pointer(path.trim_start_matches('#')))
+            .is_some_and(|definition| definition.get("type").is_some_and(|of| of == "string")),
+    };
+    members
+        .iter()
+        .map(|(name, member)| (name.clone(), if is_text(member) { Type::Text } else { Type::Json }))
+        .collect()
+}
+
+fn job(task: &str, input: &Value, reference: Option<String>) -> String {
+    match reference {
+        Some(reference) => json!({"task": task, "input": input, "reference": reference}),
+        None => json!({"task": task, "input": input}),
+    }
+    .to_string()
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        _ => None,
+    }
+}
+
+fn group(value: &str, name: &str) -> Result<String, String> {
+    let fits = (1..=GROUP_CHARS_MAX).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_graphic());
+    if fits {
+        Ok(value.to_owned())
+    } else {
+        Err(format!(
+            "The group in {name:?} must have 1 to {GROUP_CHARS_MAX} visible ASCII characters, as SQS wants of a MessageGroupId."
+        ))
+    }
+}
+
+/// SQS refuses U+FFFE and U+FFFF (SendMessage, "Message Body"); as JSON escapes they say the same. They can only stand in
+/// strings of a JSON text, so a body that is none is left to the worker's parser to refuse.
+fn sendable(body: String) -> String {
+    if body.contains(['\u{fffe}', '\u{ffff}']) {
+        body.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
+    } else {
+        body
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(file: &str, edit: impl FnOnce(&mut Source)) -> Source {
+        let mut source = Source {
+            file: PathBuf::from(file),
+            task: None,
+            csv: false,
+            maps: Vec::new(),
+            reference: None,
+            group: None,
+        };
+        edit(&mut source);
+        source
+    }
+
+    fn read(source: &Source, text: &[u8]) -> Vec<Line> {
+        let tasks = my_tasks::registry();
+        let mut lines = source.lines(text, &tasks).unwrap();
+        std::iter::from_fn(|| lines.next().unwrap()).collect()
+    }
+
+    fn body(body: &str) -> Result<Draft, String> {
+        Ok(Draft { body: body.to_owned(), group: None })
+    }
+
+    #[test]
+    fn a_line_of_jsonl_is_sent_as_it_was_written() {
+        let lines = read(
+            &source("jobs.jsonl", |_| {}),
+            "\u{feff}{\"task\": \"t\",  \"input\": 1.50}\r\n\n not a job\n{\"a\":\"\u{ffff}\"}".as_bytes(),
+        );
+        assert_eq!(
+            lines,
+            [
+                (1, body("{\"task\": \"t\",  \"input\": 1.50}")),
+                (3, body("not a job")),
+                (4, body("{\"a\":\"\\uffff\"}")),
+            ]
+        );
+    }
+
+    #[test]
+    fn lines_that_cannot_be_sent_are_told_by_their_number_and_the_rest_goes_on() {
+        let long = vec![b'x'; 1_048_577];
+        let text = [&long[..], b"\n\xff\n{}\n", &long[..]].concat();
+        let lines = read(&source("jobs.jsonl", |_| {}), &text);
+        let numbers: Vec<_> = lines.iter().map(|(number, line)| (*number, line.is_ok())).collect();
+        assert_eq!(numbers, [(1, false), (2, false), (3, true), (4, false)]);
+        let exact = vec![b'x'; 1_048_576];
+        assert!(read(&source("jobs.jsonl", |_| {}), &exact)[0].1.is_ok());
+    }
+
+    #[test]
+    fn inputs_of_one_task_become_jobs() {
+        let inputs = source("inputs.jsonl", |s| {
+            s.task = Some("categorize_ticket".to_owned());
+            s.reference = Some("id".to_owned());
+            s.group = Some("text".to_owned());
+        });
+        assert_eq!(
+            read(&inputs, b"{\"id\":7,\"text\":\"hello\"}\n{\"text\":\"two words\"}\n[1]\n{"),
+            [
+                (
+                    1,
+                    Ok(Draft {
+                        body: r#"{"task":"categorize_ticket","input":{"text":"hello"},"reference":"7"}"#.to_owned(),
+                        group: Some("hello".to_owned()),
+                    })
+                ),
+                (2, Err("The group in \"text\" must have 1 to 128 visible ASCII characters, as SQS wants of a MessageGroupId.".to_owned())),
+                (3, Err("The group in \"text\" must have 1 to 128 visible ASCII characters, as SQS wants of a MessageGroupId.".to_owned())),
+                (4, Err("The line is not valid JSON: EOF while parsing an object at line 1 column 1.".to_owned())),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_row_of_csv_becomes_a_job_by_its_header_or_by_mapping() {
+        let by_header = source("tickets.csv", |s| {
+            s.task = Some("categorize_ticket".to_owned());
+            s.reference = Some("id".to_owned());
+        });
+        let text = "id,text\n7,\"one, two\nthree\"\n,plain\n8\n";
+        assert_eq!(
+            read(&by_header, text.as_bytes()),
+            [
+                (2, body(r#"{"task":"categorize_ticket","input":{"text":"one, two\nthree"},"reference":"7"}"#)),
+                (4, body(r#"{"task":"categorize_ticket","input":{"text":"plain"}}"#)),
+                (5, Err("The line has 1 cells and the header 2: a cell with a comma or a line break must stand in quotes.".to_owned())),
+            ]
+        );
+        let mapped = source("-", |s| {
+            s.csv = true;
+            s.task = Some("categorize_ticket".to_owned());
+            s.maps = vec![("text".to_owned(), "Body".to_owned())];
+            s.group = Some("Customer".to_owned());
+        });
+        assert_eq!(
+            read(&mapped, "Customer,Body,Other\nacme,0042,x\n".as_bytes()),
+            [(
+                2,
+                Ok(Draft {
+                    body: r#"{"task":"categorize_ticket","input":{"text":"0042"}}"#.to_owned(),
+                    group: Some("acme".to_owned())
+                })
+            )]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_before_a_line_is_read() {
+        let tasks = my_tasks::registry();
+        let refused = |source: Source, text: &str| {
+            source.lines(text.as_bytes(), &tasks).err().map(|failure| failure.exit_code())
+        };
+        assert_eq!(refused(source("a.csv", |_| {}), "a\n"), Some(2));
+        assert_eq!(refused(source("a.jsonl", |s| s.task = Some("nope".to_owned())), ""), Some(5));
+        assert_eq!(
+            refused(source("a.jsonl", |s| s.maps = vec![("a".to_owned(), "b".to_owned())]), ""),
+            Some(2)
+        );
+        assert_eq!(refused(source("a.jsonl", |s| s.reference = Some("a".to_owned())), ""), Some(2));
+        let no_column = source("a.csv", |s| {
+            s.task = Some("categorize_ticket".to_owned());
+            s.maps = vec![("text".to_owned(), "b".to_owned())];
+        });
+        assert_eq!(refused(no_column, "a\n"), Some(2));
+    }
+}

@@ -1,0 +1,100 @@
+//! `nightshift`, the operator's command.
+//!
+//! A command is a file of `commands`: its arguments, what it asks of the library, what it renders. Nothing is decided in
+//! it; what a command and a function both need lives in a library crate.
+//!
+//! **Invariant:** standard output carries what was asked for and nothing else; all that is said to a person goes to
+//! standard error.
+
+mod caller;
+mod commands;
+mod confirm;
+mod control;
+mod error;
+mod files;
+mod interrupt;
+mod jobs_file;
+mod mapping;
+
+mod render;
+mod stack;
+mod text;
+mod times;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::commands::Command;
+use crate::error::Failure;
+use crate::interrupt::Interrupt;
+use crate::render::{Output, say};
+use crate::stack::{Place, Stack};
+
+/// Operates one Nightshift stack: send jobs, see what became of them, put right what failed.
+///
+/// The stack is found by its prefix and region, and asked what is deployed. Which account, the AWS SDK's own variables
+/// and profiles say (AWS_PROFILE, AWS_ACCESS_KEY_ID, ...); AWS_ENDPOINT_URL leads to the stack on one machine.
+#[derive(Debug, Parser)]
+#[command(name = "nightshift", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Arguments {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    form: render::Form,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 failed, 2 usage, 3 the answer is no, 4 credentials or permission, 5 not found, 130 interrupted.
+Times are written as 2h (ago), yesterday, 2026-11-26, or RFC 3339.
+
+Examples:
+  nightshift task list
+  nightshift --region eu-central-1 status
+  nightshift completions bash > ~/.local/share/bash-completion/completions/nightshift";
+
+/// What every command is given.
+struct Context {
+    place: Place,
+    out: Output,
+    interrupt: Interrupt,
+}
+
+impl Context {
+    /// The stack that is meant, as it is deployed.
+    async fn stack(&self) -> Result<Stack, Failure> {
+        Stack::find(&self.place).await
+    }
+}
+
+fn main() -> ExitCode {
+    let Arguments { place, form, command } = Arguments::parse();
+    // One thread: what waits does so on the network.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return told(Err(Failure::failed(format!("The program cannot start: {error}.")))),
+    };
+    let ended = runtime.block_on(async {
+        let interrupt = Interrupt::listen();
+        let context = Context { place, out: Output::new(form), interrupt: interrupt.clone() };
+        tokio::select! {
+            ended = commands::run(command, &context) => ended,
+            () = interrupt.unhandled() => Err(Failure::interrupted("Interrupted.")),
+        }
+    });
+    // A read of standard input that still waits must not keep the program.
+    runtime.shutdown_background();
+    told(ended)
+}
+
+/// Says why a command failed, and its exit code.
+fn told(ended: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = ended else { return ExitCode::SUCCESS };
+    if let Some(sentence) = failure.sentence() {
+        say(&format!("nightshift: {sentence}"));
+    }
+    ExitCode::from(failure.exit_code())
+}

@@ -1,0 +1,475 @@
+//! How answers are shown: a table on a terminal, plain columns in a pipe, JSON or CSV on request.
+//!
+//! A command gives rows and says nothing of their form. What comes from outside is marked as such (`Cell::Said`) and made
+//! harmless here, once for each form, so that no command can forget it.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::marker::PhantomData;
+
+use clap::{Args, ValueEnum};
+use comfy_table::{Attribute, ContentArrangement, Table};
+use serde::Serialize;
+use serde_json::ser::{CharEscape, Formatter};
+
+use crate::error::Failure;
+use crate::text;
+
+/// The form of what stands on standard output.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Form {
+    /// Form of the answer; by default a table on a terminal, and columns with tabs between them in a pipe.
+    #[arg(long, global = true, value_enum, value_name = "FORM")]
+    output: Option<FormKind>,
+    /// In CSV, cells that a spreadsheet would run as a formula stay as they are.
+    #[arg(long, global = true)]
+    exact: bool,
+}
+
+/// Which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormKind {
+    /// For people.
+    Table,
+    /// A line a row, tabs between cells; tabs and line breaks within a cell are escaped.
+    Columns,
+    /// One document, or one object a line.
+    Json,
+    /// With a header.
+    Csv,
+}
+
+/// One line of an answer.
+pub trait Row: Serialize {
+    /// The names of its cells.
+    const COLUMNS: &'static [&'static str];
+    /// The cells, in that order; JSON is the row itself.
+    fn cells(&self) -> Vec<Cell>;
+}
+
+/// One cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cell {
+    /// Our own words and numbers.
+    Ours(String),
+    /// What a sender, a model or a provider wrote.
+    Said(String),
+    /// There is none.
+    Nothing,
+}
+
+impl Cell {
+    /// Our own words, or a number.
+    pub fn ours(value: impl ToString) -> Self {
+        Self::Ours(value.to_string())
+    }
+
+    /// What comes from outside.
+    pub fn said(text: impl Into<String>) -> Self {
+        Self::Said(text.into())
+    }
+
+    /// What comes from outside, if there is any.
+    pub fn maybe_said(text: Option<&str>) -> Self {
+        text.map_or(Self::Nothing, Self::said)
+    }
+
+    /// Our own, if there is any.
+    pub fn maybe(value: Option<impl ToString>) -> Self {
+        value.map_or(Self::Nothing, Self::ours)
+    }
+
+    fn in_form(&self, form: FormKind, terminal: bool, exact: bool) -> String {
+        match (self, form) {
+            (Self::Nothing, FormKind::Table | FormKind::Columns) => "-".to_owned(),
+            (Self::Nothing, _) => String::new(),
+            (Self::Ours(word), _) => word.clone(),
+            (Self::Said(said), FormKind::Table) => text::shown(said),
+            (Self::Said(said), FormKind::Columns) => text::escaped(said),
+            (Self::Said(said), _) => {
+                let said = if terminal { text::shown_lines(said) } else { said.clone() };
+                if exact { said } else { text::guarded(&said) }
+            }
+        }
+    }
+}
+
+/// Standard output, in the form that was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    form: FormKind,
+    exact: bool,
+    terminal: bool,
+    colour: bool,
+}
+
+impl Output {
+    /// As the arguments and the terminal say.
+    pub fn new(form: Form) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self {
+            form: form.output.unwrap_or(if terminal { FormKind::Table } else { FormKind::Columns }),
+            exact: form.exact,
+            terminal,
+            colour: terminal && !set("NO_COLOR") && !dumb,
+        }
+    }
+
+    /// Whether this answer is for a program.
+    pub fn is_json(&self) -> bool {
+        self.form == FormKind::Json
+    }
+
+    /// Rows, one after the other; all forms but the table keep none of them.
+    pub fn rows<R: Row>(&self) -> Rows<R> {
+        Rows::new(*self, Box::new(io::stdout()))
+    }
+
+    /// Rows into a file instead; what is a table or columns on standard output is JSON there.
+    pub fn rows_into<R: Row>(&self, file: impl Write + 'static) -> Rows<R> {
+        let form = if self.form == FormKind::Csv { FormKind::Csv } else { FormKind::Json };
+        Rows::new(Self { form, terminal: false, colour: false, ..*self }, Box::new(file))
+    }
+
+    /// All of these rows.
+    pub fn all<R: Row>(&self, all: impl IntoIterator<Item = R>) -> Result<(), Failure> {
+        let mut rows = self.rows();
+        for row in all {
+            rows.write(&row)?;
+        }
+        rows.end()
+    }
+
+    /// One thing, a line for each of its cells; JSON is one document.
+    pub fn one<R: Row>(&self, row: &R) -> Result<(), Failure> {
+        match self.form {
+            FormKind::Json => self.document(row),
+            FormKind::Csv => self.all_of(row),
+            FormKind::Table | FormKind::Columns => {
+                let mut table = self.table();
+                let mut out = BufWriter::new(io::stdout());
+                for (name, cell) in R::COLUMNS.iter().zip(row.cells()) {
+                    let shown = cell.in_form(self.form, self.terminal, self.exact);
+                    if self.form == FormKind::Table {
+                        table.add_row([self.strong(name), comfy_table::Cell::new(shown)]);
+                    } else {
+                        writeln!(out, "{name}\t{shown}").map_err(|e| Failure::of_output(&e))?;
+                    }
+                }
+                if self.form == FormKind::Table {
+                    writeln!(out, "{}", trimmed(&table)).map_err(|e| Failure::of_output(&e))?;
+                }
+                out.flush().map_err(|e| Failure::of_output(&e))
+            }
+        }
+    }
+
+    fn all_of<R: Row>(&self, row: &R) -> Result<(), Failure> {
+        let mut rows = self.rows();
+        rows.write(row)?;
+        rows.end()
+    }
+
+    /// One JSON document, for people with line breaks.
+    pub fn document(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let document = if self.terminal { pretty(value) } else { json(value) };
+        self.text(&(document + "\n"))
+    }
+
+    /// Text that is ours, as it is.
+    pub fn text(&self, ours: &str) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(ours.as_bytes()).and_then(|()| out.flush()).map_err(|e| Failure::of_output(&e))
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        if !self.colour {
+            table.force_no_tty();
+        }
+        if self.terminal {
+            // Forcing no tty also hides the width, by which cells are wrapped.
+            if let Some(width) = Table::new().width() {
+                table.set_width(width);
+            }
+        }
+        table
+    }
+
+    fn strong(&self, name: &str) -> comfy_table::Cell {
+        let cell = comfy_table::Cell::new(name);
+        if self.colour { cell.add_attribute(Attribute::Bold) } else { cell }
+    }
+}
+
+/// Rows on their way out.
+pub struct Rows<R> {
+    output: Output,
+    sink: Sink,
+    row: PhantomData<fn(R)>,
+}
+
+enum Sink {
+    Table(Vec<Vec<String>>, Box<dyn Write>),
+    Lines(Box<dyn Write>, bool),
+    Csv(Box<csv::Writer<Box<dyn Write>>>, bool),
+}
+
+impl<R: Row> Rows<R> {
+    fn new(output: Output, out: Box<dyn Write>) -> Self {
+        let buffered: Box<dyn Write> = Box::new(BufWriter::new(out));
+        let sink = match output.form {
+            FormKind::Table => Sink::Table(Vec::new(), buffered),
+            FormKind::Csv => Sink::Csv(Box::new(csv::Writer::from_writer(buffered)), false),
+            FormKind::Columns | FormKind::Json => Sink::Lines(buffered, false),
+        };
+        Self { output, sink, row: PhantomData }
+    }
+
+    /// One more.
+    pub fn write(&mut self, row: &R) -> Result<(), Failure> {
+        let Output { form, terminal, exact, .. } = self.output;
+        let cells =
+            || row.cells().into_iter().map(|cell| cell.in_form(form, terminal, exact)).collect::<Vec<_>>();
+        match &mut self.sink {
+            Sink::Table(rows, _) => {
+                rows.push(cells());
+                Ok(())
+            }
+            Sink::Lines(out, headed) => {
+                let written = if form == FormKind::Json {
+                    writeln!(out, "{}", json(row))
+                } else {
+                    let head = if *headed { Ok(()) } else { writeln!(out, "{}", R::COLUMNS.join("\t")) };
+                    *headed = true;
+                    head.and_then(|()| writeln!(out, "{}", cells().join("\t")))
+                };
+                written.map_err(|e| Failure::of_output(&e))
+            }
+            Sink::Csv(out, headed) => {
+                if !*headed {
+                    *headed = true;
+                    out.write_record(R::COLUMNS).map_err(of_csv)?;
+                }
+                out.write_record(cells()).map_err(of_csv)
+            }
+        }
+    }
+
+    /// No more.
+    pub fn end(self) -> Result<(), Failure> {
+        let output = self.output;
+        let flushed = match self.sink {
+            Sink::Table(rows, mut out) => {
+                let mut table = output.table();
+                table.set_header(R::COLUMNS.iter().map(|name| output.strong(name)));
+                table.add_rows(rows);
+                writeln!(out, "{}", trimmed(&table)).and_then(|()| out.flush())
+            }
+            Sink::Lines(mut out, headed) => {
+                // An empty list of columns still names them.
+                let head = if headed || output.form == FormKind::Json {
+                    Ok(())
+                } else {
+                    writeln!(out, "{}", R::COLUMNS.join("\t"))
+                };
+                head.and_then(|()| out.flush())
+            }
+            Sink::Csv(mut out, headed) => {
+                if !headed {
+                    out.write_record(R::COLUMNS).map_err(of_csv)?;
+                }
+                out.flush()
+            }
+        };
+        flushed.map_err(|e| Failure::of_output(&e))
+    }
+}
+
+/// Without the blanks that fill the last column.
+fn trimmed(table: &Table) -> String {
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+fn of_csv(error: csv::Error) -> Failure {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => Failure::of_output(&error),
+        other => Failure::failed(format!("The CSV cannot be written: {other:?}.")),
+    }
+}
+
+/// JSON on one line. It says exactly the same as always, but hazardous characters are written as escapes.
+pub fn json(value: &impl Serialize) -> String {
+    serialized(value, Safe(serde_json::ser::CompactFormatter))
+}
+
+fn pretty(value: &impl Serialize) -> String {
+    serialized(value, Safe(serde_json::ser::PrettyFormatter::new()))
+}
+
+fn serialized<F: Formatter>(value: &impl Serialize, formatter: F) -> String {
+    let mut bytes = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    // Our rows are plain structs with string keys, which always serialise, and memory takes every write.
+    let _ = value.serialize(&mut serializer);
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Escapes what a terminal would obey. JSON itself only asks for the controls below U+0020.
+struct Safe<F>(F);
+
+/// Forwards to the formatter below, which knows the line breaks.
+macro_rules! forward {
+    ($($name:ident ( $($argument:ident : $of:ty),* ) ;)*) => {
+        $(fn $name<W: ?Sized + Write>(&mut self, writer: &mut W, $($argument: $of),*) -> io::Result<()> {
+            self.0.$name(writer, $($argument),*)
+        })*
+    };
+}
+
+impl<F: Formatter> Formatter for Safe<F> {
+    forward! {
+        begin_array();
+        end_array();
+        begin_array_value(first: bool);
+        end_array_value();
+        begin_object();
+        end_object();
+        begin_object_key(first: bool);
+        end_object_key();
+        begin_object_value();
+        end_object_value();
+        write_char_escape(escape: CharEscape);
+    }
+
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut plain_from = 0;
+        for (at, c) in fragment.char_indices().filter(|(_, c)| text::is_hazardous(*c)) {
+            writer.write_all(fragment.get(plain_from..at).unwrap_or_default().as_bytes())?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            plain_from = at + c.len_utf8();
+        }
+        writer.write_all(fragment.get(plain_from..).unwrap_or_default().as_bytes())
+    }
+}
+
+/// Tells a person something, on standard error. Where that is gone there is nobody to tell.
+pub fn say(message: &str) {
+    let mut err = io::stderr().lock();
+    let _ = writeln!(err, "{}", text::shown_lines(message));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    #[derive(Serialize)]
+    struct Example {
+        reference: Option<&'static str>,
+        calls: u32,
+    }
+
+    impl Row for Example {
+        const COLUMNS: &'static [&'static str] = &["REFERENCE", "CALLS"];
+
+        fn cells(&self) -> Vec<Cell> {
+            vec![Cell::maybe_said(self.reference), Cell::ours(self.calls)]
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Shared(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(form: FormKind, exact: bool, terminal: bool, rows: &[Example]) -> String {
+        let shared = Shared::default();
+        let output = Output { form, exact, terminal, colour: false };
+        let mut out = Rows::new(output, Box::new(shared.clone()));
+        for row in rows {
+            out.write(row).unwrap();
+        }
+        out.end().unwrap();
+        let bytes = shared.0.borrow().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    const HOSTILE: &[Example] = &[
+        Example { reference: Some("=cmd|' /C calc'!A0"), calls: 1 },
+        Example { reference: Some("a\u{1b}[2J\tb\n\"c\u{202e}\""), calls: 2 },
+        Example { reference: None, calls: 3 },
+    ];
+
+    #[test]
+    fn each_form_shows_the_same_rows_and_obeys_none_of_them() {
+        for (form, exact, terminal, expected) in [
+            (
+                FormKind::Columns,
+                false,
+                false,
+                "REFERENCE\tCALLS\n=cmd|' /C calc'!A0\t1\na\\u{1b}[2J\\tb\\n\"c\\u{202e}\"\t2\n-\t3\n",
+            ),
+            (
+                FormKind::Json,
+                false,
+                false,
+                "{\"reference\":\"=cmd|' /C calc'!A0\",\"calls\":1}\n{\"reference\":\"a\\u001b[2J\\tb\\n\\\"c\\u202e\\\"\",\"calls\":2}\n{\"reference\":null,\"calls\":3}\n",
+            ),
+            (
+                FormKind::Csv,
+                false,
+                false,
+                "REFERENCE,CALLS\n'=cmd|' /C calc'!A0,1\n\"a\u{1b}[2J\tb\n\"\"c\u{202e}\"\"\",2\n,3\n",
+            ),
+            (
+                FormKind::Csv,
+                true,
+                true,
+                "REFERENCE,CALLS\n=cmd|' /C calc'!A0,1\n\"a[2J b\n\"\"c\"\"\",2\n,3\n",
+            ),
+            (
+                FormKind::Table,
+                false,
+                true,
+                " REFERENCE           CALLS\n =cmd|' /C calc'!A0  1\n a[2J b \"c\"          2\n -                   3\n",
+            ),
+        ] {
+            assert_eq!(written(form, exact, terminal, HOSTILE), expected, "{form:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_still_names_its_columns() {
+        for (form, expected) in [
+            (FormKind::Columns, "REFERENCE\tCALLS\n"),
+            (FormKind::Csv, "REFERENCE,CALLS\n"),
+            (FormKind::Json, ""),
+            (FormKind::Table, " REFERENCE  CALLS\n"),
+        ] {
+            assert_eq!(written(form, false, false, &[]), expected, "{form:?}");
+        }
+    }
+
+    #[test]
+    fn json_says_the_same_whatever_is_escaped() {
+        let text = "\u{9b}x\u{7f}\u{e0041}\u{2028}é\"\\\u{0}";
+        let line = json(&serde_json::json!({ "a": text }));
+        assert!(line.is_ascii() || !line.chars().any(text::is_hazardous), "{line:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["a"], text);
+    }
+}

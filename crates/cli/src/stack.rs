@@ -1,0 +1,163 @@
+//! Which stack is meant, and what is deployed there: the worker function's own configuration says it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use clap::Args;
+
+use crate::error::{self, Failure};
+use crate::text;
+
+/// From somewhere in the world to any region: a connection may take several round trips of 300 ms.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// One attempt; a page of a query is a megabyte.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+/// A person waits for this.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// With the SDK's own backoff, a few seconds of throttling are ridden out.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// Which stack.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// Start of every name of the stack, as Terraform has it.
+    #[arg(long, global = true, env = "NIGHTSHIFT_PREFIX", default_value = "nightshift")]
+    pub prefix: String,
+    /// Region of the stack; by default what AWS_REGION or the profile says.
+    #[arg(long, global = true)]
+    pub region: Option<String>,
+}
+
+/// One deployed stack.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    /// Start of every name.
+    pub prefix: String,
+    /// Where.
+    pub region: String,
+    /// For every client.
+    pub sdk: SdkConfig,
+    /// The version of the worker that works, by its alias.
+    pub worker_version: String,
+    /// URL of the jobs queue.
+    pub jobs_url: String,
+    /// URL of the dead-letters queue.
+    pub dead_letters_url: String,
+    /// Name of the ledger's table.
+    pub ledger_table: String,
+    /// The worker's environment: all settings.
+    pub environment: HashMap<String, String>,
+}
+
+impl Stack {
+    /// Asks the worker's function what is deployed.
+    ///
+    /// # Errors
+    /// Without credentials, permission, region or such a stack.
+    pub async fn find(place: &Place) -> Result<Self, Failure> {
+        let sdk = sdk(place.region.clone()).await;
+        let region = match sdk.region() {
+            Some(region) => region.to_string(),
+            None => {
+                return Err(Failure::usage(
+                    "The region is not known: add --region, or set AWS_REGION or one in the profile.",
+                ));
+            }
+        };
+        let name = format!("{}-worker", place.prefix);
+        let client = aws_sdk_lambda::Client::new(&sdk);
+        let asked = client.get_function_configuration().function_name(&name).qualifier("live").send().await;
+        let function = asked.map_err(|error| {
+            let missing = error.as_service_error().is_some_and(|e| e.is_resource_not_found_exception());
+            if missing {
+                no_such_stack(&place.prefix, &region)
+            } else {
+                error::of_aws("lambda:GetFunctionConfiguration", &error)
+            }
+        })?;
+        Self::of(place.prefix.clone(), region, sdk, function)
+    }
+
+    fn of(
+        prefix: String,
+        region: String,
+        sdk: SdkConfig,
+        function: GetFunctionConfigurationOutput,
+    ) -> Result<Self, Failure> {
+        let worker_version = function.version.unwrap_or_default();
+        let environment = function
+            .environment
+            .unwrap_or_else(|| aws_sdk_lambda::types::EnvironmentResponse::builder().build());
+        if let Some(fault) = environment.error {
+            return Err(Failure::not_allowed(format!(
+                "These credentials may not read the worker's settings, which are under a key of yours: ask for kms:Decrypt (AWS says: {}).",
+                text::shown(fault.message.as_deref().unwrap_or("no message"))
+            )));
+        }
+        let environment = environment.variables.unwrap_or_default();
+        let setting = |name: &str| {
+            environment.get(name).filter(|value| !value.is_empty()).cloned().ok_or_else(|| {
+                Failure::failed(format!(
+                    "The function {prefix}-worker lacks {name}, so it is no worker of Nightshift or a much older one: check --prefix, or deploy."
+                ))
+            })
+        };
+        Ok(Self {
+            jobs_url: setting("NIGHTSHIFT_JOBS_URL")?,
+            dead_letters_url: setting("NIGHTSHIFT_DEAD_LETTERS_URL")?,
+            ledger_table: setting("NIGHTSHIFT_LEDGER_TABLE")?,
+            worker_version,
+            environment,
+            prefix,
+            region,
+            sdk,
+        })
+    }
+
+    /// Name of the worker's function.
+    pub fn worker_function(&self) -> String {
+        format!("{}-worker", self.prefix)
+    }
+
+    /// Name of the jobs queue.
+    pub fn jobs_queue(&self) -> &str {
+        self.jobs_url.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// What a person is told before a change.
+    pub fn named(&self) -> String {
+        format!("stack {} in {}", self.prefix, self.region)
+    }
+}
+
+fn no_such_stack(prefix: &str, region: &str) -> Failure {
+    Failure::not_found(format!(
+        "There is no stack {} in {region} in this account: check --prefix, --region and AWS_PROFILE.",
+        text::shown(prefix)
+    ))
+}
+
+/// What all clients share: the SDK's own sources of credentials, and its own proxies and certificates.
+async fn sdk(region: Option<String>) -> SdkConfig {
+    let http =
+        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                .operation_timeout(OPERATION_TIMEOUT)
+                .build(),
+        );
+    if let Some(region) = region {
+        loader = loader.region(Region::new(region));
+    }
+    loader.load().await
+}

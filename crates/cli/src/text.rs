@@ -1,0 +1,129 @@
+//! What comes from a sender, a model or a provider, made harmless for where it is shown.
+//!
+//! A terminal obeys control characters, and a reader is misled by those that turn the direction of a line; a
+//! spreadsheet runs what looks like a formula.
+
+use std::fmt::Write as _;
+
+/// Whether a terminal, or the eye before it, may be misled by this character.
+///
+/// Control characters (Cc) move the cursor, and C1 controls are escape sequences of one character; the directional ones
+/// are those of UAX #9 ("Unicode Bidirectional Algorithm", 2.1 to 2.5 with the marks); U+2028 and U+2029 break lines;
+/// U+FEFF, the interlinear annotations and the tag characters are invisible and can carry text that nobody sees.
+pub fn is_hazardous(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{061c}'
+                | '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+/// For a terminal: hazardous characters are left out, line breaks and tabs become spaces.
+pub fn shown(text: &str) -> String {
+    let plain = |c: char| match c {
+        '\n' | '\r' | '\t' => Some(' '),
+        c if is_hazardous(c) => None,
+        c => Some(c),
+    };
+    text.chars().filter_map(plain).collect()
+}
+
+/// For a terminal, as `shown`, but lines stay lines.
+pub fn shown_lines(text: &str) -> String {
+    text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
+}
+
+/// For columns that are cut at tabs and line breaks: hazardous characters are escaped, and the backslash with them, so
+/// that each cell can be read back.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if is_hazardous(c) => {
+                let _ = write!(out, "\\u{{{:x}}}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// For a cell of a CSV file: what a spreadsheet would run gets a leading `'` ("CSV Injection", OWASP).
+pub fn guarded(text: &str) -> String {
+    match text.chars().next() {
+        Some('=' | '+' | '-' | '@' | '\t' | '\r') => format!("'{text}"),
+        _ => text.to_owned(),
+    }
+}
+
+/// At most this many characters, the last of them an ellipsis where something was cut.
+pub fn cut(text: &str, chars_max: usize) -> String {
+    if text.chars().count() <= chars_max {
+        return text.to_owned();
+    }
+    text.chars().take(chars_max.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_loses_its_power_and_other_text_nothing() {
+        for (text, on_a_terminal, in_columns) in [
+            ("plain", "plain", "plain"),
+            ("naïve 日本語 👩‍👩‍👧 עברית", "naïve 日本語 👩‍👩‍👧 עברית", "naïve 日本語 👩‍👩‍👧 עברית"),
+            ("\u{1b}[31mred\u{1b}[0m", "[31mred[0m", "\\u{1b}[31mred\\u{1b}[0m"),
+            ("\u{1b}]0;title\u{7}", "]0;title", "\\u{1b}]0;title\\u{7}"),
+            ("a\u{9b}2Jb", "a2Jb", "a\\u{9b}2Jb"),
+            ("one\ntwo\tthree\r", "one two three ", "one\\ntwo\\tthree\\r"),
+            ("invoice\u{202e}gpj.exe", "invoicegpj.exe", "invoice\\u{202e}gpj.exe"),
+            ("\u{2066}x\u{2069}", "x", "\\u{2066}x\\u{2069}"),
+            ("a\\nb", "a\\nb", "a\\\\nb"),
+            ("\0\u{8}\u{7f}", "", "\\u{0}\\u{8}\\u{7f}"),
+            ("x\u{e0041}\u{feff}", "x", "x\\u{e0041}\\u{feff}"),
+            ("", "", ""),
+        ] {
+            assert_eq!(shown(text), on_a_terminal);
+            assert_eq!(escaped(text), in_columns);
+        }
+        assert_eq!(shown_lines("a\u{1b}\nb\r\n"), "a\nb \n");
+    }
+
+    #[test]
+    fn a_spreadsheet_runs_nothing() {
+        for (text, cell) in [
+            ("=1+1", "'=1+1"),
+            ("+49 30", "'+49 30"),
+            ("-5", "'-5"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("\t=1", "'\t=1"),
+            ("\r=1", "'\r=1"),
+            ("a=1", "a=1"),
+            ("'=1", "'=1"),
+            ("", ""),
+        ] {
+            assert_eq!(guarded(text), cell);
+        }
+    }
+
+    #[test]
+    fn a_cut_text_says_so() {
+        assert_eq!(
+            (cut("abc", 3), cut("abcd", 3), cut("日本語です", 3)),
+            ("abc".into(), "ab…".into(), "日本…".into())
+        );
+    }
+}

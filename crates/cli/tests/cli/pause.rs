@@ -1,0 +1,43 @@
+use crate::support::{CALLER, Stand};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_is_asked_for_done_and_traced() {
+    let stand = Stand::start().await;
+    let unasked = stand.run(&["pause", "--reason", "INC-42"]);
+    assert_eq!(unasked.code, 2, "{unasked:?}");
+    assert!(
+        unasked.err.contains("Pauses stack nightshift in eu-central-1") && unasked.err.contains("add --yes"),
+        "{unasked:?}"
+    );
+    assert!(stand.is_on() && stand.items("").is_empty(), "nothing was changed");
+
+    let paused = stand.run(&["pause", "--reason", "INC-42", "--yes"]).ok();
+    assert!(paused.out.is_empty(), "{paused:?}");
+    assert!(!stand.is_on());
+    let control = &stand.items("control")[0];
+    assert_eq!(control["paused_reason"], format!("INC-42 (by {CALLER})"));
+    let trace = &stand.items("trace#")[0];
+    assert_eq!(
+        [&trace["caller"], &trace["command"], &trace["reason"], &trace["outcome"]],
+        [CALLER, "pause", "INC-42", "paused"]
+    );
+
+    let resumed = stand.run(&["resume", "--reason", "over", "--yes"]).ok();
+    assert!(resumed.err.contains("It was paused at ") && resumed.err.contains("INC-42"), "{resumed:?}");
+    assert!(stand.is_on());
+    assert!(stand.items("control")[0].get("paused_reason").is_none());
+    let again = stand.run(&["resume", "--reason", "over", "--yes"]).ok();
+    assert!(again.err.contains("Nothing to do"), "{again:?}");
+    assert_eq!(stand.items("trace#").len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_that_fails_half_way_says_so_and_is_traced() {
+    let stand = Stand::start().await;
+    stand.refuse("lambda:UpdateEventSourceMapping", "AccessDeniedException");
+    let paused = stand.run(&["pause", "--reason", "INC-42", "--yes"]);
+    assert_eq!(paused.code, 4, "{paused:?}");
+    assert!(paused.err.contains("may not lambda:UpdateEventSourceMapping"), "{paused:?}");
+    let outcome = stand.items("trace#")[0]["outcome"].as_str().unwrap().to_owned();
+    assert!(outcome.contains("may not lambda:UpdateEventSourceMapping"), "{outcome}");
+}

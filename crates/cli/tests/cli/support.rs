@@ -1,0 +1,335 @@
+//! A stack to speak to: SQS and DynamoDB of `crates/local`, and a few answers of Lambda, STS and others written out.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
+use aws_smithy_http_client::Builder;
+use nightshift_local::aws::{Item, LocalAws, item_to_json};
+use serde_json::{Value, json};
+
+pub const REGION: &str = "eu-central-1";
+pub const LEDGER: &str = "nightshift-ledger";
+pub const ACCOUNT: &str = "000000000000";
+pub const CALLER: &str = "arn:aws:sts::000000000000:assumed-role/operator/ann";
+
+/// How the command ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{self:#?}");
+        self
+    }
+}
+
+/// The command without a stack, without credentials, and with nothing of this machine's environment.
+pub fn bare(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nightshift"));
+    command
+        .args(args)
+        .env_clear()
+        .envs([
+            ("PATH", "/usr/bin:/bin"),
+            ("HOME", "/nonexistent"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("TZ", "UTC"),
+        ])
+        .stdin(Stdio::null());
+    command
+}
+
+pub fn run(command: &mut Command) -> Ran {
+    tokio::task::block_in_place(|| Ran::of(command.output().unwrap()))
+}
+
+/// Runs with this on standard input.
+pub fn run_with(command: &mut Command, input: &[u8]) -> Ran {
+    tokio::task::block_in_place(|| {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let input = input.to_vec();
+        let feed = std::thread::spawn(move || {
+            // A command that fails early does not read to the end.
+            let _ = stdin.write_all(&input);
+        });
+        let output = child.wait_with_output().unwrap();
+        feed.join().unwrap();
+        Ran::of(output)
+    })
+}
+
+/// A stack with the default prefix.
+pub struct Stand {
+    pub aws: LocalAws,
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    rest: Rest,
+}
+
+impl Stand {
+    pub async fn start() -> Self {
+        let aws = LocalAws::start(REGION).await.unwrap();
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::new(REGION))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .endpoint_url(aws.endpoint_url())
+            .http_client(Builder::new().build_http())
+            .build();
+        let dynamodb = aws_sdk_dynamodb::Client::from_conf(config);
+        make_table(&dynamodb).await;
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version(aws_sdk_sqs::config::BehaviorVersion::v2026_01_12())
+            .region(aws_sdk_sqs::config::Region::new(REGION))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .endpoint_url(aws.endpoint_url())
+            .http_client(Builder::new().build_http())
+            .build();
+        let sqs = aws_sdk_sqs::Client::from_conf(config);
+        for queue in ["nightshift-jobs", "nightshift-dead-letters", "nightshift-crashed"] {
+            sqs.create_queue().queue_name(queue).send().await.unwrap();
+        }
+        let rest = Rest::start(environment(&aws));
+        Self { aws, dynamodb, rest }
+    }
+
+    /// The command against this stack, by somebody who may do everything.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = bare(args);
+        command.envs([
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_REGION", REGION),
+            ("AWS_ENDPOINT_URL", self.aws.endpoint_url()),
+        ]);
+        for service in ["LAMBDA", "STS", "SECRETS_MANAGER", "SSM", "CLOUDWATCH"] {
+            command.env(format!("AWS_ENDPOINT_URL_{service}"), &self.rest.url);
+        }
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Ran {
+        run(&mut self.command(args))
+    }
+
+    /// From now on this action fails with this code.
+    pub fn refuse(&self, action: &str, code: &str) {
+        self.rest.state.lock().unwrap().refused.insert(action.to_owned(), code.to_owned());
+    }
+
+    /// What was asked of Lambda and the others, in order, with its body.
+    pub fn asked(&self) -> Vec<(String, Value)> {
+        self.rest.state.lock().unwrap().asked.clone()
+    }
+
+    /// Sets a variable of the worker.
+    pub fn set(&self, name: &str, value: &str) {
+        self.rest.state.lock().unwrap().environment[name] = Value::from(value);
+    }
+
+    /// Whether the event source mapping is on.
+    pub fn is_on(&self) -> bool {
+        self.rest.state.lock().unwrap().enabled
+    }
+
+    /// The items of the ledger whose key begins with this.
+    pub fn items(&self, prefix: &str) -> Vec<Value> {
+        let items = self.aws.items(LEDGER);
+        let items = items.iter().map(|item: &Item| item_to_json(item));
+        items.filter(|item| item["id"].as_str().unwrap().starts_with(prefix)).collect()
+    }
+}
+
+async fn make_table(client: &aws_sdk_dynamodb::Client) {
+    client
+        .create_table()
+        .table_name(LEDGER)
+        .billing_mode(BillingMode::PayPerRequest)
+        .attribute_definitions(
+            AttributeDefinition::builder()
+                .attribute_name("id")
+                .attribute_type(ScalarAttributeType::S)
+                .build()
+                .unwrap(),
+        )
+        .key_schema(KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build().unwrap())
+        .send()
+        .await
+        .unwrap();
+}
+
+fn environment(aws: &LocalAws) -> Value {
+    json!({
+        "NIGHTSHIFT_STACK": "nightshift",
+        "NIGHTSHIFT_JOBS_URL": aws.queue_url("nightshift-jobs"),
+        "NIGHTSHIFT_DEAD_LETTERS_URL": aws.queue_url("nightshift-dead-letters"),
+        "NIGHTSHIFT_LEDGER_TABLE": LEDGER,
+        "NIGHTSHIFT_PROVIDER": "anthropic",
+        "NIGHTSHIFT_MODEL": "claude-haiku-4-5",
+        "NIGHTSHIFT_MODEL_KEY_SECRET": "nightshift-model-key",
+        "NIGHTSHIFT_RETENTION_MS": "604800000",
+    })
+}
+
+/// Lambda, STS and the others: what their API references show as answers, for the few operations that are asked.
+struct Rest {
+    url: String,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    environment: Value,
+    enabled: bool,
+    refused: BTreeMap<String, String>,
+    asked: Vec<(String, Value)>,
+}
+
+impl Rest {
+    fn start(environment: Value) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(Mutex::new(State {
+            environment,
+            enabled: true,
+            refused: BTreeMap::new(),
+            asked: Vec::new(),
+        }));
+        let served = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&served);
+                std::thread::spawn(move || serve(stream, &state));
+            }
+        });
+        Self { url, state }
+    }
+}
+
+fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
+    let mut read = BufReader::new(stream);
+    let mut line = String::new();
+    read.read_line(&mut line).ok()?;
+    let mut words = line.split_whitespace();
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut header = String::new();
+        read.read_line(&mut header).ok()?;
+        let Some((name, value)) = header.trim().split_once(": ") else { break };
+        headers.insert(name.to_lowercase(), value.to_owned());
+    }
+    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    read.read_exact(&mut body).ok()?;
+    let body = String::from_utf8_lossy(&body).into_owned();
+    let target = headers.get("x-amz-target").map(String::as_str).unwrap_or_default();
+    let (status, kind, answer) = answer(&method, &path, target, &body, &mut state.lock().unwrap());
+    let mut stream = read.into_inner();
+    let code = if status == 200 {
+        String::new()
+    } else {
+        format!("x-amzn-errortype: {}\r\n", answer["__type"].as_str().unwrap_or("Odd"))
+    };
+    let answer = answer.as_str().map_or_else(|| answer.to_string(), str::to_owned);
+    write!(
+        stream,
+        "HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\n{code}content-length: {}\r\nconnection: close\r\n\r\n{answer}",
+        answer.len()
+    )
+    .ok()
+}
+
+fn answer(
+    method: &str,
+    path: &str,
+    target: &str,
+    body: &str,
+    state: &mut State,
+) -> (u16, &'static str, Value) {
+    const JSON: &str = "application/json";
+    let path = path.split('?').next().unwrap();
+    let action = match (method, path) {
+        ("GET", _) if path.ends_with("/configuration") => "lambda:GetFunctionConfiguration".to_owned(),
+        ("GET", _) if path.starts_with("/2015-03-31/event-source-mappings") => {
+            "lambda:ListEventSourceMappings".to_owned()
+        }
+        ("PUT", _) if path.starts_with("/2015-03-31/event-source-mappings") => {
+            "lambda:UpdateEventSourceMapping".to_owned()
+        }
+        _ if body.contains("Action=GetCallerIdentity") => "sts:GetCallerIdentity".to_owned(),
+        _ => target.replace('.', ":"),
+    };
+    let json_body = serde_json::from_str(body).unwrap_or(Value::Null);
+    state.asked.push((action.clone(), json_body));
+    if let Some(code) = state.refused.get(&action) {
+        let status = if code.starts_with("ResourceNotFound") { 404 } else { 403 };
+        let message = format!("User: {CALLER} is not authorized to perform: {action}");
+        return (status, JSON, json!({"__type": code, "message": message, "Message": message}));
+    }
+    let mapping = |state: &State| {
+        json!({
+            "UUID": "11111111-2222-3333-4444-555555555555",
+            "EventSourceArn": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:nightshift-jobs"),
+            "FunctionArn": format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:nightshift-worker:live"),
+            "State": if state.enabled { "Enabled" } else { "Disabled" },
+        })
+    };
+    match action.as_str() {
+        "lambda:GetFunctionConfiguration" if path.contains("/nightshift-worker/") => (
+            200,
+            JSON,
+            json!({
+                "FunctionName": "nightshift-worker",
+                "Version": "7",
+                "Environment": {"Variables": state.environment},
+            }),
+        ),
+        "lambda:GetFunctionConfiguration" => {
+            (404, JSON, json!({"__type": "ResourceNotFoundException", "Message": "Function not found"}))
+        }
+        "lambda:ListEventSourceMappings" => (200, JSON, json!({"EventSourceMappings": [mapping(state)]})),
+        "lambda:UpdateEventSourceMapping" => {
+            state.enabled = state.asked.last().unwrap().1["Enabled"].as_bool().unwrap();
+            (200, JSON, mapping(state))
+        }
+        "sts:GetCallerIdentity" => (
+            200,
+            "text/xml",
+            Value::from(format!(
+                "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
+                 <Arn>{CALLER}</Arn><UserId>AIDA:ann</UserId><Account>{ACCOUNT}</Account></GetCallerIdentityResult>\
+                 <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></GetCallerIdentityResponse>"
+            )),
+        ),
+        "secretsmanager:PutSecretValue" => {
+            (200, JSON, json!({"Name": "nightshift-model-key", "VersionId": "v2"}))
+        }
+        other => (501, JSON, json!({"__type": "NotStoodIn", "message": other})),
+    }
+}
+
+/// A file in a folder of the test's own.
+pub fn write(folder: &Path, name: &str, content: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
