@@ -66,6 +66,7 @@ impl Run {
             request_id: None,
             advice,
             headroom: Headroom::default(),
+            oversize: None,
         };
         let time = TimeLeft { left_ms: 250_000, usual_call_ms: 10_000 };
         self.run.after_failure(work, &failure, now_ms, time, fraction)

@@ -117,6 +117,7 @@ impl Model for Seen {
                 request_id: None,
                 advice: RetryAdvice::default(),
                 headroom: Headroom::default(),
+                oversize: None,
             });
         }
         server.answered.fetch_add(1, Ordering::Relaxed);

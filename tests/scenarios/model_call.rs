@@ -304,6 +304,12 @@ async fn l2_a_request_that_can_never_work_is_one_call_and_a_dead_letter() {
         assert_eq!(reason(&letter), "request_rejected");
         let detail = context(&letter)["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(&format!("(HTTP {status}): ")), "{}: {detail}", call.case.name);
+        let sizes = match call.case.provider.as_str() {
+            "anthropic" => "1200000 tokens were requested, and the limit is 1000000",
+            _ if detail.contains("Limit 30000") => "342389 tokens were requested, and the limit is 30000",
+            _ => "The request is too large: ",
+        };
+        assert!(detail.contains(sizes), "{}: {detail}", call.case.name);
         // Delivered again, the letter is sent again; the model is not called again.
         assert_eq!(call.deliver().await, outcome);
         assert_eq!((call.calls(), call.world.letters().len()), (1, 2), "{}", call.case.name);
@@ -341,7 +347,13 @@ async fn l4_what_was_refused_or_cut_off_is_one_call_and_never_stored() {
             assert_eq!(call.calls(), 1, "{}", call.case.name);
             assert!(!call.is_stored(), "{}", call.case.name);
             let expected = if call.case.expected == "refusal" { "refused" } else { "truncated" };
-            assert_eq!(reason(&call.world.letters()[0]), expected, "{}", call.case.name);
+            let letter = call.world.letters().remove(0);
+            assert_eq!(reason(&letter), expected, "{}", call.case.name);
+            let detail = context(&letter)["detail"].as_str().unwrap().to_owned();
+            // All of them wrote fewer tokens than the task allows, whatever they call what stopped them.
+            let is_full = expected == "truncated";
+            assert_eq!(detail.contains("fill the model's context"), is_full, "{}: {detail}", call.case.name);
+            assert!(!detail.contains("raise"), "{}: {detail}", call.case.name);
         })
         .await;
     }
@@ -371,4 +383,28 @@ async fn l5_a_failure_that_does_not_pass_is_called_as_often_as_allowed_and_repor
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn l6_a_model_that_says_nothing_twice_is_not_asked_the_same_a_third_time() {
+    for provider in ["anthropic", "bedrock", "openai"] {
+        let case = Case {
+            provider: provider.to_owned(),
+            name: format!("{provider} silent"),
+            expected: String::new(),
+            answer: answered(provider, " "),
+        };
+        let mut call = Call::new(case, usize::MAX).await;
+        let outcome = call.deliver().await;
+        assert!(matches!(outcome, Outcome::DeadLettered(_)), "{provider}: {outcome:?}");
+        assert_eq!(
+            call.calls(),
+            2,
+            "{provider}: the second was told what was wrong, and a third would be the same"
+        );
+        let letter = call.world.letters().remove(0);
+        assert_eq!(reason(&letter), "invalid_output", "{provider}");
+        let detail = context(&letter)["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("asking again would repeat a request"), "{provider}: {detail}");
+    }
 }

@@ -440,6 +440,7 @@ impl Model for World {
                         ..RetryAdvice::default()
                     },
                     headroom: Headroom::default(),
+                    oversize: None,
                 });
             }
             Says::Refuses(status) => {
@@ -451,6 +452,7 @@ impl Model for World {
                     request_id: None,
                     advice: RetryAdvice::default(),
                     headroom: Headroom::default(),
+                    oversize: None,
                 });
             }
             Says::Panics => panic!("as the scenario wants"),

@@ -175,6 +175,7 @@ mod tests {
             request_id: None,
             advice: RetryAdvice::default(),
             headroom: Headroom::default(),
+            oversize: None,
         }
     }
 

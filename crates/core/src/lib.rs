@@ -4,6 +4,7 @@
 //! time, deadline and jitter are arguments.
 
 pub mod blame;
+pub mod conversation;
 pub mod copied_example;
 pub mod cost;
 pub mod dead_letter;

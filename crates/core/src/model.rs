@@ -94,12 +94,24 @@ pub enum Answer {
     Truncated {
         /// What was said until then.
         text: String,
+        /// Which limit, in the provider's words.
+        by: TokenLimit,
     },
     /// Answered, but with nothing that could be an answer (no text, a foreign shape).
     Unusable {
         /// What is wrong with it, without its text.
         why: String,
     },
+}
+
+/// The limit that cut an answer off, as a provider names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenLimit {
+    /// The most tokens that the request allows. Servers of one's own say so of a full context, too: `length` stands for
+    /// both.
+    Answer,
+    /// The model's context, which prompt and answer share.
+    Context,
 }
 
 /// An answered call.
@@ -153,6 +165,26 @@ pub enum FailureClass {
     Refused,
 }
 
+/// A request that is larger than a limit, as far as the provider says by how much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Oversize {
+    /// What both are counted in.
+    pub unit: SizeUnit,
+    /// What was requested: the prompt, with the room for the answer where the provider counts that in.
+    pub requested: Option<u64>,
+    /// The most that there can be.
+    pub limit: Option<u64>,
+}
+
+/// What a provider counts a request in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SizeUnit {
+    /// Of the model.
+    Tokens,
+    /// Of the text.
+    Characters,
+}
+
 /// The retry headers of a response, unparsed: what they mean depends on the time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RetryAdvice {
@@ -186,6 +218,8 @@ pub struct ModelFailure {
     pub advice: RetryAdvice,
     /// What it says is left of its limits.
     pub headroom: Headroom,
+    /// By how much the request is too large, where that is what it says.
+    pub oversize: Option<Oversize>,
 }
 
 impl ModelFailure {
@@ -243,6 +277,7 @@ mod tests {
                 request_id: None,
                 advice: RetryAdvice::default(),
                 headroom: Headroom::default(),
+                oversize: None,
             };
             assert_eq!(failure.may_be_billed(), may_be_billed, "{class:?} {status:?}");
         }

@@ -5,12 +5,15 @@
 use serde_json::Value;
 
 use crate::blame::{Blame, Evidence, Refusal};
+use crate::conversation::{AskedAgain, Conversation};
 use crate::dead_letter::{DETAIL_CHARS_MAX, EXCERPT_CHARS_MAX, cut};
 use crate::failure::{FailureReason, Rejection};
 use crate::input_hash::InputHash;
 use crate::limits::{Limits, VISIBILITY_MS_MAX};
 use crate::metric::HandBackCause;
-use crate::model::{Answer, FailureClass, ModelFailure, ModelReply, Prompt, Turn};
+use crate::model::{
+    Answer, FailureClass, ModelFailure, ModelReply, Oversize, Prompt, SizeUnit, TokenLimit, Turn,
+};
 use crate::output_validation::{reask_text, validate};
 use crate::record::{
     Budget, Done, Expect, Failed, HISTORY_MAX, PastFailure, Record, RecordWrite, Revision, State,
@@ -424,7 +427,7 @@ pub struct JobRun {
     cost_before_micro_usd: u64,
     calls_in_claim: u32,
     failures_in_row: u32,
-    turns: Vec<Turn>,
+    conversation: Conversation,
     request_id: Option<String>,
     excerpt: Option<String>,
     last_failure: Option<String>,
@@ -442,7 +445,7 @@ impl JobRun {
             cost_before_micro_usd: budget.cost_micro_usd,
             calls_in_claim: 0,
             failures_in_row: 0,
-            turns: vec![Turn::User(prompt.user.clone())],
+            conversation: Conversation::new(prompt),
             request_id: None,
             excerpt: None,
             last_failure: None,
@@ -450,10 +453,10 @@ impl JobRun {
         }
     }
 
-    /// The conversation so far.
+    /// The turns of the next request.
     #[must_use]
-    pub fn turns(&self) -> &[Turn] {
-        &self.turns
+    pub fn turns(&self) -> Vec<Turn> {
+        self.conversation.turns()
     }
 
     /// What has been spent since the job last started afresh.
@@ -542,7 +545,7 @@ impl JobRun {
             FailureClass::Rejected => {
                 return AfterCall::Fail(Rejection::new(
                     FailureReason::RequestRejected,
-                    format!("{} {failure}", self.why_rejected()),
+                    format!("{} {failure}", self.why_rejected(failure)),
                 ));
             }
             FailureClass::Unclear => {
@@ -611,14 +614,11 @@ impl JobRun {
                     ),
                 ));
             }
-            Answer::Truncated { text } => {
+            Answer::Truncated { text, by } => {
                 self.said(text);
                 return AfterCall::Fail(Rejection::new(
                     FailureReason::Truncated,
-                    format!(
-                        "The answer was cut off by a token limit: the task allows {} tokens (OUTPUT_TOKENS_MAX); raise it, or shorten the input.",
-                        work.task.output_tokens_max()
-                    ),
+                    why_truncated(*by, text, reply.usage.output_tokens, work.task.output_tokens_max()),
                 ));
             }
             Answer::Unusable { why } => {
@@ -630,17 +630,12 @@ impl JobRun {
             },
         };
         self.said(said);
-        if self.budget.reasks < work.limits.reask_limit
+        let may_ask_again = self.budget.reasks < work.limits.reask_limit
             && self.budget.calls < work.limits.paid_call_limit
-            && self.calls_in_claim < work.limits.call_limit
-        {
+            && self.calls_in_claim < work.limits.call_limit;
+        let asked_again = may_ask_again.then(|| self.conversation.ask_again(said, &reask_text(&violations)));
+        if asked_again == Some(AskedAgain::Differently) {
             self.budget.reasks += 1;
-            // A provider refuses empty turns, and there is nothing to correct in an answer that said nothing.
-            if !said.is_empty() {
-                self.turns.truncate(1);
-                self.turns.push(Turn::Assistant(said.to_owned()));
-                self.turns.push(Turn::User(reask_text(&violations)));
-            }
             return AfterCall::CallAgain { delay_ms: 0 };
         }
         match work.task.fallback(work.input).map(|output| work.task.accept(output)) {
@@ -648,15 +643,23 @@ impl JobRun {
             _ => AfterCall::Fail(Rejection::new(
                 FailureReason::InvalidOutput,
                 format!(
-                    "The last of {} answers was not accepted: {}",
+                    "The last of {} answers was not accepted: {}{}",
                     self.budget.calls,
-                    violations.0.join(" ")
+                    violations.0.join(" "),
+                    match asked_again {
+                        Some(AskedAgain::NothingNew) =>
+                            " The model said the same before, and was told so: asking again would repeat a request. Change the task's prompt or output type, or the model.",
+                        _ => "",
+                    }
                 ),
             )),
         }
     }
 
-    fn why_rejected(&self) -> String {
+    fn why_rejected(&self, failure: &ModelFailure) -> String {
+        if let Some(oversize) = failure.oversize {
+            return why_too_large(oversize);
+        }
         let times = self.budget.refusals.map_or(0, |refusals| refusals.times);
         match self.blame {
             Blame::JobBesideAnswers => format!(
@@ -757,6 +760,55 @@ impl JobRun {
     pub fn claim_cost_micro_usd(&self) -> u64 {
         self.budget.cost_micro_usd.saturating_sub(self.cost_before_micro_usd)
     }
+}
+
+/// What a dead letter says of an answer that was cut off. What a provider calls its limit of the answer is believed only
+/// if that many tokens were written: where prompt and answer share a full context, a higher limit would be of no use.
+fn why_truncated(by: TokenLimit, text: &str, written: Option<u64>, allowed: u32) -> String {
+    // Servers that do not count say 0; with nothing said, it is a count.
+    let written = written.filter(|tokens| *tokens > 0 || text.is_empty());
+    let allowed = u64::from(allowed);
+    let full = "Prompt and answer fill the model's context: shorten the input, or use a model or a server with a larger context";
+    match (by, written) {
+        (TokenLimit::Context, None) => {
+            format!("{full}. A higher OUTPUT_TOKENS_MAX of the task makes no room.")
+        }
+        (TokenLimit::Context, Some(written)) => format!(
+            "{full}. The answer was cut off after {written} tokens; a higher OUTPUT_TOKENS_MAX of the task makes no room."
+        ),
+        (TokenLimit::Answer, Some(written)) if written < allowed => format!(
+            "{full}. The answer was cut off after {written} of the {allowed} tokens that the task allows; a higher OUTPUT_TOKENS_MAX makes no room."
+        ),
+        (TokenLimit::Answer, Some(_)) => format!(
+            "The answer was cut off by the task's limit of {allowed} tokens (OUTPUT_TOKENS_MAX): raise it, or shorten the input."
+        ),
+        (TokenLimit::Answer, None) => format!(
+            "The answer was cut off, and the provider does not count its tokens: if it is about as long as the task's limit of {allowed} tokens (OUTPUT_TOKENS_MAX), raise that; else the model's context is full, and only a shorter input or a larger context makes room."
+        ),
+    }
+}
+
+/// What a dead letter says of a request that is larger than a limit.
+fn why_too_large(oversize: Oversize) -> String {
+    let unit = match oversize.unit {
+        SizeUnit::Tokens => "tokens",
+        SizeUnit::Characters => "characters",
+    };
+    let size = match (oversize.requested, oversize.limit) {
+        (Some(requested), Some(limit)) => {
+            format!("{requested} {unit} were requested, and the limit is {limit}")
+        }
+        (None, Some(limit)) => {
+            format!("the limit is {limit} {unit}, and the provider does not say how many were requested")
+        }
+        (Some(requested), None) => {
+            format!("{requested} {unit} were requested, and the provider does not name the limit")
+        }
+        (None, None) => "the provider names neither its size nor the limit".to_owned(),
+    };
+    format!(
+        "The request is too large: {size}. Shorten the input, lower the task's OUTPUT_TOKENS_MAX, or use a model, a server or an account with a larger limit:"
+    )
 }
 
 /// What follows from a panic while the job was worked on: the claim counts it as a crash, and the job is given up when

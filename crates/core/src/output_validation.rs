@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use crate::conversation::SEPARATOR;
 use crate::dead_letter::cut;
 use crate::json;
 use crate::task::{Task, VIOLATIONS_LISTED_MAX, Violations};
@@ -54,7 +55,8 @@ pub fn extract(answer: &str) -> Result<Value, String> {
     Ok(value)
 }
 
-/// Longest text with which a model is asked again, in bytes. It is paid for, and its cost is reserved.
+/// Longest text with which a model is asked again, in bytes, what separates it from the prompt included. It is paid for,
+/// and its cost is reserved.
 pub const REASK_BYTES_MAX: usize = 4 * 1_024;
 /// Longest violation in it, in characters.
 const VIOLATION_CHARS_MAX: usize = 400;
@@ -67,7 +69,7 @@ pub fn reask_text(violations: &Violations) -> String {
     let mut text = before.to_owned();
     for violation in violations.0.iter().take(VIOLATIONS_LISTED_MAX) {
         let line = format!("- {}\n", cut(violation, VIOLATION_CHARS_MAX));
-        if text.len() + line.len() + after.len() <= REASK_BYTES_MAX {
+        if text.len() + line.len() + after.len() + SEPARATOR.len() <= REASK_BYTES_MAX {
             text.push_str(&line);
         }
     }

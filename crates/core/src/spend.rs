@@ -52,7 +52,7 @@ impl CallPrice {
         // No prompt is empty, and no text has no tokens: some servers that do not count say 0.
         let says_something = match &reply.answer {
             Answer::Text(_) => true,
-            Answer::Refused { text, .. } | Answer::Truncated { text } => !text.is_empty(),
+            Answer::Refused { text, .. } | Answer::Truncated { text, .. } => !text.is_empty(),
             Answer::Unusable { .. } => false,
         };
         let output_tokens_min = u64::from(says_something);

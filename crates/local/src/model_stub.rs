@@ -34,6 +34,8 @@ const VERSION: &str = "2023-06-01";
 const STRUCTURED_OUTPUT_BETA: &str = "structured-outputs-2025-11-13";
 /// Characters per token, roughly, in English text.
 const CHARS_PER_TOKEN: usize = 4;
+/// How a re-ask begins that stands behind the prompt, in the first turn.
+const REASK: &str = "\n\nYour answer was not accepted, for these reasons:\n";
 /// A slow answer takes this many times the drawn latency.
 const SLOW_FACTOR: u32 = 20;
 /// What the rate limit headers announce; far more than a run on one machine needs, so that they slow nothing down.
@@ -253,7 +255,7 @@ impl Stub {
             let entry = seen
                 .requests
                 .entry(identity.clone())
-                .or_insert_with(|| SeenRequest { text: message.first_user_text(), ..SeenRequest::default() });
+                .or_insert_with(|| SeenRequest { text: message.prompt(), ..SeenRequest::default() });
             entry.calls += 1;
             entry.open += 1;
             let number = entry.calls;
@@ -407,9 +409,11 @@ enum Role {
 }
 
 impl Message {
-    fn first_user_text(&self) -> String {
+    /// The prompt, without what a re-ask says behind it.
+    fn prompt(&self) -> String {
         let first = self.turns.iter().find(|(role, _)| *role == Role::User);
-        first.map(|(_, text)| text.clone()).unwrap_or_default()
+        let text = first.map(|(_, text)| text.as_str()).unwrap_or_default();
+        text.rsplit_once(REASK).map_or(text, |(prompt, _)| prompt).to_owned()
     }
 
     /// The same for a request and for the re-asks that follow on it.
@@ -417,13 +421,13 @@ impl Message {
         let digest = Sha256::new()
             .chain_update((self.model.len() as u64).to_be_bytes())
             .chain_update(self.model.as_bytes())
-            .chain_update(self.first_user_text().as_bytes())
+            .chain_update(self.prompt().as_bytes())
             .finalize();
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn answer(&self, ready: &BTreeMap<(String, String), Value>, fault: Fault, dice: &mut Dice) -> Answered {
-        let text = self.first_user_text();
+        let text = self.prompt();
         let asked = (self.system.clone(), text);
         let valid = match (ready.get(&asked), &self.schema) {
             (Some(answer), _) => answer.clone(),
@@ -432,7 +436,11 @@ impl Message {
         };
         let (text, stop_reason, is_valid) = faults::disfigure(&valid, fault, dice);
         let input_tokens = self.chars.div_ceil(CHARS_PER_TOKEN) as u64;
-        let output_tokens = text.chars().count().div_ceil(CHARS_PER_TOKEN) as u64;
+        // What is cut off by the limit has as many tokens as the limit.
+        let output_tokens = match stop_reason {
+            "max_tokens" => self.max_tokens,
+            _ => text.chars().count().div_ceil(CHARS_PER_TOKEN) as u64,
+        };
         // What does not fit is cut off, as the real model's answer would be.
         if output_tokens > self.max_tokens {
             let chars =

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nightshift_core::model::{Answer, ModelFailure, ModelReply, ModelRequest, ReportedUsage, Turn};
+use nightshift_core::model::{
+    Answer, ModelFailure, ModelReply, ModelRequest, ReportedUsage, TokenLimit, Turn,
+};
 use nightshift_ports::{Model, ModelKey};
 use reqwest::Url;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -224,7 +226,8 @@ fn parse(body: &[u8]) -> Result<Parsed, Unread> {
             text_answer(tool_input.map(RawValue::get).unwrap_or_default().to_owned(), stop_reason)
         }
         "end_turn" | "stop_sequence" => text_answer(text, stop_reason),
-        "max_tokens" | "model_context_window_exceeded" => Answer::Truncated { text },
+        "max_tokens" => Answer::Truncated { text, by: TokenLimit::Answer },
+        "model_context_window_exceeded" => Answer::Truncated { text, by: TokenLimit::Context },
         "refusal" => {
             let category = message.stop_details.and_then(|details| details.category);
             let why = category
@@ -364,9 +367,13 @@ mod tests {
             (
                 "max_tokens",
                 json!([{"type": "text", "text": "{\"a"}]),
-                Answer::Truncated { text: "{\"a".into() },
+                Answer::Truncated { text: "{\"a".into(), by: TokenLimit::Answer },
             ),
-            ("model_context_window_exceeded", json!([]), Answer::Truncated { text: String::new() }),
+            (
+                "model_context_window_exceeded",
+                json!([]),
+                Answer::Truncated { text: String::new(), by: TokenLimit::Context },
+            ),
             (
                 "refusal",
                 json!([{"type": "text", "text": "No."}]),

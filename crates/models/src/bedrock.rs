@@ -15,7 +15,7 @@ use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsP
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use nightshift_core::model::{
-    Answer, FailureClass, ModelFailure, ModelReply, ModelRequest, ReportedUsage, Turn,
+    Answer, FailureClass, ModelFailure, ModelReply, ModelRequest, ReportedUsage, TokenLimit, Turn,
 };
 use nightshift_ports::{Clock, Model, ModelKey};
 use reqwest::Url;
@@ -350,8 +350,9 @@ fn parse(body: &[u8], by: StructuredOutput) -> Result<Parsed, Unread> {
             None => text_answer(text, stop_reason),
         },
         "end_turn" | "stop_sequence" => text_answer(text, stop_reason),
-        "max_tokens" | "model_context_window_exceeded" => {
-            Answer::Truncated { text: tool_input().unwrap_or(text) }
+        "max_tokens" => Answer::Truncated { text: tool_input().unwrap_or(text), by: TokenLimit::Answer },
+        "model_context_window_exceeded" => {
+            Answer::Truncated { text: tool_input().unwrap_or(text), by: TokenLimit::Context }
         }
         reason if is_filtered(reason) => Answer::Refused { why: mask::name(reason, None), text },
         // Among them `malformed_model_output` and `malformed_tool_use`: Bedrock could not read the model either.
@@ -457,6 +458,7 @@ mod tests {
             |input: &str| format!(r#"{{"toolUse":{{"toolUseId":"t","name":"out","input":{input}}}}}"#);
         let refused = |why: &str| Answer::Refused { why: why.into(), text: "No.".into() };
         let unusable = |why: &str| Answer::Unusable { why: why.into() };
+        let cut_off = |text: &str, by| Answer::Truncated { text: text.into(), by };
         for (by, stop_reason, content, answer) in [
             (
                 TextFormat,
@@ -475,8 +477,14 @@ mod tests {
                 format!("{},{}", tool_use("1"), tool_use("2")),
                 unusable("the tool was not used exactly once"),
             ),
-            (Tool, "max_tokens", tool_use("{}"), Answer::Truncated { text: "{}".into() }),
-            (TextFormat, "max_tokens", r#"{"text":"{"}"#.to_owned(), Answer::Truncated { text: "{".into() }),
+            (Tool, "max_tokens", tool_use("{}"), cut_off("{}", TokenLimit::Answer)),
+            (TextFormat, "max_tokens", r#"{"text":"{"}"#.to_owned(), cut_off("{", TokenLimit::Answer)),
+            (
+                TextFormat,
+                "model_context_window_exceeded",
+                r#"{"text":"{"}"#.to_owned(),
+                cut_off("{", TokenLimit::Context),
+            ),
             (TextFormat, "content_filtered", r#"{"text":"No."}"#.to_owned(), refused("content_filtered")),
             (Tool, "guardrail_intervened", r#"{"text":"No."}"#.to_owned(), refused("guardrail_intervened")),
             (

@@ -17,7 +17,7 @@ use reqwest::header::HeaderMap;
 use crate::error_body::ErrorBody;
 use crate::error_words as words;
 use crate::mask::{self, MESSAGE_CHARS_MAX};
-use crate::{Provider, headroom};
+use crate::{Provider, headroom, request_size};
 
 /// A header or an id of a provider that is longer is not one.
 const HEADER_CHARS_MAX: usize = 200;
@@ -54,8 +54,10 @@ pub(crate) fn failure(
     if advice.retry_after_ms.is_none() && advice.retry_after.is_none() {
         advice.retry_after = body.retry_after_s.as_deref().and_then(short);
     }
+    let class = class(provider, status, body);
+    let is_oversize = class == FailureClass::Rejected;
     ModelFailure {
-        class: class(provider, status, body),
+        class,
         status: Some(status),
         error_type: mask::name(&error_type, key),
         message: mask::masked(&body.message, key, MESSAGE_CHARS_MAX),
@@ -64,6 +66,8 @@ pub(crate) fn failure(
             .map(|id| mask::masked(&id, key, HEADER_CHARS_MAX)),
         advice,
         headroom: headroom::read(provider, headers),
+        // Only what is said to be larger than a limit is rejected here.
+        oversize: is_oversize.then(|| request_size::read(body)),
     }
 }
 
@@ -78,6 +82,7 @@ pub fn no_response(class: FailureClass, error_type: &str, message: &str) -> Mode
         request_id: None,
         advice: RetryAdvice::default(),
         headroom: nightshift_core::model::Headroom::default(),
+        oversize: None,
     }
 }
 
@@ -137,7 +142,11 @@ fn class(provider: Provider, status: u16, body: &ErrorBody) -> FailureClass {
             return Rejected;
         }
     }
-    // A name is more specific than a status: gateways and Bedrock return the same meaning under several.
+    // A name is more specific than a status: gateways and Bedrock return the same meaning under several, and llama.cpp
+    // refused a long prompt with a 500 for a while.
+    if status >= 500 && body.is_named(&words::TOO_LARGE_NAMES) {
+        return Rejected;
+    }
     if body.is_named_like(&words::CAPACITY_NAME_PARTS) {
         return Capacity;
     }

@@ -63,6 +63,8 @@ pub struct ErrorBody {
     pub retry_after_s: Option<String>,
     /// Groq: what the model wrote and the provider's grammar did not accept.
     pub failed_generation: Option<String>,
+    /// llama.cpp: how many tokens the prompt has, and how many the context.
+    pub context_tokens: Option<(u64, u64)>,
     /// Whether the body is JSON; a proxy's or a load balancer's page is not.
     pub is_json: bool,
 }
@@ -138,6 +140,7 @@ impl ErrorBody {
                 .map(str::to_owned),
             retry_after_s: found.retry_after_s,
             failed_generation: error.get("failed_generation").and_then(Value::as_str).map(str::to_owned),
+            context_tokens: found.context_tokens,
             is_json: true,
             message,
             lower_messages,
@@ -275,6 +278,7 @@ struct Found {
     member: Option<String>,
     status: Option<u16>,
     retry_after_s: Option<String>,
+    context_tokens: Option<(u64, u64)>,
 }
 
 impl Found {
@@ -345,6 +349,8 @@ impl Found {
                 u16::try_from(status).ok().filter(|status| (400..600).contains(status))
             });
         }
+        let count = |name: &str| object.get(name).and_then(Value::as_u64);
+        self.context_tokens = self.context_tokens.or(count("n_prompt_tokens").zip(count("n_ctx")));
         if let Some(Value::String(delay)) = object.get("retryDelay") {
             self.retry_after_s = delay.strip_suffix('s').map(str::to_owned);
         }

@@ -293,7 +293,7 @@ pub const TOO_LARGE_NAMES: [&str; 9] = [
 ];
 
 /// What is said when the request is longer than a limit.
-pub const TOO_LARGE_PHRASES: [&str; 26] = [
+pub const TOO_LARGE_PHRASES: [&str; 28] = [
     "prompt is too long",
     "prompt too long",
     "input is too long",
@@ -312,6 +312,8 @@ pub const TOO_LARGE_PHRASES: [&str; 26] = [
     "reduce your message size",
     "max_new_tokens` must be",
     "range of input length",
+    "expected maxlength: ",
+    "maximum prompt length",
     "maximum allowed length",
     "exceeds maximum length",
     "string too long",

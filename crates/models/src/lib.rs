@@ -25,6 +25,7 @@ pub mod openai;
 pub mod prices;
 pub mod rehearsal;
 mod reply;
+mod request_size;
 
 pub use anthropic::{Anthropic, AnthropicSettings};
 pub use bedrock::{Bedrock, BedrockAuth, BedrockSettings};

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nightshift_core::model::{Answer, ModelFailure, ModelReply, ModelRequest, ReportedUsage, Turn};
+use nightshift_core::model::{
+    Answer, ModelFailure, ModelReply, ModelRequest, ReportedUsage, TokenLimit, Turn,
+};
 use nightshift_ports::{Model, ModelKey};
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -328,7 +330,9 @@ fn answer(choice: Choice) -> Answer {
         return Answer::Refused { why: "refusal".to_owned(), text: said };
     }
     match choice.finish_reason.as_deref() {
-        Some("length" | "max_tokens") => Answer::Truncated { text },
+        Some("length" | "max_tokens") => Answer::Truncated { text, by: TokenLimit::Answer },
+        // Gateways pass on what the model behind them said.
+        Some("model_context_window_exceeded") => Answer::Truncated { text, by: TokenLimit::Context },
         Some("tool_calls") if tool_input.is_some() => text_answer(text, "tool_calls"),
         Some(reason @ ("stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence")) => {
             text_answer(text, reason)
@@ -453,7 +457,11 @@ mod tests {
                 json!("stop"),
                 Answer::Refused { why: "refusal".into(), text: "No.".into() },
             ),
-            (json!({"content": "{\"a"}), json!("length"), Answer::Truncated { text: "{\"a".into() }),
+            (
+                json!({"content": "{\"a"}),
+                json!("length"),
+                Answer::Truncated { text: "{\"a".into(), by: TokenLimit::Answer },
+            ),
             (
                 json!({"content": "x"}),
                 json!("content_filter"),

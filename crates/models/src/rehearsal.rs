@@ -38,7 +38,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nightshift_core::model::{
-    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, Turn, Usage,
+    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, TokenLimit, Turn,
+    Usage,
 };
 use nightshift_ports::Model;
 use serde_json::{Map, Value, json};
@@ -257,9 +258,10 @@ impl Rehearsal {
             Fate::Refused => {
                 Answer::Refused { why: "refusal".to_owned(), text: "I can't help with that.".to_owned() }
             }
-            Fate::Truncated => {
-                Answer::Truncated { text: text.chars().take(text.chars().count() / 2).collect() }
-            }
+            Fate::Truncated => Answer::Truncated {
+                text: text.chars().take(text.chars().count() / 2).collect(),
+                by: TokenLimit::Answer,
+            },
             Fate::Prose => Answer::Text(format!("Here is the answer:\n\n```json\n{text}\n```\n")),
             Fate::InvalidJson => {
                 Answer::Text(text.chars().take(text.chars().count().saturating_sub(1)).collect())
@@ -268,14 +270,16 @@ impl Rehearsal {
             Fate::Success => Answer::Text(text),
         };
         let said = match &answer {
-            Answer::Text(text) | Answer::Refused { text, .. } | Answer::Truncated { text } => text.len(),
+            Answer::Text(text) | Answer::Refused { text, .. } | Answer::Truncated { text, .. } => text.len(),
             Answer::Unusable { .. } => 0,
         };
         let asked: usize = request.turns.iter().map(|turn| text_of(turn).len()).sum();
         let tokens = |bytes: usize| u64::try_from(bytes.div_ceil(BYTES_PER_TOKEN)).unwrap_or(u64::MAX);
+        let allowed = u64::from(request.output_tokens_max);
         let usage = Usage {
             input_tokens: tokens(asked.saturating_add(request.system.len())),
-            output_tokens: tokens(said).min(u64::from(request.output_tokens_max)),
+            // What is cut off by the limit has as many tokens as the limit.
+            output_tokens: if fate == Fate::Truncated { allowed } else { tokens(said).min(allowed) },
         };
         Ok(ModelReply {
             answer,
@@ -305,6 +309,7 @@ impl Rehearsal {
                 ..RetryAdvice::default()
             },
             headroom: Headroom::default(),
+            oversize: None,
         }
     }
 }

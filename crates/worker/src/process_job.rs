@@ -246,7 +246,7 @@ impl Worker {
             };
             let request = ModelRequest {
                 system: prompt.system.clone(),
-                turns: run.turns().to_vec(),
+                turns: run.turns(),
                 schema_name: work.task.name().to_owned(),
                 schema: Arc::clone(work.task.schema()),
                 output_tokens_max: work.task.output_tokens_max(),
@@ -410,6 +410,7 @@ impl Worker {
                 request_id: None,
                 advice: Default::default(),
                 headroom: Default::default(),
+                oversize: None,
             }),
             unused: None,
         });

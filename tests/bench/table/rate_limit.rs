@@ -244,6 +244,7 @@ impl Model for Provider {
                     request_id: None,
                     advice: RetryAdvice { retry_after: Some(wait_s.to_string()), ..RetryAdvice::default() },
                     headroom,
+                    oversize: None,
                 })
             }
         }

@@ -13,8 +13,8 @@ use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::metric::MetricBatch;
 use nightshift_core::model::{
-    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, ReportedUsage, RetryAdvice, Turn,
-    Usage, Window,
+    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, ReportedUsage, RetryAdvice,
+    TokenLimit, Turn, Usage, Window,
 };
 use nightshift_core::output_validation::REASK_BYTES_MAX;
 use nightshift_core::record::{Control, RecordWrite, SpendAnswer, SpendChange, SpendKind, State as Standing};
@@ -27,7 +27,9 @@ use tokio::time::sleep;
 use crate::oracle::{ArrivedLetter, Asked, CallEnd, Promise};
 use crate::plan::{Away, HOUR};
 use crate::queue::{HandleAnswer, why_refused};
-use crate::work::{CHECK_IS_WRONG, Kind, OUTPUT_TOKENS_MAX, OVERHEAD_BYTES, check_of};
+use crate::work::{
+    CHECK_IS_WRONG, CutOff, Kind, OUTPUT_TOKENS_MAX, OVERHEAD_BYTES, check_of, cut_off, oversize,
+};
 use crate::world::{Environment, Failures, Letter, State, World};
 
 /// Attempts of the SDK at one operation, and how long it waits for one (crates/aws, clients).
@@ -623,7 +625,7 @@ impl Model for SimPorts {
         self.gate().await;
         let world = &self.world;
         let n = request.turns.first().and_then(|turn| match turn {
-            Turn::User(text) => text.strip_prefix("n=")?.parse::<u32>().ok(),
+            Turn::User(text) => text.strip_prefix("n=")?.lines().next()?.parse::<u32>().ok(),
             Turn::Assistant(_) => None,
         });
         let Some(n) = n else {
@@ -635,7 +637,7 @@ impl Model for SimPorts {
         let (id, verdict) = {
             let mut state = world.lock();
             let now_ms = world.now_ms();
-            let id = state.call_begins(now_ms, n, invocation, request.timeout_ms, told_until_ms, &world.plan);
+            let id = state.call_begins(now_ms, n, invocation, request, told_until_ms, &world.plan);
             let verdict = verdict(&mut state, world, n, request);
             let told_micro_usd = crate::fleet::PRICE.of(verdict.told);
             state.call_is_billed(
@@ -694,7 +696,7 @@ impl SimPorts {
         let mut state = self.world.lock();
         state.call_ends(now_ms, n, id, end);
         match result {
-            Ok(_) => {}
+            Ok(reply) => state.call_is_answered(n, id, &reply.answer),
             Err(failure) => {
                 let told_ms =
                     failure.advice.retry_after_ms.as_deref().and_then(|ms| ms.parse::<u64>().ok()).or_else(
@@ -741,6 +743,7 @@ fn failure(class: FailureClass, status: Option<u16>, error_type: &str) -> ModelF
         request_id: None,
         advice: RetryAdvice::default(),
         headroom: Headroom::default(),
+        oversize: None,
     }
 }
 
@@ -780,10 +783,10 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
         dies: false,
     };
     // A token is at least one byte.
-    let asked_again = request.turns.iter().skip(1).map(|turn| match turn {
+    let asked = request.turns.iter().map(|turn| match turn {
         Turn::User(text) | Turn::Assistant(text) => text.len() as u64,
     });
-    let asked_again_tokens = asked_again.sum::<u64>();
+    let asked_again_tokens = asked.sum::<u64>() - format!("n={n}").len() as u64;
     // A re-ask costs nearly all that is reserved for one.
     let reask_tokens = if asked_again_tokens > 0 { asked_again_tokens + 3_500 } else { 0 };
     let input_tokens = 500 + u64::from(n % 200) + reask_tokens;
@@ -872,13 +875,15 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
         .last()
         .is_some_and(|turn| matches!(turn, Turn::User(text) if text.contains(CHECK_IS_WRONG)));
     let (end, answer) = answer(kind, n, lies, coin, told);
+    let full_unsaid = end == CallEnd::Truncated && cut_off(n) == CutOff::ContextUnsaid;
     let usage = usage(match end {
-        CallEnd::Truncated => u64::from(OUTPUT_TOKENS_MAX),
+        CallEnd::Truncated if cut_off(n) == CutOff::Limit => u64::from(OUTPUT_TOKENS_MAX),
         // Who does not obey says more than was asked.
         CallEnd::Invalid => 40 + (coin * 400.0) as u64,
         _ => 40,
     });
-    let miscounts = state.provider.rng.chance(faults.model_miscounts);
+    // Of an answer that was cut off, the count is all that tells by what.
+    let miscounts = state.provider.rng.chance(faults.model_miscounts) && !full_unsaid;
     let says_something = !matches!(answer, Some(Answer::Unusable { .. }));
     let reported = if miscounts { miscounted(usage, says_something, coin) } else { usage.into() };
     let most = most_of_a_call(state, n);
@@ -902,8 +907,9 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
             ..verdict(end, Ok(ModelReply { answer, usage: reported, request_id: None, headroom }), after_ms)
         },
         None => {
-            let result = Err(failure(FailureClass::Rejected, Some(400), "invalid_request_error"));
-            verdict(CallEnd::Rejected, result, quick_ms)
+            let mut failed = failure(FailureClass::Rejected, Some(400), "invalid_request_error");
+            failed.oversize = Some(oversize(n));
+            verdict(CallEnd::Rejected, Err(failed), quick_ms)
         }
     }
 }
@@ -951,7 +957,13 @@ fn answer(kind: Kind, n: u32, lies: bool, coin: f64, told: bool) -> (CallEnd, Op
             // What was said looks like a result, and is none.
             Some(Answer::Refused { why: "refusal".to_owned(), text: right.to_string() }),
         ),
-        Kind::Truncates => (CallEnd::Truncated, Some(Answer::Truncated { text: right.to_string() })),
+        Kind::Truncates => {
+            let by = match cut_off(n) {
+                CutOff::Context => TokenLimit::Context,
+                CutOff::ContextUnsaid | CutOff::Limit => TokenLimit::Answer,
+            };
+            (CallEnd::Truncated, Some(Answer::Truncated { text: right.to_string(), by }))
+        }
         Kind::NeverValid | Kind::Guarded => (CallEnd::Invalid, Some(wrong(coin))),
         Kind::Stubborn if lies || !told => (CallEnd::Invalid, text(&wrong_check)),
         Kind::TooLarge => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nightshift_core::model::Prompt;
+use nightshift_core::model::{Oversize, Prompt, SizeUnit};
 use nightshift_core::task::{Task, Tasks, Violations};
 use serde_json::{Value, json};
 
@@ -82,6 +82,30 @@ pub const OUTPUT_TOKENS_MAX: u32 = 500;
 pub const OVERHEAD_BYTES: usize = 1_000;
 /// What is wrong with an answer whose member `check` is.
 pub const CHECK_IS_WRONG: &str = "The member check is wrong.";
+
+/// What cuts off the answers about an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CutOff {
+    /// The task's limit.
+    Limit,
+    /// The model's context is full, and the provider says so.
+    Context,
+    /// The same, and the provider calls it the limit of the answer.
+    ContextUnsaid,
+}
+
+/// What cuts off the answers about `n`, if anything does.
+#[must_use]
+pub fn cut_off(n: u32) -> CutOff {
+    [CutOff::Limit, CutOff::Context, CutOff::ContextUnsaid][n as usize % 3]
+}
+
+/// What the provider says of a request about `n`, if that is too large.
+#[must_use]
+pub fn oversize(n: u32) -> Oversize {
+    let size = |tokens: u64| Some(tokens + u64::from(n)).filter(|_| n.is_multiple_of(2));
+    Oversize { unit: SizeUnit::Tokens, requested: size(2_000_000), limit: size(1_000_000) }
+}
 
 /// What a right answer says of `n`.
 #[must_use]

@@ -1,9 +1,13 @@
 //! Before a call, after one that failed, after one that was answered.
 
 use nightshift_core::blame::{Evidence, Refusals};
+use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
-use nightshift_core::model::{Answer, FailureClass, ModelFailure, RetryAdvice, Turn};
-use nightshift_core::next_step::{AfterCall, BeforeCall, JobRun, TimeLeft, UNSURE_WHOSE_FAULT};
+use nightshift_core::model::{
+    Answer, FailureClass, ModelFailure, ModelReply, Oversize, ReportedUsage, RetryAdvice, SizeUnit,
+    TokenLimit, Turn,
+};
+use nightshift_core::next_step::{AfterCall, BeforeCall, JobRun, TimeLeft, UNSURE_WHOSE_FAULT, Work};
 use nightshift_core::record::Budget;
 use serde_json::{Value, json};
 
@@ -324,7 +328,7 @@ fn refused() -> Answer {
 }
 
 fn truncated() -> Answer {
-    Answer::Truncated { text: "{\"n\":1}".to_owned() }
+    Answer::Truncated { text: "{\"n\":1}".to_owned(), by: TokenLimit::Answer }
 }
 
 fn unusable() -> Answer {
@@ -405,10 +409,127 @@ fn a_reask_shows_the_answer_and_what_is_wrong_with_it_and_nothing_older() {
             [Turn::User("seven".to_owned()), Turn::Assistant(said.to_owned()), Turn::User(told.to_owned())]
         );
     }
-    // Providers refuse empty turns.
+    // Providers refuse empty turns: what is wrong stands behind the prompt then.
+    for empty in [text(""), text(" \n"), unusable()] {
+        let mut run = fresh_run(&limits);
+        run.after_reply(work, &reply(empty));
+        let [Turn::User(asked)] = &run.turns()[..] else { panic!("{:?}", run.turns()) };
+        assert!(asked.starts_with("seven\n\nYour answer was not accepted"), "{asked}");
+    }
+}
+
+#[test]
+fn nothing_that_was_answered_is_asked_again_word_for_word() {
+    let limits = Limits { reask_limit: 9, paid_call_limit: 20, call_limit: 20, ..Limits::default() };
+    let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
+    let work = work(&task, &input, &limits, &revision);
+    let (twelve, thirteen) = (|| text("{\"n\":12}"), || text("{\"n\":13}"));
+    for (answers, asked) in [
+        // The same silence: asked again once, with what was wrong behind the prompt.
+        (vec![unusable(); 3], 2),
+        (vec![text(""); 3], 2),
+        (vec![unusable(), Answer::Unusable { why: "a list".to_owned() }, unusable()], 3),
+        // The same answer: shown to the model once, then only told of.
+        (vec![twelve(); 4], 3),
+        (vec![twelve(), thirteen(), twelve(), thirteen(), twelve()], 4),
+        (vec![twelve(), unusable(), twelve(), unusable()], 4),
+    ] {
+        let mut run = fresh_run(&limits);
+        let mut requests = vec![run.turns()];
+        let mut given = answers.iter();
+        let rejection = loop {
+            let next = given.next().unwrap_or_else(|| panic!("{answers:?}: still asked, after {requests:?}"));
+            match run.after_reply(work, &reply(next.clone())) {
+                AfterCall::CallAgain { .. } => {
+                    // A failure in between is no answer: the same is asked again.
+                    run.after_failure(work, &failure(Transient), NOW, PLENTY, 0.0);
+                    assert!(!requests.contains(&run.turns()), "{answers:?}: {:?}", run.turns());
+                    requests.push(run.turns());
+                }
+                AfterCall::Fail(rejection) => break rejection,
+                other => panic!("{answers:?}: {other:?}"),
+            }
+        };
+        assert_eq!(requests.len(), asked, "{answers:?}");
+        let bytes = |turns: &Vec<Turn>| -> usize {
+            turns
+                .iter()
+                .map(|turn| match turn {
+                    Turn::User(text) | Turn::Assistant(text) => text.len(),
+                })
+                .sum()
+        };
+        assert!(requests.iter().all(|turns| bytes(turns) < 400), "they do not grow: {requests:?}");
+        assert_eq!(rejection.reason, FailureReason::InvalidOutput);
+        assert!(rejection.detail.contains("asking again would repeat a request"), "{}", rejection.detail);
+    }
+    // A task with a fallback has it then.
+    let careful = Digit::new(Some(json!({"n": 0})));
+    let work = Work { task: &careful, ..work };
     let mut run = fresh_run(&limits);
-    run.after_reply(work, &reply(text("")));
-    assert_eq!(run.turns(), [Turn::User("seven".to_owned())]);
+    run.after_reply(work, &reply(unusable()));
+    let step = run.after_reply(work, &reply(unusable()));
+    assert_eq!(show_after(&step), "store {\"n\":0} for review");
+}
+
+#[test]
+fn an_answer_that_was_cut_off_says_which_limit_it_met() {
+    let (limits, task) = (Limits::default(), Digit::new(None));
+    let (input, revision) = (json!("seven"), deployed());
+    let work = work(&task, &input, &limits, &revision);
+    let full = "Prompt and answer fill the model's context";
+    let limit = "cut off by the task's limit of 64 tokens (OUTPUT_TOKENS_MAX): raise it";
+    let either = "the provider does not count its tokens";
+    for (by, said, written, expected) in [
+        (TokenLimit::Answer, "{", Some(64), limit),
+        // Some count what ends the answer, too.
+        (TokenLimit::Answer, "{", Some(65), limit),
+        // Who says that it was the limit of an answer that is shorter means the other one.
+        (TokenLimit::Answer, "{", Some(63), full),
+        (TokenLimit::Answer, "{", Some(1), full),
+        (TokenLimit::Answer, "", Some(0), full),
+        (TokenLimit::Answer, "{", Some(0), either),
+        (TokenLimit::Answer, "{", None, either),
+        (TokenLimit::Context, "{", Some(64), full),
+        (TokenLimit::Context, "{", Some(3), full),
+        (TokenLimit::Context, "{", None, full),
+    ] {
+        let label = format!("{by:?} {said:?} {written:?}");
+        let usage = ReportedUsage { input_tokens: Some(100), output_tokens: written };
+        let answer = Answer::Truncated { text: said.to_owned(), by };
+        let AfterCall::Fail(rejection) =
+            fresh_run(&limits).after_reply(work, &ModelReply { usage, ..reply(answer) })
+        else {
+            panic!("{label}")
+        };
+        assert_eq!(rejection.reason, FailureReason::Truncated, "{label}");
+        assert!(rejection.detail.contains(expected), "{label}: {}", rejection.detail);
+        assert_eq!(rejection.detail.contains("raise"), expected != full, "{label}: {}", rejection.detail);
+    }
+}
+
+#[test]
+fn a_request_that_is_too_large_says_by_how_much_as_far_as_that_is_known() {
+    let (limits, task) = (Limits::default(), Digit::new(None));
+    let (input, revision) = (json!("seven"), deployed());
+    let work = work(&task, &input, &limits, &revision);
+    for (requested, limit, unit, expected) in [
+        (Some(1_407), Some(256), SizeUnit::Tokens, "1407 tokens were requested, and the limit is 256."),
+        (None, Some(256), SizeUnit::Tokens, "the limit is 256 tokens, and the provider does not say"),
+        (Some(9), None, SizeUnit::Characters, "9 characters were requested, and the provider does not name"),
+        (None, None, SizeUnit::Tokens, "the provider names neither its size nor the limit."),
+    ] {
+        let oversize = Some(Oversize { unit, requested, limit });
+        let rejected = ModelFailure { oversize, ..failure(Rejected) };
+        let AfterCall::Fail(rejection) = fresh_run(&limits).after_failure(work, &rejected, NOW, PLENTY, 0.0)
+        else {
+            panic!("{expected}")
+        };
+        assert_eq!(rejection.reason, FailureReason::RequestRejected);
+        for part in ["The request is too large: ", expected, "Shorten the input", "Overloaded"] {
+            assert!(rejection.detail.contains(part), "{part}: {}", rejection.detail);
+        }
+    }
 }
 
 #[test]

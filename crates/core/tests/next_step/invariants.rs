@@ -3,7 +3,7 @@
 use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::{Limits, VISIBILITY_MS_MAX};
 use nightshift_core::metric::HandBackCause;
-use nightshift_core::model::{Answer, FailureClass, RetryAdvice, Turn};
+use nightshift_core::model::{Answer, FailureClass, RetryAdvice, TokenLimit, Turn};
 use nightshift_core::next_step::{
     AfterCall, BeforeCall, ClaimStep, Delivery, HandBack, JobRun, RECEIVES_KEPT, TimeLeft, after_panic,
     hand_back,
@@ -49,7 +49,7 @@ fn event() -> impl Strategy<Value = Event> {
         6 => Just(text("{\"n\":12}")),
         2 => Just(text("")),
         1 => Just(Answer::Refused { why: "refusal".to_owned(), text: String::new() }),
-        1 => Just(Answer::Truncated { text: "{".to_owned() }),
+        1 => Just(Answer::Truncated { text: "{".to_owned(), by: TokenLimit::Answer }),
         2 => Just(Answer::Unusable { why: "no text".to_owned() }),
     ];
     prop_oneof![

@@ -207,6 +207,7 @@ pub fn failure(class: FailureClass) -> ModelFailure {
         request_id: Some("req-1".to_owned()),
         advice: RetryAdvice::default(),
         headroom: Headroom::default(),
+        oversize: None,
     }
 }
 

@@ -209,8 +209,15 @@ async fn a_re_ask_counts_as_a_call_of_the_request_that_it_repeats() {
     turns.push(json!({ "role": "assistant", "content": "{}" }));
     turns.push(json!({ "role": "user", "content": [{ "type": "text", "text": "summary is missing" }] }));
     call(&stub, &body).await.unwrap();
+    // There is no answer to show: what was wrong stands behind the prompt.
+    let mut behind = self::body("text");
+    let prompt = behind["messages"][0]["content"].as_str().unwrap().to_owned();
+    behind["messages"][0]["content"] = json!(format!(
+        "{prompt}\n\nYour answer was not accepted, for these reasons:\n- It was empty.\nAnswer again."
+    ));
+    call(&stub, &behind).await.unwrap();
     assert_eq!(stub.requests().len(), 1);
-    assert_eq!(stub.requests()[0].calls, 2);
+    assert_eq!((stub.requests()[0].calls, &stub.requests()[0].text), (3, &prompt));
 }
 
 #[tokio::test]

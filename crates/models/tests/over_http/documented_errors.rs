@@ -104,7 +104,7 @@ async fn check(case: Case) {
                 case.status != 200 || reply.usage.input_tokens.is_some_and(|tokens| tokens > 0),
                 "{label}"
             );
-            if let Answer::Truncated { text } = &reply.answer {
+            if let Answer::Truncated { text, .. } = &reply.answer {
                 assert_eq!(text, PAYLOAD_TRUNCATED, "{label}");
             }
         }

@@ -59,6 +59,114 @@ fn finished(finish_reason: Value, message: Value) -> Value {
 }
 
 #[tokio::test]
+async fn a_request_that_is_too_large_names_both_sizes_where_the_provider_does() {
+    let llama = |status: u16, message: &str| {
+        json!({"error": {"code": status, "message": message, "type": "exceed_context_size_error",
+            "n_prompt_tokens": 1_407, "n_ctx": 256}})
+    };
+    let old = "the request exceeds the available context size. try increasing the context size or enable context shift";
+    for (provider, status, body, requested, limit) in [
+        (
+            "openai",
+            400,
+            llama(
+                400,
+                "request (1407 tokens) exceeds the available context size (256 tokens), try increasing it",
+            ),
+            Some(1_407),
+            Some(256),
+        ),
+        ("openai", 400, llama(400, old), Some(1_407), Some(256)),
+        ("openai", 500, llama(500, old), Some(1_407), Some(256)),
+        ("openai", 200, llama(400, old), Some(1_407), Some(256)),
+        // Ollama passes it on as a text.
+        ("openai", 400, json!({"error": llama(400, old).to_string()}), Some(1_407), Some(256)),
+        ("openai", 400, said("the input length exceeds the context length"), None, None),
+        (
+            "openai",
+            400,
+            openai(
+                "This model's maximum context length is 16384 tokens. However, you requested 122946 tokens (112946 in the messages, 10000 in the completion).",
+                "invalid_request_error",
+                json!("messages"),
+                json!("context_length_exceeded"),
+            ),
+            Some(122_946),
+            Some(16_384),
+        ),
+        (
+            "openai",
+            400,
+            json!({"object": "error", "message": "This model's maximum context length is 8192 tokens. However, you requested 4096 output tokens and your prompt contains at least 4097 input tokens, for a total of at least 8193 tokens.", "type": "BadRequestError", "code": 400}),
+            Some(8_193),
+            Some(8_192),
+        ),
+        (
+            "openai",
+            429,
+            openai(
+                "Request too large for gpt-4o on tokens per min (TPM): Limit 30000, Requested 342389.",
+                "tokens",
+                Value::Null,
+                json!("rate_limit_exceeded"),
+            ),
+            Some(342_389),
+            Some(30_000),
+        ),
+        (
+            "anthropic",
+            400,
+            anthropic("prompt is too long: 214850 tokens > 200000 maximum"),
+            Some(214_850),
+            Some(200_000),
+        ),
+        (
+            "anthropic",
+            413,
+            json!({"type": "error", "error": {"type": "request_too_large", "message": "Request exceeds the maximum size"}}),
+            None,
+            None,
+        ),
+        ("bedrock", 400, json!({"message": "Input is too long for requested model."}), None, None),
+        (
+            "bedrock",
+            400,
+            json!({"message": "Malformed input request: expected maxLength: 50000, actual: 52611, please reformat your input and try again."}),
+            Some(52_611),
+            Some(50_000),
+        ),
+    ] {
+        let text = body.to_string();
+        let server = Server::start(vec![vec![Step::Send(response(status, &[], text.as_bytes()))]]).await;
+        let failure =
+            adapter(provider, &server.url(), Keys::working()).call(&request(5_000)).await.unwrap_err();
+        assert_eq!(failure.class, FailureClass::Rejected, "{provider} {text}");
+        let oversize = failure.oversize.unwrap_or_else(|| panic!("{provider} {text}"));
+        assert_eq!((oversize.requested, oversize.limit), (requested, limit), "{provider} {text}");
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_too_large_has_a_size() {
+    for (provider, status, body) in [
+        ("openai", 400, said("Limit 5, Requested 3")),
+        ("openai", 401, said("prompt is too long: 214850 tokens > 200000 maximum")),
+        (
+            "openai",
+            429,
+            said("This model's maximum context length is 16384 tokens. However, you requested 122946 tokens"),
+        ),
+        ("anthropic", 500, anthropic("x")),
+    ] {
+        let text = body.to_string();
+        let server = Server::start(vec![vec![Step::Send(response(status, &[], text.as_bytes()))]]).await;
+        let failure =
+            adapter(provider, &server.url(), Keys::working()).call(&request(5_000)).await.unwrap_err();
+        assert_eq!(failure.oversize, None, "{provider} {text}: {:?}", failure.class);
+    }
+}
+
+#[tokio::test]
 async fn keys_credit_and_access_under_any_status_are_the_accounts() {
     let google = |code: u16, status: &str, message: &str, reason: &str| {
         json!([{"error": {"code": code, "message": message, "status": status,

@@ -1,11 +1,21 @@
 //! Each call of the model: whether it was needed, allowed and in time.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use nightshift_core::model::{Answer, ModelRequest};
 use nightshift_core::record::State as Standing;
 
 use super::Promise;
 use super::history::{Call, CallEnd};
 use crate::plan::{Away, CALL_MICRO_USD_MAX, Plan};
 use crate::world::{BEGINNING_MS, State};
+
+/// A number that stands for what this says, word for word.
+fn number_of(words: &impl std::fmt::Debug) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    format!("{words:?}").hash(&mut hasher);
+    hasher.finish()
+}
 
 impl State {
     /// A call begins. Returns its id, or nothing when it must not begin.
@@ -14,10 +24,11 @@ impl State {
         now_ms: u64,
         n: u32,
         invocation: u64,
-        timeout_ms: u64,
+        request: &ModelRequest,
         told_until_ms: u64,
         plan: &Plan,
     ) -> u32 {
+        let (asked, timeout_ms) = (number_of(&request.turns), request.timeout_ms);
         self.stats.calls += 1;
         self.stats.checks += 1;
         self.provider.calls += 1;
@@ -60,6 +71,13 @@ impl State {
             reask && input.epoch.reasks >= limits.reask_limit,
             Promise::Budgets,
             "more re-asks than reask_limit",
+        );
+        let answered_already =
+            input.epoch.calls_of_claim().any(|call| call.end == CallEnd::Invalid && call.asked == asked);
+        check(
+            answered_already,
+            Promise::NotPaidTwice,
+            "a request that was answered before in this claim, word for word",
         );
         let stubborn = record.is_some_and(|record| input.epoch.no_retry.as_ref() == Some(&record.token));
         check(stubborn, Promise::Paced, "a retry in a claim that was told not to retry");
@@ -136,8 +154,17 @@ impl State {
             excused: false,
             lied: false,
             told_micro_usd: 0,
+            asked,
+            answered: None,
         });
         id
+    }
+
+    /// The worker has an answer.
+    pub fn call_is_answered(&mut self, n: u32, id: u32, answer: &Answer) {
+        if let Some(call) = self.inputs[n as usize].epoch.calls.iter_mut().find(|call| call.id == id) {
+            call.answered = Some(number_of(answer));
+        }
     }
 
     /// A call ends, as its worker sees it; `excused`: the worker is dead.

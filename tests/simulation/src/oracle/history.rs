@@ -43,6 +43,9 @@ pub struct Call {
     pub lied: bool,
     /// What its worker can make of the answer, in millionths of a dollar.
     pub told_micro_usd: u64,
+    /// What was asked, and what was answered to it, each as a number that stands for its words.
+    pub asked: u64,
+    pub answered: Option<u64>,
 }
 
 /// What happened to an input since it last started afresh.
@@ -95,6 +98,17 @@ impl Epoch {
     pub(super) fn answers(&self) -> impl Iterator<Item = &Call> {
         let answers = [CallEnd::Valid, CallEnd::Invalid, CallEnd::Refused, CallEnd::Truncated];
         self.calls.iter().rev().filter(move |call| answers.contains(&call.end))
+    }
+
+    /// The calls of the present claim, the last first.
+    pub(super) fn calls_of_claim(&self) -> impl Iterator<Item = &Call> {
+        self.calls.iter().rev().take(self.calls_in_claim as usize)
+    }
+
+    /// The model said the same before in this claim, so that there may be no other way to ask.
+    pub(super) fn last_answer_was_given_before(&self) -> bool {
+        let mut answers = self.calls_of_claim().filter_map(|call| call.answered);
+        answers.next().is_some_and(|last| answers.any(|before| before == last))
     }
 
     pub(super) fn last_answer(&self) -> Option<CallEnd> {

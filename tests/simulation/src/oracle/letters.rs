@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Promise;
 use crate::plan::Plan;
 use crate::queue::Place;
+use crate::work::{CutOff, Kind, cut_off, oversize};
 use crate::world::State;
 
 /// Of ten attributes that SQS allows, one is always ours.
@@ -113,9 +114,29 @@ impl State {
             return Some(format!("it says {name} {:?}, and the ledger {is}", number(name)));
         }
         let detail = context.get("detail").and_then(Value::as_str).unwrap_or_default();
-        (detail != failed.detail || detail.is_empty())
-            .then(|| "it does not say what the ledger says happened".to_owned())
+        if detail != failed.detail || detail.is_empty() {
+            return Some("it does not say what the ledger says happened".to_owned());
+        }
+        wrong_advice(self.inputs[*n as usize].kind, *n, *reason, detail)
     }
+}
+
+/// What a detail says that is of no use, or leaves out.
+fn wrong_advice(kind: Kind, n: u32, reason: FailureReason, detail: &str) -> Option<String> {
+    let says = |words: &str| detail.contains(words);
+    let useful = match (kind, reason) {
+        (Kind::Truncates, FailureReason::Truncated) => match cut_off(n) {
+            CutOff::Limit => says("raise") && !says("fill the model's context"),
+            CutOff::Context | CutOff::ContextUnsaid => !says("raise") && says("shorten the input"),
+        },
+        (Kind::Rejected, FailureReason::RequestRejected) => {
+            let oversize = oversize(n);
+            let named = |size: Option<u64>| size.is_none_or(|size| says(&size.to_string()));
+            says("too large") && named(oversize.requested) && named(oversize.limit)
+        }
+        _ => true,
+    };
+    (!useful).then(|| format!("its advice is of no use: {detail}"))
 }
 
 fn senders(attributes: &[(String, Attribute)]) -> Vec<&(String, Attribute)> {

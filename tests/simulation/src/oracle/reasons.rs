@@ -39,7 +39,8 @@ impl State {
                 let tried = epoch.reasks >= limits.reask_limit
                     || record.budget.reasks >= limits.reask_limit
                     || calls_spent
-                    || epoch.calls_in_claim >= limits.call_limit;
+                    || epoch.calls_in_claim >= limits.call_limit
+                    || epoch.last_answer_was_given_before();
                 // It obeys as soon as it is told what was wrong.
                 let not_told = kind == Kind::Stubborn && epoch.last_answer_was_free();
                 last == Some(CallEnd::Invalid) && kind != Kind::Guarded && tried && !not_told
