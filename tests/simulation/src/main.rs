@@ -13,6 +13,10 @@ use nightshift_simulation::run::{Outcome, run};
 use nightshift_simulation::shrink::shrink;
 use nightshift_simulation::world::Stats;
 
+/// A third of a run was the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "\
 Usage: scripts/simulate [OPTIONS]
 
