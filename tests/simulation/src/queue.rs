@@ -233,6 +233,12 @@ impl Queue {
     }
 }
 
+/// The sender's `MessageGroupId`, as in a fair queue.
+#[must_use]
+pub fn group_of(input: u32) -> Option<String> {
+    (input % 3 == 0).then(|| format!("tenant-{}", input % 7))
+}
+
 /// Why SQS does not take a message; `None`: it does.
 #[must_use]
 pub fn why_refused(letter: &DeadLetter) -> Option<&'static str> {
