@@ -14,12 +14,12 @@ struct Chosen {
     message: Waiting,
     letter: Letter,
     /// The record that stands, where it was read.
-    standing: Option<Record>,
+    standing: Option<Box<Record>>,
 }
 
 /// What becomes of a chosen message before it is sent.
 enum Readied {
-    Send(Option<Record>),
+    Send(Option<Box<Record>>),
     /// Hidden until then, and looked at again.
     Wait {
         until_ms: u64,
@@ -136,7 +136,7 @@ impl Redriver {
     /// The record of a canary's message, by which its outcome is told from what was there before.
     async fn look(&self, one: &Chosen) -> Result<Readied, Error> {
         match self.ports.records.read(&one.letter.key).await {
-            Ok(standing) => Ok(Readied::Send(standing)),
+            Ok(standing) => Ok(Readied::Send(standing.map(Box::new))),
             Err(error) if error.kind == PortErrorKind::Unreadable => Ok(Readied::Unreadable),
             Err(error) => Err(error.into()),
         }
@@ -151,7 +151,7 @@ impl Redriver {
         for _ in 0..RESETS_MAX {
             let now_ms = self.ports.clock.now_ms();
             let write = match BeforeSending::of(
-                standing.as_ref(),
+                standing.as_deref(),
                 one.message.sent_at_ms,
                 one.letter.version.is_some(),
                 &self.ports.entropy.token(),
@@ -164,8 +164,8 @@ impl Redriver {
                 BeforeSending::Reset(write) => write,
             };
             standing = match self.ports.ledger.write(&write).await {
-                Ok(WriteAnswer::Written) => return Ok(Readied::Send(Some(write.record))),
-                Ok(WriteAnswer::Refused(standing)) => standing.map(|record| *record),
+                Ok(WriteAnswer::Written) => return Ok(Readied::Send(Some(Box::new(write.record)))),
+                Ok(WriteAnswer::Refused(standing)) => standing,
                 Err(error) if error.kind == PortErrorKind::Unreadable => return Ok(Readied::Unreadable),
                 Err(error) => return Err(error.into()),
             };
@@ -189,7 +189,7 @@ impl Redriver {
                 Ok(message_id) => {
                     let source = redrive.request.source;
                     redrive.canary_was_sent(
-                        CanarySent::of(&one.letter, source, one.standing.as_ref(), message_id, now_ms),
+                        CanarySent::of(&one.letter, source, one.standing.as_deref(), message_id, now_ms),
                         now_ms,
                     );
                     sent.push(one.message.receipt_handle);

@@ -236,7 +236,7 @@ impl Queue {
 /// The sender's `MessageGroupId`, as in a fair queue.
 #[must_use]
 pub fn group_of(input: u32) -> Option<String> {
-    (input % 3 == 0).then(|| format!("tenant-{}", input % 7))
+    input.is_multiple_of(3).then(|| format!("tenant-{}", input % 7))
 }
 
 /// Why SQS does not take a message; `None`: it does.

@@ -162,7 +162,7 @@ impl State {
         };
         let sent = letter.sent > 0
             || self.waiting_letters(source).iter_mut().find(equal).map(|other| other.sent -= 1).is_some();
-        if !sent && !(source == Source::Crashed && is_done) {
+        if !(sent || source == Source::Crashed && is_done) {
             self.violate(
                 now_ms,
                 Promise::NothingLost,
