@@ -50,7 +50,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 /// Everything below the shells is told what it needs to know.
 #[test]
 fn the_environment_is_read_where_a_program_starts() {
-    for package in ["core", "ports", "tasks", "worker", "models", "aws"] {
+    for package in ["core", "ports", "tasks", "worker", "redrive", "models", "aws"] {
         let sources = sources(&root().join("crates").join(package).join("src"));
         assert!(sources.len() > 2, "no sources in {package}");
         for source in sources {
@@ -69,6 +69,7 @@ fn dependencies_point_down() {
         ("my-tasks", &["nightshift-core", "nightshift-tasks"][..]),
         ("nightshift-ports", &["nightshift-core"][..]),
         ("nightshift-worker", &["nightshift-core", "nightshift-ports"][..]),
+        ("nightshift-redrive", &["nightshift-core", "nightshift-ports"][..]),
         ("nightshift-models", &["nightshift-core", "nightshift-ports"][..]),
         ("nightshift-aws", &["nightshift-core", "nightshift-ports"][..]),
         ("nightshift-local", &[][..]),

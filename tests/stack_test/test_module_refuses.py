@@ -49,9 +49,8 @@ def spoil(copy, file, old, new):
 
 
 def test_the_copy_as_it_is_passes(copy):
+    # And its tests do, as scripts/check-terraform shows; those that fail here say for what.
     assert plan(copy)[0] == 0
-    code, output = terraform(copy, "test", "-filter=tests/alarms.tftest.hcl", "-filter=tests/worker.tftest.hcl")
-    assert code == 0, output
 
 
 def test_a_users_own_files_change_no_check(copy):
@@ -64,7 +63,8 @@ def test_a_users_own_files_change_no_check(copy):
     (own / "provider.tf").write_text('provider "aws" {\n  allowed_account_ids = ["111122223333"]\n}\n')
     (own / "override.tf").write_text('variable "nobody_reads_this" {}\n')
     (own / "terraform.tfstate").write_text("not a state")
-    code, output = check(copy, "fmt", "validate", "test", "plan", "tflint")
+    # All checks read one copy of the module; these are the quick ones.
+    code, output = check(copy, "fmt", "validate", "plan", "tflint")
     assert code == 0 and "passed terraform plan" in output, output
     names = [name.name for name in own.iterdir()]
     assert "backend.tf" in names and ".terraform.lock.hcl" not in names, names
@@ -109,8 +109,8 @@ def test_a_wildcard_in_a_policy(copy):
 
 def test_an_action_more_than_the_code_calls(copy):
     spoil(copy, "terraform/worker.tf", '"dynamodb:GetItem", "dynamodb:UpdateItem"', '"dynamodb:GetItem", "dynamodb:Scan", "dynamodb:UpdateItem"')
-    code, _ = terraform(copy, "test", "-filter=tests/worker.tftest.hcl")
-    assert code != 0
+    code, output = terraform(copy, "test", "-filter=tests/worker.tftest.hcl")
+    assert code != 0 and "The worker's actions are these, no fewer and no more" in output, output
 
 
 def test_a_misspelt_argument(copy):
@@ -122,7 +122,7 @@ def test_a_misspelt_argument(copy):
 def test_what_the_static_checks_find(copy):
     # That the module as it is passes is shown by scripts/check-terraform itself, and checkov is slow to start.
     spoil(copy, "terraform/worker.tf", "# checkov:skip=CKV_AWS_50:", "#CKV_AWS_50:")
-    spoil(copy, "terraform/worker.tf", "  timeout          =", "  timeout =")
+    spoil(copy, "terraform/worker.tf", "  timeout       =", "  timeout =")
     spoil(copy, "terraform/variables.tf", 'variable "tags"', 'variable "nobody_reads_this" {}\n\nvariable "tags"')
     code, output = check(copy, "fmt", "checkov", "tflint")
     assert code == 1, output

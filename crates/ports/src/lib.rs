@@ -3,17 +3,23 @@
 //! **Invariant:** a port performs and reports; it takes no decision and retries nothing that its documentation does not name.
 
 mod dead_letters;
+mod documents;
 mod error;
 mod ledger;
 mod metrics;
 mod model;
+mod queues;
+mod records;
 mod system;
 mod visibility;
 
 pub use dead_letters::DeadLetters;
+pub use documents::{Document, DocumentAnswer, Documents};
 pub use error::{PortError, PortErrorKind};
 pub use ledger::{Ledger, WriteAnswer};
 pub use metrics::Metrics;
 pub use model::{Model, ModelKey};
+pub use queues::{JobsQueue, Letter, Waiting, WaitingQueue};
+pub use records::{FailedPage, FailedRecords, Records};
 pub use system::{Clock, Entropy};
 pub use visibility::Visibility;

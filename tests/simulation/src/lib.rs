@@ -13,6 +13,7 @@ pub mod people;
 pub mod plan;
 pub mod ports;
 pub mod queue;
+pub mod redriver;
 pub mod rng;
 pub mod run;
 pub mod shrink;

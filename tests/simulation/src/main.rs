@@ -13,6 +13,10 @@ use nightshift_simulation::run::{Outcome, run};
 use nightshift_simulation::shrink::shrink;
 use nightshift_simulation::world::Stats;
 
+/// A third of a run was the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const USAGE: &str = "\
 Usage: scripts/simulate [OPTIONS]
 
@@ -25,7 +29,7 @@ Runs the real worker over an in-memory SQS, Lambda, DynamoDB and model provider 
   --profile NAME   calm, faulty, storm, outages, kills, poison, deploy, redrive, retention, throttled,
                    capped or refusals (default: the seed decides)
   --all-profiles   run the seeds in each profile, and print a line for each: the first broken seed, if there is one
-  --without LIST   take kinds of trouble away, separated by commas: windows, cap, deploys, operator, kills,
+  --without LIST   take kinds of trouble away, separated by commas: windows, cap, deploys, redrives, operator, kills,
                    ledger-faults, queue-faults, letter-faults, model-faults, duplicates, resends, invalid,
                    unanswerable, guarded, stubborn, poison, panics, forbidden, skew
   --concurrency N, --batch N   of the event source
@@ -275,6 +279,14 @@ fn print_summary(done: &Done) {
     let words: Vec<_> = letters.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
     println!("dead letters: {}", if words.is_empty() { "none".to_owned() } else { words.join(", ") });
     let stats = &total.2;
+    let ends: Vec<_> = stats.redrives_ended.iter().map(|(how, count)| format!("{how} {count}")).collect();
+    println!(
+        "redrives: {} of {} messages, {} steps killed; ended: {}",
+        stats.redrives_begun,
+        stats.redriven,
+        stats.redrive_kills,
+        if ends.is_empty() { "none".to_owned() } else { ends.join(", ") }
+    );
     println!(
         "in crashed, forced by faults: {}; acknowledged while a second delivery remade it: {}; letters moved back twice: {}; calls refused by a rate limit: {}; hand-backs for the spend cap: {}; days with a bill: {}; ledger writes: {}, attempts met by a fault: {}",
         stats.crashed,
@@ -303,6 +315,12 @@ fn add(sum: &mut (u64, u64, Stats), jobs: u32, stats: &Stats) {
     s.days_billed += stats.days_billed;
     s.redrives += stats.redrives;
     s.copies += stats.copies;
+    s.redrives_begun += stats.redrives_begun;
+    s.redriven += stats.redriven;
+    s.redrive_kills += stats.redrive_kills;
+    for (how, count) in &stats.redrives_ended {
+        *s.redrives_ended.entry(how.clone()).or_default() += count;
+    }
     s.remade_unfinished += stats.remade_unfinished;
     s.ledger_writes += stats.ledger_writes;
     s.ledger_faults += stats.ledger_faults;

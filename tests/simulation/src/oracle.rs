@@ -14,6 +14,7 @@ mod pace;
 mod prompt;
 mod queue;
 mod reasons;
+mod redrive;
 
 use std::fmt;
 
@@ -44,6 +45,8 @@ pub enum Promise {
     Fenced,
     /// A message sent after a settlement is work; one sent before it is not.
     RedriveOrDuplicate,
+    /// A redrive sends what was asked for, as it was, and no more; what it leaves behind is soon visible again.
+    Redriven,
     /// The provider's word is kept, and waits are spread.
     Paced,
     /// A failure of one record is that record's alone.
@@ -58,7 +61,7 @@ pub enum Promise {
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NothingLost,
         Self::NotPaidTwice,
         Self::OnlyValidated,
@@ -67,6 +70,7 @@ impl Promise {
         Self::Budgets,
         Self::Fenced,
         Self::RedriveOrDuplicate,
+        Self::Redriven,
         Self::Paced,
         Self::Isolated,
         Self::InTime,
@@ -86,6 +90,7 @@ impl fmt::Display for Promise {
             Self::Budgets => "budgets are kept",
             Self::Fenced => "only the claim's holder changes the record",
             Self::RedriveOrDuplicate => "a redrive is work and a duplicate is not",
+            Self::Redriven => "a redrive does what was asked for",
             Self::Paced => "the provider is not hammered",
             Self::Isolated => "a bad record fails alone",
             Self::InTime => "no invocation reaches its timeout",

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nightshift_core::control::{Control, Pause};
-use nightshift_core::message::{Attribute, AttributeValue};
+use nightshift_core::dead_letter::{Attribute, AttributeValue};
+use nightshift_core::record::{Control, Pause};
 use tokio::time::{sleep, sleep_until};
 
 use crate::fleet::Fleet;
@@ -101,7 +101,13 @@ pub async fn operate(world: Arc<World>) {
             let letter = &mut state.letters[place];
             let Some((n, reference)) = letter.of else { continue };
             let redrives = &mut state.inputs[n as usize].redrives;
-            if !moves || letter.moved_back || *redrives >= REDRIVES_MAX {
+            // SQS moves what is visible; what somebody looks at is not.
+            let hidden = letter.visible_at_ms > world.now_ms();
+            if !moves || letter.moved_back || hidden || *redrives >= REDRIVES_MAX {
+                if reviews && !letter.moved_back && !hidden {
+                    letter.receives += 1;
+                    letter.visible_at_ms = world.now_ms() + MINUTE;
+                }
                 continue;
             }
             *redrives += 1;
@@ -224,8 +230,11 @@ pub async fn finish(world: Arc<World>) {
         {
             let mut state = world.lock();
             let now_ms = world.now_ms();
-            let over =
-                !state.producing && !state.operating && state.queue.live == 0 && state.invocations.is_empty();
+            let over = !state.producing
+                && !state.operating
+                && !state.redriving
+                && state.queue.live == 0
+                && state.invocations.is_empty();
             if state.violation.is_some() || over {
                 state.stats.virtual_ms = world.elapsed_ms();
                 if over {

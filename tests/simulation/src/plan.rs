@@ -28,7 +28,7 @@ pub enum Profile {
     Poison,
     /// Old and new workers side by side, again and again.
     Deploy,
-    /// An operator who moves dead letters back and producers who send again.
+    /// An operator who moves dead letters back, redrives beside that, and producers who send again.
     Redrive,
     /// So much goes wrong for so long that receives and retention run out.
     Retention,
@@ -210,6 +210,8 @@ pub struct Plan {
     pub newer_words_from: u32,
     /// How often the operator looks at the dead letters; 0: never.
     pub operator_every_ms: u64,
+    /// How many redrives there are at most; 0: none.
+    pub redrives_max: u32,
     /// The provider's true limits; 0: none.
     pub requests_per_minute: u64,
     /// Tokens of input and output together; 0: none.
@@ -223,10 +225,11 @@ pub struct Plan {
 }
 
 /// What the command line may take away, and what it means; the shrinker tries them in this order.
-pub const REMOVABLE: [&str; 19] = [
+pub const REMOVABLE: [&str; 20] = [
     "windows",
     "cap",
     "deploys",
+    "redrives",
     "operator",
     "kills",
     "ledger-faults",
@@ -281,6 +284,7 @@ impl Plan {
             rolls_back: false,
             newer_words_from: u32::MAX,
             operator_every_ms: 0,
+            redrives_max: if profile == Profile::Redrive { 12 } else { 0 },
             requests_per_minute: 0,
             tokens_per_minute: 0,
             headers: rng.chance(0.5),
@@ -403,7 +407,8 @@ impl Plan {
             "windows" => self.windows.clear(),
             "cap" => self.limits.spend_cap_micro_usd = NO_CAP_MICRO_USD,
             "deploys" => self.deploys_ms.clear(),
-            "operator" => self.operator_every_ms = 0,
+            "redrives" => self.redrives_max = 0,
+            "operator" => (self.operator_every_ms, self.redrives_max) = (0, 0),
             "kills" => {
                 (faults.kill_at_port, faults.kill_at_time) = (0.0, 0.0);
             }

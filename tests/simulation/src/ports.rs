@@ -6,19 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nightshift_core::control::Control;
-use nightshift_core::dead_letter::{CONTEXT_ATTRIBUTE, DeadLetter, HASH_ATTRIBUTE, REASON_ATTRIBUTE};
+use nightshift_core::dead_letter::{
+    AttributeValue, CONTEXT_ATTRIBUTE, DeadLetter, HASH_ATTRIBUTE, REASON_ATTRIBUTE,
+};
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::message::AttributeValue;
 use nightshift_core::metric::MetricBatch;
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, ReportedUsage, RetryAdvice,
     TokenLimit, Turn, Usage, Window,
 };
 use nightshift_core::output_validation::REASK_BYTES_MAX;
-use nightshift_core::record::{RecordWrite, State as Standing};
-use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind};
+use nightshift_core::record::{Control, RecordWrite, SpendAnswer, SpendChange, SpendKind, State as Standing};
 use nightshift_ports::{
     Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortError, PortErrorKind, Visibility, WriteAnswer,
 };
@@ -27,7 +26,7 @@ use tokio::time::sleep;
 
 use crate::oracle::{ArrivedLetter, Asked, CallEnd, Promise};
 use crate::plan::{Away, HOUR};
-use crate::queue::{HandleAnswer, why_refused};
+use crate::queue::{HandleAnswer, group_of, why_refused};
 use crate::work::{
     CHECK_IS_WRONG, CutOff, Kind, OUTPUT_TOKENS_MAX, OVERHEAD_BYTES, check_of, cut_off, oversize,
 };
@@ -421,7 +420,20 @@ impl DeadLetters for SimPorts {
         }
         if !fails || sent_all_the_same {
             let (of, version) = self.letter_arrives(letter);
-            world.lock().letters.push(Letter { letter: letter.clone(), of, version, moved_back: false });
+            let now_ms = world.now_ms();
+            world.lock().letters.push(Letter {
+                letter: letter.clone(),
+                of,
+                version,
+                group: of.and_then(|(n, _)| group_of(n)),
+                sent_at_ms: now_ms,
+                came_ms: now_ms,
+                visible_at_ms: now_ms,
+                receives: 0,
+                received_ms: 0,
+                sent: 0,
+                moved_back: false,
+            });
         }
         self.gate().await;
         if !fails {

@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use nightshift_core::dead_letter::DeadLetter;
-use nightshift_core::message::{ATTRIBUTES_MAX, Attribute, AttributeValue, MESSAGE_BYTES_MAX};
+use nightshift_core::dead_letter::{
+    ATTRIBUTES_MAX, Attribute, AttributeValue, DeadLetter, MESSAGE_BYTES_MAX,
+};
 
 use crate::rng::Rng;
 
@@ -230,6 +231,12 @@ impl Queue {
         }
         gone
     }
+}
+
+/// The sender's `MessageGroupId`, as in a fair queue.
+#[must_use]
+pub fn group_of(input: u32) -> Option<String> {
+    input.is_multiple_of(3).then(|| format!("tenant-{}", input % 7))
 }
 
 /// Why SQS does not take a message; `None`: it does.

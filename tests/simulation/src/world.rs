@@ -1,21 +1,22 @@
 //! Everything that exists in a run, behind one lock: one thread runs it, so that the lock is never waited for.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nightshift_core::control::Control;
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::metric::MetricBatch;
-use nightshift_core::record::Record;
+use nightshift_core::record::{Control, Record};
+use nightshift_ports::Document;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
 use crate::oracle::{Epoch, Heard, Promise, Seen, Violation};
 use crate::plan::{Faults, Plan};
 use crate::queue::Queue;
+use crate::redriver::Running;
 use crate::rng::Rng;
 use crate::work::Kind;
 
@@ -45,6 +46,12 @@ pub struct State {
     pub queue_rng: Rng,
     pub provider: Provider,
     pub letters: Vec<Letter>,
+    /// Messages in `crashed`.
+    pub crashed_letters: Vec<Letter>,
+    /// The redrive that runs, the records of all, and the drivers that are at work.
+    pub redrive: Option<Running>,
+    pub documents: BTreeMap<String, Document>,
+    pub at_work: BTreeSet<u64>,
     /// Those that run now.
     pub invocations: HashMap<u64, Invocation>,
     pub invocations_begun: u64,
@@ -57,6 +64,7 @@ pub struct State {
     pub spend: BTreeMap<String, DaySpend>,
     pub producing: bool,
     pub operating: bool,
+    pub redriving: bool,
     pub stats: Stats,
     pub violation: Option<Violation>,
     pub trace: Option<u32>,
@@ -90,8 +98,8 @@ pub struct Input {
     /// Its record holds words that only this revision and newer ones know.
     pub readable_from: u32,
     pub redrives: u32,
-    /// A message of it is in `crashed`.
-    pub crashed: bool,
+    /// Messages of it in `crashed`.
+    pub crashed: u32,
 }
 
 impl Input {
@@ -110,7 +118,7 @@ impl Input {
             failures: Failures::default(),
             readable_from: 0,
             redrives: 0,
-            crashed: false,
+            crashed: 0,
         }
     }
 }
@@ -136,7 +144,7 @@ pub struct Provider {
     pub granted: (u64, u64),
 }
 
-/// A message in the dead-letter queue.
+/// A message in one of the queues for what failed.
 #[derive(Debug, Clone)]
 pub struct Letter {
     pub letter: DeadLetter,
@@ -144,6 +152,19 @@ pub struct Letter {
     pub of: Option<(u32, u32)>,
     /// The version of the failed record that it tells of.
     pub version: Option<u64>,
+    /// `MessageGroupId`.
+    pub group: Option<String>,
+    /// `SentTimestamp`, and when it came into this queue.
+    pub sent_at_ms: u64,
+    pub came_ms: u64,
+    /// Hidden until then, or visible since.
+    pub visible_at_ms: u64,
+    pub receives: u32,
+    /// When a redrive last received it.
+    pub received_ms: u64,
+    /// How often a redrive has sent it.
+    pub sent: u32,
+    /// It is in this queue no more.
     pub moved_back: bool,
 }
 
@@ -209,6 +230,11 @@ pub struct Stats {
     pub redrives: u64,
     /// Of them, second copies of a letter that was moved back before.
     pub copies: u64,
+    /// Redrives of the real loop, the messages that they sent, their steps that were killed, and how they ended.
+    pub redrives_begun: u64,
+    pub redriven: u64,
+    pub redrive_kills: u64,
+    pub redrives_ended: BTreeMap<String, u64>,
     pub remade_unfinished: u64,
     pub ledger_writes: u64,
     pub ledger_faults: u64,
@@ -296,6 +322,10 @@ impl World {
             queue_rng: Rng::new(plan.seed, "queue", 0),
             provider,
             letters: Vec::new(),
+            crashed_letters: Vec::new(),
+            redrive: None,
+            documents: BTreeMap::new(),
+            at_work: BTreeSet::new(),
             invocations: HashMap::new(),
             invocations_begun: 0,
             environments_begun: 0,
@@ -306,6 +336,7 @@ impl World {
             spend: BTreeMap::new(),
             producing: true,
             operating: plan.operator_every_ms > 0,
+            redriving: plan.redrives_max > 0,
             stats: Stats::default(),
             violation: None,
             trace,

@@ -45,6 +45,12 @@ impl Directory {
         self.redrives.iter().find(|one| one.source == source && !one.over).map(|one| one.id.as_str())
     }
 
+    /// The newest one of this source.
+    #[must_use]
+    pub fn last(&self, source: Source) -> Option<&str> {
+        self.redrives.iter().find(|one| one.source == source).map(|one| one.id.as_str())
+    }
+
     /// Adds one that begins, and forgets the oldest.
     pub fn add(&mut self, redrive: &Redrive) {
         let source = redrive.request.source;
@@ -94,6 +100,7 @@ mod tests {
         assert!(!directory.is_over("a") && !directory.is_over("unknown"), "no news");
         assert_eq!(directory.running(Source::DeadLetters), None);
         assert_eq!(directory.running(Source::Crashed), Some("b"));
+        assert_eq!(directory.last(Source::DeadLetters), Some("a"));
         for n in 0..DIRECTORY_MAX {
             directory.add(&redrive(&format!("c-{n}"), Source::DeadLetters));
         }

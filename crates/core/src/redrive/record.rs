@@ -44,6 +44,9 @@ pub struct Redrive {
     /// What was done.
     #[serde(default)]
     pub progress: Progress,
+    /// Until then, an earlier redrive of the same source keeps hidden what it did not choose.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub earlier_until_ms: u64,
     /// Nothing is sent before then.
     #[serde(default)]
     pub next_send_ms: u64,
@@ -146,6 +149,10 @@ pub enum Ended {
     Other(String),
 }
 
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
 /// What stands in the ledger is not as this release writes it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -187,6 +194,7 @@ impl Redrive {
             canary,
             scan: None,
             progress: Progress::default(),
+            earlier_until_ms: 0,
             next_send_ms: now_ms,
             history: Vec::new(),
             end: None,
@@ -195,6 +203,21 @@ impl Redrive {
         plan(&redrive, depth)?;
         redrive.note(now_ms, began);
         Ok(redrive)
+    }
+
+    /// What an earlier redrive of the same source looked at and did not choose is not back yet: this one waits for it.
+    pub fn comes_after(&mut self, earlier: &Self, now_ms: u64) {
+        let hides_until_ms = earlier.scan.as_ref().map_or(0, |scan| scan.ends_ms);
+        let until_ms = hides_until_ms.max(earlier.earlier_until_ms);
+        if until_ms > now_ms {
+            self.earlier_until_ms = until_ms;
+            let what = format!(
+                "The redrive {} keeps hidden what it did not choose, for {} more seconds at most; this one waits for it.",
+                earlier.id,
+                (until_ms - now_ms).div_ceil(1_000)
+            );
+            self.note(now_ms, what);
+        }
     }
 
     /// The record in the form in which it is kept.

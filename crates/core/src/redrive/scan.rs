@@ -28,7 +28,7 @@ const SCAN_MS_MAX: u64 = VISIBILITY_MS_MAX - 10 * 60_000;
 const EMPTY_POLLS: u32 = 3;
 /// How long to wait for what somebody else hides, in milliseconds, before it is looked for again.
 const LOOK_AGAIN_MS: u64 = 15_000;
-/// Scans in a row that find nothing to send, after which a redrive gives up on what others hide.
+/// Scans in a row that end with nothing sent and something hidden, after which a redrive gives up on what others hide.
 const IDLE_SCANS_MAX: u32 = 3;
 /// A page takes no longer than this at the rate that was asked for, in seconds.
 const PAGE_S_MAX: f64 = 10.0;
@@ -115,20 +115,19 @@ pub(super) fn plan(redrive: &Redrive, depth: Depth) -> Result<u64, String> {
     let left = redrive.left().min(if redrive.matching > 0 { redrive.matching } else { depth.total() });
     let looking_ms = depth.total().saturating_mul(LOOK_MS);
     let sending_ms = sending_ms(left, request.rate);
-    let waiting_ms = match (&request.canary, &redrive.canary) {
-        (Some(canary), Some(run)) if !run.passed => canary.wait_s.saturating_mul(1_000),
-        _ => 0,
-    };
-    let least_ms = looking_ms.saturating_add(sending_ms).saturating_add(waiting_ms);
+    let least_ms = looking_ms.saturating_add(sending_ms);
     if request.chooses() && least_ms > SCAN_MS_MAX {
         return Err(format!(
             "To send {left} messages at {} a second takes {:.1} hours, and SQS hides what is not chosen for 12 hours at most: raise rate, or give a limit of at most {}.",
             request.rate,
             least_ms as f64 / 3_600_000.0,
-            (SCAN_MS_MAX.saturating_sub(looking_ms + waiting_ms) as f64 / 1_000.0 * request.rate) as u64
+            (SCAN_MS_MAX.saturating_sub(looking_ms) as f64 / 1_000.0 * request.rate) as u64
         ));
     }
-    let planned_ms = looking_ms.saturating_add(sending_ms).saturating_mul(SLACK).saturating_add(waiting_ms);
+    // The canary's messages are looked for first. While it is waited for, the others come back.
+    let first = redrive.open_canary().map_or(u64::MAX, |canary| u64::from(canary.missing()));
+    let sending_ms = sending_ms.min(self::sending_ms(first, request.rate));
+    let planned_ms = looking_ms.saturating_add(sending_ms).saturating_mul(SLACK);
     Ok(planned_ms.saturating_add(SCAN_MS_MIN).min(SCAN_MS_MAX))
 }
 
@@ -219,7 +218,9 @@ impl Redrive {
             }
             before => {
                 let before = before.take().unwrap_or_default();
-                let idle = if before.number > 0 && before.sent == 0 { before.idle_before + 1 } else { 0 };
+                // An earlier redrive gives back what it hid: that is no reason to give up.
+                let idle = before.number > 0 && before.sent == 0 && before.ends_ms > self.earlier_until_ms;
+                let idle = if idle { before.idle_before + 1 } else { 0 };
                 if idle >= IDLE_SCANS_MAX {
                     let source = self.request.source.as_str();
                     let detail = format!(
@@ -454,6 +455,27 @@ mod tests {
             "{}",
             end.detail
         );
+    }
+
+    #[test]
+    fn what_an_earlier_redrive_hides_is_waited_for() {
+        let mut earlier = scanning(choosing());
+        earlier.scan.as_mut().unwrap().ends_ms = NOW + 3_600_000;
+        let mut redrive = scanning(choosing());
+        redrive.comes_after(&earlier, NOW);
+        let mut scans = 0;
+        while redrive.end.is_none() {
+            scans += 1;
+            let ends_ms = redrive.scan.as_ref().unwrap().ends_ms;
+            redrive.depth_was_read(depth(0, 3), ends_ms);
+            assert!(redrive.end.is_none() || ends_ms > NOW + 3_600_000);
+        }
+        assert!(scans > 9, "{scans} scans");
+        assert!(redrive.history[1].what.contains("for 3600 more seconds"), "{:?}", redrive.history);
+        // Nor does it say anything where there is nothing to wait for.
+        let mut later = scanning(choosing());
+        later.comes_after(&earlier, NOW + 3_600_000);
+        assert_eq!((later.earlier_until_ms, later.history.len()), (0, 1));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What SQS does by itself to a message that nobody settles, and what must hold when the queue is empty.
 
+use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::record::State as Standing;
 
 use super::Promise;
 use crate::plan::Plan;
-use crate::queue::Place;
-use crate::world::{Invocation, State};
+use crate::queue::{Place, group_of};
+use crate::world::{Invocation, Letter, State};
 
 impl State {
     /// A message that grew too old while it was in flight is lost, unless that delivery settled it.
@@ -41,7 +42,24 @@ impl State {
         self.stats.crashed += 1;
         let queued = &self.queue.messages[message as usize];
         let (n, prevented) = (queued.input, queued.prevented);
-        self.inputs[n as usize].crashed = true;
+        let letter = Letter {
+            letter: DeadLetter {
+                body: self.inputs[n as usize].kind.body(n, queued.reference),
+                attributes: queued.attributes.clone(),
+            },
+            of: Some((n, queued.reference)),
+            version: queued.redrive_of,
+            group: group_of(n),
+            sent_at_ms: queued.sent_at_ms,
+            came_ms: now_ms,
+            visible_at_ms: now_ms,
+            receives: 0,
+            received_ms: 0,
+            sent: 0,
+            moved_back: false,
+        };
+        self.crashed_letters.push(letter);
+        self.inputs[n as usize].crashed += 1;
         self.note(now_ms, n, || {
             format!("message {message} moved to crashed, {prevented} deliveries prevented")
         });
@@ -64,7 +82,7 @@ impl State {
                 .record
                 .as_deref()
                 .is_some_and(|record| matches!(record.state, Standing::Done(_)) || record.previous.is_some());
-            let settled = has_result || input.letters > 0 || input.crashed;
+            let settled = has_result || input.letters > 0 || input.crashed > 0;
             if !settled {
                 self.violate(
                     now_ms,
