@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nightshift_core::limits::Limits;
+use nightshift_shell::runtime::Handler as _;
 use nightshift_tests::cases;
 use nightshift_tests::memory::{Says, World};
-use nightshift_worker_function::handler::{Handler, InvocationError};
+use nightshift_worker_function::handler::{BatchHandler, InvocationError};
 use serde_json::{Value, json};
 
 /// What the handler answered, and the world it left.
@@ -23,7 +24,7 @@ impl Handled {
 
 async fn handle(event: &str) -> Handled {
     let world = World::new(|_, _| Says::Text(nightshift_tests::ticket_answer().to_string()));
-    let handler = Handler::new(world.worker(Limits::default()), world.clone(), None);
+    let handler = BatchHandler::new(world.worker(Limits::default()), world.clone(), None);
     let deadline_ms = nightshift_tests::memory::START_MS + 300_000;
     let answer = handler.handle("request-1", deadline_ms, event).await.map(|response| {
         let answer = serde_json::to_value(&response).unwrap();

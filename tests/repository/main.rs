@@ -1,63 +1,19 @@
 //! The repository, linted as a test: what may depend on what, and what each crate must declare.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)] // a test
 
+mod code;
+mod functions;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
+use code::packages;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::metric::{HandBackCause, Metric, NAMESPACE};
-use serde_json::Value;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
-/// Each of our packages with its normal dependencies.
-fn packages() -> BTreeMap<String, BTreeSet<String>> {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
-        .current_dir(root())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    metadata["packages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|package| {
-            let dependencies = package["dependencies"].as_array().unwrap().iter();
-            let normal =
-                dependencies.filter(|d| d["kind"].is_null()).map(|d| d["name"].as_str().unwrap().to_owned());
-            (package["name"].as_str().unwrap().to_owned(), normal.collect())
-        })
-        .collect()
-}
-
-/// Every Rust file below a folder, however deep.
-fn sources(folder: &Path) -> Vec<PathBuf> {
-    let (folders, files): (Vec<_>, Vec<_>) =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).partition(|path| path.is_dir());
-    let mut sources: Vec<_> =
-        files.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs")).collect();
-    sources.extend(folders.iter().flat_map(|folder| self::sources(folder)));
-    sources
-}
-
-/// Everything below the shells is told what it needs to know.
-#[test]
-fn the_environment_is_read_where_a_program_starts() {
-    for package in ["core", "ports", "tasks", "worker", "redrive", "models", "aws"] {
-        let sources = sources(&root().join("crates").join(package).join("src"));
-        assert!(sources.len() > 2, "no sources in {package}");
-        for source in sources {
-            let text = std::fs::read_to_string(&source).unwrap();
-            assert!(!text.contains("env::var"), "{} reads the environment", source.display());
-        }
-    }
 }
 
 #[test]
@@ -72,6 +28,10 @@ fn dependencies_point_down() {
         ("nightshift-redrive", &["nightshift-core", "nightshift-ports"][..]),
         ("nightshift-models", &["nightshift-core", "nightshift-ports"][..]),
         ("nightshift-aws", &["nightshift-core", "nightshift-ports"][..]),
+        (
+            "nightshift-shell",
+            &["nightshift-core", "nightshift-ports", "nightshift-models", "nightshift-aws"][..],
+        ),
         ("nightshift-local", &[][..]),
         ("nightshift-alarms", &[][..]),
         ("nightshift-demo", &["nightshift-core", "nightshift-aws", "nightshift-local", "my-tasks"][..]),
@@ -84,6 +44,7 @@ fn dependencies_point_down() {
                 "nightshift-ports",
                 "nightshift-models",
                 "nightshift-aws",
+                "nightshift-shell",
             ][..],
         ),
         (
@@ -96,16 +57,18 @@ fn dependencies_point_down() {
                 "nightshift-worker",
                 "nightshift-models",
                 "nightshift-aws",
+                "nightshift-shell",
             ][..],
         ),
     ]);
-    for (package, dependencies) in packages() {
+    for (package, of) in packages() {
         if ["nightshift-tests", "nightshift-simulation"].contains(&package.as_str()) {
             continue; // sees all
         }
         let allowed =
             allowed.get(package.as_str()).unwrap_or_else(|| panic!("{package} is not in this test's table"));
-        for ours in dependencies.iter().filter(|name| name.starts_with("nightshift-") || *name == "my-tasks")
+        for ours in
+            of.dependencies.iter().filter(|name| name.starts_with("nightshift-") || *name == "my-tasks")
         {
             assert!(allowed.contains(&ours.as_str()), "{package} must not depend on {ours}");
         }
@@ -114,7 +77,7 @@ fn dependencies_point_down() {
 
 #[test]
 fn the_core_knows_no_runtime_network_randomness_or_aws() {
-    let core = &packages()["nightshift-core"];
+    let core = &packages()["nightshift-core"].dependencies;
     let pure = ["httpdate", "ryu-js", "serde", "serde_json", "sha2", "thiserror"];
     for dependency in core {
         assert!(
@@ -174,97 +137,6 @@ fn read(path: &str) -> String {
 /// The words of a text that have only these characters, in order.
 fn words(text: &str, of: impl Fn(char) -> bool + Copy) -> impl Iterator<Item = &str> {
     text.split(move |c| !of(c)).filter(|word| !word.is_empty())
-}
-
-/// Every operation that an SDK client is asked for: `client.get_item()`, on one line or on two.
-fn operations(source: &str) -> Vec<String> {
-    let squeezed: String = source.chars().filter(|c| !c.is_whitespace()).collect();
-    squeezed
-        .split("client.")
-        .skip(1)
-        .filter_map(|rest| rest.split_once("()").map(|(operation, _)| operation.to_owned()))
-        .filter(|operation| operation.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
-        .collect()
-}
-
-#[test]
-fn the_workers_role_allows_what_its_code_calls_and_no_more() {
-    // What IAM calls the operation, by the Service Authorization Reference.
-    let actions = BTreeMap::from([
-        ("update_item", "dynamodb:UpdateItem"),
-        ("get_item", "dynamodb:GetItem"),
-        // A transaction is allowed by the actions that it is made of; ours are updates.
-        ("transact_write_items", "dynamodb:UpdateItem"),
-        ("send_message", "sqs:SendMessage"),
-        ("change_message_visibility", "sqs:ChangeMessageVisibility"),
-        ("put_metric_data", "cloudwatch:PutMetricData"),
-        ("get_secret_value", "secretsmanager:GetSecretValue"),
-        ("get_parameter", "ssm:GetParameter"),
-    ]);
-    // What no function calls, and who does.
-    let others = [
-        "ledger/table.rs", // What makes a table where something stands in for DynamoDB.
-    ];
-    let folder = root().join("crates/aws/src");
-    let mut called: BTreeSet<String> = BTreeSet::new();
-    for path in sources(&folder) {
-        if others.iter().any(|file| path == folder.join(file)) {
-            continue;
-        }
-        for operation in operations(&std::fs::read_to_string(&path).unwrap()) {
-            let action = actions.get(operation.as_str()).unwrap_or_else(|| {
-                panic!("{} calls {operation}: name its IAM action in this test", path.display())
-            });
-            called.insert((*action).to_owned());
-        }
-    }
-    assert_eq!(called.len(), 7, "the scan finds the calls: {called:?}");
-    // Converse is allowed by InvokeModel (Amazon Bedrock API Reference, Converse).
-    assert!(read("crates/models/src/bedrock.rs").contains("/converse"));
-    called.insert("bedrock:InvokeModel".to_owned());
-    // The event source mapping and the log act as the function's role (Lambda Developer Guide).
-    for action in [
-        "sqs:ReceiveMessage",
-        "sqs:DeleteMessage",
-        "sqs:GetQueueAttributes",
-        "logs:CreateLogStream",
-        "logs:PutLogEvents",
-        // In a VPC Lambda makes the interfaces as the role: AWSLambdaVPCAccessExecutionRole.
-        "ec2:AssignPrivateIpAddresses",
-        "ec2:CreateNetworkInterface",
-        "ec2:DeleteNetworkInterface",
-        "ec2:DescribeNetworkInterfaces",
-        "ec2:DescribeSubnets",
-        "ec2:UnassignPrivateIpAddresses",
-    ] {
-        called.insert(action.to_owned());
-    }
-    let terraform = read("terraform/worker.tf");
-    let statements = terraform.split_once("worker_statements").unwrap().1.split_once("\nresource").unwrap().0;
-    let allowed: BTreeSet<String> = statements
-        .lines()
-        .filter(|line| line.trim_start().starts_with("Action"))
-        .flat_map(|line| line.split('"').skip(1).step_by(2))
-        .map(str::to_owned)
-        .collect();
-    assert_eq!(allowed, called);
-}
-
-#[test]
-fn terraform_sets_only_variables_that_the_worker_reads() {
-    let settings = read("crates/worker-function/src/settings.rs");
-    let terraform = read("terraform/worker.tf");
-    let names: BTreeSet<&str> =
-        words(&terraform, |c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
-            .filter_map(|word| word.strip_prefix("NIGHTSHIFT_"))
-            .collect();
-    assert!(names.len() > 30, "{names:?}");
-    for name in names {
-        assert!(
-            settings.contains(&format!("NIGHTSHIFT_{name}\"")) || settings.contains(&format!("\"{name}\"")),
-            "terraform/worker.tf sets NIGHTSHIFT_{name}, which the worker does not read"
-        );
-    }
 }
 
 /// The pages of the runbook, with those of `procedures/`, by their path from the root.

@@ -84,6 +84,8 @@ fn terraform_makes_the_table_that_everything_else_uses() {
     // What is a deployment's own choice. All else is compared, what nobody thought of yet included.
     let own = [
         "name",
+        "region",
+        "tags",
         "deletion_protection_enabled",
         "stream_enabled",
         "stream_view_type",

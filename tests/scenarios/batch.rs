@@ -7,8 +7,9 @@ use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::FailureClass;
 use nightshift_core::record::{Control, Pause};
+use nightshift_shell::runtime::Handler as _;
 use nightshift_tests::memory::{START_MS, Says, World, again, message};
-use nightshift_worker_function::handler::{Handler, InvocationError};
+use nightshift_worker_function::handler::{BatchHandler, InvocationError};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -92,7 +93,7 @@ async fn b4_what_is_reported_are_the_ids_of_failed_records_each_once() {
 #[tokio::test(start_paused = true)]
 async fn b5_what_is_no_batch_is_an_error_and_no_call() {
     let world = World::new(by_text);
-    let handler = Handler::new(world.worker(Limits::default()), world.clone(), None);
+    let handler = BatchHandler::new(world.worker(Limits::default()), world.clone(), None);
     for event in ["[]", "\"Records\"", "{}", "null", "{\"Records\": {}}", "5", "", "[{\"messageId\": \"m\"}]"]
     {
         let answer = handler.handle("request", START_MS + TIMEOUT_MS, event).await;

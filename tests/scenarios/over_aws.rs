@@ -21,11 +21,12 @@ use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_local::aws::LocalAws;
 use nightshift_ports::{Clock as _, Entropy as _};
+use nightshift_shell::runtime::Handler as _;
 use nightshift_tests::memory::{START_MS, Says, World, message};
 use nightshift_tests::records;
 use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::{Deployment, Message, Ports, Worker};
-use nightshift_worker_function::handler::Handler;
+use nightshift_worker_function::handler::BatchHandler;
 use serde_json::{Value, json};
 
 use crate::stage::{FAILS, TIMEOUT_MS, by_text, good, key, ticket};
@@ -63,7 +64,7 @@ impl Account {
     }
 
     /// A fresh environment of the function; the model is the world's.
-    fn environment(&self, world: &Arc<World>) -> Handler {
+    fn environment(&self, world: &Arc<World>) -> BatchHandler {
         let ports = Ports {
             ledger: Arc::new(DynamoLedger::new(&self.sdk, LEDGER)),
             dead_letters: Arc::new(SqsDeadLetters::new(&self.sdk, &self.letters_url)),
@@ -89,7 +90,7 @@ impl Account {
             function_version: 0,
         };
         let worker = Worker::new(ports, Box::new(nightshift_tasks::registry()), deployment);
-        Handler::new(worker, Arc::new(SystemClock), None)
+        BatchHandler::new(worker, Arc::new(SystemClock), None)
     }
 
     async fn send(&self, body: &str) -> String {
@@ -122,7 +123,7 @@ impl Account {
     }
 
     /// One invocation; what is not reported is deleted, as Lambda does. Returns the reported ids.
-    async fn invoke(&self, environment: &Handler, records: Vec<Value>) -> Vec<String> {
+    async fn invoke(&self, environment: &BatchHandler, records: Vec<Value>) -> Vec<String> {
         let event = json!({"Records": records}).to_string();
         let deadline_ms = SystemClock.now_ms() + TIMEOUT_MS;
         // Each invocation has an id of its own: the day's spend counts the same change twice as one.

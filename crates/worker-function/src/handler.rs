@@ -7,6 +7,7 @@ use aws_lambda_events::sqs::SqsBatchResponse;
 use lambda_runtime::Diagnostic;
 use nightshift_models::Http;
 use nightshift_ports::Clock;
+use nightshift_shell::runtime::Handler;
 use nightshift_worker::Worker;
 
 use crate::event::{self, Batch, NotABatch};
@@ -16,7 +17,7 @@ use crate::event::{self, Batch, NotABatch};
 const IDLE_MS_MAX: u64 = nightshift_models::http::IDLE_MS_MAX;
 
 /// Everything that one environment keeps between invocations.
-pub struct Handler {
+pub struct BatchHandler {
     worker: Worker,
     clock: Arc<dyn Clock>,
     /// The connections to the model's provider; `None` where there are none.
@@ -46,18 +47,23 @@ impl From<InvocationError> for Diagnostic {
     }
 }
 
-impl Handler {
+impl BatchHandler {
     /// A handler around a worker.
     #[must_use]
     pub fn new(worker: Worker, clock: Arc<dyn Clock>, http: Option<Http>) -> Self {
         Self { worker, clock, http, last_ended_ms: AtomicU64::new(u64::MAX) }
     }
+}
 
-    /// Settles the records of one event; `deadline_ms` is when Lambda kills the function, in milliseconds since 1970.
+impl Handler for BatchHandler {
+    type Answer = SqsBatchResponse;
+    type Error = InvocationError;
+
+    /// Settles the records of one event.
     ///
     /// # Errors
     /// When the event is no batch, or holds records that cannot be reported one by one.
-    pub async fn handle(
+    async fn handle(
         &self,
         request_id: &str,
         deadline_ms: u64,

@@ -1,0 +1,17 @@
+//! Which table.
+
+use super::Environment;
+
+/// The ledger.
+#[derive(Debug, Clone)]
+pub struct LedgerSettings {
+    /// The name of its table.
+    pub table: String,
+}
+
+impl LedgerSettings {
+    /// Reads them.
+    pub fn read(environment: &mut Environment<'_>) -> Self {
+        Self { table: environment.required("NIGHTSHIFT_LEDGER_TABLE", "set the name of the ledger's table") }
+    }
+}

@@ -1,0 +1,172 @@
+//! Each function's role and settings, compared with what its code calls and reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::code::{self, packages, reached, sources};
+use crate::{read, root};
+
+/// What Lambda does in the name of a function's role, beside what the code calls.
+type ByLambda = &'static [&'static str];
+
+/// The event source mapping acts as the function's role (Lambda Developer Guide, "Creating and configuring an Amazon
+/// SQS event source mapping").
+const TAKES_FROM_A_QUEUE: ByLambda = &["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"];
+/// Lambda writes the log as the role (Lambda Developer Guide).
+const WRITES_A_LOG: ByLambda = &["logs:CreateLogStream", "logs:PutLogEvents"];
+/// In a VPC Lambda makes the interfaces as the role: AWSLambdaVPCAccessExecutionRole.
+const JOINS_A_NETWORK: ByLambda = &[
+    "ec2:AssignPrivateIpAddresses",
+    "ec2:CreateNetworkInterface",
+    "ec2:DeleteNetworkInterface",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeSubnets",
+    "ec2:UnassignPrivateIpAddresses",
+];
+
+/// The functions: a name stands for the package `nightshift-<name>-function`, the file `terraform/<name>.tf`, and in it
+/// `<name>_statements` and `<name>_environment`.
+const FUNCTIONS: [(&str, &[ByLambda]); 1] =
+    [("worker", &[TAKES_FROM_A_QUEUE, WRITES_A_LOG, JOINS_A_NETWORK])];
+
+/// What IAM calls an operation, by the Service Authorization Reference.
+const ACTIONS: [(&str, &str); 8] = [
+    ("update_item", "dynamodb:UpdateItem"),
+    ("get_item", "dynamodb:GetItem"),
+    // A transaction is allowed by the actions that it is made of; ours are updates.
+    ("transact_write_items", "dynamodb:UpdateItem"),
+    ("send_message", "sqs:SendMessage"),
+    ("change_message_visibility", "sqs:ChangeMessageVisibility"),
+    ("put_metric_data", "cloudwatch:PutMetricData"),
+    ("get_secret_value", "secretsmanager:GetSecretValue"),
+    ("get_parameter", "ssm:GetParameter"),
+];
+
+/// Read on one machine only: Terraform never sets a key.
+const NOT_FROM_TERRAFORM: [&str; 1] = ["NIGHTSHIFT_MODEL_KEY"];
+
+fn package(function: &str) -> String {
+    format!("nightshift-{function}-function")
+}
+
+/// A local of a function's Terraform file, up to the end of its value.
+fn local(function: &str, what: &str) -> String {
+    let file = format!("terraform/{function}.tf");
+    let name = format!("\n  {function}_{what} = ");
+    let text = read(&file);
+    let value = text.split_once(&name).unwrap_or_else(|| panic!("{file} has no local {function}_{what}")).1;
+    value.split("\n  }\n").next().unwrap().split("\n  )\n").next().unwrap().to_owned()
+}
+
+/// Whatever serves Lambda is a function, and has its line here, its role and its file.
+#[test]
+fn every_function_is_compared() {
+    let here: BTreeSet<String> = FUNCTIONS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let mut crates = BTreeSet::new();
+    for (name, of) in packages() {
+        let serves = of.folder.join("src/main.rs").exists()
+            && sources(&of.folder.join("src")).iter().any(|item| item.code.contains("runtime::run("));
+        let named = name.strip_prefix("nightshift-").and_then(|name| name.strip_suffix("-function"));
+        assert_eq!(
+            serves,
+            named.is_some(),
+            "{name}: a function is named nightshift-…-function and serves Lambda"
+        );
+        crates.extend(named.map(str::to_owned));
+    }
+    let mut resources = BTreeSet::new();
+    for entry in std::fs::read_dir(root().join("terraform")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "tf") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let functions = text.split("\nresource \"aws_lambda_function\" \"").skip(1);
+            resources.extend(functions.map(|rest| rest.split('"').next().unwrap().to_owned()));
+        }
+    }
+    assert_eq!(crates, here, "crates that are functions, and FUNCTIONS of this test");
+    assert_eq!(resources, here, "functions of Terraform, and FUNCTIONS of this test");
+}
+
+#[test]
+fn a_role_allows_what_the_code_calls_and_no_more() {
+    let actions = BTreeMap::from(ACTIONS);
+    let clients: Vec<_> = packages()
+        .into_values()
+        .filter(|of| of.dependencies.iter().any(|name| name.starts_with("aws-sdk-")))
+        .map(|of| of.folder)
+        .collect();
+    for (function, by_lambda) in FUNCTIONS {
+        let mut called: BTreeSet<String> = BTreeSet::new();
+        for item in reached(&package(function)) {
+            // Elsewhere a client is one of HTTP.
+            let of_aws = clients.iter().any(|folder| item.path.starts_with(folder));
+            for operation in code::operations(&item.code).into_iter().filter(|_| of_aws) {
+                let action = actions.get(operation.as_str()).unwrap_or_else(|| {
+                    panic!("{} calls {operation}: name its IAM action in ACTIONS", item.path.display())
+                });
+                called.insert((*action).to_owned());
+            }
+            // Converse is allowed by InvokeModel (Amazon Bedrock API Reference, Converse).
+            if item.code.contains("/converse") {
+                called.insert("bedrock:InvokeModel".to_owned());
+            }
+        }
+        assert!(called.len() > 2, "the scan finds the calls of {function}: {called:?}");
+        called.extend(by_lambda.concat().into_iter().map(str::to_owned));
+        let statements = local(function, "statements");
+        let allowed: BTreeSet<String> = statements
+            .lines()
+            .filter(|line| line.trim_start().starts_with("Action"))
+            .flat_map(|line| line.split('"').skip(1).step_by(2))
+            .map(str::to_owned)
+            .collect();
+        let missing: Vec<_> = called.difference(&allowed).collect();
+        let spare: Vec<_> = allowed.difference(&called).collect();
+        assert!(missing.is_empty(), "the role of {function} lacks what its code calls: {missing:?}");
+        assert!(spare.is_empty(), "the role of {function} allows what nothing calls: {spare:?}");
+    }
+}
+
+#[test]
+fn terraform_sets_the_variables_that_a_function_reads_and_no_others() {
+    for (function, _) in FUNCTIONS {
+        let read: BTreeSet<String> =
+            reached(&package(function)).iter().flat_map(|item| code::variables(&item.code)).collect();
+        let environment = local(function, "environment");
+        let set: BTreeSet<String> = environment
+            .lines()
+            .filter_map(|line| line.trim_start().split(' ').next())
+            .filter(|name| name.starts_with("NIGHTSHIFT_"))
+            .map(str::to_owned)
+            .collect();
+        assert!(set.len() > 2, "the scan finds the variables of {function}: {set:?}");
+        let unread: Vec<_> = set.difference(&read).collect();
+        let unset: Vec<_> =
+            read.difference(&set).filter(|name| !NOT_FROM_TERRAFORM.contains(&name.as_str())).collect();
+        assert!(unread.is_empty(), "terraform/{function}.tf sets what {function} does not read: {unread:?}");
+        assert!(unset.is_empty(), "terraform/{function}.tf does not set what {function} reads: {unset:?}");
+    }
+}
+
+/// Everything below the shells is told what it needs to know.
+#[test]
+fn the_environment_is_read_where_a_program_starts() {
+    let programs_of_their_own =
+        ["nightshift-cli", "nightshift-demo", "nightshift-local", "nightshift-alarms"];
+    let tests = ["nightshift-tests", "nightshift-simulation", "my-tasks"];
+    let mut files = 0;
+    for (name, of) in packages() {
+        if programs_of_their_own.contains(&name.as_str()) || tests.contains(&name.as_str()) {
+            continue;
+        }
+        for source in sources(&of.folder.join("src")) {
+            files += 1;
+            let starts = source.path.ends_with("crates/shell/src/runtime.rs");
+            assert!(
+                starts || !source.code.contains("env::var"),
+                "{} reads the environment: take a group of the shell's settings",
+                source.path.display()
+            );
+        }
+    }
+    assert!(files > 50, "the scan finds the sources: {files}");
+}
