@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Whether the program was asked to stop.
@@ -13,16 +14,20 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// Listens for Ctrl-C and for SIGTERM from now on.
+    /// Listens for Ctrl-C and for SIGTERM from now on. Within a runtime.
     pub fn listen() -> Self {
         let (tell, asked) = watch::channel(0);
-        tokio::spawn(async move {
-            while signal().await {
-                tell.send_modify(|times| *times += 1);
-            }
-            // Nobody can ask any more; whoever waits must not be told otherwise.
-            std::future::pending::<()>().await;
-        });
+        // Registered before anything is begun: a signal that comes earlier than the first poll counts too. Where a signal
+        // cannot be listened for, it ends the program as it does by itself.
+        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+            let Ok(mut signals) = signal(kind) else { continue };
+            let tell = tell.clone();
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    tell.send_modify(|times| *times += 1);
+                }
+            });
+        }
         Self { asked, handled: Arc::default() }
     }
 
@@ -54,16 +59,5 @@ impl Interrupt {
         if asked.wait_for(|asked| *asked >= times).await.is_err() {
             std::future::pending::<()>().await;
         }
-    }
-}
-
-async fn signal() -> bool {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return tokio::signal::ctrl_c().await.is_ok();
-    };
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed.is_ok(),
-        told = terminate.recv() => told.is_some(),
     }
 }

@@ -126,6 +126,12 @@ impl Output {
         Rows::new(*self, Box::new(io::stdout()))
     }
 
+    /// Rows of which there may be millions: what would be a table is columns, since a table holds all of its rows.
+    pub fn streamed<R: Row>(&self) -> Rows<R> {
+        let form = if self.form == FormKind::Table { FormKind::Columns } else { self.form };
+        Rows::new(Self { form, ..*self }, Box::new(io::stdout()))
+    }
+
     /// Rows into a file instead; what is a table or columns on standard output is JSON there.
     pub fn rows_into<R: Row>(&self, file: impl Write + 'static) -> Rows<R> {
         let form = if self.form == FormKind::Csv { FormKind::Csv } else { FormKind::Json };

@@ -154,9 +154,19 @@ impl Stand {
     /// The items of the ledger whose key begins with this.
     pub fn items(&self, prefix: &str) -> Vec<Value> {
         let items = self.aws.items(LEDGER);
-        let items = items.iter().map(|item: &Item| item_to_json(item));
+        let items = items.iter().map(plain);
         items.filter(|item| item["id"].as_str().unwrap().starts_with(prefix)).collect()
     }
+}
+
+/// An item without its types.
+fn plain(item: &Item) -> Value {
+    let typed = item_to_json(item);
+    let plain = typed.as_object().unwrap().iter().map(|(name, value)| {
+        let (_, value) = value.as_object().unwrap().iter().next().unwrap();
+        (name.clone(), value.clone())
+    });
+    Value::Object(plain.collect())
 }
 
 async fn make_table(client: &aws_sdk_dynamodb::Client) {
