@@ -1,10 +1,19 @@
 # Managed policies to attach to whoever sends jobs, reads results and operates the stack.
 
 locals {
+  # `nightshift` asks the worker's function what is deployed.
+  find_the_stack = {
+    Sid      = "FindTheStack"
+    Effect   = "Allow"
+    Action   = ["lambda:GetFunctionConfiguration"]
+    Resource = [aws_lambda_function.worker.arn, "${aws_lambda_function.worker.arn}:*"]
+  }
+
   policies = {
     producer = {
       description = "Send jobs to ${var.prefix}"
       statements = [
+        local.find_the_stack,
         {
           Sid      = "SendJobs"
           Effect   = "Allow"
@@ -17,11 +26,18 @@ locals {
     reader = {
       description = "Read the results of ${var.prefix}"
       statements = [
+        local.find_the_stack,
         {
           Sid      = "ReadResults"
           Effect   = "Allow"
-          Action   = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"]
+          Action   = ["dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan"]
           Resource = [aws_dynamodb_table.ledger.arn, "${aws_dynamodb_table.ledger.arn}/index/*"]
+        },
+        {
+          Sid      = "SeeWhatWaits" # Without a record and without a message, a job is missing.
+          Effect   = "Allow"
+          Action   = ["sqs:GetQueueAttributes"]
+          Resource = [aws_sqs_queue.jobs.arn, aws_sqs_queue.crashed.arn]
         },
       ]
     }
@@ -53,8 +69,17 @@ locals {
           {
             Sid      = "ReadTheLedger"
             Effect   = "Allow"
-            Action   = ["dynamodb:BatchGetItem", "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query"]
+            Action   = ["dynamodb:BatchGetItem", "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan"]
             Resource = [aws_dynamodb_table.ledger.arn, "${aws_dynamodb_table.ledger.arn}/index/*"]
+          },
+          {
+            Sid      = "ControlAndTrace" # Who operates writes no record of a job.
+            Effect   = "Allow"
+            Action   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+            Resource = [aws_dynamodb_table.ledger.arn]
+            Condition = {
+              "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["control", "trace#*"] }
+            }
           },
           {
             Sid      = "PauseAndResume"

@@ -127,8 +127,11 @@ impl ModelKey for StoredModelKey {
     }
 }
 
-/// The key in what a store holds; the fault never quotes it.
-fn key_in(stored: Option<&str>) -> Result<SecretString, &'static str> {
+/// The key in what a store holds: its text, or the member `api_key` of a JSON object.
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence; it never quotes the key.
+pub fn key_in(stored: Option<&str>) -> Result<SecretString, &'static str> {
     let text = stored.ok_or("holds no text")?.trim();
     let key = match serde_json::from_str::<serde_json::Value>(text) {
         Ok(serde_json::Value::Object(members)) => match members.get("api_key") {

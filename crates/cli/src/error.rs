@@ -7,6 +7,7 @@ use std::path::Path;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
+use nightshift_ports::PortError;
 
 use crate::text;
 
@@ -93,6 +94,12 @@ impl Failure {
         }
     }
 
+    /// The same, and what was done until then.
+    pub fn after(mut self, done: &str) -> Self {
+        self.sentence = format!("{}: {done}.", self.sentence.trim_end_matches('.'));
+        self
+    }
+
     /// The exit code of the program.
     pub fn exit_code(&self) -> u8 {
         match self.kind {
@@ -167,6 +174,20 @@ pub fn of_code(action: &str, code: &str, message: &str) -> Failure {
     }
 }
 
+/// What a port's failure means for who asked. Its message begins with the service's code, where the service spoke.
+pub fn of_port(error: &PortError) -> Failure {
+    let action = format!("{}:{}", error.service.to_lowercase().replace(' ', ""), error.operation);
+    match error.message.split_once(" (HTTP ") {
+        Some((code, said)) => {
+            let said = said.split_once("): ").map_or(said, |(_, said)| said);
+            of_code(&action, code, said)
+        }
+        None => {
+            Failure::failed(format!("{action} failed: {}.", text::shown(error.message.trim_end_matches('.'))))
+        }
+    }
+}
+
 /// No credentials, or some that cannot be had: the request never left.
 fn credentials_fault(failure: &dyn Error) -> Option<Failure> {
     let mut source = failure.source();
@@ -212,6 +233,7 @@ fn chain(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nightshift_ports::PortErrorKind;
 
     #[test]
     fn what_a_service_refuses_has_an_exit_code_and_says_what_to_do() {
@@ -234,6 +256,26 @@ mod tests {
     fn what_a_service_says_cannot_move_the_cursor() {
         let failure = of_code("a:B", "Odd", "x\u{1b}[2Jy\u{202e}z");
         assert_eq!(failure.sentence(), Some("a:B failed: Odd: x[2Jyz."));
+    }
+
+    #[test]
+    fn a_ports_failure_has_the_exit_code_of_its_cause() {
+        let failed = |message: &str| {
+            of_port(&PortError {
+                service: "DynamoDB",
+                operation: "Query",
+                kind: PortErrorKind::Misconfigured,
+                message: message.to_owned(),
+            })
+        };
+        let denied = failed("AccessDeniedException (HTTP 400): User x is not authorized.");
+        assert_eq!(denied.exit_code(), 4);
+        assert!(
+            denied.sentence().is_some_and(|s| s.contains("may not dynamodb:Query") && s.contains("User x")),
+            "{denied:?}"
+        );
+        assert_eq!(failed("ExpiredTokenException (HTTP 400): late").exit_code(), 4);
+        assert_eq!(failed("dispatch failure: broken pipe").exit_code(), 1);
     }
 
     #[test]

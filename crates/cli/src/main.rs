@@ -6,6 +6,8 @@
 //! **Invariant:** standard output carries what was asked for and nothing else; all that is said to a person goes to
 //! standard error.
 
+mod alarms;
+mod batches;
 mod caller;
 mod commands;
 mod confirm;
@@ -15,8 +17,9 @@ mod files;
 mod interrupt;
 mod jobs_file;
 mod mapping;
-
+mod receipt;
 mod render;
+mod sender;
 mod stack;
 mod text;
 mod times;

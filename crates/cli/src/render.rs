@@ -189,6 +189,11 @@ impl Output {
         out.write_all(ours.as_bytes()).and_then(|()| out.flush()).map_err(|e| Failure::of_output(&e))
     }
 
+    /// Empties the terminal, for what is shown again and again; in a pipe one look follows the other.
+    pub fn clear(&self) -> Result<(), Failure> {
+        if self.terminal { self.text("\u{1b}[H\u{1b}[2J") } else { Ok(()) }
+    }
+
     fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);

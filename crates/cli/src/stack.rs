@@ -9,6 +9,9 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use clap::Args;
+use nightshift_core::cost::Price;
+use nightshift_core::limits::Limits;
+use nightshift_shell::settings::{Environment, ModelSettings, limits, price};
 
 use crate::error::{self, Failure};
 use crate::text;
@@ -52,6 +55,17 @@ pub struct Stack {
     pub ledger_table: String,
     /// The worker's environment: all settings.
     pub environment: HashMap<String, String>,
+}
+
+/// What the worker is told.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// The model.
+    pub model: ModelSettings,
+    /// What it costs.
+    pub price: Price,
+    /// All limits.
+    pub limits: Limits,
 }
 
 impl Stack {
@@ -119,9 +133,39 @@ impl Stack {
         })
     }
 
+    /// The worker's settings, read as the worker itself reads them.
+    ///
+    /// # Errors
+    /// Where this build cannot read what the deployed one is told.
+    pub fn worker(&self) -> Result<Worker, Failure> {
+        let lookup = |name: &str| self.environment.get(name).cloned();
+        let read = Environment::read(&lookup, |environment| Worker {
+            model: ModelSettings::read(environment),
+            price: price(environment),
+            limits: limits(environment),
+        });
+        read.map_err(|fault| {
+            Failure::failed(format!(
+                "The settings of {} cannot be read by this build, so it is older or newer than what is deployed: {fault}",
+                self.worker_function()
+            ))
+        })
+    }
+
+    /// Where requests go, for whoever is about to send a secret.
+    pub fn endpoint(&self) -> &str {
+        self.sdk.endpoint_url().unwrap_or("AWS's own endpoint")
+    }
+
     /// Name of the worker's function.
     pub fn worker_function(&self) -> String {
         format!("{}-worker", self.prefix)
+    }
+
+    /// URL of the queue of what SQS gave up on: beside the jobs queue, by its name in `queues.tf`.
+    pub fn crashed_url(&self) -> String {
+        let beside = self.jobs_url.rsplit_once('/').map_or("", |(beside, _)| beside);
+        format!("{beside}/{}-crashed", self.prefix)
     }
 
     /// Name of the jobs queue.

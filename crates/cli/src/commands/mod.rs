@@ -1,7 +1,10 @@
 //! The commands, a file each. To add one: its file, its line in `Command`, and its line in `run`.
 
 mod completions;
+mod enqueue;
+mod key;
 mod pause;
+mod status;
 mod task;
 
 use clap::Subcommand;
@@ -12,9 +15,13 @@ use crate::error::Failure;
 /// What `nightshift` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Enqueue(enqueue::Arguments),
+    Status(status::Arguments),
     /// The kinds of work that this build knows: list, describe, check inputs.
     #[command(subcommand)]
     Task(task::Command),
+    #[command(subcommand)]
+    Key(key::Command),
     Pause(pause::PauseArguments),
     Resume(pause::ResumeArguments),
     /// Prints the script that lets a shell complete this command.
@@ -24,6 +31,9 @@ pub enum Command {
 /// Does what was asked.
 pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
+        Command::Enqueue(arguments) => enqueue::run(&arguments, context).await,
+        Command::Status(arguments) => status::run(&arguments, context).await,
+        Command::Key(command) => key::run(command, context).await,
         Command::Task(command) => task::run(command, context).await,
         Command::Pause(arguments) => pause::pause(&arguments, context).await,
         Command::Resume(arguments) => pause::resume(&arguments, context).await,

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use crate::Context;
+use crate::alarms;
 use crate::confirm::{self, Consent};
 use crate::control::{self, Pause};
 use crate::error::Failure;
@@ -14,7 +15,8 @@ use crate::{times, trace};
 /// Stops the work: jobs wait in the queue, and nothing is paid for.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is under way finishes. No job is lost: the queue keeps them for as long as its retention says.
+What is under way finishes. No job is lost: the queue keeps them for as long as its retention says. The alarms that a
+pause would raise (no-progress, oldest-job-too-old) call nobody until `nightshift resume`.
 
 Examples:
   nightshift pause --reason 'INC-42: wrong prompt is live'
@@ -45,6 +47,7 @@ pub async fn pause(arguments: &PauseArguments, context: &Context) -> Result<(), 
         let why = format!("{reason} (by {})", trace.caller.arn);
         control::write(&stack, Some(&Pause { reason: why, since_ms: times::now_ms() })).await?;
         mapping.set(false).await?;
+        alarms::let_notify(&stack, false).await?;
         Ok("paused".to_owned())
     }
     .await;
@@ -79,6 +82,7 @@ pub async fn resume(arguments: &ResumeArguments, context: &Context) -> Result<()
         // The switch last: what is received before the record is clear would be handed back for minutes.
         control::write(&stack, None).await?;
         mapping.set(true).await?;
+        alarms::let_notify(&stack, true).await?;
         Ok("resumed".to_owned())
     }
     .await;

@@ -1,8 +1,11 @@
 //! The command as its users meet it: the binary, its output and its exit codes, over stand-ins for AWS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)] // a test
 
+mod enqueue;
 mod failures;
+mod key;
 mod pause;
+mod status;
 mod support;
 mod task;
 mod terminal;

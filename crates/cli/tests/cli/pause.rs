@@ -14,6 +14,7 @@ async fn a_pause_is_asked_for_done_and_traced() {
     let paused = stand.run(&["pause", "--reason", "INC-42", "--yes"]).ok();
     assert!(paused.out.is_empty(), "{paused:?}");
     assert!(!stand.is_on());
+    assert!(stand.asked().iter().any(|(action, _)| action == "cloudwatch:DisableAlarmActions"));
     let control = &stand.items("control")[0];
     assert_eq!(control["paused_reason"], format!("INC-42 (by {CALLER})"));
     let trace = &stand.items("trace#")[0];
@@ -25,6 +26,7 @@ async fn a_pause_is_asked_for_done_and_traced() {
     let resumed = stand.run(&["resume", "--reason", "over", "--yes"]).ok();
     assert!(resumed.err.contains("It was paused at ") && resumed.err.contains("INC-42"), "{resumed:?}");
     assert!(stand.is_on());
+    assert!(stand.asked().iter().any(|(action, _)| action == "cloudwatch:EnableAlarmActions"));
     assert!(stand.items("control")[0].get("paused_reason").is_none());
     let again = stand.run(&["resume", "--reason", "over", "--yes"]).ok();
     assert!(again.err.contains("Nothing to do"), "{again:?}");

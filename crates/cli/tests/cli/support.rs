@@ -7,11 +7,11 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
-use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_http_client::Builder;
+use nightshift_aws::ledger::table;
 use nightshift_local::aws::{Item, LocalAws, item_to_json};
 use serde_json::{Value, json};
 
@@ -81,35 +81,20 @@ pub fn run_with(command: &mut Command, input: &[u8]) -> Ran {
 /// A stack with the default prefix.
 pub struct Stand {
     pub aws: LocalAws,
-    pub dynamodb: aws_sdk_dynamodb::Client,
     rest: Rest,
 }
 
 impl Stand {
     pub async fn start() -> Self {
         let aws = LocalAws::start(REGION).await.unwrap();
-        let config = aws_sdk_dynamodb::Config::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .region(Region::new(REGION))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .endpoint_url(aws.endpoint_url())
-            .http_client(Builder::new().build_http())
-            .build();
-        let dynamodb = aws_sdk_dynamodb::Client::from_conf(config);
-        make_table(&dynamodb).await;
-        let config = aws_sdk_sqs::Config::builder()
-            .behavior_version(aws_sdk_sqs::config::BehaviorVersion::v2026_01_12())
-            .region(aws_sdk_sqs::config::Region::new(REGION))
-            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-            .endpoint_url(aws.endpoint_url())
-            .http_client(Builder::new().build_http())
-            .build();
-        let sqs = aws_sdk_sqs::Client::from_conf(config);
+        let sdk = sdk(aws.endpoint_url());
+        table::create(&aws_sdk_dynamodb::Client::new(&sdk), LEDGER).await.unwrap();
+        let sqs = aws_sdk_sqs::Client::new(&sdk);
         for queue in ["nightshift-jobs", "nightshift-dead-letters", "nightshift-crashed"] {
             sqs.create_queue().queue_name(queue).send().await.unwrap();
         }
         let rest = Rest::start(environment(&aws));
-        Self { aws, dynamodb, rest }
+        Self { aws, rest }
     }
 
     /// The command against this stack, by somebody who may do everything.
@@ -141,6 +126,11 @@ impl Stand {
         self.rest.state.lock().unwrap().asked.clone()
     }
 
+    /// Where the others are, and the model.
+    pub fn rest_url(&self) -> &str {
+        &self.rest.url
+    }
+
     /// Sets a variable of the worker.
     pub fn set(&self, name: &str, value: &str) {
         self.rest.state.lock().unwrap().environment[name] = Value::from(value);
@@ -149,6 +139,27 @@ impl Stand {
     /// Whether the event source mapping is on.
     pub fn is_on(&self) -> bool {
         self.rest.state.lock().unwrap().enabled
+    }
+
+    /// For clients of a test's own.
+    pub fn sdk(&self) -> SdkConfig {
+        sdk(self.aws.endpoint_url())
+    }
+
+    /// Takes all messages out of a queue.
+    pub async fn empty(&self, queue: &str) {
+        let sqs = aws_sdk_sqs::Client::new(&self.sdk());
+        let url = self.aws.queue_url(queue);
+        loop {
+            let got = sqs.receive_message().queue_url(&url).max_number_of_messages(10).send().await.unwrap();
+            for message in got.messages() {
+                let handle = message.receipt_handle().unwrap();
+                sqs.delete_message().queue_url(&url).receipt_handle(handle).send().await.unwrap();
+            }
+            if got.messages().is_empty() {
+                break;
+            }
+        }
     }
 
     /// The items of the ledger whose key begins with this.
@@ -169,22 +180,16 @@ fn plain(item: &Item) -> Value {
     Value::Object(plain.collect())
 }
 
-async fn make_table(client: &aws_sdk_dynamodb::Client) {
-    client
-        .create_table()
-        .table_name(LEDGER)
-        .billing_mode(BillingMode::PayPerRequest)
-        .attribute_definitions(
-            AttributeDefinition::builder()
-                .attribute_name("id")
-                .attribute_type(ScalarAttributeType::S)
-                .build()
-                .unwrap(),
-        )
-        .key_schema(KeySchemaElement::builder().attribute_name("id").key_type(KeyType::Hash).build().unwrap())
-        .send()
-        .await
-        .unwrap();
+fn sdk(endpoint_url: &str) -> SdkConfig {
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .region(Region::new(REGION))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+            "test", "test", None, None, "test",
+        )))
+        .endpoint_url(endpoint_url)
+        .http_client(Builder::new().build_http())
+        .build()
 }
 
 fn environment(aws: &LocalAws) -> Value {
@@ -259,13 +264,19 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
     } else {
         format!("x-amzn-errortype: {}\r\n", answer["__type"].as_str().unwrap_or("Odd"))
     };
-    let answer = answer.as_str().map_or_else(|| answer.to_string(), str::to_owned);
+    let answer = match &answer {
+        // An empty map, which is what CloudWatch says in its own protocol (RFC 8949, 3.1).
+        Value::Null => b"\xa0".to_vec(),
+        Value::String(text) => text.clone().into_bytes(),
+        answer => answer.to_string().into_bytes(),
+    };
     write!(
         stream,
-        "HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\n{code}content-length: {}\r\nconnection: close\r\n\r\n{answer}",
+        "HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\nsmithy-protocol: rpc-v2-cbor\r\n{code}content-length: {}\r\nconnection: close\r\n\r\n",
         answer.len()
     )
-    .ok()
+    .ok()?;
+    stream.write_all(&answer).ok()
 }
 
 fn answer(
@@ -276,6 +287,7 @@ fn answer(
     state: &mut State,
 ) -> (u16, &'static str, Value) {
     const JSON: &str = "application/json";
+    const CBOR: &str = "application/cbor";
     let path = path.split('?').next().unwrap();
     let action = match (method, path) {
         ("GET", _) if path.ends_with("/configuration") => "lambda:GetFunctionConfiguration".to_owned(),
@@ -285,12 +297,21 @@ fn answer(
         ("PUT", _) if path.starts_with("/2015-03-31/event-source-mappings") => {
             "lambda:UpdateEventSourceMapping".to_owned()
         }
+        ("POST", "/v1/messages") => "model:Call".to_owned(),
         _ if body.contains("Action=GetCallerIdentity") => "sts:GetCallerIdentity".to_owned(),
+        _ if path.contains("/operation/") => format!("cloudwatch:{}", path.rsplit('/').next().unwrap()),
         _ => target.replace('.', ":"),
     };
     let json_body = serde_json::from_str(body).unwrap_or(Value::Null);
     state.asked.push((action.clone(), json_body));
     if let Some(code) = state.refused.get(&action) {
+        if action == "model:Call" {
+            return (
+                401,
+                JSON,
+                json!({"type": "error", "error": {"type": code, "message": "invalid x-api-key"}}),
+            );
+        }
         let status = if code.starts_with("ResourceNotFound") { 404 } else { 403 };
         let message = format!("User: {CALLER} is not authorized to perform: {action}");
         return (status, JSON, json!({"__type": code, "message": message, "Message": message}));
@@ -330,6 +351,17 @@ fn answer(
                  <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></GetCallerIdentityResponse>"
             )),
         ),
+        "cloudwatch:DisableAlarmActions" | "cloudwatch:EnableAlarmActions" => (200, CBOR, Value::Null),
+        "model:Call" => {
+            let text = json!({"type": "text", "text": "{}"});
+            let usage = json!({"input_tokens": 1, "output_tokens": 1});
+            (
+                200,
+                JSON,
+                json!({"type": "message", "role": "assistant", "content": [text], "stop_reason": "end_turn", "usage": usage}),
+            )
+        }
+        "secretsmanager:GetSecretValue" => (200, JSON, json!({"SecretString": "sk-stored"})),
         "secretsmanager:PutSecretValue" => {
             (200, JSON, json!({"Name": "nightshift-model-key", "VersionId": "v2"}))
         }

@@ -1,0 +1,349 @@
+//! `enqueue`: jobs from a file onto the queue.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use nightshift_core::cost::usd;
+use nightshift_core::input_hash::{InputHash, hex};
+use nightshift_core::job;
+use nightshift_core::ready::ready;
+use nightshift_tasks::Registry;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::Context;
+use crate::confirm;
+use crate::error::Failure;
+use crate::files;
+use crate::jobs_file::{Draft, Lines, Source};
+use crate::receipt::{self, Before, Entry, Receipt};
+use crate::render::{Cell, Row, say};
+use crate::sender::{Outgoing, Sender};
+use crate::stack::{Stack, Worker};
+use crate::times;
+
+/// Bad lines that are told one by one.
+const BAD_LINES_TOLD: u64 = 20;
+/// Lines between two looks at whether somebody wants to stop.
+const LINES_AT_A_TIME: u64 = 256;
+/// The slowest and the fastest rate, in messages a second.
+const RATES: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
+
+/// Sends the jobs of a file.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each line is checked as the worker would; what would be a dead letter at once is left out and told by its line.
+The receipt says which line became which message: after Ctrl-C, a kill or a failure the same command goes on where it
+stopped, and `nightshift reconcile` says what became of each line. The exit code is 3 where lines were left out.
+
+Examples:
+  nightshift enqueue jobs.jsonl
+  nightshift enqueue tickets.csv --task categorize_ticket --map text=Body --reference Id --group Customer
+  zcat jobs.jsonl.gz | nightshift enqueue - --receipt jobs.receipt --rate 50 --yes")]
+pub struct Arguments {
+    #[command(flatten)]
+    source: Source,
+    /// Where the receipt is; by default beside the file, with .receipt after its name.
+    #[arg(long, value_name = "FILE")]
+    receipt: Option<PathBuf>,
+    /// Messages a second, at most; by default as fast as SQS takes them.
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<f64>,
+    /// Do not ask; without a terminal nothing is sent unless this is given.
+    #[arg(long)]
+    yes: bool,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "write a number of messages a second, such as 50".to_owned())?;
+    if RATES.contains(&rate) { Ok(rate) } else { Err(format!("from {} to {}", RATES.start(), RATES.end())) }
+}
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    sent: u64,
+    sent_before: u64,
+    perhaps_sent_twice: u64,
+    left_out: u64,
+    cost_usd_max: f64,
+    receipt: String,
+}
+
+impl Row for Summary {
+    const COLUMNS: &'static [&'static str] =
+        &["SENT", "SENT BEFORE", "PERHAPS SENT TWICE", "LEFT OUT", "COST USD MAX", "RECEIPT"];
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![
+            Cell::ours(self.sent),
+            Cell::ours(self.sent_before),
+            Cell::ours(self.perhaps_sent_twice),
+            Cell::ours(self.left_out),
+            Cell::ours(format!("{:.2}", self.cost_usd_max)),
+            Cell::said(&*self.receipt),
+        ]
+    }
+}
+
+pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
+    let receipt_path = receipt_path(arguments)?;
+    let tasks = my_tasks::registry();
+    let file = at_hand(&arguments.source).await?;
+    let stack = context.stack().await?;
+    let worker = stack.worker()?;
+    let source_sha256 = fingerprint(&file).await?;
+    let mut head = receipt::head(&stack.jobs_url, source_sha256, times::now_ms());
+    let before = Receipt::peek(&receipt_path, &head)?;
+    let survey = survey(&arguments.source, &file, &tasks, &worker, &before).await?;
+    head.lines = survey.lines;
+    if survey.unsent == 0 {
+        say(&format!(
+            "Nothing to send: of {} lines {} were sent before, as {} says.",
+            survey.lines,
+            before.sent(),
+            receipt_path.display()
+        ));
+        return left_out(survey.bad);
+    }
+    confirm::ask(arguments.yes, &intent(&survey, &before, &worker, &stack, &arguments.source))?;
+
+    let (mut receipt, before) = Receipt::open(&receipt_path, &head)?;
+    // From now on Ctrl-C lets what is open come back, and the receipt is complete.
+    context.interrupt.handle();
+    let bar = progress_bar(survey.unsent);
+    let client = aws_sdk_sqs::Client::new(&stack.sdk);
+    let mut reading = Reading {
+        lines: arguments.source.lines(from_start(&file)?, &tasks)?,
+        tasks: &tasks,
+        worker: &worker,
+        before: &before,
+    };
+    let (sent, ended) = {
+        let mut sender = Sender {
+            client: &client,
+            queue_url: &stack.jobs_url,
+            receipt: &mut receipt,
+            rate: arguments.rate,
+            interrupt: &context.interrupt,
+        };
+        sender.send(|receipt| reading.next(receipt), |more| bar.inc(more)).await
+    };
+    bar.finish_and_clear();
+    ended.map_err(|failure| {
+        failure.after(&format!(
+            "{} of {} jobs were sent, and {} says which: run the same command again to go on",
+            sent.sent,
+            survey.unsent,
+            receipt_path.display()
+        ))
+    })?;
+    context.out.one(&Summary {
+        sent: sent.sent,
+        sent_before: before.sent(),
+        perhaps_sent_twice: survey.perhaps,
+        left_out: survey.bad + sent.refused,
+        cost_usd_max: usd(survey.most_micro_usd),
+        receipt: receipt_path.display().to_string(),
+    })?;
+    left_out(survey.bad + sent.refused)
+}
+
+fn left_out(lines: u64) -> Result<(), Failure> {
+    match lines {
+        0 => Ok(()),
+        lines => Err(Failure::no(format!(
+            "{lines} lines were left out, because no worker could work on them: mend them (nightshift task check lists all), and enqueue them as a file of their own."
+        ))),
+    }
+}
+
+fn receipt_path(arguments: &Arguments) -> Result<PathBuf, Failure> {
+    match &arguments.receipt {
+        Some(path) => Ok(path.clone()),
+        None if arguments.source.is_stdin() => Err(Failure::usage(
+            "Standard input has no name that a receipt could stand beside: name one with --receipt.",
+        )),
+        None => {
+            let mut name = arguments.source.file.clone().into_os_string();
+            name.push(".receipt");
+            Ok(PathBuf::from(name))
+        }
+    }
+}
+
+fn intent(survey: &Survey, before: &Before, worker: &Worker, stack: &Stack, source: &Source) -> String {
+    let mut text = format!(
+        "Sends {} jobs of {} to {}. A call for each costs at most {:.2} USD in all; the cap of a day is {:.2} USD.",
+        survey.unsent,
+        if source.is_stdin() { "standard input".to_owned() } else { source.file.display().to_string() },
+        stack.named(),
+        usd(survey.most_micro_usd),
+        usd(worker.limits.spend_cap_micro_usd),
+    );
+    if before.sent() > 0 {
+        text.push_str(&format!(" {} were sent before and are not sent again.", before.sent()));
+    }
+    if survey.perhaps > 0 {
+        text.push_str(&format!(
+            " {} may have been sent when the command was stopped; they are sent again, and a second copy costs no call.",
+            survey.perhaps
+        ));
+    }
+    if survey.bad > 0 {
+        text.push_str(&format!(" {} lines are left out.", survey.bad));
+    }
+    text
+}
+
+/// The file, or standard input put into a file that has no name and goes with this process: it is read three times, for
+/// its fingerprint, for what it costs, and to be sent.
+async fn at_hand(source: &Source) -> Result<File, Failure> {
+    if !source.is_stdin() {
+        let file = files::open(&source.file)?;
+        if file.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(Failure::usage(format!(
+                "{} is no regular file, and it has to be read more than once: pipe it in, with - as the file.",
+                source.file.display()
+            )));
+        }
+        return Ok(file);
+    }
+    let copied = tokio::task::spawn_blocking(|| {
+        let mut file = tempfile::tempfile()?;
+        io::copy(&mut io::stdin().lock(), &mut file)?;
+        Ok::<_, io::Error>(file)
+    });
+    match copied.await {
+        Ok(copied) => copied.map_err(|error| Failure::of_path(&std::env::temp_dir(), "written", &error)),
+        Err(_) => Err(Failure::failed("Standard input could not be read.")),
+    }
+}
+
+fn from_start(mut file: &File) -> Result<&File, Failure> {
+    let rewound = file.seek(SeekFrom::Start(0));
+    rewound.map(|_| file).map_err(|error| Failure::failed(format!("The file cannot be read again: {error}.")))
+}
+
+/// SHA-256 of all.
+async fn fingerprint(file: &File) -> Result<String, Failure> {
+    let mut file = from_start(file)?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 256 * 1_024];
+    loop {
+        let read = file
+            .read(&mut buffer)
+            .map_err(|error| Failure::failed(format!("The file cannot be read: {error}.")))?;
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
+        digest.update(bytes);
+        tokio::task::yield_now().await;
+    }
+    Ok(hex(&digest.finalize()))
+}
+
+/// What is in a file, before anything is sent.
+#[derive(Debug, Default)]
+struct Survey {
+    /// Lines, without blank ones.
+    lines: u64,
+    /// Jobs that are not yet sent.
+    unsent: u64,
+    /// Those of them that may have been sent.
+    perhaps: u64,
+    /// Lines that no worker could work on.
+    bad: u64,
+    /// What a call for each costs at most.
+    most_micro_usd: u64,
+}
+
+async fn survey(
+    source: &Source,
+    file: &File,
+    tasks: &Registry,
+    worker: &Worker,
+    before: &Before,
+) -> Result<Survey, Failure> {
+    let mut survey = Survey::default();
+    let mut lines = source.lines(from_start(file)?, tasks)?;
+    while let Some((line, draft)) = lines.next()? {
+        if line % LINES_AT_A_TIME == 0 {
+            tokio::task::yield_now().await;
+        }
+        survey.lines += 1;
+        if before.is_sent(line) {
+            continue;
+        }
+        match judge(draft, tasks, worker) {
+            Ok((_, _, most_micro_usd)) => {
+                survey.unsent += 1;
+                survey.perhaps += u64::from(before.may_be_sent(line));
+                survey.most_micro_usd = survey.most_micro_usd.saturating_add(most_micro_usd);
+            }
+            Err((reason, detail)) => {
+                survey.bad += 1;
+                if survey.bad <= BAD_LINES_TOLD {
+                    say(&format!("line {line}: {reason}: {detail}"));
+                }
+            }
+        }
+    }
+    if survey.bad > BAD_LINES_TOLD {
+        say(&format!("and {} lines more: nightshift task check lists all.", survey.bad - BAD_LINES_TOLD));
+    }
+    Ok(survey)
+}
+
+/// The lines again, now to be sent.
+struct Reading<'a> {
+    lines: Lines<&'a File>,
+    tasks: &'a Registry,
+    worker: &'a Worker,
+    before: &'a Before,
+}
+
+impl Reading<'_> {
+    fn next(&mut self, receipt: &mut Receipt) -> Result<Option<Outgoing>, Failure> {
+        while let Some((line, draft)) = self.lines.next()? {
+            if self.before.is_sent(line) {
+                continue;
+            }
+            match judge(draft, self.tasks, self.worker) {
+                Ok((draft, key, _)) => {
+                    return Ok(Some(Outgoing { line, key: key.to_string(), draft, attempts: 0 }));
+                }
+                Err((reason, _)) if !self.before.is_bad(line) => {
+                    receipt.write(&[Entry::Bad { line, not_sent: reason }])?;
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The key of a draft and what a call for it costs at most, or why no worker could work on it, in a word and in a
+/// sentence.
+fn judge(
+    draft: Result<Draft, String>,
+    tasks: &Registry,
+    worker: &Worker,
+) -> Result<(Draft, InputHash, u64), (String, String)> {
+    let draft = draft.map_err(|detail| ("unreadable".to_owned(), detail))?;
+    let limits = &worker.limits;
+    let judged = job::parse(&draft.body, limits.body_bytes_max).and_then(|job| {
+        let ready = ready(&job, draft.body.len(), tasks, worker.price, limits.spend_cap_micro_usd)?;
+        Ok((InputHash::of_job(&job.task, &job.input), ready.price.most_micro_usd()))
+    });
+    let (key, most_micro_usd) =
+        judged.map_err(|rejection| (rejection.reason.to_string(), rejection.detail))?;
+    Ok((draft, key, most_micro_usd))
+}
+
+fn progress_bar(jobs: u64) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{bar:30} {human_pos} of {human_len} sent, {per_sec}, {eta} left");
+    // The template is ours and right; without it the bar is plainer.
+    ProgressBar::new(jobs).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

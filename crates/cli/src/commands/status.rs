@@ -1,0 +1,318 @@
+//! `status`: one screen of how the stack stands.
+
+use std::time::Duration;
+
+use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat, StateValue};
+use aws_sdk_sqs::types::QueueAttributeName;
+use aws_smithy_types::DateTime;
+use clap::Args;
+use nightshift_core::metric::NAMESPACE;
+use serde::Serialize;
+
+use crate::Context;
+use crate::control::{self, Pause};
+use crate::error::{self, Failure};
+use crate::mapping::Mapping;
+use crate::render::{Cell, Row, say};
+use crate::stack::Stack;
+use crate::times;
+
+/// The last hour.
+const WINDOW_S: i32 = 3_600;
+/// Between two looks of `--watch`: CloudWatch has a new point each minute.
+const WATCH_EVERY: Duration = Duration::from_secs(15);
+
+/// Shows how the stack stands.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What cannot be read is said to be unknown, and the exit code tells why; the rest is shown all the same.
+
+Examples:
+  nightshift status
+  nightshift status --watch
+  nightshift status --output json | jq .jobs_waiting")]
+pub struct Arguments {
+    /// Look again each 15 seconds, until Ctrl-C.
+    #[arg(long)]
+    watch: bool,
+}
+
+pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
+    let stack = context.stack().await?;
+    loop {
+        let (status, unknown) = look(&stack).await;
+        if arguments.watch {
+            context.out.clear()?;
+        }
+        show(&status, context)?;
+        if !arguments.watch {
+            return match unknown {
+                None => Ok(()),
+                Some(first) => Err(first),
+            };
+        }
+        tokio::time::sleep(WATCH_EVERY).await;
+    }
+}
+
+/// How a stack stands; what could not be read is `None`.
+#[derive(Debug, Default, Serialize)]
+struct Status {
+    stack: String,
+    region: String,
+    worker_version: String,
+    paused: Option<Pause>,
+    event_source: Option<String>,
+    jobs_waiting: Option<u64>,
+    jobs_in_flight: Option<u64>,
+    oldest_job_s: Option<f64>,
+    dead_letters_waiting: Option<u64>,
+    crashed_waiting: Option<u64>,
+    succeeded_last_hour: Option<f64>,
+    dead_lettered_last_hour: Option<f64>,
+    handed_back_last_hour: Option<f64>,
+    cost_usd_last_hour: Option<f64>,
+    alarms: Option<Vec<String>>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    what: &'static str,
+    now: String,
+    /// A sender or an operator wrote part of it.
+    #[serde(skip)]
+    said: bool,
+}
+
+impl Row for Line {
+    const COLUMNS: &'static [&'static str] = &["WHAT", "NOW"];
+
+    fn cells(&self) -> Vec<Cell> {
+        let now = if self.said { Cell::said(&*self.now) } else { Cell::ours(&self.now) };
+        vec![Cell::ours(self.what), now]
+    }
+}
+
+fn show(status: &Status, context: &Context) -> Result<(), Failure> {
+    if context.out.is_json() {
+        return context.out.document(status);
+    }
+    let number = |n: Option<u64>| n.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+    let count = |n: Option<f64>| n.map_or_else(|| "unknown".to_owned(), |n| format!("{n:.0}"));
+    let state = match (&status.paused, status.event_source.as_deref()) {
+        (Some(Pause { reason, since_ms: 0 }), _) => format!("paused: {reason}"),
+        (Some(Pause { reason, since_ms }), _) => {
+            format!("paused since {}: {reason}", times::shown(*since_ms))
+        }
+        (None, Some("Enabled")) => "working".to_owned(),
+        (None, Some("Disabled")) => "paused: the event source is off, and nobody wrote why".to_owned(),
+        (None, Some(other)) => format!("changing: the event source is {other}"),
+        (None, None) => "unknown".to_owned(),
+    };
+    let alarms = match &status.alarms {
+        None => "unknown".to_owned(),
+        Some(raised) if raised.is_empty() => "none raised".to_owned(),
+        Some(raised) => {
+            let page = |name: &String| {
+                let page = name.strip_prefix(&format!("{}-", status.stack)).unwrap_or(name);
+                format!("{name} (runbook/{page}.md)")
+            };
+            raised.iter().map(page).collect::<Vec<_>>().join(", ")
+        }
+    };
+    let oldest = status.oldest_job_s.map_or_else(
+        || "unknown".to_owned(),
+        |seconds| {
+            times::length(
+                std::time::Duration::from_secs_f64(seconds.max(0.0))
+                    .as_millis()
+                    .try_into()
+                    .unwrap_or(u64::MAX),
+            )
+        },
+    );
+    let line = |what, now| Line { what, now, said: false };
+    context.out.all([
+        line(
+            "stack",
+            format!("{} in {}, worker version {}", status.stack, status.region, status.worker_version),
+        ),
+        Line { what: "state", now: state, said: true },
+        line("jobs waiting", number(status.jobs_waiting)),
+        line("jobs in flight", number(status.jobs_in_flight)),
+        line("oldest job", oldest),
+        line("dead letters", number(status.dead_letters_waiting)),
+        line("crashed", number(status.crashed_waiting)),
+        line("succeeded, last hour", count(status.succeeded_last_hour)),
+        line("dead letters, last hour", count(status.dead_lettered_last_hour)),
+        line("handed back, last hour", count(status.handed_back_last_hour)),
+        line(
+            "model cost, last hour",
+            status.cost_usd_last_hour.map_or_else(|| "unknown".to_owned(), |usd| format!("{usd:.4} USD")),
+        ),
+        line("alarms", alarms),
+    ])
+}
+
+/// Everything that can be read, and the first reason why something could not.
+async fn look(stack: &Stack) -> (Status, Option<Failure>) {
+    let crashed_url = stack.crashed_url();
+    let (paused, mapping, jobs, letters, crashed, numbers, alarms) = tokio::join!(
+        control::read(stack),
+        Mapping::find(stack),
+        depth(stack, &stack.jobs_url),
+        depth(stack, &stack.dead_letters_url),
+        depth(stack, &crashed_url),
+        numbers(stack),
+        raised(stack),
+    );
+    let mut unknown = None;
+    let jobs = known(jobs, &mut unknown);
+    let waiting = |depth: Depth| depth.waiting + depth.in_flight;
+    let numbers = known(numbers, &mut unknown).unwrap_or_default();
+    let status = Status {
+        stack: stack.prefix.clone(),
+        region: stack.region.clone(),
+        worker_version: stack.worker_version.clone(),
+        paused: known(paused, &mut unknown).flatten(),
+        event_source: known(mapping, &mut unknown).map(|mapping| mapping.state),
+        jobs_waiting: jobs.map(|depth| depth.waiting),
+        jobs_in_flight: jobs.map(|depth| depth.in_flight),
+        dead_letters_waiting: known(letters, &mut unknown).map(waiting),
+        crashed_waiting: known(crashed, &mut unknown).map(waiting),
+        oldest_job_s: numbers.oldest_job_s,
+        succeeded_last_hour: numbers.succeeded,
+        dead_lettered_last_hour: numbers.dead_lettered,
+        handed_back_last_hour: numbers.handed_back,
+        cost_usd_last_hour: numbers.cost_usd,
+        alarms: known(alarms, &mut unknown),
+    };
+    (status, unknown)
+}
+
+/// What was read; otherwise a person is told, and the first failure is kept.
+fn known<T>(read: Result<T, Failure>, unknown: &mut Option<Failure>) -> Option<T> {
+    match read {
+        Ok(value) => Some(value),
+        Err(failure) => {
+            // The first one ends the command with its sentence.
+            if unknown.is_some() {
+                say(failure.sentence().unwrap_or_default());
+            } else {
+                *unknown = Some(failure);
+            }
+            None
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Depth {
+    waiting: u64,
+    in_flight: u64,
+}
+
+async fn depth(stack: &Stack, queue_url: &str) -> Result<Depth, Failure> {
+    use QueueAttributeName::{
+        ApproximateNumberOfMessages as Visible, ApproximateNumberOfMessagesDelayed as Delayed,
+        ApproximateNumberOfMessagesNotVisible as NotVisible,
+    };
+    let asked = aws_sdk_sqs::Client::new(&stack.sdk)
+        .get_queue_attributes()
+        .queue_url(queue_url)
+        .set_attribute_names(Some(vec![Visible, Delayed, NotVisible]))
+        .send()
+        .await;
+    let attributes =
+        asked.map_err(|e| error::of_aws("sqs:GetQueueAttributes", &e))?.attributes.unwrap_or_default();
+    let number = |name: &QueueAttributeName| attributes.get(name).and_then(|n| n.parse().ok()).unwrap_or(0);
+    Ok(Depth { waiting: number(&Visible) + number(&Delayed), in_flight: number(&NotVisible) })
+}
+
+#[derive(Debug, Default)]
+struct Numbers {
+    succeeded: Option<f64>,
+    dead_lettered: Option<f64>,
+    handed_back: Option<f64>,
+    cost_usd: Option<f64>,
+    oldest_job_s: Option<f64>,
+}
+
+/// The sums of the last hour; a metric without data in it is 0.
+async fn numbers(stack: &Stack) -> Result<Numbers, Failure> {
+    let ours = |id: &str, metric: &str| query(id, NAMESPACE, metric, ("Stack", &stack.prefix), "Sum");
+    let queries = vec![
+        ours("succeeded", "JobsSucceeded"),
+        ours("dead_lettered", "DeadLetters"),
+        ours("handed_back", "JobsHandedBack"),
+        ours("cost_usd", "CostUsd"),
+        query(
+            "oldest",
+            "AWS/SQS",
+            "ApproximateAgeOfOldestMessage",
+            ("QueueName", stack.jobs_queue()),
+            "Maximum",
+        ),
+    ];
+    let now_s = i64::try_from(times::now_ms() / 1_000).unwrap_or_default();
+    let got = aws_sdk_cloudwatch::Client::new(&stack.sdk)
+        .get_metric_data()
+        .set_metric_data_queries(Some(queries))
+        .start_time(DateTime::from_secs(now_s - i64::from(WINDOW_S)))
+        .end_time(DateTime::from_secs(now_s))
+        .send()
+        .await;
+    let results = got
+        .map_err(|e| error::of_aws("cloudwatch:GetMetricData", &e))?
+        .metric_data_results
+        .unwrap_or_default();
+    let values = |id: &str| {
+        let found = results.iter().find(|result| result.id() == Some(id));
+        found.map(|result| result.values().to_vec()).unwrap_or_default()
+    };
+    let sum = |id: &str| Some(values(id).iter().sum());
+    Ok(Numbers {
+        succeeded: sum("succeeded"),
+        dead_lettered: sum("dead_lettered"),
+        handed_back: sum("handed_back"),
+        cost_usd: sum("cost_usd"),
+        // The newest point; a queue that nobody uses has none, and nothing waits in it.
+        oldest_job_s: Some(values("oldest").first().copied().unwrap_or_default()),
+    })
+}
+
+fn query(
+    id: &str,
+    namespace: &str,
+    metric: &str,
+    dimension: (&str, &str),
+    statistic: &str,
+) -> MetricDataQuery {
+    let dimension = Dimension::builder().name(dimension.0).value(dimension.1).build();
+    let metric = Metric::builder().namespace(namespace).metric_name(metric).dimensions(dimension).build();
+    let stat = MetricStat::builder().metric(metric).period(300).stat(statistic).build();
+    MetricDataQuery::builder().id(id).metric_stat(stat).build()
+}
+
+/// The names of the alarms that are raised now.
+async fn raised(stack: &Stack) -> Result<Vec<String>, Failure> {
+    use aws_sdk_cloudwatch::types::AlarmType::{CompositeAlarm, MetricAlarm};
+    let mut pages = aws_sdk_cloudwatch::Client::new(&stack.sdk)
+        .describe_alarms()
+        .alarm_name_prefix(format!("{}-", stack.prefix))
+        .set_alarm_types(Some(vec![MetricAlarm, CompositeAlarm]))
+        .state_value(StateValue::Alarm)
+        .into_paginator()
+        .send();
+    let mut names = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|e| error::of_aws("cloudwatch:DescribeAlarms", &e))?;
+        let metric = page.metric_alarms().iter().filter(|alarm| !alarm.alarm_actions().is_empty());
+        names.extend(metric.filter_map(|alarm| alarm.alarm_name().map(str::to_owned)));
+        names
+            .extend(page.composite_alarms().iter().filter_map(|alarm| alarm.alarm_name().map(str::to_owned)));
+    }
+    names.sort_unstable();
+    names.dedup();
+    Ok(names)
+}

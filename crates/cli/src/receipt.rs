@@ -1,0 +1,363 @@
+//! The receipt of an `enqueue`: which line became which message. It makes the command resumable, and `reconcile` reads it.
+//!
+//! A file of JSON lines that only grows: a head, then for each batch what is about to be sent and, after it, what SQS
+//! took. So after a kill it says of each line that it was sent, that it was not, or that it may have been.
+//!
+//! **Invariant:** no body stands in it, and nothing is sent whose line does not stand in it as about to be sent.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Failure;
+use crate::files;
+
+/// The first line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The form of the file.
+    pub receipt: u32,
+    /// Where it was sent.
+    pub queue_url: String,
+    /// SHA-256 of the whole file that was sent.
+    pub source_sha256: String,
+    /// Lines of that file, without blank ones: each is sent or stands here as one that is not.
+    pub lines: u64,
+    /// When, in milliseconds since 1970.
+    pub began_ms: u64,
+}
+
+/// The form that is written, and the only one that is read.
+const FORM: u32 = 1;
+
+/// One further line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Entry {
+    /// These lines are about to be sent.
+    Sending {
+        /// Their numbers.
+        sending: Vec<u64>,
+    },
+    /// SQS took this line.
+    Sent {
+        /// Its number.
+        line: u64,
+        /// The key of its record.
+        key: String,
+        /// SQS's id of the message.
+        message_id: String,
+        /// When, by this machine's clock, in milliseconds since 1970.
+        sent_ms: u64,
+    },
+    /// This line is not sent, because a worker, or SQS, would refuse it.
+    Bad {
+        /// Its number.
+        line: u64,
+        /// In one word.
+        not_sent: String,
+    },
+}
+
+/// What an open receipt already says.
+#[derive(Debug, Default)]
+pub struct Before {
+    sent: Bits,
+    sending: Bits,
+    bad: Bits,
+}
+
+impl Before {
+    /// Whether SQS took this line.
+    pub fn is_sent(&self, line: u64) -> bool {
+        self.sent.has(line)
+    }
+
+    /// Whether it was about to be sent, and nobody wrote how that ended.
+    pub fn may_be_sent(&self, line: u64) -> bool {
+        self.sending.has(line) && !self.sent.has(line)
+    }
+
+    /// Whether it stands there as not sendable.
+    pub fn is_bad(&self, line: u64) -> bool {
+        self.bad.has(line)
+    }
+
+    /// How many lines SQS took.
+    pub fn sent(&self) -> u64 {
+        self.sent.count()
+    }
+}
+
+/// A set of line numbers: a bit each, so that a million lines are 122 KiB.
+#[derive(Debug, Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
+    fn add(&mut self, number: u64) {
+        let (word, bit) = (usize::try_from(number / 64).unwrap_or(usize::MAX), number % 64);
+        // What is no line of a file that fits onto a disk is no line.
+        if word > LINES_MAX / 64 {
+            return;
+        }
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= 1 << bit;
+        }
+    }
+
+    fn has(&self, number: u64) -> bool {
+        let word = usize::try_from(number / 64).ok().and_then(|word| self.0.get(word));
+        word.is_some_and(|word| word & (1 << (number % 64)) != 0)
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().map(|word| u64::from(word.count_ones())).sum()
+    }
+}
+
+/// The most lines of one file: 128 MiB of bits.
+const LINES_MAX: usize = 1 << 30;
+
+/// A receipt that is being written. While it is open nobody else can write to it.
+#[derive(Debug)]
+pub struct Receipt {
+    path: PathBuf,
+    file: File,
+}
+
+impl Receipt {
+    /// What a receipt says of this file, where there is one yet; nothing is written.
+    ///
+    /// # Errors
+    /// When it is the receipt of something else.
+    pub fn peek(path: &Path, head: &Head) -> Result<Before, Failure> {
+        match OpenOptions::new().read(true).custom_flags(no_link()).open(path) {
+            Ok(file) => read_before(path, &file, head).map(|(before, _)| before),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Before::default()),
+            Err(error) => Err(Failure::of_path(path, "opened", &error)),
+        }
+    }
+
+    /// Opens the receipt of this file, or begins it.
+    ///
+    /// # Errors
+    /// When it is the receipt of something else, or somebody else is writing to it.
+    pub fn open(path: &Path, head: &Head) -> Result<(Self, Before), Failure> {
+        let there = OpenOptions::new().read(true).append(true).custom_flags(no_link()).open(path);
+        match there {
+            Ok(file) => {
+                let mut receipt = Self { path: path.to_owned(), file };
+                receipt.lock()?;
+                let (before, torn) = read_before(path, &receipt.file, head)?;
+                if torn {
+                    // What a kill cut off becomes a line of its own, which nobody can read and nobody needs.
+                    receipt.file.write_all(b"\n").map_err(|error| receipt.failed(&error))?;
+                }
+                Ok((receipt, before))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut receipt = Self { path: path.to_owned(), file: files::create_private(path)? };
+                receipt.lock()?;
+                receipt.write_line(head)?;
+                Ok((receipt, Before::default()))
+            }
+            Err(error) => Err(Failure::of_path(path, "opened", &error)),
+        }
+    }
+
+    fn lock(&self) -> Result<(), Failure> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(Failure::failed(format!(
+                "Another nightshift is writing to {}: wait for it, or stop it.",
+                self.path.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(Failure::of_path(&self.path, "locked", &error)),
+        }
+    }
+
+    /// Writes entries, all of them in one write.
+    pub fn write(&mut self, entries: &[Entry]) -> Result<(), Failure> {
+        let mut text = Vec::new();
+        for entry in entries {
+            // Plain structs always serialise, and memory takes every write.
+            let _ = serde_json::to_writer(&mut text, entry);
+            text.push(b'\n');
+        }
+        self.file.write_all(&text).map_err(|error| self.failed(&error))
+    }
+
+    fn write_line(&mut self, head: &Head) -> Result<(), Failure> {
+        let line = serde_json::to_string(head).unwrap_or_default() + "\n";
+        self.file.write_all(line.as_bytes()).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &io::Error) -> Failure {
+        Failure::of_path(&self.path, "written", error)
+    }
+}
+
+fn no_link() -> i32 {
+    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
+}
+
+/// What stands in a receipt, and whether its last line is torn.
+fn read_before(path: &Path, file: &File, head: &Head) -> Result<(Before, bool), Failure> {
+    let mut before = Before::default();
+    let mut entries = read_from(path, file)?;
+    if entries.head.source_sha256 != head.source_sha256 {
+        return Err(Failure::usage(format!(
+            "{} is the receipt of another file, or of this one before it was changed: name another --receipt; what was sent already is then a duplicate, which costs no call.",
+            path.display()
+        )));
+    }
+    if entries.head.queue_url != head.queue_url {
+        return Err(Failure::usage(format!(
+            "{} is the receipt of what was sent to {}: name that stack, or another --receipt.",
+            path.display(),
+            entries.head.queue_url
+        )));
+    }
+    while let Some(entry) = entries.next()? {
+        match entry {
+            Entry::Sending { sending } => sending.into_iter().for_each(|line| before.sending.add(line)),
+            Entry::Sent { line, .. } => before.sent.add(line),
+            Entry::Bad { line, .. } => before.bad.add(line),
+        }
+    }
+    Ok((before, entries.torn))
+}
+
+/// The head for what is sent now; its lines are counted later.
+pub fn head(queue_url: &str, source_sha256: String, began_ms: u64) -> Head {
+    Head { receipt: FORM, queue_url: queue_url.to_owned(), source_sha256, lines: 0, began_ms }
+}
+
+/// The entries of a receipt, one after the other.
+#[derive(Debug)]
+pub struct Entries {
+    /// The first line.
+    pub head: Head,
+    path: PathBuf,
+    lines: BufReader<File>,
+    torn: bool,
+}
+
+/// Opens a receipt for reading.
+pub fn read(path: &Path) -> Result<Entries, Failure> {
+    read_from(path, &files::open(path)?)
+}
+
+fn read_from(path: &Path, file: &File) -> Result<Entries, Failure> {
+    let failed = |error: io::Error| Failure::of_path(path, "read", &error);
+    let mut file = file.try_clone().map_err(failed)?;
+    file.seek(SeekFrom::Start(0)).map_err(failed)?;
+    let mut lines = BufReader::new(file);
+    let mut first = Vec::new();
+    lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut first).map_err(failed)?;
+    let head = serde_json::from_slice::<Head>(&first).ok().filter(|head| head.receipt == FORM);
+    let head = head.ok_or_else(|| {
+        Failure::usage(format!(
+            "{} is no receipt of `nightshift enqueue`: name the file that it wrote.",
+            path.display()
+        ))
+    })?;
+    Ok(Entries { head, path: path.to_owned(), lines, torn: false })
+}
+
+/// A line of a receipt: ten numbers, or a key and an id.
+const LINE_BYTES_MAX: u64 = 64 * 1_024;
+
+impl Entries {
+    /// The next one. A line that a kill cut off is passed over.
+    pub fn next(&mut self) -> Result<Option<Entry>, Failure> {
+        loop {
+            let mut line = Vec::new();
+            let read = self.lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
+            if read.map_err(|error| Failure::of_path(&self.path, "read", &error))? == 0 {
+                return Ok(None);
+            }
+            self.torn = line.last() != Some(&b'\n');
+            if let Ok(entry) = serde_json::from_slice(&line) {
+                return Ok(Some(entry));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(line: u64) -> Entry {
+        Entry::Sent { line, key: "k".repeat(64), message_id: format!("m-{line}"), sent_ms: 5 }
+    }
+
+    #[test]
+    fn a_receipt_says_what_was_sent_what_may_have_been_and_what_was_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jobs.receipt");
+        let head = head("http://q", "abc".to_owned(), 1);
+        let (mut receipt, before) = Receipt::open(&path, &head).unwrap();
+        assert_eq!(before.sent(), 0);
+        receipt
+            .write(&[
+                Entry::Sending { sending: vec![1, 2, 70] },
+                sent(1),
+                sent(70),
+                Entry::Bad { line: 3, not_sent: "invalid_input".to_owned() },
+            ])
+            .unwrap();
+        assert_eq!(Receipt::open(&path, &head).unwrap_err().exit_code(), 1, "one at a time");
+        drop(receipt);
+        // A kill in the middle of a line.
+        let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(b"{\"line\":2,\"key\":\"k").unwrap();
+        for _ in 0..2 {
+            let (mut receipt, before) = Receipt::open(&path, &head).unwrap();
+            let of = |line| (before.is_sent(line), before.may_be_sent(line), before.is_bad(line));
+            assert_eq!(
+                [of(1), of(2), of(3), of(4)],
+                [(true, false, false), (false, true, false), (false, false, true), (false, false, false)]
+            );
+            assert!(before.is_sent(70) && !before.is_sent(134));
+            receipt.write(&[sent(4)]).unwrap();
+            drop(receipt);
+            let mut entries = read(&path).unwrap();
+            assert_eq!(entries.head, head);
+            let mut last = None;
+            while let Some(entry) = entries.next().unwrap() {
+                last = Some(entry);
+            }
+            assert_eq!(last, Some(sent(4)), "what follows a torn line is read");
+            // Once more from the state before.
+            let text = std::fs::read_to_string(&path).unwrap();
+            std::fs::write(&path, text.split("{\"line\":4").next().unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_receipt_of_something_else_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jobs.receipt");
+        let mine = head("http://q", "abc".to_owned(), 1);
+        drop(Receipt::open(&path, &mine).unwrap());
+        for other in [
+            Head { source_sha256: "def".to_owned(), ..mine.clone() },
+            Head { queue_url: "http://r".to_owned(), ..mine.clone() },
+        ] {
+            assert_eq!(Receipt::open(&path, &other).unwrap_err().exit_code(), 2);
+        }
+        std::fs::write(&path, "{\"task\":\"t\"}\n").unwrap();
+        assert_eq!(Receipt::open(&path, &mine).unwrap_err().exit_code(), 2);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(Receipt::open(&link, &mine).is_err(), "no link is followed");
+    }
+}

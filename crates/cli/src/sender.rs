@@ -1,0 +1,233 @@
+//! Sends jobs in batches, several at a time, at a rate; what SQS does not take of a batch is sent again.
+//!
+//! **Invariant:** memory holds the batches that are open and no more.
+
+use std::time::Duration;
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use crate::batches::{Batch, Weighed};
+use crate::error::{self, Failure};
+use crate::interrupt::Interrupt;
+use crate::jobs_file::Draft;
+use crate::receipt::{Entry, Receipt};
+use crate::times;
+
+/// Batches that are open at once: at 20 ms each, four thousand messages a second.
+const OPEN_MAX: usize = 8;
+/// How often a message is given to SQS before the command gives up; the SDK's own attempts are inside each.
+const ATTEMPTS_MAX: u32 = 5;
+/// First wait before a message is given to SQS again; doubled each time.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// A job on its way out.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    /// Its line.
+    pub line: u64,
+    /// The key of its record.
+    pub key: String,
+    /// What is sent.
+    pub draft: Draft,
+    /// How often it was given to SQS.
+    pub attempts: u32,
+}
+
+impl Weighed for Outgoing {
+    fn bytes(&self) -> usize {
+        self.draft.body.len() + self.draft.group.as_ref().map_or(0, String::len)
+    }
+}
+
+/// What became of all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// SQS took them.
+    pub sent: u64,
+    /// SQS refused them for what they are.
+    pub refused: u64,
+}
+
+/// Where jobs are sent, and how.
+pub struct Sender<'a> {
+    /// The client.
+    pub client: &'a Client,
+    /// The jobs queue.
+    pub queue_url: &'a str,
+    /// What is written before and after each batch.
+    pub receipt: &'a mut Receipt,
+    /// Messages a second; `None`: as fast as SQS takes them.
+    pub rate: Option<f64>,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
+}
+
+impl Sender<'_> {
+    /// Sends what `next` gives until it gives no more (what it leaves out, it writes into the receipt itself);
+    /// `progress` hears how many SQS took.
+    ///
+    /// What was sent comes back in any case, beside the failure that ended it early.
+    pub async fn send(
+        &mut self,
+        mut next: impl FnMut(&mut Receipt) -> Result<Option<Outgoing>, Failure>,
+        mut progress: impl FnMut(u64),
+    ) -> (Sent, Result<(), Failure>) {
+        let mut sent = Sent::default();
+        let ended = self.send_all(&mut next, &mut progress, &mut sent).await;
+        (sent, ended)
+    }
+
+    async fn send_all(
+        &mut self,
+        next: &mut impl FnMut(&mut Receipt) -> Result<Option<Outgoing>, Failure>,
+        progress: &mut impl FnMut(u64),
+        sent: &mut Sent,
+    ) -> Result<(), Failure> {
+        let mut open = FuturesUnordered::new();
+        let mut again: Vec<Vec<Outgoing>> = Vec::new();
+        let mut batch = Batch::default();
+        let mut pace = Pace { rate: self.rate, next_at: Instant::now() };
+        let mut ready: Option<Vec<Outgoing>> = None;
+        let mut ended = Ok(());
+        loop {
+            if ended.is_err() {
+                ready = None;
+            } else if ready.is_none() && open.len() < OPEN_MAX {
+                match again.pop().map_or_else(|| filled(&mut batch, self.receipt, next), Ok) {
+                    Ok(messages) => ready = Some(messages).filter(|messages| !messages.is_empty()),
+                    Err(failure) => ended = Err(failure),
+                }
+            }
+            if ready.is_none() && open.is_empty() {
+                return ended;
+            }
+            tokio::select! {
+                () = self.interrupt.asked(), if ended.is_ok() => ended = Err(Failure::interrupted("Interrupted")),
+                Some(answer) = open.next(), if !open.is_empty() => {
+                    let written = match answer {
+                        Ok(Answer { entries, again: rest }) => {
+                            let taken = count(&entries);
+                            sent.sent += taken.sent;
+                            sent.refused += taken.refused;
+                            progress(taken.sent);
+                            if !rest.is_empty() {
+                                again.push(rest);
+                            }
+                            self.receipt.write(&entries)
+                        }
+                        Err(failure) => Err(failure),
+                    };
+                    // The first failure is the one that is told.
+                    ended = ended.and(written);
+                }
+                () = pace.ready(), if ready.is_some() => {
+                    let messages = ready.take().unwrap_or_default();
+                    pace.took(messages.len());
+                    let sending = messages.iter().map(|message| message.line).collect();
+                    match self.receipt.write(&[Entry::Sending { sending }]) {
+                        Ok(()) => open.push(send_batch(self.client, self.queue_url, messages)),
+                        Err(failure) => ended = Err(failure),
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn count(entries: &[Entry]) -> Sent {
+    let sent = entries.iter().filter(|entry| matches!(entry, Entry::Sent { .. })).count();
+    Sent { sent: sent as u64, refused: (entries.len() - sent) as u64 }
+}
+
+/// The next full batch, or what is left.
+fn filled(
+    batch: &mut Batch<Outgoing>,
+    receipt: &mut Receipt,
+    next: &mut impl FnMut(&mut Receipt) -> Result<Option<Outgoing>, Failure>,
+) -> Result<Vec<Outgoing>, Failure> {
+    while let Some(message) = next(receipt)? {
+        if let Some(full) = batch.push(message) {
+            return Ok(full);
+        }
+    }
+    Ok(batch.take())
+}
+
+/// What SQS said to one batch.
+struct Answer {
+    entries: Vec<Entry>,
+    again: Vec<Outgoing>,
+}
+
+async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -> Result<Answer, Failure> {
+    const ACTION: &str = "sqs:SendMessage";
+    let attempts = messages.iter().map(|message| message.attempts).max().unwrap_or_default();
+    if attempts > 0 {
+        tokio::time::sleep(AGAIN_AFTER * 2_u32.pow(attempts - 1)).await;
+    }
+    let mut request = client.send_message_batch().queue_url(queue_url);
+    for (index, message) in messages.iter().enumerate() {
+        let entry = SendMessageBatchRequestEntry::builder()
+            .id(index.to_string())
+            .message_body(&message.draft.body)
+            .set_message_group_id(message.draft.group.clone())
+            .build()
+            .map_err(|error| Failure::failed(format!("Line {} cannot be sent: {error}.", message.line)))?;
+        request = request.entries(entry);
+    }
+    let answer = request.send().await.map_err(|e| error::of_aws(ACTION, &e))?;
+    let sent_ms = times::now_ms();
+    let mut entries = Vec::with_capacity(messages.len());
+    let mut again = Vec::new();
+    for (index, message) in messages.into_iter().enumerate() {
+        let id = index.to_string();
+        if let Some(taken) = answer.successful().iter().find(|entry| entry.id() == id) {
+            entries.push(Entry::Sent {
+                line: message.line,
+                key: message.key,
+                message_id: taken.message_id().to_owned(),
+                sent_ms,
+            });
+            continue;
+        }
+        let refused = answer.failed().iter().find(|entry| entry.id() == id);
+        match refused {
+            Some(refused) if refused.sender_fault() => {
+                entries.push(Entry::Bad { line: message.line, not_sent: refused.code().to_owned() });
+            }
+            // Not our fault, or not even mentioned: it is sent again, and the ledger makes a second copy harmless.
+            _ if message.attempts + 1 < ATTEMPTS_MAX => {
+                again.push(Outgoing { attempts: message.attempts + 1, ..message });
+            }
+            refused => {
+                let code = refused.map_or("no answer", |entry| entry.code());
+                return Err(error::of_code(ACTION, code, &format!("SQS did not take line {}", message.line)));
+            }
+        }
+    }
+    Ok(Answer { entries, again })
+}
+
+/// When the next batch may go.
+struct Pace {
+    rate: Option<f64>,
+    next_at: Instant,
+}
+
+impl Pace {
+    async fn ready(&self) {
+        if self.rate.is_some() {
+            tokio::time::sleep_until(self.next_at).await;
+        }
+    }
+
+    fn took(&mut self, messages: usize) {
+        if let Some(rate) = self.rate {
+            self.next_at = self.next_at.max(Instant::now()) + Duration::from_secs_f64(messages as f64 / rate);
+        }
+    }
+}

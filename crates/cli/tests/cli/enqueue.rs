@@ -1,0 +1,188 @@
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::support::{Stand, run, run_with, write};
+
+fn jobs(from: usize, to: usize) -> String {
+    (from..=to)
+        .map(|n| json!({"task": "categorize_ticket", "input": {"text": format!("Ticket {n}")}, "reference": format!("t-{n}")}).to_string() + "\n")
+        .collect()
+}
+
+/// The texts that lie in the queue.
+fn texts(stand: &Stand) -> Vec<String> {
+    let bodies = stand.aws.messages("nightshift-jobs").into_iter().map(|message| message.body);
+    bodies
+        .map(|body| {
+            serde_json::from_str::<Value>(&body).unwrap()["input"]["text"].as_str().unwrap().to_owned()
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_sent_once_bad_lines_are_told_and_a_second_run_sends_nothing() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let text = jobs(1, 12) + "nonsense\n" + &jobs(13, 25) + "{\"task\":\"categorize_ticket\",\"input\":{}}\n";
+    let file = write(folder.path(), "jobs.jsonl", &text);
+
+    let unasked = stand.run(&["enqueue", &file]);
+    assert_eq!(unasked.code, 2, "{unasked:?}");
+    assert!(
+        unasked.err.contains("Sends 25 jobs of") && unasked.err.contains("the cap of a day is 50.00 USD"),
+        "{unasked:?}"
+    );
+    assert!(
+        texts(&stand).is_empty() && !folder.path().join("jobs.jsonl.receipt").exists(),
+        "nothing was done"
+    );
+
+    let sent = stand.run(&["enqueue", &file, "--yes", "--output", "json"]);
+    assert_eq!(sent.code, 3, "lines were left out: {sent:?}");
+    let summary: Value = serde_json::from_str(&sent.out).unwrap();
+    assert_eq!([&summary["sent"], &summary["left_out"], &summary["sent_before"]], [25, 2, 0]);
+    assert!(
+        sent.err.contains("line 13: invalid_message: ") && sent.err.contains("line 27: invalid_input: "),
+        "{sent:?}"
+    );
+    let mut texts_sent = texts(&stand);
+    texts_sent.sort_unstable();
+    texts_sent.dedup();
+    assert_eq!(texts_sent.len(), 25);
+    assert_eq!(stand.aws.requests()["SQS.SendMessageBatch"], 3);
+
+    let again = stand.run(&["enqueue", &file, "--yes"]);
+    assert_eq!(again.code, 3, "{again:?}");
+    assert!(again.err.contains("Nothing to send: of 27 lines 25 were sent before"), "{again:?}");
+    assert_eq!(texts(&stand).len(), 25);
+
+    write(folder.path(), "jobs.jsonl", &jobs(1, 3));
+    let changed = stand.run(&["enqueue", &file, "--yes"]);
+    assert_eq!(changed.code, 2);
+    assert!(changed.err.contains("is the receipt of another file"), "{changed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_kill_the_rest_is_sent_and_what_may_have_been_sent_is_said() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "jobs.jsonl", &jobs(1, 25));
+    stand.run(&["enqueue", &file, "--yes"]).ok();
+    // As if it had been killed after the first answer: the rest of the receipt was never written.
+    let receipt = folder.path().join("jobs.jsonl.receipt");
+    let whole = std::fs::read_to_string(&receipt).unwrap();
+    let first_answer = whole.find("{\"line\":").unwrap();
+    let kept: String = whole[first_answer..].lines().take(10).map(|line| line.to_owned() + "\n").collect();
+    std::fs::write(&receipt, whole[..first_answer].to_owned() + &kept + "{\"line\":1").unwrap();
+
+    let resumed = stand.run(&["enqueue", &file, "--yes", "--output", "json"]).ok();
+    let summary: Value = serde_json::from_str(&resumed.out).unwrap();
+    assert_eq!(
+        [&summary["sent"], &summary["sent_before"], &summary["perhaps_sent_twice"]],
+        [15, 10, 15],
+        "{summary}"
+    );
+    assert!(
+        resumed.err.contains("10 were sent before and are not sent again")
+            && resumed.err.contains("15 may have been sent"),
+        "{resumed:?}"
+    );
+    assert_eq!(texts(&stand).len(), 40);
+    assert!(stand.run(&["enqueue", &file, "--yes"]).ok().err.contains("Nothing to send"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_lets_what_is_open_come_back_and_the_rest_is_sent_later() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "jobs.jsonl", &jobs(1, 200));
+    // Slow enough that the signal comes long before the end.
+    let child = stand
+        .command(&["enqueue", &file, "--yes", "--rate", "0.5"])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let output = tokio::task::block_in_place(|| {
+        while stand.aws.messages("nightshift-jobs").is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        child.wait_with_output().unwrap()
+    });
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(
+        said.contains("Interrupted: 10 of 200 jobs were sent") && said.contains("run the same command again"),
+        "{said}"
+    );
+    let resumed = stand.run(&["enqueue", &file, "--yes", "--output", "json"]).ok();
+    let summary: Value = serde_json::from_str(&resumed.out).unwrap();
+    assert_eq!([&summary["sent"], &summary["sent_before"], &summary["perhaps_sent_twice"]], [190, 10, 0]);
+    let mut sent = texts(&stand);
+    assert_eq!(sent.len(), 200, "no line twice");
+    sent.sort_unstable();
+    sent.dedup();
+    assert_eq!(sent.len(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn csv_from_standard_input_is_mapped_grouped_and_receipted() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let receipt = folder.path().join("tickets.receipt");
+    let args = |receipt: &str| {
+        let args = [
+            "enqueue",
+            "-",
+            "--csv",
+            "--task",
+            "categorize_ticket",
+            "--map",
+            "text=Body",
+            "--reference",
+            "Id",
+            "--group",
+            "Customer",
+            "--yes",
+        ];
+        let mut args: Vec<String> = args.map(str::to_owned).to_vec();
+        args.extend(["--receipt".to_owned(), receipt.to_owned()]);
+        args
+    };
+    let args = args(receipt.to_str().unwrap());
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let csv = "Id,Customer,Body\n1,acme,\"Hello,\nworld\"\n2,globex,Bye\n";
+    run_with(&mut stand.command(&args), csv.as_bytes()).ok();
+    let bodies: Vec<_> = stand.aws.messages("nightshift-jobs").into_iter().map(|m| m.body).collect();
+    assert_eq!(bodies[0], r#"{"task":"categorize_ticket","input":{"text":"Hello,\nworld"},"reference":"1"}"#);
+    let again = run_with(&mut stand.command(&args), csv.as_bytes()).ok();
+    assert!(again.err.contains("Nothing to send"), "{again:?}");
+
+    let unnamed = run_with(&mut stand.command(&["enqueue", "-", "--yes"]), b"{}\n");
+    assert_eq!(unnamed.code, 2);
+    assert!(unnamed.err.contains("name one with --receipt"), "{unnamed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_gone_and_a_full_disk_end_it_with_what_was_done() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "jobs.jsonl", &jobs(1, 12));
+    stand.set("NIGHTSHIFT_JOBS_URL", &stand.aws.queue_url("gone"));
+    let gone = stand.run(&["enqueue", &file, "--yes"]);
+    assert_eq!(gone.code, 1, "{gone:?}");
+    assert!(
+        gone.err.contains("0 of 12 jobs were sent") && gone.err.contains("run the same command again"),
+        "{gone:?}"
+    );
+
+    let full = stand.run(&["enqueue", &file, "--yes", "--receipt", "/dev/full"]);
+    assert_ne!(full.code, 0);
+    assert!(stand.aws.messages("nightshift-jobs").is_empty(), "nothing is sent that no receipt can say");
+    let _ = std::io::stdout().flush();
+    let _ = run;
+}

@@ -1,0 +1,86 @@
+//! What `nightshift` asks of AWS, compared with the policies of those who use it.
+
+use std::collections::BTreeSet;
+
+use crate::{read, root};
+
+/// The files that a producer's commands are made of; all else of the command is an operator's.
+const PRODUCER: [&str; 4] = ["stack.rs", "caller.rs", "sender.rs", "commands/enqueue.rs"];
+/// Anybody may ask who they are (AWS STS API Reference, GetCallerIdentity).
+const OF_ANYBODY: &str = "sts:GetCallerIdentity";
+
+/// The actions that a file names, as IAM calls them; each request to AWS names its own where it fails.
+fn actions(source: &str) -> BTreeSet<String> {
+    let is_action = |text: &&str| {
+        text.split_once(':').is_some_and(|(service, operation)| {
+            !service.is_empty()
+                && service.bytes().all(|b| b.is_ascii_lowercase())
+                && operation.starts_with(|c: char| c.is_ascii_uppercase())
+                && operation.bytes().all(|b| b.is_ascii_alphanumeric())
+        })
+    };
+    let code = source.split("#[cfg(test)]").next().unwrap();
+    code.split('"').filter(is_action).map(str::to_owned).collect()
+}
+
+fn sources() -> Vec<(String, String)> {
+    let folder = root().join("crates/cli/src");
+    let mut sources = Vec::new();
+    for (prefix, folder) in [("", folder.clone()), ("commands/", folder.join("commands"))] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());
+                sources.push((name, std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    sources
+}
+
+fn policy(role: &str) -> String {
+    let policies = read("terraform/policies.tf");
+    let after = policies.split_once(&format!("\n    {role} = {{")).unwrap().1;
+    let statements = after.split("\n    }\n").next().unwrap();
+    let found = policies.split_once("find_the_stack = {").unwrap().1.split("\n  }\n").next().unwrap();
+    assert!(statements.contains("find_the_stack") || statements.contains("lambda:GetFunctionConfiguration"));
+    format!("{statements}{found}")
+}
+
+#[test]
+fn whoever_uses_the_command_may_do_what_it_asks() {
+    let (producer, operator) = (policy("producer"), policy("operator"));
+    let mut seen = 0;
+    for (name, source) in sources() {
+        for action in actions(&source).into_iter().filter(|action| action != OF_ANYBODY) {
+            seen += 1;
+            let quoted = format!("\"{action}\"");
+            assert!(
+                operator.contains(&quoted),
+                "crates/cli/src/{name} asks for {action}, and terraform/policies.tf allows it to no operator"
+            );
+            if PRODUCER.contains(&name.as_str()) {
+                assert!(
+                    producer.contains(&quoted),
+                    "crates/cli/src/{name} asks for {action}, and terraform/policies.tf allows it to no producer"
+                );
+            }
+        }
+    }
+    assert!(seen >= 10, "the scan finds the actions: {seen}");
+}
+
+/// A request whose failure nobody names would not be seen by the test above.
+#[test]
+fn every_request_of_the_command_names_its_action() {
+    for (name, source) in sources() {
+        let code = source.split("#[cfg(test)]").next().unwrap();
+        // A paginator asks page by page, and its first failure is named like any other.
+        let requests = code.matches(".send()").count();
+        let named = code.matches("of_aws(").count() - usize::from(name == "error.rs");
+        assert!(
+            requests <= named + usize::from(name == "error.rs"),
+            "crates/cli/src/{name}: {requests} requests, {named} of them named"
+        );
+    }
+}
