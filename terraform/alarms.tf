@@ -47,7 +47,7 @@ locals {
   # short one ends the alarm soon after the failures end.
   error_budget_percent = 100 - var.success_objective_percent
 
-  # How long a job is handed back at most while the account fails, the stack is paused or the cap is reached (crates/core/src/next_step.rs, hand_back): the longest
+  # How long a job is handed back at most while the account fails, the stack is paused or the cap is reached (crates/core/src/next_step/hand_back.rs): the longest
   # delay; after half of its receives the time that SQS still keeps it, spread over the receives that are left; never
   # beyond SQS's 12 hours.
   receives_left  = max(1, ceil(var.queues.max_receive_count / 2) - 1)

@@ -41,7 +41,7 @@ fn check(texts: &[String]) {
         let job = job::parse(&body.to_string(), 900 * 1_024).unwrap_or_else(|r| panic!("{text:?}: {r}"));
         assert_eq!(job.input["text"].as_str(), Some(text.as_str()), "not a byte is lost on the way");
         // Another way to write the same job: members turned round, everything outside ASCII escaped.
-        let other = nightshift_core::dead_letter::ascii_json(&format!(
+        let other = nightshift_core::text::ascii_json(&format!(
             "{{ \"reference\":null,\"input\" :{{\"text\":{}}} ,\"task\":\"categorize_ticket\"}}\n",
             Value::String(text.clone())
         ));

@@ -3,8 +3,9 @@
 use nightshift_core::cost::Price;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
+use nightshift_core::message::Delivery;
 use nightshift_core::model::{FailureClass, Headroom, ModelFailure, RetryAdvice};
-use nightshift_core::next_step::{AfterCall, ClaimAsk, Delivery, JobRun, TimeLeft, Work};
+use nightshift_core::next_step::{AfterCall, ClaimAsk, JobRun, TimeLeft, Work};
 use nightshift_core::record::Revision;
 use nightshift_core::retry::{advised_wait_ms, full_jitter_ms};
 use nightshift_core::spend::CallPrice;

@@ -5,9 +5,9 @@ use aws_sdk_dynamodb::types as dynamo;
 use aws_sdk_sqs::types as sqs;
 use nightshift_aws::clients::SdkConfig;
 use nightshift_aws::ledger::table;
-use nightshift_core::dead_letter::{Attribute, AttributeValue};
+use nightshift_core::control::Pause;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::record::Pause;
+use nightshift_core::message::{Attribute, AttributeValue};
 use nightshift_tests::records::Item;
 
 use crate::ledger_suite::Inspect;

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use nightshift_core::blame::Refusals;
+use nightshift_core::control::{Control, Pause};
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::model::Usage;
 use nightshift_core::record::{
-    Budget, Control, Done, Expect, Failed, PastFailure, Pause, Record, RecordWrite, Revision, SpendAnswer,
-    SpendChange, SpendKind, State,
+    Budget, Done, Expect, Failed, PastFailure, Record, RecordWrite, Revision, State,
 };
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind};
 use nightshift_ports::{Ledger, PortErrorKind, WriteAnswer};
 use serde_json::{Value, json};
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nightshift_core::dead_letter::{ATTRIBUTES_MAX, Attribute, AttributeValue, DeadLetter};
+use nightshift_core::dead_letter::DeadLetter;
+use nightshift_core::message::{ATTRIBUTES_MAX, Attribute, AttributeValue};
 use nightshift_ports::{DeadLetters, PortError, PortErrorKind, Visibility};
 
 /// A received message: its handle, body and attributes in the order of their names.

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nightshift_core::control::{Control, Pause};
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::record::{Control, Pause, RecordWrite, SpendAnswer, SpendChange};
+use nightshift_core::record::RecordWrite;
+use nightshift_core::spend::{SpendAnswer, SpendChange};
 use nightshift_ports::{DeadLetters, Ledger, PortError, Visibility, WriteAnswer};
 use nightshift_simulation::plan::{Plan, Profile};
 use nightshift_simulation::ports::SimPorts;

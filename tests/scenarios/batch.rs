@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use nightshift_core::control::{Control, Pause};
 use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::FailureClass;
-use nightshift_core::record::{Control, Pause};
 use nightshift_shell::runtime::Handler as _;
 use nightshift_tests::memory::{START_MS, Says, World, again, message};
 use nightshift_worker_function::handler::{BatchHandler, InvocationError};

@@ -1,7 +1,8 @@
 //! Dead letters that are sent back: once, twice, by way of `crashed`, and with what others wrote on them.
 
-use nightshift_core::dead_letter::{Attribute, AttributeValue, CONTEXT_ATTRIBUTE, DeadLetter};
+use nightshift_core::dead_letter::{CONTEXT_ATTRIBUTE, DeadLetter};
 use nightshift_core::failure::FailureReason;
+use nightshift_core::message::{Attribute, AttributeValue};
 use nightshift_core::metric::Outcome;
 use nightshift_core::model::{Answer, ModelRequest};
 use nightshift_tests::memory::{Says, again};

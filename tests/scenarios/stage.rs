@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use nightshift_core::dead_letter::{AttributeValue, CONTEXT_ATTRIBUTE, DeadLetter, REASON_ATTRIBUTE};
+use nightshift_core::dead_letter::{CONTEXT_ATTRIBUTE, DeadLetter, REASON_ATTRIBUTE};
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
+use nightshift_core::message::AttributeValue;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::{FailureClass, ModelRequest, Turn};
 use nightshift_core::record::{Record, State};

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nightshift_core::control::Control;
 use nightshift_core::cost::Price;
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::input_hash::InputHash;
@@ -17,7 +18,8 @@ use nightshift_core::metric::MetricBatch;
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, ReportedUsage, RetryAdvice, Usage,
 };
-use nightshift_core::record::{Control, Record, RecordWrite, SpendAnswer, SpendChange, SpendKind, State};
+use nightshift_core::record::{Record, RecordWrite, State};
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind};
 use nightshift_ports::{
     Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortError, PortErrorKind, Visibility, WriteAnswer,
 };

@@ -5,7 +5,8 @@ use aws_sdk_sqs::Client;
 use aws_sdk_sqs::error::BuildError;
 use aws_sdk_sqs::primitives::Blob;
 use aws_sdk_sqs::types::MessageAttributeValue;
-use nightshift_core::dead_letter::{Attribute, AttributeValue, DeadLetter};
+use nightshift_core::dead_letter::DeadLetter;
+use nightshift_core::message::{Attribute, AttributeValue};
 use nightshift_ports::{DeadLetters, PortError, PortErrorKind};
 
 use crate::clients::SdkConfig;

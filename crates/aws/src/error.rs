@@ -5,7 +5,7 @@ use std::error::Error;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use nightshift_core::dead_letter::cut;
+use nightshift_core::text::cut;
 use nightshift_ports::{PortError, PortErrorKind};
 
 /// Longest message of an error, in characters: services quote what they refuse, and a log line has no use for it.

@@ -13,8 +13,10 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::BuildError;
+use nightshift_core::control::Control;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::record::{Control, RecordWrite, SpendAnswer, SpendChange};
+use nightshift_core::record::RecordWrite;
+use nightshift_core::spend::{SpendAnswer, SpendChange};
 use nightshift_ports::{Ledger, PortError, PortErrorKind, WriteAnswer};
 
 use self::item::{Item, Unreadable};
@@ -88,7 +90,8 @@ fn map<V, const N: usize>(entries: [(&str, V); N]) -> HashMap<String, V> {
 mod tests {
     use super::*;
     use crate::ledger::write::tests::{done, open};
-    use nightshift_core::record::{Expect, SpendKind};
+    use nightshift_core::record::Expect;
+    use nightshift_core::spend::SpendKind;
     use std::collections::BTreeSet;
 
     #[test]

@@ -6,12 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{FailureReason, Stage};
 use crate::input_hash::InputHash;
+use crate::message::{ATTRIBUTES_MAX, Attribute, AttributeValue, MESSAGE_BYTES_MAX};
 use crate::record::{Failed, Record, State};
+use crate::text::ascii_json;
 
-/// Message attributes that SQS allows on one message (Amazon SQS message metadata).
-pub const ATTRIBUTES_MAX: usize = 10;
-/// Bytes of body and attributes together that SQS allows (Amazon SQS message quotas: 1 MiB).
-pub const MESSAGE_BYTES_MAX: usize = 1_048_576;
 /// Longest excerpt of an answer, in characters.
 pub const EXCERPT_CHARS_MAX: usize = 2_000;
 /// Longest detail, in characters.
@@ -23,39 +21,6 @@ pub const REASON_ATTRIBUTE: &str = "FailureReason";
 pub const HASH_ATTRIBUTE: &str = "InputHash";
 /// Everything else, as JSON.
 pub const CONTEXT_ATTRIBUTE: &str = "FailureContext";
-
-/// A message attribute as SQS carries it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attribute {
-    /// `String`, `Number` or `Binary`, with an optional label after a dot.
-    pub data_type: String,
-    /// The value.
-    pub value: AttributeValue,
-}
-
-/// The value of a message attribute.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AttributeValue {
-    /// For `String` and `Number`.
-    Text(String),
-    /// For `Binary`.
-    Bytes(Vec<u8>),
-}
-
-impl Attribute {
-    fn text(value: String) -> Self {
-        Self { data_type: "String".to_owned(), value: AttributeValue::Text(value) }
-    }
-
-    /// What SQS counts: name, type and value.
-    fn bytes(&self, name: &str) -> usize {
-        let value = match &self.value {
-            AttributeValue::Text(text) => text.len(),
-            AttributeValue::Bytes(bytes) => bytes.len(),
-        };
-        name.len() + self.data_type.len() + value
-    }
-}
 
 /// The message for the `dead-letters` queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -250,31 +215,6 @@ fn context(
 fn json(value: &impl Serialize) -> String {
     // Serialising strings and numbers into memory cannot fail; an empty context would still be a dead letter.
     ascii_json(&serde_json::to_string(value).unwrap_or_default())
-}
-
-/// A JSON text with everything outside ASCII escaped, so that no console or shell can damage it.
-#[must_use]
-pub fn ascii_json(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c.is_ascii() && c != '\u{7f}' {
-            out.push(c);
-        } else {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                out.push_str(&format!("\\u{unit:04x}"));
-            }
-        }
-    }
-    out
-}
-
-/// At most `chars_max` characters of a text, with a mark where it was cut.
-#[must_use]
-pub fn cut(text: &str, chars_max: usize) -> String {
-    match text.char_indices().nth(chars_max) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! time, deadline and jitter are arguments.
 
 pub mod blame;
+pub mod control;
 pub mod conversation;
 pub mod copied_example;
 pub mod cost;
@@ -13,6 +14,7 @@ pub mod input_hash;
 pub mod job;
 pub mod json;
 pub mod limits;
+pub mod message;
 pub mod metric;
 pub mod model;
 pub mod next_step;
@@ -24,4 +26,5 @@ pub mod redrive;
 pub mod retry;
 pub mod spend;
 pub mod task;
+pub mod text;
 pub mod thinking;

@@ -6,9 +6,9 @@
 use serde_json::Value;
 
 use crate::conversation::SEPARATOR;
-use crate::dead_letter::cut;
 use crate::json;
 use crate::task::{Task, VIOLATIONS_LISTED_MAX, Violations};
+use crate::text::cut;
 use crate::thinking::without_thinking;
 
 /// The output of the task, if the answer holds exactly one that its type and all its rules accept, and that is not the

@@ -73,6 +73,21 @@ impl Record {
     pub fn notes_its_letter(&self) -> bool {
         self.redrives > 0 && !self.letter_is_sent()
     }
+
+    /// The history with one more failure, which is over: the last ones, oldest first.
+    pub(crate) fn history_with(&self, reason: &str, failed_at_ms: u64) -> Vec<PastFailure> {
+        let mut history = self.history.clone();
+        history.push(PastFailure {
+            reason: reason.to_owned(),
+            failed_at_ms,
+            calls: self.budget.calls,
+            message_id: self.message_id.clone(),
+            more: Map::new(),
+        });
+        let surplus = history.len().saturating_sub(HISTORY_MAX);
+        history.drain(..surplus);
+        history
+    }
 }
 
 /// Where a job stands.
@@ -254,64 +269,6 @@ impl RecordWrite {
             (_, None) => false,
         }
     }
-}
-
-/// What the operator, or the sentinel, tells all workers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Control {
-    /// Set: hand every record back without a call.
-    pub paused: Option<Pause>,
-}
-
-/// Why nothing is being worked on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pause {
-    /// For people.
-    pub reason: String,
-    /// Since when.
-    pub since_ms: u64,
-}
-
-/// A change of the day's spend record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpendChange {
-    /// Idempotency token: the same change twice counts once.
-    pub id: String,
-    /// UTC day, `YYYY-MM-DD`.
-    pub day: String,
-    /// Which.
-    pub kind: SpendKind,
-}
-
-/// Reserve before the first call, settle after the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpendKind {
-    /// Adds the worst case, unless spent and reserved would then exceed the cap.
-    Reserve {
-        /// The worst case.
-        micro_usd: u64,
-        /// The day's cap.
-        cap_micro_usd: u64,
-    },
-    /// Gives the reservation back and adds what was spent.
-    Settle {
-        /// As reserved.
-        reserved_micro_usd: u64,
-        /// As paid.
-        spent_micro_usd: u64,
-    },
-}
-
-/// The answer to a change of the spend record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpendAnswer {
-    /// It counts.
-    Counted,
-    /// The cap leaves no room for this reservation.
-    CapReached {
-        /// What it does leave; 0 where the ledger does not say.
-        left_micro_usd: u64,
-    },
 }
 
 #[cfg(test)]

@@ -67,6 +67,48 @@ impl CallPrice {
     }
 }
 
+/// A change of the day's spend record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpendChange {
+    /// Idempotency token: the same change twice counts once.
+    pub id: String,
+    /// UTC day, `YYYY-MM-DD`.
+    pub day: String,
+    /// Which.
+    pub kind: SpendKind,
+}
+
+/// Reserve before the first call, settle after the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpendKind {
+    /// Adds the worst case, unless spent and reserved would then exceed the cap.
+    Reserve {
+        /// The worst case.
+        micro_usd: u64,
+        /// The day's cap.
+        cap_micro_usd: u64,
+    },
+    /// Gives the reservation back and adds what was spent.
+    Settle {
+        /// As reserved.
+        reserved_micro_usd: u64,
+        /// As paid.
+        spent_micro_usd: u64,
+    },
+}
+
+/// The answer to a change of the spend record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpendAnswer {
+    /// It counts.
+    Counted,
+    /// The cap leaves no room for this reservation.
+    CapReached {
+        /// What it does leave; 0 where the ledger does not say.
+        left_micro_usd: u64,
+    },
+}
+
 /// A count that a bill can show.
 fn credible(tokens: Option<u64>, least: u64, most: u64) -> Option<u64> {
     tokens.filter(|tokens| (least..=most.saturating_add(UNASKED_TOKENS_MAX)).contains(tokens))

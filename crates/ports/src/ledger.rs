@@ -1,8 +1,10 @@
 //! The ledger, as the worker writes it.
 
 use async_trait::async_trait;
+use nightshift_core::control::Control;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::record::{Control, Record, RecordWrite, SpendAnswer, SpendChange};
+use nightshift_core::record::{Record, RecordWrite};
+use nightshift_core::spend::{SpendAnswer, SpendChange};
 
 use crate::PortError;
 

@@ -1,7 +1,7 @@
 //! The queues, as a redrive sees them: messages that wait in one, and are sent to another.
 
 use async_trait::async_trait;
-use nightshift_core::dead_letter::Attribute;
+use nightshift_core::message::Attribute;
 use nightshift_core::redrive::Depth;
 
 use crate::PortError;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use aws_smithy_types::base64;
-use nightshift_core::dead_letter::{Attribute, AttributeValue};
+use nightshift_core::message::{Attribute, AttributeValue};
 use nightshift_worker::Message;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;

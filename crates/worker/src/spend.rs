@@ -10,8 +10,7 @@ use std::sync::atomic::Ordering;
 
 use nightshift_core::metric::{HandBackCause, Metric, NO_TASK};
 use nightshift_core::ready::call_price;
-use nightshift_core::record::{SpendAnswer, SpendChange, SpendKind};
-use nightshift_core::spend::CallPrice;
+use nightshift_core::spend::{CallPrice, SpendAnswer, SpendChange, SpendKind};
 use nightshift_core::task::Task;
 
 use crate::paid_call::Reservation;

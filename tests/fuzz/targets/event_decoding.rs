@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nightshift_core::dead_letter::AttributeValue;
+use nightshift_core::message::AttributeValue;
 use serde_json::Value;
 
 #[path = "../../../crates/worker-function/src/event.rs"]

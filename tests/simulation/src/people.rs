@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nightshift_core::dead_letter::{Attribute, AttributeValue};
-use nightshift_core::record::{Control, Pause};
+use nightshift_core::control::{Control, Pause};
+use nightshift_core::message::{Attribute, AttributeValue};
 use tokio::time::{sleep, sleep_until};
 
 use crate::fleet::Fleet;

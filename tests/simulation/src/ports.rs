@@ -6,18 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nightshift_core::dead_letter::{
-    AttributeValue, CONTEXT_ATTRIBUTE, DeadLetter, HASH_ATTRIBUTE, REASON_ATTRIBUTE,
-};
+use nightshift_core::control::Control;
+use nightshift_core::dead_letter::{CONTEXT_ATTRIBUTE, DeadLetter, HASH_ATTRIBUTE, REASON_ATTRIBUTE};
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
+use nightshift_core::message::AttributeValue;
 use nightshift_core::metric::MetricBatch;
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, ReportedUsage, RetryAdvice,
     TokenLimit, Turn, Usage, Window,
 };
 use nightshift_core::output_validation::REASK_BYTES_MAX;
-use nightshift_core::record::{Control, RecordWrite, SpendAnswer, SpendChange, SpendKind, State as Standing};
+use nightshift_core::record::{RecordWrite, State as Standing};
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind};
 use nightshift_ports::{
     Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortError, PortErrorKind, Visibility, WriteAnswer,
 };

@@ -3,9 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use nightshift_core::dead_letter::{
-    ATTRIBUTES_MAX, Attribute, AttributeValue, DeadLetter, MESSAGE_BYTES_MAX,
-};
+use nightshift_core::dead_letter::DeadLetter;
+use nightshift_core::message::{ATTRIBUTES_MAX, Attribute, AttributeValue, MESSAGE_BYTES_MAX};
 
 use crate::rng::Rng;
 

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nightshift_core::control::Control;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::record::{Control, Record, RecordWrite, SpendAnswer, SpendChange, State as Standing};
+use nightshift_core::record::{Record, RecordWrite, State as Standing};
 use nightshift_core::redrive::{
     Canary, Deployed, Depth, Ended, JobCost, Redrive, Request, STEP_MS_MAX, Source,
 };
+use nightshift_core::spend::{SpendAnswer, SpendChange};
 use nightshift_ports::{
     Clock, Document, DocumentAnswer, Documents, Entropy, FailedPage, FailedRecords, JobsQueue, Ledger,
     Letter as Held, PortError, PortErrorKind, Records, Waiting, WaitingQueue, WriteAnswer,

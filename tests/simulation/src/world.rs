@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nightshift_core::control::Control;
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::metric::MetricBatch;
-use nightshift_core::record::{Control, Record};
+use nightshift_core::record::Record;
 use nightshift_ports::Document;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};

@@ -1,6 +1,6 @@
 //! The control record: what the operator, or the sentinel, tells all workers.
 
-use nightshift_core::record::{Control, Pause};
+use nightshift_core::control::{Control, Pause};
 use nightshift_ports::PortError;
 
 use super::item::{Item, Reader, Unreadable, text};

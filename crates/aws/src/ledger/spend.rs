@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::{
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_types::date_time::Format;
 use nightshift_core::input_hash::hex;
-use nightshift_core::record::{SpendAnswer, SpendChange, SpendKind};
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind};
 use nightshift_ports::{PortError, PortErrorKind};
 use sha2::{Digest, Sha256};
 

@@ -3,9 +3,10 @@
 use serde::Deserialize;
 
 use super::request::Request;
-use crate::dead_letter::{Attribute, AttributeValue, CONTEXT_ATTRIBUTE, REASON_ATTRIBUTE, redrive_of};
+use crate::dead_letter::{CONTEXT_ATTRIBUTE, REASON_ATTRIBUTE, redrive_of};
 use crate::input_hash::InputHash;
 use crate::job;
+use crate::message::{Attribute, AttributeValue};
 use crate::record::{Record, State};
 
 /// What is known of a job that waits in `dead-letters` or `crashed`, from its message or from its record.

@@ -3,7 +3,6 @@
 //!
 //! **Invariant:** a record is touched only under the version that was read, and only when nobody has it.
 
-use crate::next_step::remember_as;
 use crate::record::{Budget, Expect, Record, RecordWrite, State};
 
 /// The word in a record's history for a message that SQS gave up on.
@@ -52,7 +51,7 @@ impl BeforeSending {
             }
             State::Open | State::Claimed { .. } => {
                 let mut record = standing.clone();
-                record.history = remember_as(standing, CRASHED, standing.last_claimed_ms);
+                record.history = standing.history_with(CRASHED, standing.last_claimed_ms);
                 record.redrives += 1;
                 record.budget = Budget::default();
                 record.state = State::Open;

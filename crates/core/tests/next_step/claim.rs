@@ -2,7 +2,8 @@
 
 use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::limits::Limits;
-use nightshift_core::next_step::{ClaimStep, Delivery, JobRun};
+use nightshift_core::message::Delivery;
+use nightshift_core::next_step::{ClaimStep, JobRun};
 use nightshift_core::record::{Budget, Expect, HISTORY_MAX, PastFailure, Record, Revision, State};
 use serde_json::json;
 

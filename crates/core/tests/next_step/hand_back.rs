@@ -1,8 +1,9 @@
 //! How long a message stays away, and when it gets its reason instead.
 
 use nightshift_core::limits::Limits;
+use nightshift_core::message::Delivery;
 use nightshift_core::metric::HandBackCause;
-use nightshift_core::next_step::{Delivery, HandBack, hand_back};
+use nightshift_core::next_step::{HandBack, hand_back};
 
 use crate::support::*;
 

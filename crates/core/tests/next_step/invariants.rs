@@ -2,11 +2,11 @@
 
 use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::{Limits, VISIBILITY_MS_MAX};
+use nightshift_core::message::Delivery;
 use nightshift_core::metric::HandBackCause;
 use nightshift_core::model::{Answer, FailureClass, RetryAdvice, TokenLimit, Turn};
 use nightshift_core::next_step::{
-    AfterCall, BeforeCall, ClaimStep, Delivery, HandBack, JobRun, RECEIVES_KEPT, TimeLeft, after_panic,
-    hand_back,
+    AfterCall, BeforeCall, ClaimStep, HandBack, JobRun, RECEIVES_KEPT, TimeLeft, after_panic, hand_back,
 };
 use nightshift_core::record::{Budget, Record, RecordWrite, State};
 use nightshift_core::retry::advised_wait_ms;

@@ -6,10 +6,11 @@ use nightshift_core::cost::Price;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
+use nightshift_core::message::Delivery;
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, Prompt, RetryAdvice, Usage,
 };
-use nightshift_core::next_step::{AfterCall, BeforeCall, ClaimAsk, Delivery, HandBack, JobRun, Work};
+use nightshift_core::next_step::{AfterCall, BeforeCall, ClaimAsk, HandBack, JobRun, Work};
 use nightshift_core::record::{Budget, Done, Failed, PastFailure, Record, RecordWrite, Revision, State};
 use nightshift_core::spend::CallPrice;
 use nightshift_core::task::{Task, Violations};

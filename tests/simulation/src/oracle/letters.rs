@@ -1,7 +1,8 @@
 //! Each dead letter as it arrives in its queue.
 
-use nightshift_core::dead_letter::{Attribute, DeadLetter};
+use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::failure::FailureReason;
+use nightshift_core::message::Attribute;
 use nightshift_core::record::State as Standing;
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use nightshift_core::dead_letter::AttributeValue;
+use nightshift_core::message::AttributeValue;
 use nightshift_core::record::{RecordWrite, State as Standing};
 use nightshift_core::redrive::{Ended, HOLD_S, Redrive, Request, Source};
 use nightshift_ports::{Letter as Held, WriteAnswer};
