@@ -33,11 +33,13 @@ resource "aws_dynamodb_table" "ledger" {
     type = "N"
   }
 
-  # Sparse: a finished record has no `unsettled` and so is not in it. It answers what is open, what failed and since when.
+  # Sparse: a finished record has no `unsettled`, unless a person should look at it. It answers what is open, what failed,
+  # what waits for review, and since when. A change of it is made in place, and lists are empty until DynamoDB has built it
+  # anew; workers do not read it.
   global_secondary_index {
     name               = "unsettled"
     projection_type    = "INCLUDE"
-    non_key_attributes = ["lease_until_ms", "reason", "task"]
+    non_key_attributes = ["failed_at_ms", "finished_at_ms", "lease_until_ms", "reason", "task"]
 
     key_schema {
       attribute_name = "unsettled"

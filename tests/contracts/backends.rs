@@ -17,7 +17,7 @@ use crate::queue_suite::{Queues, Received};
 pub const TABLE: &str = "contract-ledger";
 
 /// The table.
-pub struct Table(aws_sdk_dynamodb::Client);
+pub struct Table(pub aws_sdk_dynamodb::Client);
 
 impl Table {
     pub async fn create(sdk: &SdkConfig) -> Self {

@@ -2,9 +2,9 @@
 //!
 //! | server | ports |
 //! | --- | --- |
-//! | the scenarios' memory | the ledger's records |
+//! | the scenarios' memory | the ledger's records, and their reader |
 //! | the simulation's own | ledger, queues |
-//! | our stand-in (`nightshift-local`) | ledger, queues, metrics |
+//! | our stand-in (`nightshift-local`) | ledger without its reader, queues, metrics |
 //! | DynamoDB Local | ledger |
 //! | ElasticMQ | queues |
 //! | MiniStack | ledger, queues, metrics, model key |
@@ -15,22 +15,30 @@
 mod backends;
 mod ledger_suite;
 mod queue_suite;
+mod reader_suite;
 mod simulated;
 mod wire;
 
 use std::io::Write;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use nightshift_aws::clients::SdkConfig;
+use nightshift_aws::ledger::table::index_key;
 use nightshift_aws::{CloudWatchMetrics, DynamoLedger, SqsDeadLetters, SqsVisibility, StoredModelKey};
 use nightshift_core::input_hash::InputHash;
+use nightshift_core::listing::{Lookup, Order, Selection, Unsettled};
 use nightshift_core::metric::{InvocationMetrics, Metric, MetricBatch, Outcome};
 use nightshift_core::record::{Expect, Record, RecordWrite};
 use nightshift_core::spend::SpendAnswer;
 use nightshift_local::aws::LocalAws;
-use nightshift_ports::{DeadLetters, Ledger, Metrics, ModelKey, PortErrorKind, Visibility, WriteAnswer};
+use nightshift_ports::{
+    DeadLetters, FailedRecords, Ledger, LedgerReader, Metrics, ModelKey, PortErrorKind, Records, Visibility,
+    WriteAnswer,
+};
 use nightshift_tests::memory::World;
 use nightshift_tests::records;
 use nightshift_tests::servers::{NoServer, Server};
@@ -62,6 +70,8 @@ fn server(name: &str) -> Option<Server> {
 struct LedgerDifferences {
     /// Items of more than 400 KB are stored.
     no_size_limit: bool,
+    /// An answer of BatchGetItem may hold more than 16 MB.
+    answers_of_any_size: bool,
 }
 
 /// The whole port, whatever it is made of.
@@ -129,10 +139,10 @@ async fn requests(ledger: &DynamoLedger, wire: &wire::Wire, table: &Table) {
     assert_eq!((wire.sent(), table.duplicates(&key).await), (3, Some(1)));
     wire.sent();
 
-    let reserve = ledger_suite::a_reservation("2026-12-24", "lost", 60, 100);
+    let reserve = ledger_suite::a_reservation("2126-12-24", "lost", 60, 100);
     wire.lose_replies(2);
     assert_eq!(ledger.spend(&reserve).await.unwrap(), SpendAnswer::Counted);
-    assert_eq!((wire.sent(), table.spend("2026-12-24").await), (3, (60, 0)));
+    assert_eq!((wire.sent(), table.spend("2126-12-24").await), (3, (60, 0)));
     wire.sent();
     wire.lose_replies(usize::MAX);
     let error = ledger.control().await.unwrap_err();
@@ -162,7 +172,7 @@ async fn what_is_not_a_record_is_unreadable(ledger: &dyn Ledger, table: &Table) 
     );
 }
 
-/// 2100: the table may delete what is expired while a test looks at it.
+/// 2100: the table deletes what is expired while a test looks at it, and DynamoDB Local does so within seconds.
 fn far_away() -> AttributeValue {
     AttributeValue::N("4102444800".to_owned())
 }
@@ -220,12 +230,144 @@ async fn a_word_of_a_newer_release_is_left_as_it_is(ledger: &dyn Ledger, table: 
         assert_eq!(table.item(id).await, Some(item.clone()), "{name}");
         left += 1;
     }
-    assert!(left >= 29, "{left} records");
+    assert!(left >= 30, "{left} records");
 }
 
 async fn a_missing_table_is_a_fault_of_the_deployment(sdk: &SdkConfig) {
     let error = DynamoLedger::new(sdk, "no-such-table").control().await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Misconfigured, "{error}");
+}
+
+/// The reader over DynamoDB's protocol, beside what else stands in the table, and what only a server shows.
+async fn reader(url: &str, differences: LedgerDifferences) {
+    let (sdk, wire) = sdk_on_wire(url).await;
+    let table = Table(aws_sdk_dynamodb::Client::new(&sdk));
+    let ledger = DynamoLedger::new(&sdk, TABLE);
+    reader_suite::reader(&ledger, &ledger).await;
+    what_cannot_be_read_hides_nothing_else(&ledger, &table).await;
+    a_redrive_reads_every_failed_record(&ledger, &table).await;
+    reading_says_what_it_took(&ledger, &wire).await;
+    if !differences.answers_of_any_size {
+        more_than_one_answer_holds_is_asked_for_again(&ledger, &wire).await;
+    }
+    an_index_of_several_keys_is_one_list(&ledger, &table).await;
+}
+
+async fn what_cannot_be_read_hides_nothing_else(ledger: &DynamoLedger, table: &Table) {
+    let (foreign, readable) = (InputHash::of_body("foreign"), InputHash::of_body("readable"));
+    table.put_foreign(foreign.as_str()).await;
+    let record = ledger_suite::a_record(&readable, "one", 1);
+    let write = RecordWrite { record: record.clone(), expect: Expect::Absent };
+    ledger.write(&write).await.unwrap();
+    let found = ledger.get_many(&[foreign, readable]).await.unwrap();
+    assert_eq!(found[0], Lookup::Unreadable("the attribute state is missing".to_owned()));
+    assert_eq!(found[1].record(), Some(&record));
+}
+
+/// Beside those of the suites, which are more than one page holds, one of a newer release.
+async fn a_redrive_reads_every_failed_record(ledger: &DynamoLedger, table: &Table) {
+    let (_, mut newer) = records::released().into_iter().find(|(name, _)| name == "failed-refused").unwrap();
+    let key = InputHash::of_body("a newer release");
+    newer.insert("id".to_owned(), AttributeValue::S(key.to_string()));
+    newer.insert("reason".to_owned(), AttributeValue::S("a word of a newer release".to_owned()));
+    newer.insert("expires_at".to_owned(), far_away());
+    table.put(&newer).await;
+    assert_eq!(Records::read(ledger, &key).await.unwrap_err().kind, PortErrorKind::Unreadable);
+
+    let failed = Selection::all(Unsettled::Failed);
+    let (mut counted, mut after) = (0, None);
+    loop {
+        let page = ledger.count(&failed, after.as_ref()).await.unwrap();
+        (counted, after) = (counted + page.records, page.next);
+        if after.is_none() {
+            break;
+        }
+    }
+    let (mut records, mut unreadable, mut pages, mut after) = (Vec::new(), 0, 0, None);
+    loop {
+        let page = FailedRecords::page(ledger, after).await.unwrap();
+        records.extend(page.records);
+        (unreadable, pages, after) = (unreadable + page.unreadable, pages + 1, page.next);
+        if after.is_none() {
+            break;
+        }
+    }
+    assert!(pages > 1 && unreadable > 0, "{pages} pages, {unreadable} unreadable");
+    assert_eq!(records.len() as u64 + unreadable, counted);
+    assert_eq!(Records::read(ledger, &records[0].key).await.unwrap().as_ref(), Some(&records[0]));
+    let nonsense = FailedRecords::page(ledger, Some("nonsense".to_owned())).await.unwrap_err();
+    assert_eq!(nonsense.kind, PortErrorKind::Refused, "{nonsense}");
+}
+
+async fn reading_says_what_it_took(ledger: &DynamoLedger, wire: &wire::Wire) {
+    wire.sent();
+    let failed = Selection::all(Unsettled::Failed);
+    let page = ledger.list(&failed, Order::NewestFirst, None, 10).await.unwrap();
+    assert_eq!((wire.sent(), page.entries.len()), (1, 10), "a page is one request");
+    assert!(page.read_units > 0.0, "{}", page.read_units);
+    assert!(ledger.count(&failed, None).await.unwrap().read_units > 0.0);
+    assert!(ledger.scan_for_reference("nobody's", None).await.unwrap().read_units > 0.0);
+    assert!(ledger.size().await.unwrap().items > 0);
+    wire.sent();
+    ledger.get_many(&(0..100).map(|n| InputHash::of_body(&n.to_string())).collect::<Vec<_>>()).await.unwrap();
+    assert_eq!(wire.sent(), 1, "a hundred keys are one request");
+}
+
+/// An answer of BatchGetItem holds 16 MB, and gives back unread what does not fit.
+async fn more_than_one_answer_holds_is_asked_for_again(ledger: &DynamoLedger, wire: &wire::Wire) {
+    let records: Vec<_> = (0..60)
+        .map(|n| {
+            let record = ledger_suite::a_record(&InputHash::of_body(&format!("large {n}")), "one", 1);
+            Record { previous: Some("x".repeat(300 * 1_024)), ..record }
+        })
+        .collect();
+    for record in &records {
+        ledger.write(&RecordWrite { record: record.clone(), expect: Expect::Absent }).await.unwrap();
+    }
+    let keys: Vec<_> = records.iter().map(|record| record.key.clone()).collect();
+    wire.sent();
+    let found = ledger.get_many(&keys).await.unwrap();
+    assert!(wire.sent() > 1, "this server holds no more in an answer than it must");
+    assert!(found.iter().zip(&records).all(|(lookup, record)| lookup.record() == Some(record)));
+}
+
+/// What a later release may write: the same words, spread over several keys.
+async fn an_index_of_several_keys_is_one_list(ledger: &DynamoLedger, table: &Table) {
+    let task = "spread";
+    let mut expected = Vec::new();
+    let (_, open) = records::released().into_iter().find(|(name, _)| name == "open").unwrap();
+    for number in 0..30_u32 {
+        let mut item = open.clone();
+        let key = InputHash::of_body(&format!("spread {number}"));
+        for (name, value) in [
+            ("id", AttributeValue::S(key.to_string())),
+            ("task", AttributeValue::S(task.to_owned())),
+            ("expires_at", far_away()),
+            ("first_received_ms", AttributeValue::N(number.to_string())),
+            ("unsettled", AttributeValue::S(index_key(Unsettled::Open, number * number % 3))),
+        ] {
+            item.insert(name.to_owned(), value);
+        }
+        table.put(&item).await;
+        expected.push(key);
+    }
+    let spread = ledger.clone().spread_over(NonZeroU32::new(3).unwrap());
+    let selection = Selection { tasks: vec![task.to_owned()], ..Selection::all(Unsettled::Open) };
+    for limit in [1, 3, 10, 1_000] {
+        let (mut found, mut next) = (Vec::new(), None);
+        loop {
+            let page = spread.list(&selection, Order::OldestFirst, next.as_ref(), limit).await.unwrap();
+            found.extend(page.entries.into_iter().map(|entry| entry.key));
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(found, expected, "{limit} at a time");
+    }
+    let page = spread.list(&selection, Order::OldestFirst, None, 3).await.unwrap();
+    let error = ledger.list(&selection, Order::OldestFirst, page.next.as_ref(), 3).await.unwrap_err();
+    assert_eq!(error.kind, PortErrorKind::Refused, "{error}");
 }
 
 /// How what stands in for SQS is known to differ.
@@ -289,14 +431,20 @@ async fn ledger_of_the_scenarios() {
     // Records only: for the scenarios it keeps every duplicate and every change of the spend, repeated or not.
     let world = World::new(|_, _| unreachable!("no model is called"));
     ledger_suite::records(&*world).await;
-    ledger_suite::concurrent_claims(world).await;
+    ledger_suite::concurrent_claims(world.clone()).await;
+    reader_suite::reader(&*world, &*world).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn ledger_of_the_simulation() {
     let simulated = Simulated::new();
     // Its outputs are bounded at 2 KiB, long before an item is too large.
-    ledger_port(simulated.clone(), &*simulated, LedgerDifferences { no_size_limit: true }).await;
+    ledger_port(
+        simulated.clone(),
+        &*simulated,
+        LedgerDifferences { no_size_limit: true, ..LedgerDifferences::default() },
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -316,6 +464,7 @@ async fn ledger_on_our_stand_in() {
 async fn ledger_on_dynamodb_local() {
     let Some(server) = server("dynamodb-local") else { return };
     ledger(server.url(), LedgerDifferences::default()).await;
+    reader(server.url(), LedgerDifferences::default()).await;
 }
 
 #[tokio::test]
@@ -335,6 +484,8 @@ async fn queues_on_elasticmq() {
 async fn everything_on_ministack() {
     let Some(server) = server("ministack") else { return };
     ledger(server.url(), LedgerDifferences::default()).await;
+    reader(server.url(), LedgerDifferences { answers_of_any_size: true, ..LedgerDifferences::default() })
+        .await;
     let takes = &["an attribute without a value", "a delay beyond twelve hours"];
     queues(server.url(), QueueDifferences { takes }).await;
     model_keys(server.url()).await;
@@ -372,6 +523,29 @@ async fn a_function_without_credentials_is_a_fault_of_the_deployment() {
     let sdk = wire::sdk_without_credentials().await;
     let error = DynamoLedger::new(&sdk, TABLE).control().await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Misconfigured, "{error}");
+}
+
+/// A busy table gives back all keys unread, which none of the servers does.
+#[tokio::test]
+async fn keys_that_are_given_back_unread_are_asked_for_again_until_that_is_a_throttle() {
+    for (times, requests) in [(2, 3), (usize::MAX, 6)] {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&sent);
+        let server = nightshift_tests::http::Server::start(move |request| {
+            let asked: serde_json::Value = serde_json::from_str(&request.body).unwrap();
+            let left = counter.fetch_add(1, Ordering::Relaxed) < times;
+            let unread = if left { asked["RequestItems"].clone() } else { serde_json::json!({}) };
+            let body = serde_json::json!({ "Responses": {}, "UnprocessedKeys": unread });
+            Some((200, Vec::new(), body.to_string()))
+        });
+        let server = server.await;
+        let found = DynamoLedger::new(&sdk(&server.url()).await, TABLE).get(&InputHash::of_body("a")).await;
+        match found {
+            Ok(found) => assert_eq!((found, times), (Lookup::Absent, 2)),
+            Err(error) => assert_eq!((error.kind, times), (PortErrorKind::Throttled, usize::MAX), "{error}"),
+        }
+        assert_eq!(sent.load(Ordering::Relaxed), requests);
+    }
 }
 
 async fn metrics_on_ministack(url: &str) {

@@ -108,7 +108,8 @@ fn every_crate_takes_the_lints_and_the_version_of_the_workspace() {
 
 #[test]
 fn every_link_in_the_documentation_leads_somewhere() {
-    let mut pages = vec![root().join("README.md"), root().join("ARCHITECTURE.md")];
+    let mut pages =
+        vec![root().join("README.md"), root().join("ARCHITECTURE.md"), root().join("tests/README.md")];
     let mut folders = vec![root().join("runbook"), root().join("terraform")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -131,6 +132,21 @@ fn every_link_in_the_documentation_leads_somewhere() {
     }
 }
 
+#[test]
+fn every_folder_of_tests_has_its_line() {
+    let page = read("tests/README.md");
+    let listed: BTreeSet<String> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"))
+        .map(|(folder, _)| folder.to_owned())
+        .collect();
+    let folders = std::fs::read_dir(root().join("tests")).unwrap().map(|entry| entry.unwrap());
+    let folders = folders.filter(|entry| entry.path().is_dir()).map(|e| e.file_name().into_string().unwrap());
+    // Caches of tools.
+    let folders: BTreeSet<_> = folders.filter(|name| !name.starts_with(['.', '_'])).collect();
+    assert_eq!(listed, folders);
+}
+
 fn read(path: &str) -> String {
     std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
@@ -138,6 +154,23 @@ fn read(path: &str) -> String {
 /// The words of a text that have only these characters, in order.
 fn words(text: &str, of: impl Fn(char) -> bool + Copy) -> impl Iterator<Item = &str> {
     text.split(move |c| !of(c)).filter(|word| !word.is_empty())
+}
+
+#[test]
+fn an_operator_may_read_what_the_ledgers_reader_reads() {
+    let called: BTreeSet<_> = code::operations(&read("crates/aws/src/ledger/query.rs"))
+        .into_iter()
+        .map(|operation| {
+            let words = operation.split('_').map(|word| word[..1].to_ascii_uppercase() + &word[1..]);
+            format!("\"dynamodb:{}\"", words.collect::<String>())
+        })
+        .collect();
+    assert!(called.len() > 3, "the scan finds the calls: {called:?}");
+    let policies = read("terraform/policies.tf");
+    let statement = policies.split_once("\"ReadTheLedger\"").unwrap().1.split_once('}').unwrap().0;
+    for action in called {
+        assert!(statement.contains(&action), "the policy `operator` does not allow {action}");
+    }
 }
 
 /// The pages of the runbook, with those of `procedures/`, by their path from the root.

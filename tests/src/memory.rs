@@ -14,6 +14,10 @@ use nightshift_core::cost::Price;
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
+use nightshift_core::listing::{
+    Counted, Entry, Look, Lookup, Order, Page, Place, Position, Scanned, Selection, Standing, TableSize,
+    Unsettled, merge,
+};
 use nightshift_core::metric::MetricBatch;
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, ReportedUsage, RetryAdvice, Usage,
@@ -21,7 +25,8 @@ use nightshift_core::model::{
 use nightshift_core::record::{Record, RecordWrite, State};
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind};
 use nightshift_ports::{
-    Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortError, PortErrorKind, Visibility, WriteAnswer,
+    Clock, DeadLetters, Entropy, Ledger, LedgerReader, Metrics, Model, PortError, PortErrorKind, Visibility,
+    WriteAnswer,
 };
 use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::{Deployment, Message, Ports, Worker};
@@ -305,6 +310,21 @@ impl WorldState {
             standing => WriteAnswer::Refused(standing.map(|record| Box::new(record.clone()))),
         }
     }
+
+    /// What the sparse index holds under a word, oldest first.
+    fn unsettled(&self, unsettled: Unsettled) -> Vec<&Record> {
+        let mut found: Vec<_> =
+            self.records.values().filter(|record| Unsettled::of(&record.state) == Some(unsettled)).collect();
+        found.sort_by_key(|record| (record.first_received_ms, &record.key));
+        found
+    }
+
+    fn lookup(&self, key: &InputHash) -> Lookup {
+        self.records.get(key).map_or(Lookup::Absent, |record| {
+            let duplicates = self.duplicates.get(key.as_str()).map_or(0, Vec::len) as u64;
+            Lookup::Found(Box::new(Standing { record: record.clone(), duplicates }))
+        })
+    }
 }
 
 #[async_trait]
@@ -378,6 +398,67 @@ impl Ledger for World {
             }
         }
         Ok(SpendAnswer::Counted)
+    }
+}
+
+#[async_trait]
+impl LedgerReader for World {
+    async fn list(
+        &self,
+        selection: &Selection,
+        order: Order,
+        after: Option<&Position>,
+        limit: u32,
+    ) -> Result<Page, PortError> {
+        let from = after.cloned().unwrap_or_else(|| Position::start(1));
+        let state = self.state();
+        let mut rest = state.unsettled(selection.unsettled);
+        if order == Order::NewestFirst {
+            rest.reverse();
+        }
+        match from.places().first() {
+            Some(Place::After { key, .. }) => {
+                let seen = rest.iter().position(|record| record.key == *key).map_or(0, |at| at + 1);
+                rest.drain(..seen);
+            }
+            Some(Place::End) => rest.clear(),
+            Some(Place::Start) | None => {}
+        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let ends = rest.len() <= limit;
+        rest.truncate(limit);
+        let place = match rest.last() {
+            Some(last) if !ends => {
+                Place::After { first_received_ms: last.first_received_ms, key: last.key.clone() }
+            }
+            _ => Place::End,
+        };
+        let entries = rest.into_iter().filter(|record| selection.matches(record)).map(Entry::of).collect();
+        let (entries, next) = merge(order, &from, vec![Look { entries, place }]);
+        Ok(Page { entries, next, read_units: 0.0 })
+    }
+
+    async fn count(&self, selection: &Selection, _: Option<&Position>) -> Result<Counted, PortError> {
+        let records = self.state().records.values().filter(|record| selection.matches(record)).count();
+        Ok(Counted { records: u64::try_from(records).unwrap_or(u64::MAX), next: None, read_units: 0.0 })
+    }
+
+    async fn get_many(&self, keys: &[InputHash]) -> Result<Vec<Lookup>, PortError> {
+        let state = self.state();
+        Ok(keys.iter().map(|key| state.lookup(key)).collect())
+    }
+
+    async fn scan_for_reference(&self, reference: &str, _: Option<&InputHash>) -> Result<Scanned, PortError> {
+        let state = self.state();
+        let found = state.records.values().filter(|record| record.reference.as_deref() == Some(reference));
+        let found = found.map(|record| (record.key.clone(), state.lookup(&record.key))).collect();
+        Ok(Scanned { found, next: None, looked_at: state.records.len() as u64, read_units: 0.0 })
+    }
+
+    async fn size(&self) -> Result<TableSize, PortError> {
+        let items = self.state().records.len() as u64;
+        // Any size will do that grows with what it holds.
+        Ok(TableSize { items, bytes: items * 1_024 })
     }
 }
 

@@ -4,11 +4,13 @@
 
 mod control;
 mod item;
+mod query;
 mod spend;
 pub mod table;
 mod write;
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
@@ -29,6 +31,8 @@ const SERVICE: &str = "DynamoDB";
 pub struct DynamoLedger {
     client: Client,
     table: String,
+    /// Over how many keys each word of the sparse index is spread.
+    index_keys: u32,
 }
 
 impl DynamoLedger {
@@ -38,7 +42,13 @@ impl DynamoLedger {
         let config = aws_sdk_dynamodb::config::Builder::from(sdk)
             .retry_classifier(spend::TransactionConflicts)
             .build();
-        Self { client: Client::from_conf(config), table: table.into() }
+        Self { client: Client::from_conf(config), table: table.into(), index_keys: table::INDEX_KEYS }
+    }
+
+    /// The same ledger, whose sparse index is spread over so many keys: a reader merges them all.
+    #[must_use]
+    pub fn spread_over(self, index_keys: NonZeroU32) -> Self {
+        Self { index_keys: index_keys.get(), ..self }
     }
 }
 

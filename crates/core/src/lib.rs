@@ -14,6 +14,7 @@ pub mod input_hash;
 pub mod job;
 pub mod json;
 pub mod limits;
+pub mod listing;
 pub mod message;
 pub mod metric;
 pub mod model;

@@ -6,6 +6,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use nightshift_core::blame::Refusals;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
+use nightshift_core::listing::Unsettled;
 use nightshift_core::model::Usage;
 use nightshift_core::record::{Budget, Done, Failed, Record, Revision, State};
 use serde::de::DeserializeOwned;
@@ -42,11 +43,10 @@ pub(super) fn attributes(record: &Record) -> Vec<(&'static str, Option<Attribute
         _ => None,
     };
     let revision = done.map(|d| &d.revision).or(failed.map(|f| &f.revision));
-    let unsettled = done.is_none().then(|| record.state.as_str());
     let budget = &record.budget;
     vec![
         ("state", Some(text(record.state.as_str()))),
-        (UNSETTLED, unsettled.map(text)),
+        (UNSETTLED, Unsettled::of(&record.state).map(|unsettled| text(unsettled.as_str()))),
         ("task", record.task.as_deref().map(text)),
         ("reference", record.reference.as_deref().map(text)),
         // The result.
@@ -437,10 +437,15 @@ pub(super) mod tests {
             let record = record(&standing).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             // What other writes put there is no part of the record.
             standing.retain(|name, _| !name.contains("duplicate"));
-            assert_eq!(item(&record), standing, "{}", path.display());
+            let mut again = item(&record);
+            // The first release left out of the index what a person should look at.
+            if path.ends_with("v1/done-needs-review.json") {
+                assert_eq!(again.remove(UNSETTLED), Some(text("needs_review")));
+            }
+            assert_eq!(again, standing, "{}", path.display());
             read += 1;
         }
-        assert!(read >= 29, "{read} records");
+        assert!(read >= 30, "{read} records");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType, TimeToLiveSpecification,
 };
+use nightshift_core::listing::Unsettled;
 use nightshift_ports::PortError;
 
 use super::{SERVICE, unbuilt};
@@ -20,17 +21,28 @@ const EXPIRE: &str = "UpdateTimeToLive";
 
 /// The partition key of every item in the table.
 pub const ID: &str = "id";
-/// The partition key of the sparse index of what is not settled: the state word, absent from results.
+/// The partition key of the sparse index: `Unsettled`'s word, absent from results that nobody need look at.
 pub const UNSETTLED: &str = "unsettled";
 /// The sort key of that index: when a worker first received the input, in milliseconds since 1970.
 pub const FIRST_RECEIVED_MS: &str = "first_received_ms";
 /// DynamoDB's time to live, in whole seconds since 1970. It deletes late, by days; code compares the time itself.
 pub const EXPIRES_AT: &str = "expires_at";
 
-/// The sparse index. It answers what is open, what failed, and since when.
+/// The sparse index. It answers what is open, what failed, what waits for a person, and since when.
 pub const INDEX: &str = "unsettled";
-/// What an entry of the index has beside its keys.
-pub const INDEX_ATTRIBUTES: [&str; 3] = ["lease_until_ms", "reason", "task"];
+/// What an entry of the index has beside its keys: what it is listed and chosen by. Each is set with a state and stays as
+/// long as the state does, so that the calls of a job cost no write of the index.
+pub const INDEX_ATTRIBUTES: [&str; 5] =
+    ["failed_at_ms", "finished_at_ms", "lease_until_ms", "reason", "task"];
+/// Over how many keys each word of the index is spread.
+pub const INDEX_KEYS: u32 = 1;
+
+/// The partition key of the index under which a word stands, of so many: the word itself for the first.
+#[must_use]
+pub fn index_key(unsettled: Unsettled, key: u32) -> String {
+    let word = unsettled.as_str();
+    if key == 0 { word.to_owned() } else { format!("{word}#{key}") }
+}
 
 /// The table of this name. On demand: jobs come in bursts, and an idle table costs its storage only.
 ///

@@ -221,7 +221,8 @@ fn violations(task: &dyn Task, described: &Description) -> Vec<String> {
             .filter_map(|input| task.prompt(input).err())
             .chain(outputs.into_iter().filter_map(|output| task.accept(output).err()));
         for sentence in refusals.flat_map(|refused| {
-            assert!(refused.0.len() <= VIOLATIONS_LISTED_MAX, "the list of violations is bounded");
+            let listed = refused.0.len();
+            assert!((1..=VIOLATIONS_LISTED_MAX).contains(&listed), "{listed} violations are listed");
             refused.0
         }) {
             if let Some((start, _)) = sentence.split_once(SECRET) {

@@ -1,6 +1,6 @@
 //! Which inputs and outputs each task takes, and what it says about the others.
 
-use nightshift_core::task::{Tasks, VIOLATIONS_LISTED_MAX};
+use nightshift_core::task::Tasks;
 use nightshift_tasks::registry;
 use serde_json::{Value, json};
 
@@ -360,58 +360,4 @@ fn weekly_report_outputs() {
             ),
         ],
     );
-}
-
-#[test]
-fn no_violation_quotes_a_value_and_there_are_never_too_many() {
-    const SECRET: &str = "hunter2";
-    /// The value with each of its leaves in turn replaced.
-    fn replaced(value: &Value, new: &Value) -> Vec<Value> {
-        let mut all = vec![new.clone()];
-        match value {
-            Value::Object(members) => {
-                for (name, member) in members {
-                    all.extend(replaced(member, new).into_iter().map(|member| {
-                        let mut whole = members.clone();
-                        whole.insert(name.clone(), member);
-                        Value::Object(whole)
-                    }));
-                }
-            }
-            Value::Array(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    all.extend(replaced(item, new).into_iter().map(|item| {
-                        let mut whole = items.clone();
-                        whole[index] = item;
-                        Value::Array(whole)
-                    }));
-                }
-            }
-            _ => {}
-        }
-        all
-    }
-    let mut refused = 0;
-    for name in registry().names() {
-        let (tasks, described) = (registry(), registry().describe(name).unwrap());
-        let task = tasks.find(name).unwrap();
-        let long = SECRET.repeat(30_000);
-        for new in [json!(SECRET), json!(long), json!([SECRET]), json!({"a": SECRET}), json!(vec![""; 300])] {
-            let inputs = replaced(&described.example_job["input"], &new);
-            let outputs = replaced(&described.example_output, &new);
-            let violations = inputs
-                .iter()
-                .filter_map(|input| task.prompt(input).err())
-                .chain(outputs.into_iter().filter_map(|output| task.accept(output).err()));
-            for violations in violations {
-                refused += 1;
-                assert!((1..=VIOLATIONS_LISTED_MAX).contains(&violations.0.len()), "{violations:?}");
-                for sentence in violations.0 {
-                    assert!(!sentence.contains(SECRET), "{sentence}");
-                    assert!(sentence.len() < 300 && sentence.ends_with('.'), "{sentence}");
-                }
-            }
-        }
-    }
-    assert!(refused > 150, "{refused}");
 }
