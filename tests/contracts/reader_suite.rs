@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::listing::{Entry, Lookup, Order, Page, Selection, Unsettled};
+use nightshift_core::listing::{Entry, Lookup, Order, Page, ResultSelection, Review, Selection, Unsettled};
 use nightshift_core::record::{Done, Expect, Failed, Record, RecordWrite, Revision, State};
 use nightshift_ports::{Ledger, LedgerReader};
 use serde_json::json;
@@ -89,6 +89,7 @@ pub async fn reader(ledger: &dyn Ledger, reader: &dyn LedgerReader) {
     what_is_settled_leaves_the_list(ledger, reader).await;
     keys_are_read_in_their_order_and_as_they_stand_now(ledger, reader).await;
     a_reference_is_found_by_looking_at_everything(ledger, reader).await;
+    results_are_found_by_what_their_selection_says(ledger, reader).await;
 }
 
 async fn a_list_is_in_order_and_in_pages(ledger: &dyn Ledger, reader: &dyn LedgerReader) {
@@ -234,4 +235,43 @@ async fn a_reference_is_found_by_looking_at_everything(ledger: &dyn Ledger, read
     found.sort_by_key(|record| record.first_received_ms);
     assert_eq!(found, wanted);
     assert!(looked_at >= 3, "{looked_at}");
+}
+
+async fn results_are_found_by_what_their_selection_says(ledger: &dyn Ledger, reader: &dyn LedgerReader) {
+    let task = task();
+    let records = [
+        record(&task, 1, done(false, false)),
+        record(&task, 2, done(true, false)),
+        record(&task, 3, done(true, true)),
+        record(&task, 4, failed(FailureReason::Refused, 77)),
+        record(&task, 5, State::Open),
+    ];
+    stand(ledger, &records).await;
+    let all = || ResultSelection { tasks: vec![task.clone()], ..ResultSelection::default() };
+    for selection in [
+        all(),
+        ResultSelection { review: Some(Review::Needed), ..all() },
+        ResultSelection { review: Some(Review::Done), ..all() },
+        ResultSelection { review: Some(Review::None), ..all() },
+        ResultSelection { finished_after_ms: Some(77), finished_before_ms: Some(78), ..all() },
+        ResultSelection { finished_after_ms: Some(78), ..all() },
+        ResultSelection { finished_before_ms: Some(77), ..all() },
+        ResultSelection { revision: Some(String::new()), ..all() },
+        ResultSelection { revision: Some("another".to_owned()), ..all() },
+        ResultSelection { tasks: vec!["another".to_owned(), task.clone()], ..all() },
+    ] {
+        let (mut found, mut next) = (Vec::new(), None);
+        loop {
+            let page = reader.scan_for_results(&selection, next.as_ref()).await.unwrap();
+            found.extend(page.found.iter().map(|(_, lookup)| lookup.record().unwrap().clone()));
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        found.sort_by_key(|record| (record.first_received_ms, record.key.clone()));
+        let mut wanted: Vec<_> = records.iter().filter(|record| selection.matches(record)).cloned().collect();
+        wanted.sort_by_key(|record| (record.first_received_ms, record.key.clone()));
+        assert_eq!(found, wanted, "{selection:?}");
+    }
 }

@@ -15,8 +15,8 @@ use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
 use nightshift_core::listing::{
-    Counted, Entry, Look, Lookup, Order, Page, Place, Position, Scanned, Selection, Standing, TableSize,
-    Unsettled, merge,
+    Counted, Entry, Look, Lookup, Order, Page, Place, Position, ResultSelection, Scanned, Selection,
+    Standing, TableSize, Unsettled, merge,
 };
 use nightshift_core::metric::MetricBatch;
 use nightshift_core::model::{
@@ -451,6 +451,17 @@ impl LedgerReader for World {
     async fn scan_for_reference(&self, reference: &str, _: Option<&InputHash>) -> Result<Scanned, PortError> {
         let state = self.state();
         let found = state.records.values().filter(|record| record.reference.as_deref() == Some(reference));
+        let found = found.map(|record| (record.key.clone(), state.lookup(&record.key))).collect();
+        Ok(Scanned { found, next: None, looked_at: state.records.len() as u64, read_units: 0.0 })
+    }
+
+    async fn scan_for_results(
+        &self,
+        selection: &ResultSelection,
+        _: Option<&InputHash>,
+    ) -> Result<Scanned, PortError> {
+        let state = self.state();
+        let found = state.records.values().filter(|record| selection.matches(record));
         let found = found.map(|record| (record.key.clone(), state.lookup(&record.key))).collect();
         Ok(Scanned { found, next: None, looked_at: state.records.len() as u64, read_units: 0.0 })
     }

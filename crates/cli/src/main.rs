@@ -16,6 +16,8 @@ mod error;
 mod files;
 mod interrupt;
 mod jobs_file;
+mod ledger;
+mod letters;
 mod mapping;
 mod receipt;
 mod render;

@@ -1,7 +1,7 @@
 //! Times as people write them, and as they are shown: UTC, as everything else that is logged.
 
 use jiff::civil::{Date, DateTime};
-use jiff::{Span, Timestamp, ToSpan, ZonedDateTime};
+use jiff::{Span, Timestamp, ZonedDateTime};
 
 /// Milliseconds since 1970 of what a person wrote.
 ///
@@ -78,12 +78,6 @@ fn ago(text: &str, now: &ZonedDateTime) -> Option<Timestamp> {
         .then(|| now.checked_add(back).ok())
         .flatten()
         .map(|at| at.timestamp())
-}
-
-/// Seven days, for commands that look at what is recent unless they are told otherwise.
-pub fn week_ago_ms() -> u64 {
-    let then = ZonedDateTime::now().checked_sub(7.days()).map(|at| at.timestamp().as_millisecond());
-    then.ok().and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default()
 }
 
 #[cfg(test)]

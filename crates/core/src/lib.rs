@@ -22,6 +22,7 @@ pub mod next_step;
 pub mod output_validation;
 pub mod pace;
 pub mod ready;
+pub mod reconcile;
 pub mod record;
 pub mod redrive;
 pub mod retry;

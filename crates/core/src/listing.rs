@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::FailureReason;
 use crate::input_hash::InputHash;
-use crate::record::{Record, State};
+use crate::record::{Done, Record, State};
 
 /// Why a record stands in the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,57 @@ impl Selection {
             && (self.tasks.is_empty() || record.task.as_ref().is_some_and(|task| self.tasks.contains(task)))
             && self.failed_after_ms.is_none_or(|after_ms| at(&|ms| ms >= after_ms))
             && self.failed_before_ms.is_none_or(|before_ms| at(&|ms| ms < before_ms))
+    }
+}
+
+/// How a result stands with reviewers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Review {
+    /// A person should look at it.
+    Needed,
+    /// A person has.
+    Done,
+    /// Nobody need.
+    None,
+}
+
+impl Review {
+    /// How this result stands.
+    #[must_use]
+    pub fn of(done: &Done) -> Self {
+        match (done.reviewed, done.needs_review) {
+            (true, _) => Self::Done,
+            (false, true) => Self::Needed,
+            (false, false) => Self::None,
+        }
+    }
+}
+
+/// Which results are asked for. An empty list asks for all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResultSelection {
+    /// Those of one of these tasks, at most 100: DynamoDB's limit for a list in a condition.
+    pub tasks: Vec<String>,
+    /// Those that were finished at this time or later, in milliseconds since 1970.
+    pub finished_after_ms: Option<u64>,
+    /// Those that were finished before this time.
+    pub finished_before_ms: Option<u64>,
+    /// Those that this revision made.
+    pub revision: Option<String>,
+    /// Those that stand so with reviewers.
+    pub review: Option<Review>,
+}
+
+impl ResultSelection {
+    /// Whether a record is one of those; what the table evaluates, for the stores that we hold in memory.
+    #[must_use]
+    pub fn matches(&self, record: &Record) -> bool {
+        let State::Done(done) = &record.state else { return false };
+        (self.tasks.is_empty() || record.task.as_ref().is_some_and(|task| self.tasks.contains(task)))
+            && self.finished_after_ms.is_none_or(|after_ms| done.finished_at_ms >= after_ms)
+            && self.finished_before_ms.is_none_or(|before_ms| done.finished_at_ms < before_ms)
+            && self.revision.as_ref().is_none_or(|revision| done.revision.hash == *revision)
+            && self.review.is_none_or(|review| Review::of(done) == review)
     }
 }
 
@@ -312,7 +363,7 @@ impl TableSize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Budget, Done, Failed, Revision};
+    use crate::record::{Budget, Failed, Revision};
     use serde_json::json;
 
     fn record(state: State) -> Record {
@@ -370,6 +421,30 @@ mod tests {
             (done(false, true), None),
         ] {
             assert_eq!(Unsettled::of(&state), unsettled, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_selection_of_results_is_all_of_its_parts() {
+        let all = ResultSelection::default;
+        let result = record(done(true, false));
+        for (selection, record, matches) in [
+            (all(), &result, true),
+            (all(), &record(State::Open), false),
+            (ResultSelection { tasks: vec!["a".to_owned()], ..all() }, &result, true),
+            (ResultSelection { tasks: vec!["b".to_owned()], ..all() }, &result, false),
+            (ResultSelection { finished_after_ms: Some(7), ..all() }, &result, true),
+            (ResultSelection { finished_after_ms: Some(8), ..all() }, &result, false),
+            (ResultSelection { finished_before_ms: Some(8), ..all() }, &result, true),
+            (ResultSelection { finished_before_ms: Some(7), ..all() }, &result, false),
+            (ResultSelection { revision: Some(String::new()), ..all() }, &result, true),
+            (ResultSelection { revision: Some("x".to_owned()), ..all() }, &result, false),
+            (ResultSelection { review: Some(Review::Needed), ..all() }, &result, true),
+            (ResultSelection { review: Some(Review::None), ..all() }, &result, false),
+            (ResultSelection { review: Some(Review::Done), ..all() }, &record(done(true, true)), true),
+            (ResultSelection { review: Some(Review::None), ..all() }, &record(done(false, false)), true),
+        ] {
+            assert_eq!(selection.matches(record), matches, "{selection:?}");
         }
     }
 

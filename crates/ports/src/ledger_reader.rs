@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::listing::{Counted, Lookup, Order, Page, Position, Scanned, Selection, TableSize};
+use nightshift_core::listing::{
+    Counted, Lookup, Order, Page, Position, ResultSelection, Scanned, Selection, TableSize,
+};
 
 use crate::PortError;
 
@@ -42,6 +44,14 @@ pub trait LedgerReader: Send + Sync {
     async fn scan_for_reference(
         &self,
         reference: &str,
+        after: Option<&InputHash>,
+    ) -> Result<Scanned, PortError>;
+
+    /// Looks through a megabyte of the whole table for results, after this key or from the beginning; paid for like
+    /// [`scan_for_reference`](Self::scan_for_reference).
+    async fn scan_for_results(
+        &self,
+        selection: &ResultSelection,
         after: Option<&InputHash>,
     ) -> Result<Scanned, PortError>;
 

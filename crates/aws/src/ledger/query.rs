@@ -9,8 +9,8 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnConsumedCapacity, Select};
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::{
-    Counted, Entry, Look, Lookup, Order, Page, Place, Position, Scanned, Selection, Standing, TableSize,
-    Unsettled, merge,
+    Counted, Entry, Look, Lookup, Order, Page, Place, Position, ResultSelection, Review, Scanned, Selection,
+    Standing, TableSize, Unsettled, merge,
 };
 use nightshift_core::record::{Record, State};
 use nightshift_ports::{FailedPage, FailedRecords, LedgerReader, PortError, PortErrorKind, Records};
@@ -121,24 +121,17 @@ impl LedgerReader for DynamoLedger {
         reference: &str,
         after: Option<&InputHash>,
     ) -> Result<Scanned, PortError> {
-        let scan = self
-            .client
-            .scan()
-            .table_name(&self.table)
-            .filter_expression("#reference = :reference")
-            .expression_attribute_names("#reference", "reference")
-            .expression_attribute_values(":reference", text(reference))
-            .set_exclusive_start_key(after.map(|key| map([(ID, text(key.as_str()))])))
-            .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let page = scan.send().await.map_err(|e| port_error(SERVICE, SCAN, &e))?;
-        let found = page.items().iter().map(lookup).collect::<Result<_, _>>();
-        let next = page.last_evaluated_key().map(|key| Reader(key).text(ID)).transpose();
-        Ok(Scanned {
-            found: found.map_err(|e| unreadable(SCAN, &e))?,
-            next: next.map_err(|e| unreadable(SCAN, &e))?.map(InputHash::from_stored),
-            looked_at: u64::try_from(page.scanned_count).unwrap_or_default(),
-            read_units: units(page.consumed_capacity()),
-        })
+        let mut filter = Filter::default();
+        filter.one_of("reference", [reference].into_iter());
+        scan(self, filter, after).await
+    }
+
+    async fn scan_for_results(
+        &self,
+        selection: &ResultSelection,
+        after: Option<&InputHash>,
+    ) -> Result<Scanned, PortError> {
+        scan(self, Filter::of_results(selection), after).await
     }
 
     async fn size(&self) -> Result<TableSize, PortError> {
@@ -244,6 +237,33 @@ fn query(ledger: &DynamoLedger, selection: &Selection, key: u32, place: &Place) 
         .return_consumed_capacity(ReturnConsumedCapacity::Total)
 }
 
+/// One page of the whole table.
+async fn scan(
+    ledger: &DynamoLedger,
+    filter: Filter,
+    after: Option<&InputHash>,
+) -> Result<Scanned, PortError> {
+    let Filter { expression, names, values } = filter;
+    let scan = ledger
+        .client
+        .scan()
+        .table_name(&ledger.table)
+        .set_filter_expression(expression)
+        .set_expression_attribute_names(Some(names))
+        .set_expression_attribute_values(Some(values))
+        .set_exclusive_start_key(after.map(|key| map([(ID, text(key.as_str()))])))
+        .return_consumed_capacity(ReturnConsumedCapacity::Total);
+    let page = scan.send().await.map_err(|e| port_error(SERVICE, SCAN, &e))?;
+    let found = page.items().iter().map(lookup).collect::<Result<_, _>>();
+    let next = page.last_evaluated_key().map(|key| Reader(key).text(ID)).transpose();
+    Ok(Scanned {
+        found: found.map_err(|e| unreadable(SCAN, &e))?,
+        next: next.map_err(|e| unreadable(SCAN, &e))?.map(InputHash::from_stored),
+        looked_at: u64::try_from(page.scanned_count).unwrap_or_default(),
+        read_units: units(page.consumed_capacity()),
+    })
+}
+
 /// One request: what it read, and the keys that it gave back unread.
 async fn get_batch(ledger: &DynamoLedger, keys: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>), PortError> {
     let asked = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
@@ -264,7 +284,8 @@ fn still_unread(keys: usize) -> PortError {
     }
 }
 
-/// What of the selection DynamoDB evaluates over an entry of the index, `Selection::matches` in its words.
+/// What of a selection DynamoDB evaluates, `Selection::matches` and `ResultSelection::matches` in its words.
+#[derive(Default)]
 struct Filter {
     expression: Option<String>,
     names: HashMap<String, String>,
@@ -273,7 +294,7 @@ struct Filter {
 
 impl Filter {
     fn of(selection: &Selection) -> Self {
-        let mut filter = Self { expression: None, names: HashMap::new(), values: HashMap::new() };
+        let mut filter = Self::default();
         filter.one_of("reason", selection.reasons.iter().map(|reason| reason.as_str()));
         filter.one_of("task", selection.tasks.iter().map(String::as_str));
         if let Some(after_ms) = selection.failed_after_ms {
@@ -289,6 +310,34 @@ impl Filter {
                 "#failed_at_ms < :before".to_owned(),
                 [(":before".to_owned(), number(before_ms))],
             );
+        }
+        filter
+    }
+
+    fn of_results(selection: &ResultSelection) -> Self {
+        let mut filter = Self::default();
+        filter.one_of("state", ["done"].into_iter());
+        filter.one_of("task", selection.tasks.iter().map(String::as_str));
+        filter.one_of("revision_hash", selection.revision.iter().map(String::as_str));
+        let times =
+            [("after", ">=", selection.finished_after_ms), ("before", "<", selection.finished_before_ms)];
+        for (name, relation, ms) in times {
+            let Some(ms) = ms else { continue };
+            filter.holds(
+                "finished_at_ms",
+                format!("#finished_at_ms {relation} :{name}"),
+                [(format!(":{name}"), number(ms))],
+            );
+        }
+        let flags: &[(&str, bool)] = match selection.review {
+            None => &[],
+            Some(Review::Done) => &[("reviewed", true)],
+            Some(Review::Needed) => &[("reviewed", false), ("needs_review", true)],
+            Some(Review::None) => &[("reviewed", false), ("needs_review", false)],
+        };
+        for (attribute, flag) in flags {
+            let value = (format!(":{attribute}"), AttributeValue::Bool(*flag));
+            filter.holds(attribute, format!("#{attribute} = :{attribute}"), [value]);
         }
         filter
     }

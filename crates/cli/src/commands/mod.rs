@@ -1,9 +1,13 @@
 //! The commands, a file each. To add one: its file, its line in `Command`, and its line in `run`.
 
 mod completions;
+mod dead_letters;
 mod enqueue;
+mod jobs;
 mod key;
 mod pause;
+mod reconcile;
+mod results;
 mod status;
 mod task;
 
@@ -17,6 +21,13 @@ use crate::error::Failure;
 pub enum Command {
     Enqueue(enqueue::Arguments),
     Status(status::Arguments),
+    #[command(subcommand)]
+    Jobs(jobs::Command),
+    #[command(subcommand)]
+    Results(results::Command),
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
+    Reconcile(reconcile::Arguments),
     /// The kinds of work that this build knows: list, describe, check inputs.
     #[command(subcommand)]
     Task(task::Command),
@@ -33,6 +44,10 @@ pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Enqueue(arguments) => enqueue::run(&arguments, context).await,
         Command::Status(arguments) => status::run(&arguments, context).await,
+        Command::Jobs(command) => jobs::run(command, context).await,
+        Command::Results(command) => results::run(command, context).await,
+        Command::DeadLetters(command) => dead_letters::run(command, context).await,
+        Command::Reconcile(arguments) => reconcile::run(&arguments, context).await,
         Command::Key(command) => key::run(command, context).await,
         Command::Task(command) => task::run(command, context).await,
         Command::Pause(arguments) => pause::pause(&arguments, context).await,

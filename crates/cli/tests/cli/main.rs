@@ -5,6 +5,7 @@ mod enqueue;
 mod failures;
 mod key;
 mod pause;
+mod reading;
 mod status;
 mod support;
 mod task;

@@ -481,11 +481,12 @@ fn finish(
 struct Page {
     items: Vec<Item>,
     scanned: usize,
+    bytes: usize,
     last: Option<Item>,
 }
 
 fn query(state: &State, input: Search) -> Result<Json, Refusal> {
-    input.reading.refuse_the_rest()?;
+    input.reading.refuse_what_no_search_has()?;
     let table = state.table(&input.table_name)?;
     let index = find_index(table, &input)?;
     let keys = index.map_or(&table.keys, |index| &index.keys);
@@ -519,7 +520,7 @@ fn query(state: &State, input: Search) -> Result<Json, Refusal> {
 }
 
 fn scan(state: &State, input: Search) -> Result<Json, Refusal> {
-    input.reading.refuse_the_rest()?;
+    input.reading.refuse_what_no_search_has()?;
     if input.key_condition_expression.is_some() {
         return Err("KeyConditionExpression is not a parameter of Scan".into());
     }
@@ -583,8 +584,7 @@ fn page(
     if limit == 0 {
         return Err("Limit must be greater than or equal to 1".into());
     }
-    let mut page = Page { items: Vec::new(), scanned: 0, last: None };
-    let mut bytes = 0;
+    let mut page = Page { items: Vec::new(), scanned: 0, bytes: 0, last: None };
     for (_, item) in rows {
         if let Some(start) = &start {
             let here = position(item)?;
@@ -595,12 +595,12 @@ fn page(
         }
         let seen = index.map_or_else(|| item.clone(), |index| table.project(index, item));
         page.scanned += 1;
-        bytes += item_bytes(&seen);
+        page.bytes += item_bytes(&seen);
         if filter.as_ref().is_none_or(|filter| filter.holds(&seen)) {
             page.items
                 .push(projection.as_ref().map_or_else(|| seen.clone(), |projection| projection.apply(&seen)));
         }
-        if page.scanned >= limit || bytes >= PAGE_BYTES_MAX {
+        if page.scanned >= limit || page.bytes >= PAGE_BYTES_MAX {
             let keys =
                 table.keys.attributes().chain(index.into_iter().flat_map(|index| index.keys.attributes()));
             page.last = Some(
@@ -627,6 +627,14 @@ fn answer_page(page: Page, input: &Search) -> Result<Json, Refusal> {
     }
     if let Some(last) = &page.last {
         answer.insert("LastEvaluatedKey".to_owned(), item_to_json(last));
+    }
+    if input.reading.wants_capacity() {
+        // A unit for each 4 KB that was looked at, half of one where the read is eventually consistent (DynamoDB Developer
+        // Guide, "DynamoDB read and write operations").
+        let blocks = page.bytes.div_ceil(4_096).max(1) as f64;
+        let units = if input.reading.consistent_read == Some(true) { blocks } else { blocks / 2.0 };
+        let consumed = json!({ "TableName": input.table_name, "CapacityUnits": units });
+        answer.insert("ConsumedCapacity".to_owned(), consumed);
     }
     Ok(answer.into())
 }
@@ -859,6 +867,16 @@ struct Reading {
 }
 
 impl Reading {
+    /// Queries and scans say what they consumed, as a total.
+    fn refuse_what_no_search_has(&self) -> Result<(), Refusal> {
+        let unknown = self.return_consumed_capacity.as_deref().filter(|wanted| *wanted != "TOTAL");
+        refuse(&self.rest, unknown)
+    }
+
+    fn wants_capacity(&self) -> bool {
+        self.return_consumed_capacity.as_deref() == Some("TOTAL")
+    }
+
     fn refuse_the_rest(&self) -> Result<(), Refusal> {
         refuse(&self.rest, self.return_consumed_capacity.as_deref())
     }

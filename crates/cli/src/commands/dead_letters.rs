@@ -1,0 +1,466 @@
+//! `dead-letters list`, `show`, `export`: what failed, from the ledger. No message is received, hidden or counted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use nightshift_core::cost::usd;
+use nightshift_core::failure::FailureReason;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::listing::{Entry, Lookup, Order, Selection, Unsettled};
+use nightshift_core::record::{Failed, PastFailure, Record, State};
+use serde::Serialize;
+
+use crate::Context;
+use crate::confirm;
+use crate::error::{self, Failure};
+use crate::files;
+use crate::ledger::{self, Entries};
+use crate::letters;
+use crate::render::{Cell, Row, Rows, say};
+use crate::times;
+
+/// What failed for good.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// How many failed, by reason, task and hour; or each of them.
+    #[command(after_help = "\
+It reads the ledger, which knows of a failure for as long as `ledger.failure_expiry_days` says; what SQS gave up on by
+itself lies in the queue `crashed`, of which the ledger may know nothing.
+
+Examples:
+  nightshift dead-letters list
+  nightshift dead-letters list --reason invalid_output --since yesterday
+  nightshift dead-letters list --task weekly_report --each --output json | jq -r .key")]
+    List(ListArguments),
+    /// Everything that is known of one failure.
+    #[command(after_help = "\
+Examples:
+  nightshift dead-letters show 3ed7af6e0c5f…
+  nightshift dead-letters show 3ed7af6e0c5f… --excerpt")]
+    Show(ShowArguments),
+    /// Everything that is known of each failure, one line each, on standard output or into a private file.
+    #[command(after_help = "\
+Examples:
+  nightshift dead-letters export --since 2d > failed.jsonl
+  nightshift dead-letters export --reason refused --output csv --to refused.csv")]
+    Export(ExportArguments),
+    /// Compares ledger and queue. It receives every message, which hides it for a while and counts as a receive.
+    #[command(after_help = "\
+Lists what stands in one of the two alone, and what is in the queue more than once; the exit code is 3 where a failure has
+no letter, or a letter no failure. What is redriven or fails meanwhile may be listed: ask again.
+
+Examples:
+  nightshift dead-letters audit
+  nightshift dead-letters audit --yes --output json")]
+    Audit(AuditArguments),
+}
+
+/// Which failures.
+#[derive(Debug, Clone, Args)]
+pub struct Filter {
+    /// Of this reason; may be given more than once.
+    #[arg(long = "reason", value_name = "REASON", value_parser = reason)]
+    reasons: Vec<FailureReason>,
+    /// Of this task; may be given more than once.
+    #[arg(long = "task", value_name = "TASK")]
+    tasks: Vec<String>,
+    /// Failed at this time or later.
+    #[arg(long, value_name = "TIME", value_parser = times::argument)]
+    since: Option<u64>,
+    /// Failed before this time.
+    #[arg(long, value_name = "TIME", value_parser = times::argument)]
+    until: Option<u64>,
+}
+
+fn reason(word: &str) -> Result<FailureReason, String> {
+    FailureReason::ALL.into_iter().find(|reason| reason.as_str() == word).ok_or_else(|| {
+        let known: Vec<_> = FailureReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        format!("there are: {}", known.join(", "))
+    })
+}
+
+impl Filter {
+    fn selection(&self) -> Selection {
+        Selection {
+            reasons: self.reasons.clone(),
+            tasks: self.tasks.clone(),
+            failed_after_ms: self.since,
+            failed_before_ms: self.until,
+            ..Selection::all(Unsettled::Failed)
+        }
+    }
+}
+
+/// How to list.
+#[derive(Debug, Args)]
+pub struct ListArguments {
+    #[command(flatten)]
+    filter: Filter,
+    /// Each failure by itself, newest first, instead of counts.
+    #[arg(long)]
+    each: bool,
+    /// At most so many of --each.
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    limit: u64,
+}
+
+/// Which one.
+#[derive(Debug, Args)]
+pub struct ShowArguments {
+    /// The key of its record: the input hash.
+    #[arg(value_parser = ledger::key)]
+    key: InputHash,
+    /// Also what the model said last, cut.
+    #[arg(long)]
+    excerpt: bool,
+}
+
+/// Where to.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    #[command(flatten)]
+    filter: Filter,
+    /// Also what the model said last, cut.
+    #[arg(long)]
+    excerpt: bool,
+    /// Into this new file, which only you may read.
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+}
+
+/// Whether to ask.
+#[derive(Debug, Args)]
+pub struct AuditArguments {
+    /// Do not ask; without a terminal nothing is received unless this is given.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Difference {
+    key: InputHash,
+    found: String,
+}
+
+impl Row for Difference {
+    const COLUMNS: &'static [&'static str] = &["KEY", "FOUND"];
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![Cell::ours(&self.key), Cell::ours(&self.found)]
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Group {
+    reason: String,
+    task: Option<String>,
+    hour: String,
+    count: u64,
+}
+
+impl Row for Group {
+    const COLUMNS: &'static [&'static str] = &["REASON", "TASK", "HOUR", "COUNT"];
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![
+            Cell::said(&*self.reason),
+            Cell::maybe_said(self.task.as_deref()),
+            Cell::ours(&self.hour),
+            Cell::ours(self.count),
+        ]
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    key: InputHash,
+    reason: Option<String>,
+    task: Option<String>,
+    failed_at: Option<String>,
+}
+
+impl Row for Listed {
+    const COLUMNS: &'static [&'static str] = &["KEY", "REASON", "TASK", "FAILED AT"];
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![
+            Cell::ours(&self.key),
+            Cell::maybe_said(self.reason.as_deref()),
+            Cell::maybe_said(self.task.as_deref()),
+            Cell::maybe(self.failed_at.as_ref()),
+        ]
+    }
+}
+
+impl From<Entry> for Listed {
+    fn from(entry: Entry) -> Self {
+        Self {
+            key: entry.key,
+            reason: entry.reason,
+            task: entry.task,
+            failed_at: entry.settled_at_ms.map(times::shown),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    key: InputHash,
+    task: Option<String>,
+    reference: Option<String>,
+    reason: FailureReason,
+    detail: String,
+    failed_at: String,
+    first_received_at: String,
+    claims: u32,
+    model_calls: u32,
+    reasks: u32,
+    crashes: u32,
+    cost_usd: f64,
+    redrives: u32,
+    message_id: String,
+    provider_request_id: Option<String>,
+    revision: String,
+    earlier_failures: Vec<PastFailure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    excerpt: Option<String>,
+}
+
+impl Row for Shown {
+    const COLUMNS: &'static [&'static str] = &[
+        "KEY",
+        "TASK",
+        "REFERENCE",
+        "REASON",
+        "DETAIL",
+        "FAILED AT",
+        "FIRST RECEIVED",
+        "CLAIMS",
+        "MODEL CALLS",
+        "RE-ASKS",
+        "CRASHES",
+        "COST USD",
+        "REDRIVES",
+        "MESSAGE",
+        "PROVIDER REQUEST",
+        "REVISION",
+        "EARLIER FAILURES",
+        "EXCERPT",
+    ];
+
+    fn cells(&self) -> Vec<Cell> {
+        let earlier = self
+            .earlier_failures
+            .iter()
+            .map(|past| format!("{} at {}", past.reason, times::shown(past.failed_at_ms)));
+        vec![
+            Cell::ours(&self.key),
+            Cell::maybe_said(self.task.as_deref()),
+            Cell::maybe_said(self.reference.as_deref()),
+            Cell::ours(self.reason),
+            Cell::said(&*self.detail),
+            Cell::ours(&self.failed_at),
+            Cell::ours(&self.first_received_at),
+            Cell::ours(self.claims),
+            Cell::ours(self.model_calls),
+            Cell::ours(self.reasks),
+            Cell::ours(self.crashes),
+            Cell::ours(format!("{:.6}", self.cost_usd)),
+            Cell::ours(self.redrives),
+            Cell::said(&*self.message_id),
+            Cell::maybe_said(self.provider_request_id.as_deref()),
+            Cell::ours(&self.revision),
+            Cell::said(earlier.collect::<Vec<_>>().join(", ")),
+            Cell::maybe_said(self.excerpt.as_deref()),
+        ]
+    }
+}
+
+impl Shown {
+    fn of(record: &Record, failed: &Failed, excerpt: bool) -> Self {
+        Self {
+            key: record.key.clone(),
+            task: record.task.clone(),
+            reference: record.reference.clone(),
+            reason: failed.reason,
+            detail: failed.detail.clone(),
+            failed_at: times::shown(failed.failed_at_ms),
+            first_received_at: times::shown(record.first_received_ms),
+            claims: record.budget.claims,
+            model_calls: record.budget.calls,
+            reasks: record.budget.reasks,
+            crashes: record.budget.crashes,
+            cost_usd: usd(record.budget.cost_micro_usd),
+            redrives: record.redrives,
+            message_id: record.message_id.clone(),
+            provider_request_id: failed.request_id.clone(),
+            revision: failed.revision.hash.clone(),
+            earlier_failures: record.history.clone(),
+            excerpt: failed.excerpt.clone().filter(|_| excerpt),
+        }
+    }
+}
+
+pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::List(arguments) if arguments.each => each(&arguments, context).await,
+        Command::List(arguments) => groups(&arguments, context).await,
+        Command::Show(arguments) => show(&arguments, context).await,
+        Command::Export(arguments) => export(&arguments, context).await,
+        Command::Audit(arguments) => audit(&arguments, context).await,
+    }
+}
+
+async fn groups(arguments: &ListArguments, context: &Context) -> Result<(), Failure> {
+    let stack = context.stack().await?;
+    let reader = ledger::of(&stack);
+    let mut entries = Entries::new(&reader, arguments.filter.selection(), Order::OldestFirst);
+    let mut counts: BTreeMap<(String, Option<String>, u64), u64> = BTreeMap::new();
+    while let Some(page) = entries.page().await? {
+        for entry in page {
+            let hour_ms = entry.settled_at_ms.unwrap_or(entry.first_received_ms) / 3_600_000 * 3_600_000;
+            let reason = entry.reason.unwrap_or_else(|| "unknown".to_owned());
+            *counts.entry((reason, entry.task, hour_ms)).or_default() += 1;
+        }
+    }
+    context.out.all(counts.into_iter().map(|((reason, task, hour_ms), count)| Group {
+        reason,
+        task,
+        hour: times::shown(hour_ms),
+        count,
+    }))
+}
+
+async fn each(arguments: &ListArguments, context: &Context) -> Result<(), Failure> {
+    let stack = context.stack().await?;
+    let reader = ledger::of(&stack);
+    let mut entries = Entries::new(&reader, arguments.filter.selection(), Order::NewestFirst);
+    let mut rows = context.out.rows::<Listed>();
+    let mut left = arguments.limit;
+    while let Some(page) = entries.page().await? {
+        for entry in page {
+            if left == 0 {
+                rows.end()?;
+                say(&format!("There are more than {}: add --limit, or a narrower filter.", arguments.limit));
+                return Ok(());
+            }
+            left -= 1;
+            rows.write(&entry.into())?;
+        }
+    }
+    rows.end()
+}
+
+async fn show(arguments: &ShowArguments, context: &Context) -> Result<(), Failure> {
+    use nightshift_ports::LedgerReader as _;
+    let stack = context.stack().await?;
+    let found = ledger::of(&stack).get(&arguments.key).await.map_err(|e| error::of_port(&e))?;
+    let standing = match found {
+        Lookup::Found(standing) => standing,
+        Lookup::Absent => {
+            return Err(Failure::not_found(format!(
+                "There is no record {} in {}.",
+                arguments.key, stack.ledger_table
+            )));
+        }
+        Lookup::Unreadable(why) => {
+            return Err(Failure::failed(format!(
+                "The record cannot be read by this build, so a newer one wrote it: {why}."
+            )));
+        }
+    };
+    match &standing.record.state {
+        State::Failed(failed) => context.out.one(&Shown::of(&standing.record, failed, arguments.excerpt)),
+        other => Err(Failure::not_found(format!(
+            "This job has not failed; it is {}: nightshift jobs show has its story.",
+            other.as_str()
+        ))),
+    }
+}
+
+async fn export(arguments: &ExportArguments, context: &Context) -> Result<(), Failure> {
+    let stack = context.stack().await?;
+    let reader = ledger::of(&stack);
+    let mut entries = Entries::new(&reader, arguments.filter.selection(), Order::OldestFirst);
+    let mut rows: Rows<Shown> = match &arguments.to {
+        Some(path) => context.out.rows_into(files::create_private(path)?),
+        None => context.out.streamed(),
+    };
+    let (mut exported, mut unreadable) = (0_u64, 0_u64);
+    while let Some(page) = entries.page().await? {
+        let keys: Vec<_> = page.into_iter().map(|entry| entry.key).collect();
+        ledger::read_each(&reader, &keys, |_, lookup| {
+            match &lookup {
+                Lookup::Found(standing) => {
+                    // What was settled between the two reads has not failed any more.
+                    if let State::Failed(failed) = &standing.record.state {
+                        exported += 1;
+                        rows.write(&Shown::of(&standing.record, failed, arguments.excerpt))?;
+                    }
+                }
+                Lookup::Unreadable(_) => unreadable += 1,
+                Lookup::Absent => {}
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    rows.end()?;
+    say(&format!("{exported} failures exported."));
+    match unreadable {
+        0 => Ok(()),
+        n => Err(Failure::no(format!(
+            "{n} records were left out, because a newer release wrote them: export with its build."
+        ))),
+    }
+}
+
+async fn audit(arguments: &AuditArguments, context: &Context) -> Result<(), Failure> {
+    let stack = context.stack().await?;
+    let queue = letters::look(&stack, &stack.dead_letters_url).await?;
+    letters::fits(queue.messages)?;
+    confirm::ask(
+        arguments.yes,
+        &format!(
+            "Receives about {} messages of {} in the dead-letters queue: they are hidden meanwhile, and it counts as a receive. Nothing is taken out.",
+            queue.messages,
+            stack.named()
+        ),
+    )?;
+    context.interrupt.handle();
+    let mut letters_of: HashMap<InputHash, u64> = HashMap::new();
+    letters::walk(&stack, &stack.dead_letters_url, &context.interrupt, |message| {
+        *letters_of.entry(letters::key(message)).or_default() += 1;
+    })
+    .await?;
+    // An older letter has left the queue by its retention, which has an alarm of its own.
+    let since_ms = times::now_ms().saturating_sub(queue.retention_ms);
+    let selection = Selection { failed_after_ms: Some(since_ms), ..Selection::all(Unsettled::Failed) };
+    let reader = ledger::of(&stack);
+    let mut entries = Entries::new(&reader, selection, Order::OldestFirst);
+    let mut rows = context.out.rows::<Difference>();
+    let mut different = 0_u64;
+    while let Some(page) = entries.page().await? {
+        for entry in page {
+            let found = match letters_of.remove(&entry.key) {
+                Some(1) => continue,
+                Some(copies) => format!("{copies} times in the queue"),
+                None => {
+                    different += 1;
+                    "only in the ledger".to_owned()
+                }
+            };
+            rows.write(&Difference { key: entry.key, found })?;
+        }
+    }
+    for key in letters_of.into_keys() {
+        different += 1;
+        rows.write(&Difference { key, found: "only in the queue".to_owned() })?;
+    }
+    rows.end()?;
+    match different {
+        0 => Ok(()),
+        n => Err(Failure::no(format!("Ledger and queue differ in {n} jobs."))),
+    }
+}

@@ -1,0 +1,220 @@
+//! `reconcile`: what became of each line that was enqueued.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::listing::Lookup;
+use nightshift_core::reconcile::{Fate, SentJob, fate};
+use nightshift_ports::LedgerReader;
+use serde::Serialize;
+
+use crate::Context;
+use crate::error::{self, Failure};
+use crate::ledger;
+use crate::letters;
+use crate::receipt::{self, Entry};
+use crate::render::{Cell, Row, Rows, say};
+use crate::stack::Stack;
+use crate::times;
+
+/// Records that are asked for in one request.
+const LINES_AT_A_TIME: usize = 25;
+
+/// Says what became of each line.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A line has a result, is a dead letter, waits for a review, waits in the queue, was not sent, or is missing: no record, and
+no message left that could become one. The exit code is 0 when each line that was sent is settled, and 3 otherwise.
+Lists what is not a result, or all with --all.
+
+Examples:
+  nightshift reconcile jobs.jsonl.receipt
+  nightshift reconcile jobs.jsonl.receipt --all --output csv > fates.csv")]
+pub struct Arguments {
+    /// The receipt that `enqueue` wrote.
+    receipt: PathBuf,
+    /// List every line, results too.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    line: u64,
+    fate: &'static str,
+    reason: Option<String>,
+    key: Option<InputHash>,
+}
+
+impl Row for Line {
+    const COLUMNS: &'static [&'static str] = &["LINE", "FATE", "REASON", "KEY"];
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![
+            Cell::ours(self.line),
+            Cell::ours(self.fate),
+            Cell::maybe_said(self.reason.as_deref()),
+            Cell::maybe(self.key.as_ref()),
+        ]
+    }
+}
+
+/// How many of each.
+#[derive(Debug, Default)]
+struct Counts {
+    results: u64,
+    dead_letters: u64,
+    reviews: u64,
+    waiting: u64,
+    missing: u64,
+    unreadable: u64,
+    not_sent: u64,
+}
+
+impl Counts {
+    fn add(&mut self, fate: Fate) {
+        *match fate {
+            Fate::Result => &mut self.results,
+            Fate::Review => &mut self.reviews,
+            Fate::DeadLetter(_) => &mut self.dead_letters,
+            Fate::Waiting => &mut self.waiting,
+            Fate::Missing => &mut self.missing,
+        } += 1;
+    }
+
+    fn sentence(&self) -> String {
+        format!(
+            "{} results, {} dead letters, {} to review, {} waiting, {} missing, {} not sent{}",
+            self.results,
+            self.dead_letters,
+            self.reviews,
+            self.waiting,
+            self.missing,
+            self.not_sent,
+            if self.unreadable == 0 {
+                String::new()
+            } else {
+                format!(", {} that this build cannot read", self.unreadable)
+            }
+        )
+    }
+
+    fn is_complete(&self) -> bool {
+        self.waiting + self.missing + self.unreadable + self.not_sent == 0
+    }
+}
+
+/// A line that SQS took.
+struct Sent {
+    line: u64,
+    key: InputHash,
+    message_id: String,
+    sent_ms: u64,
+}
+
+pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
+    let mut entries = receipt::read(&arguments.receipt)?;
+    let stack = context.stack().await?;
+    if entries.head.queue_url != stack.jobs_url {
+        return Err(Failure::usage(format!(
+            "{} is the receipt of what was sent to {}: name that stack with --prefix and --region.",
+            arguments.receipt.display(),
+            entries.head.queue_url
+        )));
+    }
+    let queued = is_queued(&stack).await?;
+    let reader = ledger::of(&stack);
+    let mut report = Report { rows: context.out.streamed(), all: arguments.all, counts: Counts::default() };
+    let mut sent = Vec::with_capacity(LINES_AT_A_TIME);
+    let mut told = 0;
+    while let Some(entry) = entries.next()? {
+        told += u64::from(!matches!(entry, Entry::Sending { .. }));
+        match entry {
+            Entry::Sent { line, key, message_id, sent_ms } => {
+                sent.push(Sent { line, key: InputHash::from_stored(key), message_id, sent_ms });
+                if sent.len() == LINES_AT_A_TIME {
+                    report.ask(&reader, &mut sent, queued).await?;
+                }
+            }
+            Entry::Bad { line, not_sent } => {
+                report.counts.not_sent += 1;
+                report.rows.write(&Line { line, fate: "not_sent", reason: Some(not_sent), key: None })?;
+            }
+            Entry::Sending { .. } => {}
+        }
+    }
+    report.ask(&reader, &mut sent, queued).await?;
+    let Report { rows, mut counts, .. } = report;
+    rows.end()?;
+    // Lines that stand in no entry were never reached: the enqueue did not come to its end.
+    let unsent = entries.head.lines.saturating_sub(told);
+    counts.not_sent += unsent;
+    if unsent > 0 {
+        say(&format!("{unsent} lines were not sent yet: run the same nightshift enqueue again."));
+    }
+    say(&format!("{}.", counts.sentence()));
+    if counts.is_complete() { Ok(()) } else { Err(Failure::no("Not every line is settled.")) }
+}
+
+struct Report {
+    rows: Rows<Line>,
+    all: bool,
+    counts: Counts,
+}
+
+impl Report {
+    async fn ask(
+        &mut self,
+        reader: &dyn LedgerReader,
+        sent: &mut Vec<Sent>,
+        queued: bool,
+    ) -> Result<(), Failure> {
+        if sent.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<_> = sent.iter().map(|sent| sent.key.clone()).collect();
+        let found = reader.get_many(&keys).await.map_err(|e| error::of_port(&e))?;
+        let now_ms = times::now_ms();
+        for (sent, lookup) in sent.drain(..).zip(found) {
+            if let Lookup::Unreadable(why) = lookup {
+                self.counts.unreadable += 1;
+                self.rows.write(&Line {
+                    line: sent.line,
+                    fate: "unreadable",
+                    reason: Some(why),
+                    key: Some(sent.key),
+                })?;
+                continue;
+            }
+            let job = SentJob { message_id: &sent.message_id, sent_ms: sent.sent_ms };
+            let fate = fate(lookup.record(), job, queued, now_ms);
+            self.counts.add(fate);
+            let reason = match fate {
+                Fate::DeadLetter(reason) => Some(reason.to_string()),
+                _ => None,
+            };
+            if self.all || fate != Fate::Result {
+                self.rows.write(&Line {
+                    line: sent.line,
+                    fate: fate.as_str(),
+                    reason,
+                    key: Some(sent.key),
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the jobs queue, or what SQS gave up on, holds anything; SQS counts approximately, so an empty look is repeated.
+async fn is_queued(stack: &Stack) -> Result<bool, Failure> {
+    for _look in 0..3 {
+        for url in [stack.jobs_url.clone(), stack.crashed_url()] {
+            if letters::look(stack, &url).await?.messages > 0 {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,94 @@
+//! The ledger, as the commands read it.
+
+use nightshift_aws::DynamoLedger;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::listing::{Entry, Lookup, Order, Position, Selection, TableSize};
+use nightshift_ports::LedgerReader;
+
+use crate::error::{self, Failure};
+use crate::stack::Stack;
+
+/// Records that are read at a time: of 400 KB at most each, some 10 MB.
+const RECORDS_AT_A_TIME: usize = 25;
+/// Entries of the index that are read at a time.
+const ENTRIES_AT_A_TIME: u32 = 1_000;
+
+/// The ledger of a stack.
+pub fn of(stack: &Stack) -> DynamoLedger {
+    DynamoLedger::new(&stack.sdk, &stack.ledger_table)
+}
+
+/// Goes through all entries of a selection, a page at a time.
+pub struct Entries<'a> {
+    reader: &'a dyn LedgerReader,
+    selection: Selection,
+    order: Order,
+    /// `None` once there is no further page.
+    next: Option<Option<Position>>,
+}
+
+impl<'a> Entries<'a> {
+    /// From the beginning.
+    pub fn new(reader: &'a dyn LedgerReader, selection: Selection, order: Order) -> Self {
+        Self { reader, selection, order, next: Some(None) }
+    }
+
+    /// The next page; `None`: there are no more.
+    pub async fn page(&mut self) -> Result<Option<Vec<Entry>>, Failure> {
+        let Some(after) = self.next.take() else { return Ok(None) };
+        let page = self.reader.list(&self.selection, self.order, after.as_ref(), ENTRIES_AT_A_TIME).await;
+        let page = page.map_err(|e| error::of_port(&e))?;
+        self.next = page.next.map(Some);
+        Ok(Some(page.entries))
+    }
+}
+
+/// Reads what stands under each key, a few at a time, and hands it on in order.
+pub async fn read_each(
+    reader: &dyn LedgerReader,
+    keys: &[InputHash],
+    mut each: impl FnMut(&InputHash, Lookup) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    for keys in keys.chunks(RECORDS_AT_A_TIME) {
+        let found = reader.get_many(keys).await.map_err(|e| error::of_port(&e))?;
+        for (key, lookup) in keys.iter().zip(found) {
+            each(key, lookup)?;
+        }
+    }
+    Ok(())
+}
+
+/// Dollars for a million read units, on demand (README, "What it costs": "Pricing for On-Demand Capacity").
+const USD_PER_MILLION_READ_UNITS: f64 = 0.125;
+
+/// What looking through the whole table costs, for whoever is about to.
+pub fn scan_cost(size: &TableSize) -> String {
+    let units = size.scan_read_units();
+    format!(
+        "Looks through the whole ledger: {} items, {} MB, about {units} read units or {:.4} USD.",
+        size.items,
+        size.bytes / 1_000_000,
+        units as f64 / 1e6 * USD_PER_MILLION_READ_UNITS
+    )
+}
+
+/// A key as somebody typed it.
+pub fn key(text: &str) -> Result<InputHash, String> {
+    let text = text.trim().to_lowercase();
+    if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Ok(InputHash::from_stored(text))
+    } else {
+        Err("a key is the 64 hexadecimal characters of an input hash".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_64_hexadecimal_characters() {
+        assert_eq!(key(&"AB".repeat(32)).as_ref().map(InputHash::as_str), Ok("ab".repeat(32).as_str()));
+        assert!(key("abc").is_err() && key(&"zz".repeat(32)).is_err());
+    }
+}

@@ -1,0 +1,143 @@
+//! A look into the queue of dead letters itself: it receives every message, which counts and hides it, and gives all back.
+
+use std::collections::HashMap;
+
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, Message, QueueAttributeName};
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::job;
+
+use crate::error::{self, Failure};
+use crate::interrupt::Interrupt;
+use crate::stack::Stack;
+
+/// SQS delivers nothing once 120,000 messages are in flight, and says nothing of it (Amazon SQS message quotas); half of
+/// that leaves room for whoever else looks.
+const MESSAGES_MAX: u64 = 60_000;
+/// How long a message stays hidden, unless it is given back before: receiving all takes a fraction of it.
+const HIDDEN_S: i32 = 900;
+/// An empty answer may come from servers that hold nothing, so that one alone says little ("Amazon SQS short and long
+/// polling").
+const EMPTY_ANSWERS: u32 = 3;
+/// Seconds that SQS waits for a message.
+const WAIT_S: i32 = 2;
+
+/// A queue, as SQS describes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// About how many messages it holds.
+    pub messages: u64,
+    /// How long it keeps each.
+    pub retention_ms: u64,
+}
+
+/// Asks SQS for a queue's numbers; no message is received.
+pub async fn look(stack: &Stack, queue_url: &str) -> Result<Look, Failure> {
+    use QueueAttributeName::{
+        ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed,
+        ApproximateNumberOfMessagesNotVisible, MessageRetentionPeriod,
+    };
+    let counts = [
+        ApproximateNumberOfMessages,
+        ApproximateNumberOfMessagesDelayed,
+        ApproximateNumberOfMessagesNotVisible,
+    ];
+    let names = counts.iter().cloned().chain([MessageRetentionPeriod]).collect();
+    let client = Client::new(&stack.sdk);
+    let asked =
+        client.get_queue_attributes().queue_url(queue_url).set_attribute_names(Some(names)).send().await;
+    let attributes =
+        asked.map_err(|e| error::of_aws("sqs:GetQueueAttributes", &e))?.attributes.unwrap_or_default();
+    let number =
+        |name: &QueueAttributeName| attributes.get(name).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+    Ok(Look {
+        messages: counts.iter().map(number).sum(),
+        retention_ms: number(&MessageRetentionPeriod).saturating_mul(1_000),
+    })
+}
+
+/// The key of the record that a letter belongs to, from its body, as the worker made it.
+pub fn key(message: &Message) -> InputHash {
+    let body = message.body().unwrap_or_default();
+    match job::parse(body, usize::MAX) {
+        Ok(job) => InputHash::of_job(&job.task, &job.input),
+        Err(_) => InputHash::of_body(body),
+    }
+}
+
+/// Refuses what cannot be hidden at once.
+pub fn fits(messages: u64) -> Result<(), Failure> {
+    if messages <= MESSAGES_MAX {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "The queue holds {messages} messages, and at most {MESSAGES_MAX} can be hidden for a look: nightshift dead-letters list reads the ledger instead."
+    )))
+}
+
+/// Shows each message of a queue to `visit`, once, and gives all of them back at the end, however it ends.
+pub async fn walk(
+    stack: &Stack,
+    queue_url: &str,
+    interrupt: &Interrupt,
+    mut visit: impl FnMut(&Message),
+) -> Result<(), Failure> {
+    let client = Client::new(&stack.sdk);
+    let mut handles: HashMap<String, String> = HashMap::new();
+    let ended = receive_all(&client, queue_url, interrupt, &mut handles, &mut visit).await;
+    let given_back = give_back(&client, queue_url, handles.into_values().collect()).await;
+    ended.and(given_back)
+}
+
+async fn receive_all(
+    client: &Client,
+    queue_url: &str,
+    interrupt: &Interrupt,
+    handles: &mut HashMap<String, String>,
+    visit: &mut impl FnMut(&Message),
+) -> Result<(), Failure> {
+    let mut empty = 0;
+    while empty < EMPTY_ANSWERS {
+        if interrupt.is_asked() {
+            return Err(Failure::interrupted("Interrupted; what was received is visible again."));
+        }
+        let received = client
+            .receive_message()
+            .queue_url(queue_url)
+            .max_number_of_messages(10)
+            .visibility_timeout(HIDDEN_S)
+            .wait_time_seconds(WAIT_S)
+            .message_attribute_names("All")
+            .send()
+            .await;
+        let messages =
+            received.map_err(|e| error::of_aws("sqs:ReceiveMessage", &e))?.messages.unwrap_or_default();
+        empty = if messages.is_empty() { empty + 1 } else { 0 };
+        for message in messages {
+            let (Some(id), Some(handle)) = (message.message_id(), message.receipt_handle()) else { continue };
+            if handles.insert(id.to_owned(), handle.to_owned()).is_none() {
+                visit(&message);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn give_back(client: &Client, queue_url: &str, handles: Vec<String>) -> Result<(), Failure> {
+    const ACTION: &str = "sqs:ChangeMessageVisibility";
+    for handles in handles.chunks(10) {
+        let mut request = client.change_message_visibility_batch().queue_url(queue_url);
+        for (index, handle) in handles.iter().enumerate() {
+            let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
+                .id(index.to_string())
+                .receipt_handle(handle)
+                .visibility_timeout(0)
+                .build()
+                .map_err(|error| Failure::failed(format!("A message cannot be given back: {error}.")))?;
+            request = request.entries(entry);
+        }
+        // What is not given back comes back by itself, after `HIDDEN_S`.
+        request.send().await.map_err(|e| error::of_aws(ACTION, &e))?;
+    }
+    Ok(())
+}
