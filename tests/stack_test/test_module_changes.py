@@ -3,10 +3,13 @@
 import base64
 import hashlib
 import json
+import os
+import re
+import subprocess
 
 import pytest
 
-from account import Account
+from account import ROOT, Account
 
 
 @pytest.fixture
@@ -86,6 +89,23 @@ def test_credentials_of_another_account_change_nothing(account):
     before = account.resources()
     assert says in account.destroy(ok=False, protect_data=False, **other)
     assert account.resources() == before
+
+
+def test_a_deploy_with_a_value_that_is_refused_says_which_stack_and_what_is_wrong(account):
+    account.apply()
+    cli = account.folder / "aws"
+    cli.write_text("#!/bin/sh\ncase $1 in sts) echo 123456789012 ;; --version) echo aws-cli/2.0.0 ;; *) exit 1 ;; esac\n")
+    cli.chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "tests/fake_provider/run", "--directory", account.root, ROOT / "scripts/deploy", "--yes", "--no-build", "--no-job", "--",
+         *account.options({"allowed_account_ids": ["111122223333"]})],
+        env={**os.environ, "PATH": f"{account.folder}:{os.environ['PATH']}", "NIGHTSHIFT_MODULE": str(account.root), "AWS_REGION": "eu-central-1",
+             "FAKE_AWS_STORE": str(account.store), "TF_IN_AUTOMATION": "1"},
+        capture_output=True, text=True, timeout=300,
+    )
+    said = " ".join(re.sub(r"\x1b\[[0-9;]*m|│", " ", done.stdout + done.stderr).split())
+    assert done.returncode == 1 and "deploy: account 123456789012, region eu-central-1, workspace default, prefix nightshift" in said, said
+    assert "which is not one of allowed_account_ids" in said, said
 
 
 def test_a_key_that_exists_takes_the_place_of_the_stacks_own(account):
