@@ -8,6 +8,7 @@ use nightshift_aws::ledger::table;
 use nightshift_core::control::Pause;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::message::{Attribute, AttributeValue};
+use nightshift_core::spend::UtcDay;
 use nightshift_tests::records::Item;
 
 use crate::ledger_suite::Inspect;
@@ -82,7 +83,7 @@ impl Inspect for Table {
         put.send().await.unwrap();
     }
 
-    async fn spend(&self, day: &str) -> (u64, u64) {
+    async fn spend(&self, day: UtcDay) -> (u64, u64) {
         let item = self.item(&format!("spend#{day}")).await.unwrap_or_default();
         let (reserved, spent) = (whole(item.get("reserved_micro_usd")), whole(item.get("spent_micro_usd")));
         assert_eq!(whole(item.get("committed_micro_usd")), reserved + spent);

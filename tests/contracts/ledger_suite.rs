@@ -13,7 +13,7 @@ use nightshift_core::model::Usage;
 use nightshift_core::record::{
     Budget, Done, Expect, Failed, PastFailure, Record, RecordWrite, Revision, State,
 };
-use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind};
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind, UtcDay};
 use nightshift_ports::{Ledger, PortErrorKind, WriteAnswer};
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ pub trait Inspect: Send + Sync {
     /// Writes the control record, as an operator does.
     async fn pause(&self, pause: Option<Pause>);
     /// What is reserved and what is spent on a day, in millionths of a dollar.
-    async fn spend(&self, day: &str) -> (u64, u64);
+    async fn spend(&self, day: UtcDay) -> (u64, u64);
 }
 
 /// A fresh key for each record of the suite, so that cases do not meet.
@@ -353,24 +353,19 @@ pub async fn control(ledger: &dyn Ledger, inspect: &dyn Inspect) {
     }
 }
 
-fn day() -> String {
+fn day() -> UtcDay {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    // A day of which the record is not expired yet: the table deletes what is.
-    format!("2126-{:02}-{:02}", 1 + n / 28, 1 + n % 28)
+    // Days of 2126, of which the record is not expired yet: the table deletes what is.
+    UtcDay::of(4_922_899_200_000 + NEXT.fetch_add(1, Ordering::Relaxed) * 86_400_000)
 }
 
-fn reserve(day: &str, id: &str, micro_usd: u64, cap_micro_usd: u64) -> SpendChange {
-    SpendChange {
-        id: id.to_owned(),
-        day: day.to_owned(),
-        kind: SpendKind::Reserve { micro_usd, cap_micro_usd },
-    }
+fn reserve(day: UtcDay, id: &str, micro_usd: u64, cap_micro_usd: u64) -> SpendChange {
+    SpendChange { id: id.to_owned(), day, kind: SpendKind::Reserve { micro_usd, cap_micro_usd } }
 }
 
-fn settle(day: &str, id: &str, reserved_micro_usd: u64, spent_micro_usd: u64) -> SpendChange {
+fn settle(day: UtcDay, id: &str, reserved_micro_usd: u64, spent_micro_usd: u64) -> SpendChange {
     let kind = SpendKind::Settle { reserved_micro_usd, spent_micro_usd };
-    SpendChange { id: id.to_owned(), day: day.to_owned(), kind }
+    SpendChange { id: id.to_owned(), day, kind }
 }
 
 /// The day's spend.
@@ -379,25 +374,25 @@ pub async fn spend(ledger: &dyn Ledger, inspect: &dyn Inspect) {
     let day = day();
     let long = "a-request-id-that-is-longer-than-an-idempotency-token-may-be";
     for (step, (change, answer, stands)) in [
-        (reserve(&day, "too much", 101, 100), CapReached { left_micro_usd: 100 }, (0, 0)),
-        (reserve(&day, "a", 60, 100), Counted, (60, 0)),
-        (reserve(&day, "a", 60, 100), Counted, (60, 0)),
-        (reserve(&day, "b", 41, 100), CapReached { left_micro_usd: 40 }, (60, 0)),
-        (reserve(&day, "too much", 101, 100), CapReached { left_micro_usd: 40 }, (60, 0)),
-        (reserve(&day, long, 40, 100), Counted, (100, 0)),
-        (reserve(&day, "c", 1, 100), CapReached { left_micro_usd: 0 }, (100, 0)),
-        (settle(&day, "a", 60, 7), Counted, (40, 7)),
-        (settle(&day, "a", 60, 7), Counted, (40, 7)),
+        (reserve(day, "too much", 101, 100), CapReached { left_micro_usd: 100 }, (0, 0)),
+        (reserve(day, "a", 60, 100), Counted, (60, 0)),
+        (reserve(day, "a", 60, 100), Counted, (60, 0)),
+        (reserve(day, "b", 41, 100), CapReached { left_micro_usd: 40 }, (60, 0)),
+        (reserve(day, "too much", 101, 100), CapReached { left_micro_usd: 40 }, (60, 0)),
+        (reserve(day, long, 40, 100), Counted, (100, 0)),
+        (reserve(day, "c", 1, 100), CapReached { left_micro_usd: 0 }, (100, 0)),
+        (settle(day, "a", 60, 7), Counted, (40, 7)),
+        (settle(day, "a", 60, 7), Counted, (40, 7)),
         // What was refused before may be asked again, under the same id.
-        (reserve(&day, "c", 53, 100), Counted, (93, 7)),
-        (settle(&day, "c", 53, 60), Counted, (40, 67)),
-        (settle(&day, long, 40, 0), Counted, (0, 67)),
+        (reserve(day, "c", 53, 100), Counted, (93, 7)),
+        (settle(day, "c", 53, 60), Counted, (40, 67)),
+        (settle(day, long, 40, 0), Counted, (0, 67)),
     ]
     .into_iter()
     .enumerate()
     {
         assert_eq!(ledger.spend(&change).await.unwrap(), answer, "step {step}: {change:?}");
-        assert_eq!(inspect.spend(&day).await, stands, "step {step}: {change:?}");
+        assert_eq!(inspect.spend(day).await, stands, "step {step}: {change:?}");
     }
 }
 
@@ -406,7 +401,7 @@ pub async fn concurrent_reservations(ledger: Arc<dyn Ledger>, inspect: &dyn Insp
     let day = day();
     let reservations: Vec<_> = (0..10)
         .map(|n| {
-            let (ledger, change) = (Arc::clone(&ledger), reserve(&day, &format!("worker {n}"), 10, 50));
+            let (ledger, change) = (Arc::clone(&ledger), reserve(day, &format!("worker {n}"), 10, 50));
             tokio::spawn(async move { ledger.spend(&change).await })
         })
         .collect();
@@ -419,7 +414,7 @@ pub async fn concurrent_reservations(ledger: Arc<dyn Ledger>, inspect: &dyn Insp
         }
     }
     assert!((1..=5).contains(&counted), "{counted} reservations of 10 under a cap of 50");
-    assert_eq!(inspect.spend(&day).await, (counted * 10, 0));
+    assert_eq!(inspect.spend(day).await, (counted * 10, 0));
 }
 
 /// A claimed record, for tests that need any.
@@ -434,7 +429,7 @@ pub fn a_life() -> [State; 4] {
 }
 
 /// A reservation, for tests that need any.
-pub fn a_reservation(day: &str, id: &str, micro_usd: u64, cap_micro_usd: u64) -> SpendChange {
+pub fn a_reservation(day: UtcDay, id: &str, micro_usd: u64, cap_micro_usd: u64) -> SpendChange {
     reserve(day, id, micro_usd, cap_micro_usd)
 }
 

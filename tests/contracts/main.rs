@@ -33,7 +33,7 @@ use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::{Lookup, Order, Selection, Unsettled};
 use nightshift_core::metric::{InvocationMetrics, Metric, MetricBatch, Outcome};
 use nightshift_core::record::{Expect, Record, RecordWrite};
-use nightshift_core::spend::SpendAnswer;
+use nightshift_core::spend::{SpendAnswer, UtcDay};
 use nightshift_local::aws::LocalAws;
 use nightshift_ports::{
     DeadLetters, FailedRecords, Ledger, LedgerReader, Metrics, ModelKey, PortErrorKind, Records, Visibility,
@@ -139,10 +139,12 @@ async fn requests(ledger: &DynamoLedger, wire: &wire::Wire, table: &Table) {
     assert_eq!((wire.sent(), table.duplicates(&key).await), (3, Some(1)));
     wire.sent();
 
-    let reserve = ledger_suite::a_reservation("2126-12-24", "lost", 60, 100);
+    // 2126-12-24
+    let day = UtcDay::of(4_953_744_000_000);
+    let reserve = ledger_suite::a_reservation(day, "lost", 60, 100);
     wire.lose_replies(2);
     assert_eq!(ledger.spend(&reserve).await.unwrap(), SpendAnswer::Counted);
-    assert_eq!((wire.sent(), table.spend("2126-12-24").await), (3, (60, 0)));
+    assert_eq!((wire.sent(), table.spend(day).await), (3, (60, 0)));
     wire.sent();
     wire.lose_replies(usize::MAX);
     let error = ledger.control().await.unwrap_err();

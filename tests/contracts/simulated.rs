@@ -11,7 +11,7 @@ use nightshift_core::control::{Control, Pause};
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::record::RecordWrite;
-use nightshift_core::spend::{SpendAnswer, SpendChange};
+use nightshift_core::spend::{SpendAnswer, SpendChange, UtcDay};
 use nightshift_ports::{DeadLetters, Ledger, PortError, Visibility, WriteAnswer};
 use nightshift_simulation::plan::{Plan, Profile};
 use nightshift_simulation::ports::SimPorts;
@@ -82,10 +82,13 @@ impl Inspect for Simulated {
         self.world().lock().control = Control { paused };
     }
 
-    async fn spend(&self, day: &str) -> (u64, u64) {
+    async fn spend(&self, day: UtcDay) -> (u64, u64) {
         let state = self.world().lock();
         let whole = |micro_usd: i128| u64::try_from(micro_usd).unwrap();
-        state.spend.get(day).map_or((0, 0), |day| (whole(day.reserved_micro_usd), whole(day.spent_micro_usd)))
+        state
+            .spend
+            .get(&day)
+            .map_or((0, 0), |day| (whole(day.reserved_micro_usd), whole(day.spent_micro_usd)))
     }
 }
 

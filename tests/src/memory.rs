@@ -23,7 +23,7 @@ use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, ReportedUsage, RetryAdvice, Usage,
 };
 use nightshift_core::record::{Record, RecordWrite, State};
-use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind};
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind, UtcDay};
 use nightshift_ports::{
     Clock, DeadLetters, Entropy, Ledger, LedgerReader, Metrics, Model, PortError, PortErrorKind, Visibility,
     WriteAnswer,
@@ -92,7 +92,7 @@ struct WorldState {
     visibility: Vec<(String, u32)>,
     calls: Vec<ModelRequest>,
     metrics: Vec<MetricBatch>,
-    spent: HashMap<String, u64>,
+    spent: HashMap<UtcDay, u64>,
     paused: Control,
     on_write: OnWrite,
     on_call: OnCall,
@@ -387,7 +387,7 @@ impl Ledger for World {
                 None => return Err(Self::failed("spend", PortErrorKind::Throttled)),
             }
         }
-        let spent = state.spent.entry(change.day.clone()).or_default();
+        let spent = state.spent.entry(change.day).or_default();
         match change.kind {
             SpendKind::Reserve { micro_usd, cap_micro_usd } if *spent + micro_usd > cap_micro_usd => {
                 return Ok(SpendAnswer::CapReached { left_micro_usd: cap_micro_usd.saturating_sub(*spent) });

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::ledger::write::tests::{done, open};
     use nightshift_core::record::Expect;
-    use nightshift_core::spend::SpendKind;
+    use nightshift_core::spend::{SpendKind, UtcDay};
     use std::collections::BTreeSet;
 
     #[test]
@@ -112,7 +112,7 @@ mod tests {
             [Expect::Absent, Expect::Version(7), Expect::Fence]
                 .map(|expect| Change::of_record(&RecordWrite { record: record.clone(), expect }))
         });
-        let spend = |kind| SpendChange { id: "i".to_owned(), day: "2026-11-24".to_owned(), kind };
+        let spend = |kind| SpendChange { id: "i".to_owned(), day: UtcDay::of(1_795_478_400_000), kind };
         let others = [
             Change::of_duplicate("m"),
             Change::of_letter(7),

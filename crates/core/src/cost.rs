@@ -55,22 +55,6 @@ pub fn usd(micro_usd: u64) -> f64 {
     micro_usd as f64 / 1e6
 }
 
-/// The UTC day of a time, as `YYYY-MM-DD`: the key of a day's spend.
-#[must_use]
-pub fn utc_day(now_ms: u64) -> String {
-    // Civil-from-days over the proleptic Gregorian calendar, in years that start in March.
-    let days = now_ms / 86_400_000 + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,21 +77,6 @@ mod tests {
         let tiered = Price { long_prompt: Some(LongPrompt { over_input_tokens: 1_000, rates }), ..price };
         for (input_tokens, micro_usd) in [(1_000, 3_150), (1_001, 6_306)] {
             assert_eq!(tiered.of(Usage { input_tokens, output_tokens: 10 }), micro_usd, "the whole request");
-        }
-    }
-
-    #[test]
-    fn a_day_is_utc() {
-        for (now_ms, day) in [
-            (0, "1970-01-01"),
-            (951_782_399_999, "2000-02-28"),
-            (951_782_400_000, "2000-02-29"),
-            (1_709_251_199_999, "2024-02-29"),
-            (1_709_251_200_000, "2024-03-01"),
-            (1_795_478_399_999, "2026-11-23"),
-            (1_798_761_600_000, "2027-01-01"),
-        ] {
-            assert_eq!(utc_day(now_ms), day, "{now_ms}");
         }
     }
 }

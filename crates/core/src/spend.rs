@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** what nobody can know counts as the most that it can be, never as nothing.
 
+use std::fmt;
+
 use crate::cost::Price;
 use crate::model::{Answer, ModelReply, Usage};
 
@@ -10,6 +12,8 @@ use crate::model::{Answer, ModelReply, Usage};
 /// thoughts included, have 128,000 tokens ("Models overview", Claude API docs). A count beyond this is a mistake and no
 /// bill.
 pub const UNASKED_TOKENS_MAX: u64 = 200_000;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// What one call for a job may take, and at which price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,13 +71,50 @@ impl CallPrice {
     }
 }
 
+/// A day, by UTC: dollars per day are counted from midnight to midnight there. Shown as `YYYY-MM-DD`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UtcDay {
+    days_since_1970: u64,
+}
+
+impl UtcDay {
+    /// The day of a moment, in milliseconds since 1970.
+    #[must_use]
+    pub fn of(now_ms: u64) -> Self {
+        Self { days_since_1970: now_ms / DAY_MS }
+    }
+
+    /// Its midnight, in milliseconds since 1970.
+    #[must_use]
+    pub fn begins_ms(self) -> u64 {
+        self.days_since_1970.saturating_mul(DAY_MS)
+    }
+}
+
+impl fmt::Display for UtcDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Civil-from-days over the proleptic Gregorian calendar, in years that start in March.
+        let days = self.days_since_1970.saturating_add(719_468);
+        let era = days / 146_097;
+        let day_of_era = days % 146_097;
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted_month = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+        let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+        let year = era * 400 + year_of_era + u64::from(month <= 2);
+        write!(f, "{year:04}-{month:02}-{day:02}")
+    }
+}
+
 /// A change of the day's spend record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpendChange {
     /// Idempotency token: the same change twice counts once.
     pub id: String,
-    /// UTC day, `YYYY-MM-DD`.
-    pub day: String,
+    /// Whose record it changes.
+    pub day: UtcDay,
     /// Which.
     pub kind: SpendKind,
 }
@@ -161,6 +202,23 @@ mod tests {
             let micro_usd = 3 * counted.0 + 15 * counted.1;
             let found = CALL().count(&reply(answer, input, output));
             assert_eq!(found, Counted { usage, micro_usd, as_reported }, "{label}");
+        }
+    }
+
+    #[test]
+    fn a_day_is_utc() {
+        for (now_ms, day) in [
+            (0, "1970-01-01"),
+            (951_782_399_999, "2000-02-28"),
+            (951_782_400_000, "2000-02-29"),
+            (1_709_251_199_999, "2024-02-29"),
+            (1_709_251_200_000, "2024-03-01"),
+            (1_795_478_399_999, "2026-11-23"),
+            (1_798_761_600_000, "2027-01-01"),
+        ] {
+            let found = UtcDay::of(now_ms);
+            assert_eq!(found.to_string(), day, "{now_ms}");
+            assert!(found.begins_ms() <= now_ms && now_ms - found.begins_ms() < DAY_MS, "{now_ms}");
         }
     }
 }

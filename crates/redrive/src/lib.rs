@@ -13,6 +13,7 @@ use nightshift_core::redrive::{
     CanaryOutcome, Deployed, Depth, Finish, JobCost, Listed, Next, Redrive, Report, Request, STEP_MS_MAX,
     Source, Stop, Tally, Unreadable,
 };
+use nightshift_core::spend::UtcDay;
 use nightshift_ports::{
     Clock, Documents, Entropy, FailedRecords, JobsQueue, Ledger, PortError, PortErrorKind, Records,
     WaitingQueue,
@@ -348,7 +349,7 @@ impl Redriver {
 
     /// When it began, so that names sort by time, and something random.
     fn name(&self, now_ms: u64) -> String {
-        let day = nightshift_core::cost::utc_day(now_ms);
+        let day = UtcDay::of(now_ms);
         let s = now_ms / 1_000 % 86_400;
         let token = self.ports.entropy.token();
         let random = token.get(..6).unwrap_or(&token);

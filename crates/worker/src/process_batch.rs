@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use nightshift_core::blame::Evidence;
 use nightshift_core::control::Control;
-use nightshift_core::cost::{Price, utc_day};
+use nightshift_core::cost::Price;
 use nightshift_core::dead_letter::redrive_of;
 use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::input_hash::InputHash;
@@ -23,7 +23,7 @@ use nightshift_core::limits::Limits;
 use nightshift_core::message::{Attribute, Delivery};
 use nightshift_core::metric::{HandBackCause, InvocationMetrics, Metric, NO_TASK, Outcome};
 use nightshift_core::record::Revision;
-use nightshift_core::spend::CallPrice;
+use nightshift_core::spend::{CallPrice, UtcDay};
 use nightshift_core::task::Tasks;
 use tokio::time::Instant;
 
@@ -223,7 +223,7 @@ impl Worker {
             deadline: until(limits.deadline_margin_ms),
             lease_until_ms: now_ms.saturating_add(time_left_ms).saturating_add(limits.lease_margin_ms),
             numbers: Mutex::new(InvocationMetrics::new(messages.len())),
-            book: Mutex::new(Book::new(utc_day(now_ms))),
+            book: Mutex::new(Book::new(UtcDay::of(now_ms))),
         };
         let items: Vec<Item> = messages.into_iter().map(|message| self.read(message, now_ms)).collect();
         for item in &items {

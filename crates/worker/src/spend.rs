@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use nightshift_core::metric::{HandBackCause, Metric, NO_TASK};
 use nightshift_core::ready::call_price;
-use nightshift_core::spend::{CallPrice, SpendAnswer, SpendChange, SpendKind};
+use nightshift_core::spend::{CallPrice, SpendAnswer, SpendChange, SpendKind, UtcDay};
 use nightshift_core::task::Task;
 
 use crate::paid_call::Reservation;
@@ -20,8 +20,8 @@ use nightshift_ports::PortError;
 /// What one invocation has written into the day's record, and what of it its calls have cost.
 #[derive(Debug)]
 pub(crate) struct Book {
-    /// The day on which it began, UTC, `YYYY-MM-DD`.
-    day: String,
+    /// The day on which it began.
+    day: UtcDay,
     reservations: u32,
     /// What stands in the day's record for this invocation.
     reserved_micro_usd: u64,
@@ -30,7 +30,7 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    pub(crate) fn new(day: String) -> Self {
+    pub(crate) fn new(day: UtcDay) -> Self {
         Self { day, reservations: 0, reserved_micro_usd: 0, counted_micro_usd: 0 }
     }
 
@@ -136,7 +136,7 @@ impl Worker {
             book.reservations += 1;
             SpendChange {
                 id: format!("{}-{}", invocation.id, book.reservations),
-                day: book.day.clone(),
+                day: book.day,
                 kind: SpendKind::Reserve {
                     micro_usd,
                     cap_micro_usd: self.deployment.limits.spend_cap_micro_usd,
@@ -151,7 +151,7 @@ impl Worker {
             }),
             Ok(SpendAnswer::CapReached { left_micro_usd }) => tracing::warn!(
                 request_id = invocation.id,
-                day = change.day,
+                day = %change.day,
                 wanted_micro_usd = micro_usd,
                 left_micro_usd,
                 "the day's spend cap leaves no room"

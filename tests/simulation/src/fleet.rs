@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nightshift_core::cost::{Price, utc_day};
+use nightshift_core::cost::Price;
+use nightshift_core::spend::UtcDay;
 use nightshift_ports::Clock;
 use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::{BatchReport, Deployment, Message, Ports, Worker};
@@ -224,9 +225,9 @@ impl Fleet {
         };
         warm.ports.invocation.store(id, Ordering::Relaxed);
         sleep(Duration::from_millis(OVERHEAD_MS)).await;
-        let day = utc_day(warm.ports.now_ms());
+        let day = UtcDay::of(warm.ports.now_ms());
         if let Some(running) = world.lock().invocations.get_mut(&id) {
-            running.day = day;
+            running.day = Some(day);
             running.seen.starts_ms = warm.ports.now_ms();
         }
         let end = self.run(&warm, id, messages).await;

@@ -353,7 +353,7 @@ impl Ledger for SimPorts {
 
 /// A change of the day's record reaches the table.
 fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64) -> SpendAnswer {
-    let day = state.spend.entry(change.day.clone()).or_default();
+    let day = state.spend.entry(change.day).or_default();
     let left = |cap_micro_usd: u64, day: &crate::world::DaySpend| {
         u64::try_from(i128::from(cap_micro_usd) - day.committed_micro_usd()).unwrap_or_default()
     };
@@ -394,7 +394,7 @@ fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64
     if let Some(what) = over {
         state.violate(world.now_ms(), Promise::Budgets, None, what);
     }
-    state.judge_day(world.now_ms(), None, &change.day, &world.plan);
+    state.judge_day(world.now_ms(), None, change.day, &world.plan);
     SpendAnswer::Counted
 }
 

@@ -10,6 +10,7 @@ use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::metric::MetricBatch;
 use nightshift_core::record::Record;
+use nightshift_core::spend::UtcDay;
 use nightshift_ports::Document;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
@@ -62,7 +63,7 @@ pub struct State {
     pub revision_before: u32,
     pub revisions: u32,
     pub control: Control,
-    pub spend: BTreeMap<String, DaySpend>,
+    pub spend: BTreeMap<UtcDay, DaySpend>,
     pub producing: bool,
     pub operating: bool,
     pub redriving: bool,
@@ -174,8 +175,8 @@ pub struct Letter {
 pub struct Invocation {
     pub environment: u32,
     pub revision: u32,
-    /// The UTC day on which it began, by its own clock.
-    pub day: String,
+    /// The UTC day on which it began, by its own clock; `None` until it has read that.
+    pub day: Option<UtcDay>,
     /// What it knows that the cap leaves for further calls, and how often it was refused.
     pub cap_left_micro_usd: u64,
     pub cap_refusals: u32,

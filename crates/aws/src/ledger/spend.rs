@@ -6,9 +6,8 @@ use aws_sdk_dynamodb::types::{
     CancellationReason, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
-use aws_smithy_types::date_time::Format;
 use nightshift_core::input_hash::hex;
-use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind};
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind, UtcDay};
 use nightshift_ports::{PortError, PortErrorKind};
 use sha2::{Digest, Sha256};
 
@@ -20,7 +19,7 @@ use crate::error::{port_error, service_kind};
 const TRANSACT: &str = "TransactWriteItems";
 
 /// How long a day's spend is kept: a quarter, for whoever compares it with a bill.
-const SPEND_KEPT_S: i64 = 90 * 24 * 60 * 60;
+const SPEND_KEPT_S: u64 = 90 * 24 * 60 * 60;
 
 /// Counts a reservation or a settlement, once however often it is asked.
 pub(super) async fn count(ledger: &DynamoLedger, change: &SpendChange) -> Result<SpendAnswer, PortError> {
@@ -68,7 +67,7 @@ impl Change {
             ("#committed", "committed_micro_usd".to_owned()),
             ("#expires_at", EXPIRES_AT.to_owned()),
         ]);
-        let mut values = map([(":expires_at", number(spend_expires_at_s(&change.day)))]);
+        let mut values = map([(":expires_at", number(spend_expires_at_s(change.day)))]);
         let (update, condition) = match change.kind {
             SpendKind::Reserve { micro_usd, cap_micro_usd } => {
                 values.insert(":amount".to_owned(), number(micro_usd));
@@ -160,11 +159,9 @@ fn idempotency_token(change: &SpendChange) -> String {
     hex(&digest).chars().take(32).collect()
 }
 
-/// Seconds since 1970 at the day's midnight and `SPEND_KEPT_S` more. What is no day gets a time long past, which
-/// DynamoDB leaves alone (it expires nothing that is more than five years old).
-fn spend_expires_at_s(day: &str) -> i64 {
-    let midnight = aws_smithy_types::DateTime::from_str(&format!("{day}T00:00:00Z"), Format::DateTime);
-    midnight.map_or(0, |midnight| midnight.secs()) + SPEND_KEPT_S
+/// Seconds since 1970 at the day's midnight and `SPEND_KEPT_S` more.
+fn spend_expires_at_s(day: UtcDay) -> u64 {
+    day.begins_ms() / 1_000 + SPEND_KEPT_S
 }
 
 #[cfg(test)]
@@ -176,7 +173,7 @@ mod tests {
     fn spend_never_asks_for_what_the_cap_cannot_hold() {
         let change = |micro_usd, cap_micro_usd| SpendChange {
             id: "i".to_owned(),
-            day: "2026-11-24".to_owned(),
+            day: UtcDay::of(1_795_478_400_000),
             kind: SpendKind::Reserve { micro_usd, cap_micro_usd },
         };
         assert_eq!(Change::of_spend(&change(11, 10)).condition, "#committed <= :room");
@@ -190,15 +187,17 @@ mod tests {
 
     #[test]
     fn a_token_is_short_and_its_own_for_each_change() {
-        let change = |id: &str, day: &str, kind| SpendChange { id: id.to_owned(), day: day.to_owned(), kind };
+        let change =
+            |id: &str, day_ms, kind| SpendChange { id: id.to_owned(), day: UtcDay::of(day_ms), kind };
+        let (today, tomorrow) = (1_795_478_400_000, 1_795_564_800_000);
         let reserve = SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2 };
         let settle = SpendKind::Settle { reserved_micro_usd: 1, spent_micro_usd: 1 };
         let tokens: BTreeSet<_> = [
-            change("a", "2026-11-24", reserve),
-            change("b", "2026-11-24", reserve),
-            change("a", "2026-11-25", reserve),
-            change("a", "2026-11-24", settle),
-            change(&"long".repeat(100), "2026-11-24", settle),
+            change("a", today, reserve),
+            change("b", today, reserve),
+            change("a", tomorrow, reserve),
+            change("a", today, settle),
+            change(&"long".repeat(100), today, settle),
         ]
         .iter()
         .map(idempotency_token)
@@ -209,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_days_spend_is_kept_for_ninety_days() {
-        assert_eq!(spend_expires_at_s("1970-01-02"), 91 * 86_400);
-        assert_eq!(spend_expires_at_s("2026-11-24"), 1_795_478_400 + 90 * 86_400);
+        assert_eq!(spend_expires_at_s(UtcDay::of(86_400_000)), 91 * 86_400);
+        assert_eq!(spend_expires_at_s(UtcDay::of(1_795_478_400_000)), 1_795_478_400 + 90 * 86_400);
     }
 }

@@ -3,6 +3,7 @@
 use super::Promise;
 use crate::plan::Plan;
 use crate::world::State;
+use nightshift_core::spend::UtcDay;
 
 impl State {
     /// The provider has decided what comes of a call, and charges for it whether or not anybody will hear of it.
@@ -20,19 +21,19 @@ impl State {
         let Some(call) = calls.iter_mut().find(|call| call.id == id) else { return };
         (call.lied, call.told_micro_usd) = (lied, told_micro_usd);
         let Some(running) = self.invocations.get(&call.invocation).filter(|_| micro_usd > 0) else { return };
-        let day = running.day.clone();
-        let spend = self.spend.entry(day.clone()).or_default();
+        let Some(day) = running.day else { return };
+        let spend = self.spend.entry(day).or_default();
         self.stats.days_billed += u64::from(spend.billed_micro_usd == 0);
         spend.billed_micro_usd += micro_usd;
-        self.judge_day(now_ms, Some(n), &day, plan);
+        self.judge_day(now_ms, Some(n), day, plan);
     }
 
     /// The calls of the invocations that began on a day cost no more than its record holds, nor than the cap: not
     /// almost, but at every moment, whatever was killed or lost, because no call costs more than was reserved for it.
     /// Between two midnights more may be billed, by what began before the first and ends within a function's timeout.
-    pub fn judge_day(&mut self, now_ms: u64, n: Option<u32>, day: &str, plan: &Plan) {
+    pub fn judge_day(&mut self, now_ms: u64, n: Option<u32>, day: UtcDay, plan: &Plan) {
         self.stats.checks += 1;
-        let Some(spend) = self.spend.get(day) else { return };
+        let Some(spend) = self.spend.get(&day) else { return };
         let (billed, committed) = (spend.billed_micro_usd, spend.committed_micro_usd());
         let cap = plan.limits.spend_cap_micro_usd;
         if billed > cap {
