@@ -10,8 +10,8 @@ pub struct Control {
 /// Why nothing is being worked on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
-    /// For people.
+    /// What whoever paused it says about it, for people.
     pub reason: String,
-    /// Since when.
+    /// When it was paused, by the clock of whoever did.
     pub since_ms: u64,
 }

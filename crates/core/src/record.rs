@@ -124,11 +124,11 @@ impl State {
 /// What one job has used of its limits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Budget {
-    /// Claims.
+    /// How often a worker took it on, the present claim included.
     pub claims: u32,
     /// Calls that were answered or may have been billed, and the one that an open claim is about to make.
     pub calls: u32,
-    /// Re-asks.
+    /// Answers that were not accepted and asked for again.
     pub reasks: u32,
     /// Workers that died with only this job.
     pub crashes: u32,
@@ -171,7 +171,7 @@ impl Done {
 /// A failure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failed {
-    /// The word.
+    /// Why it cannot succeed.
     pub reason: FailureReason,
     /// Sentences for a person.
     pub detail: String,
@@ -196,13 +196,13 @@ impl Failed {
 /// A failure before the last fresh start.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PastFailure {
-    /// The word, of whichever release.
+    /// Why it failed, in the word of whichever release.
     pub reason: String,
-    /// When.
+    /// When, by the clock of its worker.
     pub failed_at_ms: u64,
     /// Calls made then.
     pub calls: u32,
-    /// Which message.
+    /// The message that was worked on then.
     pub message_id: String,
     /// What else another release says of it.
     #[serde(flatten)]

@@ -115,7 +115,7 @@ pub struct SpendChange {
     pub id: String,
     /// Whose record it changes.
     pub day: UtcDay,
-    /// Which.
+    /// Whether it takes room or gives back what it did not need.
     pub kind: SpendKind,
 }
 
@@ -124,16 +124,16 @@ pub struct SpendChange {
 pub enum SpendKind {
     /// Adds the worst case, unless spent and reserved would then exceed the cap.
     Reserve {
-        /// The worst case.
+        /// The most that the call can cost.
         micro_usd: u64,
         /// The day's cap.
         cap_micro_usd: u64,
     },
     /// Gives the reservation back and adds what was spent.
     Settle {
-        /// As reserved.
+        /// What the invocation reserved in all.
         reserved_micro_usd: u64,
-        /// As paid.
+        /// What its calls cost, or may still cost.
         spent_micro_usd: u64,
     },
 }
