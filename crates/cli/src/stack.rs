@@ -1,13 +1,15 @@
 //! Which stack is meant, and what is deployed there: the worker function's own configuration says it.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurationOutput;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use clap::Args;
 use nightshift_core::cost::Price;
 use nightshift_core::limits::Limits;
@@ -74,7 +76,7 @@ impl Stack {
     /// # Errors
     /// Without credentials, permission, region or such a stack.
     pub async fn find(place: &Place) -> Result<Self, Failure> {
-        let sdk = sdk(place.region.clone()).await;
+        let sdk = sdk(place.region.clone()).await?;
         let region = match sdk.region() {
             Some(region) => region.to_string(),
             None => {
@@ -187,11 +189,9 @@ fn no_such_stack(prefix: &str, region: &str) -> Failure {
 }
 
 /// What all clients share: the SDK's own sources of credentials, and its own proxies and certificates.
-async fn sdk(region: Option<String>) -> SdkConfig {
-    let http =
-        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+async fn sdk(region: Option<String>) -> Result<SdkConfig, Failure> {
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .http_client(http)
+        .http_client(http_client()?)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
         .timeout_config(
             TimeoutConfig::builder()
@@ -203,5 +203,32 @@ async fn sdk(region: Option<String>) -> SdkConfig {
     if let Some(region) = region {
         loader = loader.region(Region::new(region));
     }
-    loader.load().await
+    Ok(loader.load().await)
 }
+
+/// With the system's certificates, or with those of `AWS_CA_BUNDLE` alone, as the AWS CLI has it: the Rust SDK does not
+/// read that variable by itself, and the stack on one machine makes its own certificate.
+fn http_client() -> Result<SharedHttpClient, Failure> {
+    let builder = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring));
+    let Some(bundle) = std::env::var_os("AWS_CA_BUNDLE").filter(|bundle| !bundle.is_empty()) else {
+        return Ok(builder.build_https());
+    };
+    let bundle = PathBuf::from(bundle);
+    let pem = std::fs::read(&bundle).map_err(|error| Failure::of_path(&bundle, "read", &error))?;
+    // What holds none would be found out in the middle of the first connection.
+    if !pem.windows(PEM_BEGINS.len()).any(|part| part == PEM_BEGINS) {
+        return Err(Failure::usage(format!(
+            "{} holds no certificate: name a PEM file in AWS_CA_BUNDLE, or unset it.",
+            bundle.display()
+        )));
+    }
+    let trusted =
+        TlsContext::builder().with_trust_store(TrustStore::empty().with_pem_certificate(pem)).build();
+    let trusted = trusted.map_err(|error| {
+        Failure::usage(format!("The certificates of {} cannot be used: {error}.", bundle.display()))
+    })?;
+    Ok(builder.tls_context(trusted).build_https())
+}
+
+/// How a certificate begins in a PEM file (RFC 7468).
+const PEM_BEGINS: &[u8] = b"-----BEGIN CERTIFICATE-----";

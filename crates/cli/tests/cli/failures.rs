@@ -34,6 +34,13 @@ async fn each_failure_has_one_sentence_and_its_exit_code() {
         "There is no stack other in eu-west-1",
     );
 
+    for (bundle, code, sentence) in [
+        ("/nonexistent/ca.pem", 5, "There is no /nonexistent/ca.pem"),
+        ("/dev/null", 2, "/dev/null holds no certificate"),
+    ] {
+        fails(&run(stand.command(&pause).env("AWS_CA_BUNDLE", bundle)), code, sentence);
+    }
+
     let mut command = stand.command(&pause);
     command.env("AWS_ENDPOINT_URL_LAMBDA", "http://127.0.0.1:1");
     fails(
