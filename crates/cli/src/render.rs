@@ -18,10 +18,10 @@ use crate::text;
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Form {
     /// Form of the answer; by default a table on a terminal, and columns with tabs between them in a pipe.
-    #[arg(long, global = true, value_enum, value_name = "FORM")]
+    #[arg(long, global = true, help_heading = "Everywhere", value_enum, value_name = "FORM")]
     output: Option<FormKind>,
     /// In CSV, cells that a spreadsheet would run as a formula stay as they are.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
     exact: bool,
 }
 

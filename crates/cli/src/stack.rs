@@ -31,10 +31,16 @@ const ATTEMPTS_MAX: u32 = 5;
 #[derive(Debug, Clone, Args)]
 pub struct Place {
     /// Start of every name of the stack, as Terraform has it.
-    #[arg(long, global = true, env = "NIGHTSHIFT_PREFIX", default_value = "nightshift")]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Everywhere",
+        env = "NIGHTSHIFT_PREFIX",
+        default_value = "nightshift"
+    )]
     pub prefix: String,
     /// Region of the stack; by default what AWS_REGION or the profile says.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
     pub region: Option<String>,
 }
 
