@@ -49,7 +49,8 @@ impl ExampleOfPrompt {
     /// What in the output is the example's and cannot be of this input: one sentence each, without the text.
     #[must_use]
     pub fn copied_by(&self, input: &Value, output: &Value) -> Vec<String> {
-        if self.own_texts.is_empty() {
+        // The input may be long, and is read only where something depends on it.
+        if self.own_texts.is_empty() || !self.is_repeated_in(output) {
             return Vec::new();
         }
         let said = texts(input).concat();
@@ -71,11 +72,7 @@ impl ExampleOfPrompt {
         let mut found = Vec::new();
         each_text(output, &mut "$".to_owned(), &mut |path, text| {
             let text = folded(text);
-            let is_copy = |own: &&str| {
-                (weight(own) >= TEXT_CHARS_MIN && text.contains(*own))
-                    || (weight(&text) >= TEXT_CHARS_MIN && own.contains(text.as_str()))
-            };
-            if own.iter().any(is_copy) && !said.contains(&text) {
+            if own.iter().any(|own| is_copy(own, &text)) && !said.contains(&text) {
                 found.push(format!(
                     "The value at {path} repeats the example of the schema, which is about another input: write it about this input, in words of its own."
                 ));
@@ -83,6 +80,18 @@ impl ExampleOfPrompt {
         });
         found
     }
+
+    /// Whether the output, or a text in it, is the example's, whatever its input says.
+    fn is_repeated_in(&self, output: &Value) -> bool {
+        alike(output, &self.output)
+            || texts(output).iter().any(|text| self.own_texts.iter().any(|own| is_copy(own, text)))
+    }
+}
+
+/// Whether one of two folded texts holds the other, which is too long for chance.
+fn is_copy(own: &str, text: &str) -> bool {
+    (weight(own) >= TEXT_CHARS_MIN && text.contains(own))
+        || (weight(text) >= TEXT_CHARS_MIN && own.contains(text))
 }
 
 /// Equal but for what a reader would not call a difference.

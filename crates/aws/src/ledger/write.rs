@@ -15,6 +15,8 @@ use super::{Change, DynamoLedger, SERVICE, map, unreadable};
 use crate::error::port_error;
 
 const UPDATE: &str = "UpdateItem";
+/// About as long as the expression of a whole record is.
+const EXPRESSION_BYTES: usize = 1_536;
 
 /// Writes a whole record, and reads what stands where its condition does not hold, in one request.
 pub(super) async fn record(ledger: &DynamoLedger, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
@@ -72,22 +74,28 @@ async fn update(ledger: &DynamoLedger, key: &str, change: Change) -> Result<(), 
 }
 
 impl Change {
-    /// A whole record: sets every attribute that it has and removes every one that it lacks.
+    /// A whole record: sets every attribute that it has and removes every one that it lacks, where one can stand.
     /// What else stands in the item, the count of duplicates above all, is left alone.
     pub(super) fn of_record(write: &RecordWrite) -> Self {
-        let mut set = Vec::new();
-        let mut remove = Vec::new();
-        let mut names = HashMap::new();
-        let mut values = HashMap::new();
-        for (name, value) in item::attributes(&write.record) {
+        let attributes = item::attributes(&write.record);
+        let mut names = HashMap::with_capacity(attributes.len());
+        let mut values = HashMap::with_capacity(attributes.len() + 1);
+        // Put together by hand: each job has two of these, and formatting them took a tenth of its CPU.
+        let (mut set, mut remove) = (String::with_capacity(EXPRESSION_BYTES), String::new());
+        for (name, value) in attributes {
+            let (expression, begin) = match &value {
+                Some(_) => (&mut set, "SET #"),
+                None if write.expect == Expect::Absent => continue,
+                None => (&mut remove, " REMOVE #"),
+            };
+            expression.push_str(if expression.is_empty() { begin } else { ", #" });
+            expression.push_str(name);
             // Placeholders for all: `token`, `state` and others are reserved words, and the list of those grows.
-            names.insert(format!("#{name}"), name.to_owned());
-            match value {
-                Some(value) => {
-                    set.push(format!("#{name} = :{name}"));
-                    values.insert(format!(":{name}"), value);
-                }
-                None => remove.push(format!("#{name}")),
+            names.insert(["#", name].concat(), name.to_owned());
+            if let Some(value) = value {
+                set.push_str(" = :");
+                set.push_str(name);
+                values.insert([":", name].concat(), value);
             }
         }
         let condition = match &write.expect {
@@ -98,8 +106,8 @@ impl Change {
             }
             Expect::Fence => "#token = :token AND #version < :version".to_owned(),
         };
-        let update = format!("SET {} REMOVE {}", set.join(", "), remove.join(", "));
-        Self { update, condition, names, values }
+        set.push_str(&remove);
+        Self { update: set, condition, names, values }
     }
 
     pub(super) fn of_duplicate(message_id: &str) -> Self {
@@ -190,6 +198,16 @@ pub(super) mod tests {
             record: done(),
             expect: Expect::Fence
         })));
+    }
+
+    #[test]
+    fn what_cannot_stand_is_not_removed() {
+        for (expect, removes) in [(Expect::Absent, false), (Expect::Version(7), true), (Expect::Fence, true)]
+        {
+            let Change { update, names, .. } = Change::of_record(&RecordWrite { record: open(), expect });
+            assert_eq!(update.contains(" REMOVE #"), removes, "{update}");
+            assert_eq!(names.contains_key("#previous_result"), removes);
+        }
     }
 
     #[test]
