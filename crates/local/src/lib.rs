@@ -1,6 +1,12 @@
-//! Everything that stands in for AWS and the model on one machine.
+//! What the demo and the fast tests ask of AWS and of a model, on one machine. Never deployed.
 //!
-//! Three servers, each on 127.0.0.1 and a port of the system's choice, that speak the real protocols, so that the real function binary with the real SDK clients runs against them unchanged:
+//! **The scope is frozen.** It speaks what these ask and refuses the rest by name: standard queues, single items and
+//! transactions with the expressions of the ledger, `PutMetricData`, Lambda's SQS poller and Runtime API, Anthropic's
+//! Messages API. It is no second AWS: whatever else a test wants is asked of the servers that others wrote (MiniStack,
+//! DynamoDB Local, ElasticMQ), where `tests/contracts` runs the same adapters.
+//!
+//! Three servers, each on 127.0.0.1 and a port of the system's choice, that speak the real protocols, so that the real
+//! function binary with the real SDK clients runs against them unchanged:
 //!
 //! - [`aws`]: SQS, DynamoDB and CloudWatch's `PutMetricData` behind one endpoint URL;
 //! - [`lambda`]: Lambda's SQS poller and its Runtime API, with one process per environment;

@@ -60,7 +60,7 @@ impl CloudWatch {
         match answer {
             Ok(()) if speaks_cbor => cbor_response(200, vec![0xa0]),
             Ok(()) => HttpResponse::new(200, "application/x-amz-json-1.0", "{}"),
-            Err((code, message)) if speaks_cbor => cbor_response(400, cbor_error(code, &message)),
+            Err((code, message)) if speaks_cbor => cbor_response(400, cbor::error(code, &message)),
             Err((code, message)) => HttpResponse::new(
                 400,
                 "application/x-amz-json-1.0",
@@ -104,23 +104,6 @@ impl CloudWatch {
 
 fn cbor_response(status: u16, body: Vec<u8>) -> HttpResponse {
     HttpResponse::new(status, "application/cbor", body).with_header("smithy-protocol", "rpc-v2-cbor")
-}
-
-/// A map of two texts; each is longer than 23 bytes at most by a length of two bytes.
-fn cbor_error(code: &str, message: &str) -> Vec<u8> {
-    let mut bytes = vec![0xa2];
-    let mut text = |text: &str| {
-        let text = text.as_bytes();
-        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-        bytes.push(0x79);
-        bytes.extend(length.to_be_bytes());
-        bytes.extend(text.iter().take(length.into()));
-    };
-    text("__type");
-    text(code);
-    text("message");
-    text(message);
-    bytes
 }
 
 #[derive(Deserialize)]
