@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use nightshift_core::split_mix::SplitMix64;
 use nightshift_local::lambda::{EventSource, Function, InvocationResult, Lambda, LambdaEvent, LambdaStats};
 use nightshift_local::model_stub::{Faults, ModelStub, StubSettings};
 use tokio::sync::mpsc::Receiver;
@@ -40,19 +41,6 @@ pub struct Plan {
     pub killed: AtomicU64,
     /// Set when the queue is empty.
     pub stop: AtomicBool,
-}
-
-/// SplitMix64 (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators"): enough for a schedule.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
 }
 
 pub struct Lane {
@@ -131,10 +119,10 @@ impl Lane {
     }
 
     /// Kills by the plan until the queue is empty; returns Lambda's counts and leaves no process.
-    pub async fn run(mut self, plan: Arc<Plan>, mut dice: Dice) -> LambdaStats {
+    pub async fn run(mut self, plan: Arc<Plan>, mut dice: SplitMix64) -> LambdaStats {
         loop {
             // Sometimes at once, so that a fresh process is hit too; sometimes long enough for whole batches.
-            let pause = Duration::from_millis(dice.below(1_800));
+            let pause = Duration::from_millis(dice.bits() % 1_800);
             if !self.work_for(pause, &plan).await {
                 break;
             }
@@ -142,7 +130,7 @@ impl Lane {
                 continue;
             }
             // Anywhere in a call, and in the writes behind it.
-            sleep(Duration::from_millis(dice.below(*LATENCY_MS.end()))).await;
+            sleep(Duration::from_millis(dice.bits() % *LATENCY_MS.end())).await;
             self.kill(&plan).await;
         }
         let stats = self.lambda.stop().await;

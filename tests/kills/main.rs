@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use aws_sdk_sqs::types::Message;
 use nightshift_core::failure::FailureReason;
+use nightshift_core::split_mix::SplitMix64;
 use nightshift_core::task::Tasks;
 use nightshift_local::aws::LocalAws;
 use nightshift_local::lambda::LambdaStats;
@@ -30,7 +31,7 @@ use tokio::time::{Instant, sleep};
 
 use books::{Books, Counts, add, of};
 use jobs::{Jobs, key};
-use lane::{Dice, Lane, Plan, VISIBILITY_S};
+use lane::{Lane, Plan, VISIBILITY_S};
 use stack::{Endpoints, Item, REGION, Stack, text};
 
 /// Processes at one time.
@@ -161,7 +162,7 @@ async fn work(
         // One seed for all stubs: an input that a model always refuses is refused by each of them.
         let lane = Lane::start(program, stack, jobs, books, plan.seed).await;
         stubs.push(Arc::clone(&lane.stub));
-        lanes.spawn(lane.run(Arc::clone(&plan), Dice(seed.wrapping_mul(1_000_003) + number)));
+        lanes.spawn(lane.run(Arc::clone(&plan), SplitMix64::new(seed.wrapping_mul(1_000_003) + number)));
     }
     let started = Instant::now();
     let mut empty = 0;

@@ -23,6 +23,7 @@ use nightshift_core::limits::Limits;
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, TIMEOUT, Usage,
 };
+use nightshift_core::split_mix::SplitMix64;
 use nightshift_ports::Model;
 use nightshift_tests::memory::{Says, World, again, message};
 use nightshift_worker::Message;
@@ -53,16 +54,8 @@ struct Case {
     share_min: f64,
 }
 
-/// In [0, 1): the same for the same n (SplitMix64, Steele and others).
-fn dice(n: u64) -> f64 {
-    let mut z = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-}
-
 fn between(n: u64, low_s: f64, high_s: f64) -> Duration {
-    Duration::from_secs_f64(low_s + dice(n) * (high_s - low_s))
+    Duration::from_secs_f64(low_s + SplitMix64::nth(n).fraction() * (high_s - low_s))
 }
 
 /// The server, seen by all environments.

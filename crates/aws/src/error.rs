@@ -6,7 +6,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use nightshift_core::text::cut;
-use nightshift_ports::{PortError, PortErrorKind};
+use nightshift_ports::{PortError, PortErrorKind, chain};
 
 /// Longest message of an error, in characters: services quote what they refuse, and a log line has no use for it.
 const MESSAGE_CHARS_MAX: usize = 300;
@@ -98,18 +98,6 @@ pub(crate) fn service_kind(code: &str, status: u16) -> PortErrorKind {
             _ => PortErrorKind::Unavailable,
         },
     }
-}
-
-/// The messages of an error and its causes. None of them holds a request or an answer.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

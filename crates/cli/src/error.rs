@@ -7,7 +7,7 @@ use std::path::Path;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
-use nightshift_ports::PortError;
+use nightshift_ports::{PortError, chain};
 
 use crate::text;
 
@@ -213,21 +213,6 @@ fn unreachable(action: &str, failure: &dyn Error) -> Failure {
         "AWS cannot be reached for {action}: check the network, the region, and AWS_ENDPOINT_URL where it is set ({}).",
         text::cut(&text::shown(&chain(failure)), SERVICE_MESSAGE_CHARS_MAX)
     ))
-}
-
-/// The messages of an error and its causes. None of them holds a request, an answer or a key.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

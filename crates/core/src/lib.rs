@@ -27,6 +27,7 @@ pub mod record;
 pub mod redrive;
 pub mod retry;
 pub mod spend;
+pub mod split_mix;
 pub mod task;
 pub mod text;
 pub mod thinking;

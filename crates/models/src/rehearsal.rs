@@ -41,6 +41,7 @@ use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, TokenLimit, Turn,
     Usage,
 };
+use nightshift_core::split_mix::SplitMix64;
 use nightshift_ports::Model;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -181,7 +182,8 @@ impl Rehearsal {
         self
     }
 
-    fn draws(&self, request: &ModelRequest) -> Draws {
+    /// The seed of what is drawn for a call.
+    fn seed(&self, request: &ModelRequest) -> u64 {
         let mut hash = Fnv::new();
         hash.add(request.system.as_bytes());
         for turn in &request.turns {
@@ -196,7 +198,7 @@ impl Rehearsal {
         *count += 1;
         hash.add(&count.to_le_bytes());
         hash.add(&self.spec.seed.to_le_bytes());
-        Draws(hash.0)
+        hash.0
     }
 }
 
@@ -204,8 +206,9 @@ impl Rehearsal {
 impl Model for Rehearsal {
     async fn call(&self, request: &ModelRequest) -> Result<ModelReply, ModelFailure> {
         let deadline = Instant::now() + Duration::from_millis(request.timeout_ms);
-        let mut draws = self.draws(request);
-        let id = format!("rehearsal_{:016x}", draws.0);
+        let seed = self.seed(request);
+        let mut draws = Draws(SplitMix64::new(seed));
+        let id = format!("rehearsal_{seed:016x}");
         let fate = draws.fate(&self.spec.shares);
         let latency_ms = match fate {
             // Refusals of the provider come at once, as they do in life.
@@ -335,21 +338,17 @@ impl Fnv {
     }
 }
 
-/// A sequence of numbers from one seed (SplitMix64).
-struct Draws(u64);
+/// A sequence of numbers from one seed.
+struct Draws(SplitMix64);
 
 impl Draws {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.bits()
     }
 
     /// Uniform in [0, 1).
     fn fraction(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        self.0.fraction()
     }
 
     /// Uniform in `from ..= to`.
@@ -573,7 +572,7 @@ mod tests {
     fn values_are_of_the_schema() {
         let schema = schema();
         for seed in 0..500 {
-            let value = Draws(seed).value(&schema, &schema, 0);
+            let value = Draws(SplitMix64::new(seed)).value(&schema, &schema, 0);
             assert!(["a", "b", "c", "d"].contains(&value["kind"].as_str().unwrap()), "{value}");
             assert!((10..=40).contains(&value["summary"].as_str().unwrap().chars().count()), "{value}");
             assert!((1..=3).contains(&value["short"].as_str().unwrap().len()), "{value}");

@@ -1,5 +1,6 @@
 //! What it means that a port failed.
 
+use std::error::Error;
 use std::fmt;
 
 /// A call to AWS that did not do what it was asked, after the SDK's own attempts.
@@ -54,5 +55,46 @@ impl fmt::Display for PortErrorKind {
             Self::Unreadable => "unreadable",
             Self::Refused => "refused",
         })
+    }
+}
+
+/// An error and its causes in one line; a cause that the line ends with already is not said twice.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Failure {
+        #[error("{0}")]
+        Alone(&'static str),
+        #[error("{0}")]
+        Because(&'static str, #[source] Box<Failure>),
+    }
+
+    #[test]
+    fn a_chain_says_each_cause_once() {
+        let because = |what, cause| Failure::Because(what, Box::new(cause));
+        for (error, line) in [
+            (Failure::Alone("a"), "a"),
+            (because("a", because("b", Failure::Alone("c"))), "a: b: c"),
+            (because("a: b", because("b", Failure::Alone("c"))), "a: b: c"),
+        ] {
+            assert_eq!(chain(&error), line);
+        }
     }
 }

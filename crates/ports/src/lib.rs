@@ -16,7 +16,7 @@ mod visibility;
 
 pub use dead_letters::DeadLetters;
 pub use documents::{Document, DocumentAnswer, Documents};
-pub use error::{PortError, PortErrorKind};
+pub use error::{PortError, PortErrorKind, chain};
 pub use ledger::{Ledger, WriteAnswer};
 pub use ledger_reader::LedgerReader;
 pub use metrics::Metrics;

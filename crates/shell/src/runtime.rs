@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use lambda_runtime::{Diagnostic, LambdaEvent, Runtime, service_fn};
+use nightshift_ports::chain;
 use serde_json::value::RawValue;
 use tracing::Instrument;
 use tracing::level_filters::LevelFilter;
@@ -113,16 +114,4 @@ async fn report_init_error(message: &str) {
     if let Err(error) = client.call(request).await {
         tracing::error!(error = chain(&*error), "the failed start could not be reported to Lambda");
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -13,6 +13,7 @@ use nightshift_core::limits::Limits;
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, Usage, Window,
 };
+use nightshift_core::split_mix::SplitMix64;
 use nightshift_ports::Model;
 use nightshift_tests::memory::{Says, World, message};
 use serde_json::json;
@@ -128,7 +129,7 @@ struct Bucket {
     filled: Instant,
     requests: f64,
     tokens: f64,
-    random: u64,
+    random: SplitMix64,
     counts: Counts,
 }
 
@@ -148,7 +149,7 @@ impl Provider {
                 filled: Instant::now(),
                 requests: fleet.requests_per_minute as f64,
                 tokens: fleet.tokens_per_minute as f64,
-                random: fleet.seed,
+                random: SplitMix64::new(fleet.seed),
                 counts: Counts::default(),
             }),
         }
@@ -186,15 +187,6 @@ impl Bucket {
             tokens: window(fleet.tokens_per_minute, self.tokens),
         }
     }
-
-    /// SplitMix64 ("Fast Splittable Pseudorandom Number Generators", Steele and others), in [0, 1).
-    fn random(&mut self) -> f64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
-    }
 }
 
 #[async_trait]
@@ -203,7 +195,7 @@ impl Model for Provider {
         let fleet = &self.fleet;
         let admitted = self.with(|bucket| {
             bucket.fill(fleet);
-            let drawn = TOKENS.0 + (bucket.random() * (TOKENS.1 - TOKENS.0) as f64) as u64;
+            let drawn = TOKENS.0 + (bucket.random.fraction() * (TOKENS.1 - TOKENS.0) as f64) as u64;
             let tokens = if fleet.tokens_per_minute == 0 { 0.0 } else { drawn as f64 };
             let wait_s = |missing: f64, per_minute: u64| (missing * 60.0 / per_minute as f64).ceil().max(1.0);
             if bucket.requests < 1.0 || bucket.tokens < tokens {
@@ -219,7 +211,8 @@ impl Model for Provider {
             bucket.tokens -= tokens;
             bucket.counts.calls += 1;
             bucket.counts.tokens += drawn;
-            let above = -(1.0 - bucket.random()).ln() * (fleet.call_ms_mean - fleet.call_ms_min) as f64;
+            let above =
+                -(1.0 - bucket.random.fraction()).ln() * (fleet.call_ms_mean - fleet.call_ms_min) as f64;
             let took = Duration::from_millis(fleet.call_ms_min + above as u64);
             Ok((took, drawn, bucket.headroom(fleet)))
         });
