@@ -22,6 +22,7 @@ locals {
     paused       = { namespace = "Nightshift", dimensions = { Stack = var.prefix, Cause = "paused" } }
     spend_cap    = { namespace = "Nightshift", dimensions = { Stack = var.prefix, Cause = "spend_cap" } }
     function     = { namespace = "AWS/Lambda", dimensions = { FunctionName = local.worker_name } }
+    redrive      = { namespace = "AWS/Lambda", dimensions = { FunctionName = local.redrive_name } }
     jobs         = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.jobs.name } }
     dead_letters = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.dead_letters.name } }
     crashed      = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.crashed.name } }
@@ -246,6 +247,17 @@ locals {
       # and may take the function's timeout to die again: a sixth of the other at most. Twice SQS's 12 hours are the day
       # that CloudWatch allows.
       periods    = max(60, ceil(2 * var.queues.visibility_timeout_s / local.minute_s))
+      datapoints = 2
+    }
+
+    redrive-failing = {
+      severity  = "ticket"
+      summary   = "Steps of a redrive fail, so that dead letters wait that somebody wants back."
+      metrics   = { errors = ["redrive", "Errors", "Sum"] }
+      threshold = 1
+      period_s  = 5 * local.minute_s
+      # One step that met a throttle is followed by another. An hour covers whoever drives it by hand.
+      periods    = 12
       datapoints = 2
     }
 

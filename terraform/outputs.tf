@@ -60,6 +60,11 @@ output "worker_version" {
   value       = aws_lambda_alias.live.function_version
 }
 
+output "redrive_function" {
+  description = "The function that puts dead letters back."
+  value       = aws_lambda_function.redrive.function_name
+}
+
 output "event_source_mapping" {
   description = "What is disabled to pause the stack."
   value       = aws_lambda_event_source_mapping.worker.uuid

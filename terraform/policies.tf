@@ -67,6 +67,12 @@ locals {
             Resource = [aws_sqs_queue.jobs.arn]
           },
           {
+            Sid      = "Redrive" # The function does the rest as its own role.
+            Effect   = "Allow"
+            Action   = ["lambda:InvokeFunction"]
+            Resource = [aws_lambda_function.redrive.arn]
+          },
+          {
             Sid      = "ReadTheLedger"
             Effect   = "Allow"
             Action   = ["dynamodb:BatchGetItem", "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan"]

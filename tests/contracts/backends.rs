@@ -91,18 +91,19 @@ impl Inspect for Table {
     }
 }
 
-/// The two queues that the worker speaks to.
+/// The two queues that the worker speaks to, and one in which messages wait for a redrive.
 pub struct TwoQueues {
     client: aws_sdk_sqs::Client,
     pub jobs_url: String,
     pub dead_letters_url: String,
+    pub redrive_url: String,
 }
 
 impl TwoQueues {
     pub async fn create(sdk: &SdkConfig) -> Self {
         let client = aws_sdk_sqs::Client::new(sdk);
         let mut urls = Vec::new();
-        for name in ["contract-jobs", "contract-dead-letters"] {
+        for name in ["contract-jobs", "contract-dead-letters", "contract-redrive"] {
             let create = client
                 .create_queue()
                 .queue_name(name)
@@ -110,8 +111,9 @@ impl TwoQueues {
                 .attributes(sqs::QueueAttributeName::MaximumMessageSize, "1048576");
             urls.push(create.send().await.unwrap().queue_url.unwrap());
         }
+        let redrive_url = urls.pop().unwrap();
         let dead_letters_url = urls.pop().unwrap();
-        Self { client, jobs_url: urls.pop().unwrap(), dead_letters_url }
+        Self { client, jobs_url: urls.pop().unwrap(), dead_letters_url, redrive_url }
     }
 
     async fn receive(&self, url: &str, wait_s: i32) -> Option<Received> {

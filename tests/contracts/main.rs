@@ -16,6 +16,7 @@ mod backends;
 mod ledger_suite;
 mod queue_suite;
 mod reader_suite;
+mod redrive_suite;
 mod simulated;
 mod wire;
 
@@ -28,7 +29,9 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use nightshift_aws::clients::SdkConfig;
 use nightshift_aws::ledger::table::index_key;
-use nightshift_aws::{CloudWatchMetrics, DynamoLedger, SqsDeadLetters, SqsVisibility, StoredModelKey};
+use nightshift_aws::{
+    CloudWatchMetrics, DynamoLedger, SqsDeadLetters, SqsQueue, SqsVisibility, StoredModelKey,
+};
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::{Lookup, Order, Selection, Unsettled};
 use nightshift_core::metric::{InvocationMetrics, Metric, MetricBatch, Outcome};
@@ -36,8 +39,8 @@ use nightshift_core::record::{Expect, Record, RecordWrite};
 use nightshift_core::spend::{SpendAnswer, UtcDay};
 use nightshift_local::aws::LocalAws;
 use nightshift_ports::{
-    DeadLetters, FailedRecords, Ledger, LedgerReader, Metrics, ModelKey, PortErrorKind, Records, Visibility,
-    WriteAnswer,
+    DeadLetters, FailedRecords, Ledger, LedgerReader, Metrics, ModelKey, PortErrorKind, SingleRecords,
+    Visibility, WriteAnswer,
 };
 use nightshift_tests::memory::World;
 use nightshift_tests::records;
@@ -99,6 +102,7 @@ async fn ledger(url: &str, differences: LedgerDifferences) {
     what_other_releases_wrote_is_taken_over_and_kept(&*ledger, &table).await;
     a_word_of_a_newer_release_is_left_as_it_is(&*ledger, &table).await;
     a_missing_table_is_a_fault_of_the_deployment(&sdk).await;
+    redrive_suite::documents(&*ledger).await;
 }
 
 /// One request for each operation; and what a reply that was lost on the way makes the SDK repeat, changes nothing.
@@ -274,7 +278,7 @@ async fn a_redrive_reads_every_failed_record(ledger: &DynamoLedger, table: &Tabl
     newer.insert("reason".to_owned(), AttributeValue::S("a word of a newer release".to_owned()));
     newer.insert("expires_at".to_owned(), far_away());
     table.put(&newer).await;
-    assert_eq!(Records::read(ledger, &key).await.unwrap_err().kind, PortErrorKind::Unreadable);
+    assert_eq!(SingleRecords::read(ledger, &key).await.unwrap_err().kind, PortErrorKind::Unreadable);
 
     let failed = Selection::all(Unsettled::Failed);
     let (mut counted, mut after) = (0, None);
@@ -296,7 +300,7 @@ async fn a_redrive_reads_every_failed_record(ledger: &DynamoLedger, table: &Tabl
     }
     assert!(pages > 1 && unreadable > 0, "{pages} pages, {unreadable} unreadable");
     assert_eq!(records.len() as u64 + unreadable, counted);
-    assert_eq!(Records::read(ledger, &records[0].key).await.unwrap().as_ref(), Some(&records[0]));
+    assert_eq!(SingleRecords::read(ledger, &records[0].key).await.unwrap().as_ref(), Some(&records[0]));
     let nonsense = FailedRecords::page(ledger, Some("nonsense".to_owned())).await.unwrap_err();
     assert_eq!(nonsense.kind, PortErrorKind::Refused, "{nonsense}");
 }
@@ -377,6 +381,8 @@ async fn an_index_of_several_keys_is_one_list(ledger: &DynamoLedger, table: &Tab
 struct QueueDifferences {
     /// What SQS would refuse, by the words of the suite.
     takes: &'static [&'static str],
+    /// The `MessageGroupId` of a standard queue is lost.
+    loses_groups: bool,
 }
 
 /// Both ports, whatever they are made of.
@@ -396,11 +402,16 @@ async fn queue_ports(
 
 /// The ports over SQS's protocol, and what only a server shows.
 async fn queues(url: &str, differences: QueueDifferences) {
+    let keeps_groups = !differences.loses_groups;
     let sdk = sdk(url).await;
     let queues = TwoQueues::create(&sdk).await;
     let dead_letters = SqsDeadLetters::new(&sdk, &queues.dead_letters_url);
     let visibility = SqsVisibility::new(&sdk, &queues.jobs_url);
     queue_ports(&dead_letters, &visibility, &queues, differences).await;
+    let queue = SqsQueue::new(&sdk, &queues.redrive_url);
+    redrive_suite::a_message_goes_through_as_it_is(&queue, &queue, keeps_groups).await;
+    redrive_suite::messages_are_hidden_one_by_one(&queue, &queue).await;
+    redrive_suite::a_letter_that_cannot_be_fails_alone(&queue, &queue).await;
     let nowhere = queues.dead_letters_url.replace("contract-dead-letters", "no-such-queue");
     let error = queue_suite::send_one(&SqsDeadLetters::new(&sdk, nowhere)).await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Misconfigured, "{error}");
@@ -430,7 +441,7 @@ async fn metrics_adapter(url: &str) -> (CloudWatchMetrics, Lines) {
 
 #[tokio::test]
 async fn ledger_of_the_scenarios() {
-    // Records only: for the scenarios it keeps every duplicate and every change of the spend, repeated or not.
+    // SingleRecords only: for the scenarios it keeps every duplicate and every change of the spend, repeated or not.
     let world = World::new(|_, _| unreachable!("no model is called"));
     ledger_suite::records(&*world).await;
     ledger_suite::concurrent_claims(world.clone()).await;
@@ -472,14 +483,18 @@ async fn ledger_on_dynamodb_local() {
 #[tokio::test]
 async fn queues_on_our_stand_in() {
     let aws = LocalAws::start(REGION).await.unwrap();
-    queues(aws.endpoint_url(), QueueDifferences::default()).await;
+    queues(aws.endpoint_url(), QueueDifferences { loses_groups: true, ..QueueDifferences::default() }).await;
     aws.stop().await;
 }
 
 #[tokio::test]
 async fn queues_on_elasticmq() {
     let Some(server) = server("elasticmq") else { return };
-    queues(server.url(), QueueDifferences { takes: &["a delay beyond twelve hours"] }).await;
+    queues(
+        server.url(),
+        QueueDifferences { takes: &["a delay beyond twelve hours"], ..QueueDifferences::default() },
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -489,7 +504,7 @@ async fn everything_on_ministack() {
     reader(server.url(), LedgerDifferences { answers_of_any_size: true, ..LedgerDifferences::default() })
         .await;
     let takes = &["an attribute without a value", "a delay beyond twelve hours"];
-    queues(server.url(), QueueDifferences { takes }).await;
+    queues(server.url(), QueueDifferences { takes, ..QueueDifferences::default() }).await;
     model_keys(server.url()).await;
     metrics_on_ministack(server.url()).await;
 }

@@ -25,16 +25,26 @@ const JOINS_A_NETWORK: ByLambda = &[
 
 /// The functions: a name stands for the package `nightshift-<name>-function`, the file `terraform/<name>.tf`, and in it
 /// `<name>_statements` and `<name>_environment`.
-const FUNCTIONS: [(&str, &[ByLambda]); 1] =
-    [("worker", &[TAKES_FROM_A_QUEUE, WRITES_A_LOG, JOINS_A_NETWORK])];
+const FUNCTIONS: [(&str, &[ByLambda]); 2] = [
+    ("worker", &[TAKES_FROM_A_QUEUE, WRITES_A_LOG, JOINS_A_NETWORK]),
+    ("redrive", &[WRITES_A_LOG, JOINS_A_NETWORK]),
+];
 
 /// What IAM calls an operation, by the Service Authorization Reference.
-const ACTIONS: [(&str, &str); 8] = [
+const ACTIONS: [(&str, &str); 15] = [
     ("update_item", "dynamodb:UpdateItem"),
     ("get_item", "dynamodb:GetItem"),
     // A transaction is allowed by the actions that it is made of; ours are updates.
     ("transact_write_items", "dynamodb:UpdateItem"),
+    ("query", "dynamodb:Query"),
+    ("batch_get_item", "dynamodb:BatchGetItem"),
     ("send_message", "sqs:SendMessage"),
+    // A batch is allowed by the action that it is made of.
+    ("send_message_batch", "sqs:SendMessage"),
+    ("delete_message_batch", "sqs:DeleteMessage"),
+    ("change_message_visibility_batch", "sqs:ChangeMessageVisibility"),
+    ("receive_message", "sqs:ReceiveMessage"),
+    ("get_queue_attributes", "sqs:GetQueueAttributes"),
     ("change_message_visibility", "sqs:ChangeMessageVisibility"),
     ("put_metric_data", "cloudwatch:PutMetricData"),
     ("get_secret_value", "secretsmanager:GetSecretValue"),
@@ -105,8 +115,9 @@ fn a_role_allows_what_the_code_calls_and_no_more() {
                 });
                 called.insert((*action).to_owned());
             }
-            // Converse is allowed by InvokeModel (Amazon Bedrock API Reference, Converse).
-            if item.code.contains("/converse") {
+            // Converse is allowed by InvokeModel (Amazon Bedrock API Reference, Converse). Only who has the port calls it;
+            // the name of the provider is in a price, too.
+            if item.code.contains("impl Model for Bedrock") {
                 called.insert("bedrock:InvokeModel".to_owned());
             }
         }

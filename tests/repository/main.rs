@@ -49,6 +49,17 @@ fn dependencies_point_down() {
             ][..],
         ),
         (
+            "nightshift-redrive-function",
+            &[
+                "nightshift-core",
+                "my-tasks",
+                "nightshift-ports",
+                "nightshift-redrive",
+                "nightshift-aws",
+                "nightshift-shell",
+            ][..],
+        ),
+        (
             "nightshift-worker-function",
             &[
                 "nightshift-core",
@@ -201,6 +212,8 @@ fn actions_of_commands(line: &str) -> Vec<String> {
         }
         let operation: String =
             verb.split('-').map(|word| word[..1].to_ascii_uppercase() + &word[1..]).collect();
+        // The API's name of it is another than IAM's (Service Authorization Reference, AWS Lambda).
+        let operation = if operation == "Invoke" { "InvokeFunction".to_owned() } else { operation };
         actions.push(format!("{service}:{operation}"));
         // A move is done in the name of who starts it (SQS Developer Guide, "Configuring queue permissions").
         if operation == "StartMessageMoveTask" {

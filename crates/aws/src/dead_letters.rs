@@ -47,7 +47,7 @@ impl DeadLetters for SqsDeadLetters {
     }
 }
 
-fn sqs_attribute(attribute: &Attribute) -> Result<MessageAttributeValue, BuildError> {
+pub(crate) fn sqs_attribute(attribute: &Attribute) -> Result<MessageAttributeValue, BuildError> {
     let value = MessageAttributeValue::builder().data_type(&attribute.data_type);
     match &attribute.value {
         AttributeValue::Text(text) => value.string_value(text),

@@ -1,8 +1,10 @@
 //! The ledger on DynamoDB.
 //!
-//! The table has one partition key, `id` (string): the input hash of a record, `control`, or `spend#YYYY-MM-DD`.
+//! The table has one partition key, `id` (string): the input hash of a record, `control`,
+//! `spend#YYYY-MM-DD`, or `redrive#` and the name of a redrive.
 
 mod control;
+mod document;
 mod item;
 mod query;
 mod spend;

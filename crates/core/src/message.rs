@@ -44,7 +44,8 @@ impl Attribute {
     }
 
     /// What SQS counts: name, type and value.
-    pub(crate) fn bytes(&self, name: &str) -> usize {
+    #[must_use]
+    pub fn bytes(&self, name: &str) -> usize {
         let value = match &self.value {
             AttributeValue::Text(text) => text.len(),
             AttributeValue::Bytes(bytes) => bytes.len(),

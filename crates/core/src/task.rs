@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::copied_example::ExampleOfPrompt;
+use crate::input_hash::InputHash;
 use crate::model::Prompt;
 
 /// What is wrong with an input or an output: one full sentence each, with the path of the member.
@@ -42,6 +43,13 @@ pub trait Task: Send + Sync {
     fn overhead_bytes(&self) -> usize;
     /// Hash over prompt text, schema and limits: changes when results of the same input may.
     fn fingerprint(&self) -> &str;
+}
+
+/// Hash over prompt, schema and model settings: that of a [`Revision`](crate::record::Revision).
+#[must_use]
+pub fn revision_hash(task: &dyn Task, model: &str) -> String {
+    let hash = InputHash::of_body(&format!("{}\n{model}", task.fingerprint()));
+    hash.as_str().get(..16).unwrap_or(hash.as_str()).to_owned()
 }
 
 /// The kinds of work that are deployed.

@@ -22,6 +22,6 @@ pub use ledger_reader::LedgerReader;
 pub use metrics::Metrics;
 pub use model::{Model, ModelKey};
 pub use queues::{JobsQueue, Letter, Waiting, WaitingQueue};
-pub use records::{FailedPage, FailedRecords, Records};
+pub use records::{FailedPage, FailedRecords, SingleRecords};
 pub use system::{Clock, Entropy};
 pub use visibility::Visibility;

@@ -17,6 +17,15 @@ pub struct Letter {
     pub group: Option<String>,
 }
 
+impl Letter {
+    /// What SQS counts of it: the body, and name, type and value of each attribute.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let attributes = self.attributes.iter().map(|(name, attribute)| attribute.bytes(name));
+        self.body.len() + attributes.sum::<usize>()
+    }
+}
+
 /// A message that was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {

@@ -8,7 +8,7 @@ use crate::PortError;
 
 /// Single records.
 #[async_trait]
-pub trait Records: Send + Sync {
+pub trait SingleRecords: Send + Sync {
     /// Reads one, strongly consistently.
     async fn read(&self, key: &InputHash) -> Result<Option<Record>, PortError>;
 }

@@ -15,7 +15,7 @@ use nightshift_core::redrive::{
 };
 use nightshift_core::spend::UtcDay;
 use nightshift_ports::{
-    Clock, Documents, Entropy, FailedRecords, JobsQueue, Ledger, PortError, PortErrorKind, Records,
+    Clock, Documents, Entropy, FailedRecords, JobsQueue, Ledger, PortError, PortErrorKind, SingleRecords,
     WaitingQueue,
 };
 use serde::Serialize;
@@ -30,7 +30,7 @@ pub struct Ports {
     pub crashed: Arc<dyn WaitingQueue>,
     pub jobs: Arc<dyn JobsQueue>,
     pub ledger: Arc<dyn Ledger>,
-    pub records: Arc<dyn Records>,
+    pub records: Arc<dyn SingleRecords>,
     pub failed: Arc<dyn FailedRecords>,
     pub documents: Arc<dyn Documents>,
     pub clock: Arc<dyn Clock>,
@@ -85,6 +85,17 @@ pub enum Error {
     /// AWS did not do what it was asked.
     #[error(transparent)]
     Port(#[from] PortError),
+}
+
+impl Error {
+    /// Whether whoever asked can mend it, and nothing of the stack is at fault.
+    #[must_use]
+    pub fn is_the_askers(&self) -> bool {
+        match self {
+            Self::Invalid(_) | Self::Refused(_) | Self::Running { .. } | Self::NotFound(_) => true,
+            Self::Unreadable(_) | Self::Contended | Self::Port(_) => false,
+        }
+    }
 }
 
 /// How a step ended.

@@ -4,6 +4,7 @@
 //! name and with what to set: who fixes a deployment wants one round, not ten.
 
 mod function;
+mod job;
 mod ledger;
 mod limits;
 mod model;
@@ -12,10 +13,11 @@ mod spend;
 mod stack;
 
 pub use function::FunctionSettings;
+pub use job::JobSettings;
 pub use ledger::LedgerSettings;
 pub use limits::limits;
 pub use model::{KeySettings, ModelSettings, ProviderSettings};
-pub use queues::QueueSettings;
+pub use queues::{QueueSettings, crashed_url};
 pub use spend::price;
 pub use stack::StackSettings;
 

@@ -24,7 +24,7 @@ use nightshift_core::message::{Attribute, Delivery};
 use nightshift_core::metric::{HandBackCause, InvocationMetrics, Metric, NO_TASK, Outcome};
 use nightshift_core::record::Revision;
 use nightshift_core::spend::{CallPrice, UtcDay};
-use nightshift_core::task::Tasks;
+use nightshift_core::task::{Tasks, revision_hash};
 use tokio::time::Instant;
 
 use crate::flow_control::FlowControl;
@@ -180,8 +180,7 @@ impl Worker {
             .into_iter()
             .filter_map(|name| {
                 let task = tasks.find(name)?;
-                let settings = format!("{}\n{}", task.fingerprint(), deployment.model);
-                Some((name, revision(&deployment, InputHash::of_body(&settings).as_str())))
+                Some((name, revision(&deployment, &revision_hash(task, &deployment.model))))
             })
             .collect();
         let flow = FlowControl::new(&deployment.limits);
@@ -453,7 +452,7 @@ impl Worker {
 
 fn revision(deployment: &Deployment, hash: &str) -> Revision {
     Revision {
-        hash: hash.get(..16).unwrap_or(hash).to_owned(),
+        hash: hash.to_owned(),
         built_at_ms: deployment.built_at_ms,
         function_version: deployment.function_version,
     }

@@ -16,7 +16,7 @@ use nightshift_core::redrive::{
 use nightshift_core::spend::{SpendAnswer, SpendChange};
 use nightshift_ports::{
     Clock, Document, DocumentAnswer, Documents, Entropy, FailedPage, FailedRecords, JobsQueue, Ledger,
-    Letter as Held, PortError, PortErrorKind, Records, Waiting, WaitingQueue, WriteAnswer,
+    Letter as Held, PortError, PortErrorKind, SingleRecords, Waiting, WaitingQueue, WriteAnswer,
 };
 use nightshift_redrive::{Error, Ports, Redriver, Stack, Stepped};
 use tokio::sync::Notify;
@@ -321,7 +321,7 @@ impl Documents for Driver {
 }
 
 #[async_trait]
-impl Records for Driver {
+impl SingleRecords for Driver {
     async fn read(&self, key: &InputHash) -> Result<Option<Record>, PortError> {
         self.does("GetItem", self.world.faults().ledger_throttled * 0.1, |state, _| {
             let n = state.by_key.get(key)?;

@@ -13,7 +13,7 @@ use nightshift_core::listing::{
     Standing, TableSize, Unsettled, merge,
 };
 use nightshift_core::record::{Record, State};
-use nightshift_ports::{FailedPage, FailedRecords, LedgerReader, PortError, PortErrorKind, Records};
+use nightshift_ports::{FailedPage, FailedRecords, LedgerReader, PortError, PortErrorKind, SingleRecords};
 
 use super::item::{self, Item, Reader, Unreadable, number, text};
 use super::table::{FIRST_RECEIVED_MS, ID, INDEX, UNSETTLED, index_key};
@@ -48,26 +48,7 @@ impl LedgerReader for DynamoLedger {
         after: Option<&Position>,
         limit: u32,
     ) -> Result<Page, PortError> {
-        let from = position(self, after)?;
-        // Each of several keys gives its share of the page.
-        let limit = limit.div_ceil(self.index_keys).max(1);
-        let mut read_units = 0.0;
-        let mut looks = Vec::new();
-        for (place, key) in from.places().iter().zip(0..) {
-            if *place == Place::End {
-                looks.push(Look { entries: Vec::new(), place: Place::End });
-                continue;
-            }
-            let query = query(self, selection, key, place).limit(i32::try_from(limit).unwrap_or(i32::MAX));
-            let query = query.scan_index_forward(order == Order::OldestFirst);
-            let found = query.send().await.map_err(|e| port_error(SERVICE, QUERY, &e))?;
-            read_units += units(found.consumed_capacity());
-            let entries = found.items().iter().map(entry).collect::<Result<_, _>>();
-            looks
-                .push(Look { entries: entries.map_err(|e| unreadable(QUERY, &e))?, place: reached(&found)? });
-        }
-        let (entries, next) = merge(order, &from, looks);
-        Ok(Page { entries, next, read_units })
+        list_page(self, selection, order, after, limit).await
     }
 
     async fn count(&self, selection: &Selection, after: Option<&Position>) -> Result<Counted, PortError> {
@@ -88,32 +69,7 @@ impl LedgerReader for DynamoLedger {
     }
 
     async fn get_many(&self, keys: &[InputHash]) -> Result<Vec<Lookup>, PortError> {
-        let mut found = HashMap::new();
-        let mut unread: Vec<&str> = keys.iter().map(InputHash::as_str).collect();
-        // DynamoDB refuses a key that is asked for twice.
-        unread.sort_unstable();
-        unread.dedup();
-        let mut unread: Vec<Item> = unread.into_iter().map(|key| map([(ID, text(key))])).collect();
-        let mut waits = UNREAD_WAITS.iter();
-        while !unread.is_empty() {
-            let rest = unread.split_off(unread.len().min(KEYS_MAX));
-            let (items, left) = get_batch(self, unread).await?;
-            // An answer holds 16 MB, so that a part may be left although nothing is wrong.
-            if items.is_empty() && !left.is_empty() {
-                let Some(wait) = waits.next() else { return Err(still_unread(left.len() + rest.len())) };
-                tokio::time::sleep(*wait).await;
-            } else {
-                waits = UNREAD_WAITS.iter();
-            }
-            for item in items {
-                let (key, lookup) = lookup(&item).map_err(|e| unreadable(BATCH_GET, &e))?;
-                found.insert(key, lookup);
-            }
-            unread = left;
-            unread.extend(rest);
-        }
-        // A key may be asked for twice.
-        Ok(keys.iter().map(|key| found.get(key).cloned().unwrap_or(Lookup::Absent)).collect())
+        read_all(self, keys).await
     }
 
     async fn scan_for_reference(
@@ -147,9 +103,9 @@ impl LedgerReader for DynamoLedger {
 }
 
 #[async_trait]
-impl Records for DynamoLedger {
+impl SingleRecords for DynamoLedger {
     async fn read(&self, key: &InputHash) -> Result<Option<Record>, PortError> {
-        match self.get(key).await? {
+        match read_all(self, std::slice::from_ref(key)).await?.pop().unwrap_or(Lookup::Absent) {
             Lookup::Absent => Ok(None),
             Lookup::Found(standing) => Ok(Some(standing.record)),
             Lookup::Unreadable(message) => Err(PortError {
@@ -173,10 +129,10 @@ impl FailedRecords for DynamoLedger {
             message: "this is no position of a list: begin again".to_owned(),
         })?;
         let all = Selection::all(Unsettled::Failed);
-        let listed = self.list(&all, Order::OldestFirst, position.as_ref(), FAILED_PAGE).await?;
+        let listed = list_page(self, &all, Order::OldestFirst, position.as_ref(), FAILED_PAGE).await?;
         let keys: Vec<_> = listed.entries.into_iter().map(|entry| entry.key).collect();
         let mut page = FailedPage::default();
-        for lookup in self.get_many(&keys).await? {
+        for lookup in read_all(self, &keys).await? {
             match lookup {
                 // The index may be a moment behind.
                 Lookup::Found(standing) if matches!(standing.record.state, State::Failed(_)) => {
@@ -190,6 +146,65 @@ impl FailedRecords for DynamoLedger {
         page.next = listed.next.and_then(|next| serde_json::to_string(&next).ok());
         Ok(page)
     }
+}
+
+/// One page of the index.
+async fn list_page(
+    ledger: &DynamoLedger,
+    selection: &Selection,
+    order: Order,
+    after: Option<&Position>,
+    limit: u32,
+) -> Result<Page, PortError> {
+    let from = position(ledger, after)?;
+    // Each of several keys gives its share of the page.
+    let limit = limit.div_ceil(ledger.index_keys).max(1);
+    let mut read_units = 0.0;
+    let mut looks = Vec::new();
+    for (place, key) in from.places().iter().zip(0..) {
+        if *place == Place::End {
+            looks.push(Look { entries: Vec::new(), place: Place::End });
+            continue;
+        }
+        let query = query(ledger, selection, key, place).limit(i32::try_from(limit).unwrap_or(i32::MAX));
+        let query = query.scan_index_forward(order == Order::OldestFirst);
+        let found = query.send().await.map_err(|e| port_error(SERVICE, QUERY, &e))?;
+        read_units += units(found.consumed_capacity());
+        let entries = found.items().iter().map(entry).collect::<Result<_, _>>();
+        looks.push(Look { entries: entries.map_err(|e| unreadable(QUERY, &e))?, place: reached(&found)? });
+    }
+    let (entries, next) = merge(order, &from, looks);
+    Ok(Page { entries, next, read_units })
+}
+
+/// What stands under each of these keys, in their order.
+async fn read_all(ledger: &DynamoLedger, keys: &[InputHash]) -> Result<Vec<Lookup>, PortError> {
+    let mut found = HashMap::new();
+    let mut unread: Vec<&str> = keys.iter().map(InputHash::as_str).collect();
+    // DynamoDB refuses a key that is asked for twice.
+    unread.sort_unstable();
+    unread.dedup();
+    let mut unread: Vec<Item> = unread.into_iter().map(|key| map([(ID, text(key))])).collect();
+    let mut waits = UNREAD_WAITS.iter();
+    while !unread.is_empty() {
+        let rest = unread.split_off(unread.len().min(KEYS_MAX));
+        let (items, left) = get_batch(ledger, unread).await?;
+        // An answer holds 16 MB, so that a part may be left although nothing is wrong.
+        if items.is_empty() && !left.is_empty() {
+            let Some(wait) = waits.next() else { return Err(still_unread(left.len() + rest.len())) };
+            tokio::time::sleep(*wait).await;
+        } else {
+            waits = UNREAD_WAITS.iter();
+        }
+        for item in items {
+            let (key, lookup) = lookup(&item).map_err(|e| unreadable(BATCH_GET, &e))?;
+            found.insert(key, lookup);
+        }
+        unread = left;
+        unread.extend(rest);
+    }
+    // A key may be asked for twice.
+    Ok(keys.iter().map(|key| found.get(key).cloned().unwrap_or(Lookup::Absent)).collect())
 }
 
 /// Where to begin. A position of an index that was spread otherwise leads nowhere.

@@ -21,3 +21,8 @@ impl QueueSettings {
         }
     }
 }
+
+/// Reads the URL of the queue to which SQS moves what it gives up on.
+pub fn crashed_url(environment: &mut Environment<'_>) -> String {
+    environment.url("NIGHTSHIFT_CRASHED_URL", "set the URL of the crashed queue")
+}

@@ -1,0 +1,4 @@
+//! The redrive's Lambda shell.
+
+pub mod config;
+pub mod handler;
