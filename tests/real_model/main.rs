@@ -5,6 +5,7 @@
 //! says that it is there, and each run must end with all its jobs in a result or a dead letter of an allowed reason.
 //! `scripts/test real-model` runs it; it takes minutes and two packages of 160 MB.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)] // a test
+#![allow(clippy::disallowed_methods)] // real processes take real time, and the table tells it
 
 #[path = "../kills/binaries.rs"]
 mod binaries;
