@@ -1,17 +1,21 @@
 //! `status`: one screen of how the stack stands.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat, StateValue};
 use aws_sdk_sqs::types::QueueAttributeName;
 use aws_smithy_types::DateTime;
 use clap::Args;
+use nightshift_core::listing::{Order, Selection, Unsettled};
 use nightshift_core::metric::NAMESPACE;
+use nightshift_ports::LedgerReader as _;
 use serde::Serialize;
 
 use crate::Context;
 use crate::control::{self, Pause};
 use crate::error::{self, Failure};
+use crate::ledger::{self, Entries};
 use crate::mapping::Mapping;
 use crate::render::{Cell, Row, say};
 use crate::stack::Stack;
@@ -19,6 +23,8 @@ use crate::times;
 
 /// The last hour.
 const WINDOW_S: i32 = 3_600;
+/// Failures that are counted by reason, at most: a screen that is looked at again and again must stay cheap.
+const FAILED_MAX: u64 = 5_000;
 /// Between two looks of `--watch`: CloudWatch has a new point each minute.
 const WATCH_EVERY: Duration = Duration::from_secs(15);
 
@@ -68,6 +74,9 @@ struct Status {
     oldest_job_s: Option<f64>,
     dead_letters_waiting: Option<u64>,
     crashed_waiting: Option<u64>,
+    failed_by_reason: Option<BTreeMap<String, u64>>,
+    failed_more: bool,
+    reviews_waiting: Option<u64>,
     succeeded_last_hour: Option<f64>,
     dead_lettered_last_hour: Option<f64>,
     handed_back_last_hour: Option<f64>,
@@ -131,6 +140,15 @@ fn show(status: &Status, context: &Context) -> Result<(), Failure> {
             )
         },
     );
+    let reasons = match &status.failed_by_reason {
+        None => "unknown".to_owned(),
+        Some(reasons) if reasons.is_empty() => "none".to_owned(),
+        Some(reasons) => {
+            let counts = reasons.iter().map(|(reason, count)| format!("{reason} {count}"));
+            let counts = counts.collect::<Vec<_>>().join(", ");
+            if status.failed_more { format!("of the newest {FAILED_MAX}: {counts}") } else { counts }
+        }
+    };
     let line = |what, now| Line { what, now, said: false };
     context.out.all([
         line(
@@ -143,6 +161,8 @@ fn show(status: &Status, context: &Context) -> Result<(), Failure> {
         line("oldest job", oldest),
         line("dead letters", number(status.dead_letters_waiting)),
         line("crashed", number(status.crashed_waiting)),
+        line("failed, by reason", reasons),
+        line("reviews waiting", number(status.reviews_waiting)),
         line("succeeded, last hour", count(status.succeeded_last_hour)),
         line("dead letters, last hour", count(status.dead_lettered_last_hour)),
         line("handed back, last hour", count(status.handed_back_last_hour)),
@@ -157,12 +177,14 @@ fn show(status: &Status, context: &Context) -> Result<(), Failure> {
 /// Everything that can be read, and the first reason why something could not.
 async fn look(stack: &Stack) -> (Status, Option<Failure>) {
     let crashed_url = stack.crashed_url();
-    let (paused, mapping, jobs, letters, crashed, numbers, alarms) = tokio::join!(
+    let (paused, mapping, jobs, letters, crashed, failed, reviews, numbers, alarms) = tokio::join!(
         control::read(stack),
         Mapping::find(stack),
         depth(stack, &stack.jobs_url),
         depth(stack, &stack.dead_letters_url),
         depth(stack, &crashed_url),
+        failed(stack),
+        reviews(stack),
         numbers(stack),
         raised(stack),
     );
@@ -170,7 +192,11 @@ async fn look(stack: &Stack) -> (Status, Option<Failure>) {
     let jobs = known(jobs, &mut unknown);
     let waiting = |depth: Depth| depth.waiting + depth.in_flight;
     let numbers = known(numbers, &mut unknown).unwrap_or_default();
+    let failed = known(failed, &mut unknown);
     let status = Status {
+        failed_more: failed.as_ref().is_some_and(|(_, more)| *more),
+        failed_by_reason: failed.map(|(reasons, _)| reasons),
+        reviews_waiting: known(reviews, &mut unknown),
         stack: stack.prefix.clone(),
         region: stack.region.clone(),
         worker_version: stack.worker_version.clone(),
@@ -202,6 +228,36 @@ fn known<T>(read: Result<T, Failure>, unknown: &mut Option<Failure>) -> Option<T
                 *unknown = Some(failure);
             }
             None
+        }
+    }
+}
+
+/// How many of the newest failures there are for each reason, and whether there are more.
+async fn failed(stack: &Stack) -> Result<(BTreeMap<String, u64>, bool), Failure> {
+    let reader = ledger::of(stack);
+    let mut entries = Entries::new(&reader, Selection::all(Unsettled::Failed), Order::NewestFirst);
+    let (mut reasons, mut seen) = (BTreeMap::new(), 0);
+    while let Some(page) = entries.page().await? {
+        for entry in page {
+            if seen == FAILED_MAX {
+                return Ok((reasons, true));
+            }
+            seen += 1;
+            *reasons.entry(entry.reason.unwrap_or_else(|| "unknown".to_owned())).or_default() += 1;
+        }
+    }
+    Ok((reasons, false))
+}
+
+async fn reviews(stack: &Stack) -> Result<u64, Failure> {
+    let reader = ledger::of(stack);
+    let (selection, mut waiting, mut after) = (Selection::all(Unsettled::NeedsReview), 0, None);
+    loop {
+        let page = reader.count(&selection, after.as_ref()).await.map_err(|e| error::of_port(&e))?;
+        waiting += page.records;
+        after = page.next;
+        if after.is_none() {
+            return Ok(waiting);
         }
     }
 }

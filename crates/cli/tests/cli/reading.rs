@@ -114,6 +114,8 @@ async fn dead_letters_are_counted_listed_shown_and_exported_from_the_ledger() {
     assert!(csv.contains("\"'=HYPERLINK(\"\"x\"\") is what it said.\""), "{csv}");
     let again = stand.run(&["dead-letters", "export", "--to", file.to_str().unwrap()]);
     assert!(again.code == 1 && again.err.contains("nothing is overwritten"), "{again:?}");
+    let status = stand.run(&["status"]);
+    assert!(status.out.contains("failed, by reason\tinvalid_output 1, refused 2\n"), "{status:?}");
     // No message was received for any of it.
     assert!(!stand.aws.requests().contains_key("SQS.ReceiveMessage"));
 }

@@ -15,6 +15,11 @@ async fn what_can_be_read_is_shown_and_what_cannot_is_said_to_be_unknown() {
     assert_eq!([&shown["alarms"], &shown["succeeded_last_hour"]], [&Value::Null; 2]);
     assert!(status.err.contains("cloudwatch:GetMetricData"), "{status:?}");
 
+    assert_eq!(
+        [&shown["failed_by_reason"], &shown["reviews_waiting"]],
+        [&serde_json::json!({}), &serde_json::json!(0)]
+    );
+
     let table = stand.run(&["status"]);
     assert!(table.out.contains("state\tpaused since ") && table.out.contains("alarms\tunknown"), "{table:?}");
 }
