@@ -66,7 +66,7 @@ locals {
     {
       title   = "Sent to stored (ms)"
       stat    = "p50"
-      metrics = concat([for stat in ["p50", "p95", "p99"] : ["stack", "EndToEndLatency", { stat = stat, label = stat }]], [["stack", "QueueWait", { stat = "p50", label = "of it in the queue, p50" }]])
+      metrics = concat([for stat in ["p50", "p95", "p99"] : ["stack", "EndToEndLatency", { stat = stat, label = stat }]], [["stack", "QueueWait", { stat = "p50", label = "of it in the queue, p50" }], ["stack", "JobLatency", { stat = "p50", label = "of it since a worker first had it, p50" }]])
       options = {}
     },
     {

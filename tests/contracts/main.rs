@@ -34,7 +34,7 @@ use nightshift_aws::{
 };
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::{Lookup, Order, Selection, Unsettled};
-use nightshift_core::metric::{InvocationMetrics, Metric, MetricBatch, Outcome};
+use nightshift_core::metric::{InvocationMetrics, Latency, MetricBatch, Outcome};
 use nightshift_core::record::{Expect, Record, RecordWrite};
 use nightshift_core::spend::{SpendAnswer, UtcDay};
 use nightshift_local::aws::LocalAws;
@@ -422,7 +422,7 @@ fn batch(at_ms: u64) -> MetricBatch {
     metrics.settle("summarize_email", Outcome::Succeeded);
     metrics.settle("summarize_email", Outcome::Duplicate);
     for ms in 0..300 {
-        metrics.sample_ms("summarize_email", Metric::ModelLatency, ms);
+        metrics.sample_ms("summarize_email", Latency::ModelLatency, ms);
     }
     metrics.into_batch("contract", at_ms)
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use code::packages;
 use nightshift_core::failure::FailureReason;
-use nightshift_core::metric::{HandBackCause, Metric, NAMESPACE};
+use nightshift_core::metric::{HandBackCause, Latency, Metric, NAMESPACE};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -90,7 +90,7 @@ fn dependencies_point_down() {
 #[test]
 fn the_core_knows_no_runtime_network_randomness_or_aws() {
     let core = &packages()["nightshift-core"].dependencies;
-    let pure = ["httpdate", "ryu-js", "serde", "serde_json", "sha2", "thiserror"];
+    let pure = ["httpdate", "ryu-js", "serde", "serde_json", "sha2", "strum", "thiserror"];
     for dependency in core {
         assert!(
             pure.contains(&dependency.as_str()),
@@ -322,18 +322,15 @@ fn metrics_named_in(terraform: &str) -> BTreeSet<&str> {
     named
 }
 
+fn published() -> BTreeSet<&'static str> {
+    let counted = Metric::ALL.iter().map(|metric| metric.name());
+    counted.chain(Latency::ALL.iter().map(|latency| latency.name())).collect()
+}
+
 /// With FILL, a misspelt metric is an alarm that is never raised, and a graph that is always empty.
 #[test]
 fn alarms_dashboard_and_runbook_name_metrics_that_the_worker_publishes() {
-    // The enum has no list of itself; what it says is what is published.
-    let source = read("crates/core/src/metric.rs");
-    let variants = source.split_once("pub enum Metric {").unwrap().1.split_once('}').unwrap().0;
-    let published: BTreeSet<&str> =
-        variants.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-    assert!(
-        published.len() > 15 && published.contains(Metric::JobsReceived.name().as_str()),
-        "{published:?}"
-    );
+    let published = published();
     let mut places = vec![];
     for file in ["terraform/alarms.tf", "terraform/dashboard.tf"] {
         let text = read(file);
@@ -365,9 +362,85 @@ fn alarms_dashboard_and_runbook_name_metrics_that_the_worker_publishes() {
 }
 
 #[test]
-fn the_dashboard_has_every_failure_reason() {
+fn somebody_is_shown_every_metric() {
+    let mut shown = read("terraform/alarms.tf") + &read("terraform/dashboard.tf");
+    shown.extend(runbook_pages().into_iter().map(|(_, text)| text));
+    let shown: BTreeSet<&str> = words(&shown, |c| c.is_ascii_alphanumeric()).collect();
+    let unseen: Vec<_> = published().into_iter().filter(|metric| !shown.contains(metric)).collect();
+    assert!(unseen.is_empty(), "no alarm, no graph and no page of the runbook reads {unseen:?}");
+}
+
+/// Says which words a place lacks, has twice, or invents.
+fn assert_lists<'a>(place: &str, listed: impl IntoIterator<Item = &'a str>, all: &BTreeSet<&str>) {
+    let mut known = BTreeSet::new();
+    for word in listed {
+        assert!(all.contains(word), "{place} lists {word:?}, which is none");
+        assert!(known.insert(word), "{place} lists {word:?} twice");
+    }
+    let missing: Vec<_> = all.difference(&known).collect();
+    assert!(missing.is_empty(), "{place} does not list {missing:?}");
+}
+
+#[test]
+fn every_place_lists_every_failure_reason() {
+    let all: BTreeSet<&str> = FailureReason::ALL.iter().map(|reason| reason.as_str()).collect();
     let dashboard = read("terraform/dashboard.tf");
     let listed = dashboard.split_once("failure_reasons = [").unwrap().1.split_once(']').unwrap().0;
-    let listed: Vec<&str> = listed.split('"').skip(1).step_by(2).collect();
-    assert_eq!(listed, FailureReason::ALL.map(FailureReason::as_str));
+    assert_lists("terraform/dashboard.tf, failure_reasons,", listed.split('"').skip(1).step_by(2), &all);
+    let readme = read("README.md");
+    let row = readme.split_once("| `FailureReason` | one of ").unwrap().1.split_once('\n').unwrap().0;
+    assert_lists("README.md, FailureReason,", row.split('`').skip(1).step_by(2), &all);
+    let page = read("runbook/dead-letters-present.md");
+    let table = page.split_once("| reason | ").unwrap().1.split_once("\n\n").unwrap().0;
+    let first_column = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" |"));
+    let reasons =
+        first_column.flat_map(|(reasons, _)| reasons.split(['`', ',', ' '])).filter(|w| !w.is_empty());
+    assert_lists("runbook/dead-letters-present.md", reasons, &all);
+}
+
+#[test]
+fn the_runbook_says_what_each_cause_of_a_hand_back_means() {
+    let all: Vec<String> = HandBackCause::ALL.iter().map(|cause| format!("{cause:?}")).collect();
+    let page = read("runbook/oldest-job-too-old.md");
+    let lines = page.lines().filter_map(|line| line.strip_prefix("- `HandedBack(")?.split_once(": "));
+    let causes = lines.flat_map(|(causes, _)| words(causes, |c| c.is_ascii_alphanumeric()));
+    let all = all.iter().map(String::as_str).collect();
+    assert_lists("runbook/oldest-job-too-old.md", causes, &all);
+}
+
+/// What CloudWatch charges for is counted in words there.
+#[test]
+fn the_readme_counts_the_metrics_that_it_prices() {
+    const NUMBERS: [&str; 21] = [
+        "no",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+        "twenty",
+    ];
+    let readme = read("README.md");
+    // All but `RecordsUnreadable`, which it says apart.
+    for expected in [
+        format!("{} per stack", published().len() - 1),
+        format!("of the {} reasons", NUMBERS[FailureReason::ALL.len()]),
+        format!("of the {} causes of hand-backs", NUMBERS[HandBackCause::ALL.len()]),
+    ] {
+        assert!(readme.contains(&expected), "README.md, \"What it costs\", does not say {expected:?}");
+    }
 }

@@ -280,7 +280,12 @@ async fn every_record_of_an_earlier_release_is_worked_on_as_what_it_is() {
         let back = Message { sent_at_ms, receive_count: 2, ..message(&world, of_record, body.clone()) };
         let once_more = message(&world, &format!("{of_record}-new"), body);
         let failed = |reason: &str| {
-            FailureReason::ALL.into_iter().find(|r| r.as_str() == reason).map(Outcome::DeadLettered).unwrap()
+            FailureReason::ALL
+                .iter()
+                .copied()
+                .find(|r| r.as_str() == reason)
+                .map(Outcome::DeadLettered)
+                .unwrap()
         };
         let reason = item.get("reason").map(|reason| failed(reason.as_s().unwrap()));
         let (first, second) = match (name.split('-').next().unwrap(), reason) {

@@ -76,7 +76,7 @@ fn metric_datum(at_ms: u64, datum: &Datum) -> MetricDatum {
     let dimensions =
         datum.dimensions.iter().map(|(name, value)| Dimension::builder().name(*name).value(value).build());
     MetricDatum::builder()
-        .metric_name(&datum.name)
+        .metric_name(datum.name)
         .unit(StandardUnit::from(datum.unit))
         .timestamp(DateTime::from_millis(i64::try_from(at_ms).unwrap_or(i64::MAX)))
         .set_dimensions(Some(dimensions.collect()))
@@ -142,7 +142,7 @@ impl EmfLine<'_> {
                 [one] => json!(one),
                 many => json!(many),
             };
-            root.insert(datum.name.clone(), target);
+            root.insert(datum.name.to_owned(), target);
         }
         Value::Object(root).to_string()
     }
@@ -152,7 +152,7 @@ impl EmfLine<'_> {
 mod tests {
     use super::*;
     use nightshift_core::failure::FailureReason;
-    use nightshift_core::metric::{HandBackCause, InvocationMetrics, Metric, Outcome};
+    use nightshift_core::metric::{HandBackCause, InvocationMetrics, Latency, Outcome};
     use nightshift_core::model::Usage;
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -163,7 +163,7 @@ mod tests {
         metrics.settle("weekly_report", Outcome::DeadLettered(FailureReason::Refused));
         metrics.usage("summarize_email", Usage { input_tokens: 1_200, output_tokens: 80 }, 4_800);
         for ms in [900, 900, 1_250] {
-            metrics.sample_ms("summarize_email", Metric::ModelLatency, ms);
+            metrics.sample_ms("summarize_email", Latency::ModelLatency, ms);
         }
         metrics.into_batch("prod", 1_795_500_000_000)
     }
@@ -243,7 +243,7 @@ mod tests {
     fn more_samples_than_a_line_holds_go_to_further_lines() {
         let mut metrics = InvocationMetrics::new(0);
         for ms in 0..400 {
-            metrics.sample_ms("a", Metric::JobLatency, ms % 40);
+            metrics.sample_ms("a", Latency::JobLatency, ms % 40);
         }
         let batch = metrics.into_batch("s", 1);
         let mut samples: Vec<f64> = emf_lines(1, &batch.data)

@@ -3,8 +3,22 @@
 use std::fmt;
 
 /// The reason of a dead letter. Each names one stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    strum::VariantArray,
+    strum::IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum FailureReason {
     /// The body is not a job.
     InvalidMessage,
@@ -34,38 +48,12 @@ pub enum FailureReason {
 
 impl FailureReason {
     /// All of them, in the order of the path of a job.
-    pub const ALL: [Self; 12] = [
-        Self::InvalidMessage,
-        Self::UnknownTask,
-        Self::InvalidInput,
-        Self::RequestRejected,
-        Self::Refused,
-        Self::Truncated,
-        Self::InvalidOutput,
-        Self::AttemptsExhausted,
-        Self::CapacityTimeout,
-        Self::ResultTooLarge,
-        Self::Poison,
-        Self::Internal,
-    ];
+    pub const ALL: &'static [Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::InvalidMessage => "invalid_message",
-            Self::UnknownTask => "unknown_task",
-            Self::InvalidInput => "invalid_input",
-            Self::RequestRejected => "request_rejected",
-            Self::Refused => "refused",
-            Self::Truncated => "truncated",
-            Self::InvalidOutput => "invalid_output",
-            Self::AttemptsExhausted => "attempts_exhausted",
-            Self::CapacityTimeout => "capacity_timeout",
-            Self::ResultTooLarge => "result_too_large",
-            Self::Poison => "poison",
-            Self::Internal => "internal",
-        }
+        self.into()
     }
 
     /// The stage that it names.
@@ -118,5 +106,17 @@ impl Rejection {
     #[must_use]
     pub fn new(reason: FailureReason, detail: impl Into<String>) -> Self {
         Self { reason, detail: detail.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_the_same_word_in_metrics_and_in_json() {
+        for reason in FailureReason::ALL {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::cost::usd;
 use crate::failure::FailureReason;
 use crate::model::Usage;
@@ -29,7 +31,8 @@ pub enum Outcome {
 }
 
 /// Why a record was handed back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum HandBackCause {
     /// The provider has no capacity.
     Capacity,
@@ -60,29 +63,18 @@ pub enum HandBackCause {
 }
 
 impl HandBackCause {
+    /// All of them.
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
+
     /// The word in metrics and in the demo.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Capacity => "capacity",
-            Self::CallFailed => "call_failed",
-            Self::Account => "account",
-            Self::Paused => "paused",
-            Self::SpendCap => "spend_cap",
-            Self::HeldByOther => "held_by_other",
-            Self::Deadline => "deadline",
-            Self::Suspect => "suspect",
-            Self::Ledger => "ledger",
-            Self::Unreadable => "unreadable",
-            Self::DeadLetterUnsent => "dead_letter_unsent",
-            Self::LostClaim => "lost_claim",
-            Self::Panic => "panic",
-        }
+        self.into()
     }
 }
 
-/// Names of metrics that are counted or measured by several parts of the worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// What is counted: the sum over an invocation is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, VariantArray, IntoStaticStr)]
 #[allow(missing_docs)] // DESIGN's list; each name is its own description.
 pub enum Metric {
     JobsReceived,
@@ -101,49 +93,86 @@ pub enum Metric {
     OutputTokens,
     CostUsd,
     WastedCostUsd,
-    ModelLatency,
-    JobLatency,
-    EndToEndLatency,
-    QueueWait,
     LedgerErrors,
     RecordsUnreadable,
 }
 
 impl Metric {
-    /// Those that alarms divide by, or that must be seen to be zero: published in every invocation.
-    const ALWAYS: [Self; 12] = [
-        Self::JobsReceived,
-        Self::JobsSucceeded,
-        Self::JobsDuplicate,
-        Self::JobsHandedBack,
-        Self::JobsNeedingReview,
-        Self::DeadLetters,
-        Self::ModelCalls,
-        Self::ModelThrottled,
-        Self::ModelErrors,
-        Self::AccountFailures,
-        Self::OutputRejections,
-        Self::LedgerErrors,
-    ];
+    /// All of them.
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
 
     /// The name in CloudWatch.
     #[must_use]
-    pub fn name(self) -> String {
-        format!("{self:?}")
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
-    /// The unit in CloudWatch.
-    #[must_use]
-    pub fn unit(self) -> &'static str {
+    /// The unit in CloudWatch, which has none for money.
+    fn unit(self) -> &'static str {
         match self {
             Self::CostUsd | Self::WastedCostUsd => "None",
-            Self::ModelLatency | Self::JobLatency | Self::EndToEndLatency | Self::QueueWait => "Milliseconds",
-            _ => "Count",
+            Self::JobsReceived
+            | Self::JobsSucceeded
+            | Self::JobsDuplicate
+            | Self::JobsHandedBack
+            | Self::JobsNeedingReview
+            | Self::DeadLetters
+            | Self::ModelCalls
+            | Self::ModelRetries
+            | Self::ModelThrottled
+            | Self::ModelErrors
+            | Self::AccountFailures
+            | Self::OutputRejections
+            | Self::InputTokens
+            | Self::OutputTokens
+            | Self::LedgerErrors
+            | Self::RecordsUnreadable => "Count",
         }
     }
 
-    fn is_sample(self) -> bool {
-        self.unit() == "Milliseconds"
+    /// Whether alarms divide by it, or it must be seen to be zero: published in every invocation.
+    fn is_published_as_zero(self) -> bool {
+        match self {
+            Self::JobsReceived
+            | Self::JobsSucceeded
+            | Self::JobsDuplicate
+            | Self::JobsHandedBack
+            | Self::JobsNeedingReview
+            | Self::DeadLetters
+            | Self::ModelCalls
+            | Self::ModelThrottled
+            | Self::ModelErrors
+            | Self::AccountFailures
+            | Self::OutputRejections
+            | Self::LedgerErrors => true,
+            Self::ModelRetries
+            | Self::InputTokens
+            | Self::OutputTokens
+            | Self::CostUsd
+            | Self::WastedCostUsd
+            | Self::RecordsUnreadable => false,
+        }
+    }
+}
+
+/// What is measured: each value is published, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, VariantArray, IntoStaticStr)]
+#[allow(missing_docs)] // DESIGN's list; each name is its own description.
+pub enum Latency {
+    ModelLatency,
+    JobLatency,
+    EndToEndLatency,
+    QueueWait,
+}
+
+impl Latency {
+    /// All of them.
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
+
+    /// The name in CloudWatch.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -151,7 +180,7 @@ impl Metric {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Datum {
     /// The metric.
-    pub name: String,
+    pub name: &'static str,
     /// CloudWatch's unit.
     pub unit: &'static str,
     /// Dimensions, `Stack` first.
@@ -182,7 +211,7 @@ pub struct InvocationMetrics {
 #[derive(Debug, Default)]
 struct TaskNumbers {
     sums: BTreeMap<Metric, f64>,
-    samples: BTreeMap<Metric, Vec<u64>>,
+    samples: BTreeMap<Latency, Vec<u64>>,
     reasons: BTreeMap<FailureReason, f64>,
     causes: BTreeMap<HandBackCause, f64>,
 }
@@ -212,8 +241,8 @@ impl InvocationMetrics {
     }
 
     /// Adds one measured time.
-    pub fn sample_ms(&mut self, task: &str, metric: Metric, ms: u64) {
-        self.task(task).samples.entry(metric).or_default().push(ms);
+    pub fn sample_ms(&mut self, task: &str, latency: Latency, ms: u64) {
+        self.task(task).samples.entry(latency).or_default().push(ms);
     }
 
     /// Adds the tokens and the cost of an answered call.
@@ -268,8 +297,8 @@ impl InvocationMetrics {
     #[must_use]
     pub fn into_batch(self, stack: &str, at_ms: u64) -> MetricBatch {
         let mut all = TaskNumbers::default();
-        for metric in Metric::ALWAYS {
-            all.sums.insert(metric, 0.0);
+        for metric in Metric::ALL.iter().filter(|metric| metric.is_published_as_zero()) {
+            all.sums.insert(*metric, 0.0);
         }
         for numbers in self.per_task.values() {
             for (metric, amount) in &numbers.sums {
@@ -306,24 +335,23 @@ impl InvocationMetrics {
 impl TaskNumbers {
     fn data(&self, dimensions: &[(&'static str, String)]) -> Vec<Datum> {
         let sums = self.sums.iter().map(|(metric, amount)| sum(*metric, *amount, dimensions.to_vec()));
-        let samples =
-            self.samples.iter().filter(|(metric, _)| metric.is_sample()).flat_map(|(metric, values)| {
-                let mut counted: BTreeMap<u64, f64> = BTreeMap::new();
-                for value in values {
-                    *counted.entry(*value).or_default() += 1.0;
-                }
-                let counted: Vec<_> = counted.into_iter().collect();
-                counted
-                    .chunks(VALUES_MAX)
-                    .map(|chunk| Datum {
-                        name: metric.name(),
-                        unit: metric.unit(),
-                        dimensions: dimensions.to_vec(),
-                        values: chunk.iter().map(|(value, _)| *value as f64).collect(),
-                        counts: chunk.iter().map(|(_, count)| *count).collect(),
-                    })
-                    .collect::<Vec<_>>()
-            });
+        let samples = self.samples.iter().flat_map(|(latency, values)| {
+            let mut counted: BTreeMap<u64, f64> = BTreeMap::new();
+            for value in values {
+                *counted.entry(*value).or_default() += 1.0;
+            }
+            let counted: Vec<_> = counted.into_iter().collect();
+            counted
+                .chunks(VALUES_MAX)
+                .map(|chunk| Datum {
+                    name: latency.name(),
+                    unit: "Milliseconds",
+                    dimensions: dimensions.to_vec(),
+                    values: chunk.iter().map(|(value, _)| *value as f64).collect(),
+                    counts: chunk.iter().map(|(_, count)| *count).collect(),
+                })
+                .collect::<Vec<_>>()
+        });
         sums.chain(samples).collect()
     }
 }
@@ -362,7 +390,7 @@ mod tests {
         metrics.settle("b", Outcome::HandedBack(HandBackCause::SpendCap));
         metrics.usage("a", Usage { input_tokens: 10, output_tokens: 5 }, 1_500);
         for ms in [7, 7, 9] {
-            metrics.sample_ms("a", Metric::ModelLatency, ms);
+            metrics.sample_ms("a", Latency::ModelLatency, ms);
         }
         let batch = metrics.into_batch("prod", 1);
         for (name, dimensions, expected) in [
@@ -391,7 +419,7 @@ mod tests {
     fn more_values_than_a_datum_holds_are_split() {
         let mut metrics = InvocationMetrics::new(0);
         for ms in 0..400 {
-            metrics.sample_ms("a", Metric::JobLatency, ms);
+            metrics.sample_ms("a", Latency::JobLatency, ms);
         }
         let batch = metrics.into_batch("s", 1);
         let sizes: Vec<_> = batch

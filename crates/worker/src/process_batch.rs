@@ -21,7 +21,7 @@ use nightshift_core::input_hash::InputHash;
 use nightshift_core::job::{self, Job};
 use nightshift_core::limits::Limits;
 use nightshift_core::message::{Attribute, Delivery};
-use nightshift_core::metric::{HandBackCause, InvocationMetrics, Metric, NO_TASK, Outcome};
+use nightshift_core::metric::{HandBackCause, InvocationMetrics, Latency, Metric, NO_TASK, Outcome};
 use nightshift_core::record::Revision;
 use nightshift_core::spend::{CallPrice, UtcDay};
 use nightshift_core::task::{Tasks, revision_hash};
@@ -227,7 +227,7 @@ impl Worker {
         let items: Vec<Item> = messages.into_iter().map(|message| self.read(message, now_ms)).collect();
         for item in &items {
             let waited_ms = now_ms.saturating_sub(item.message.sent_at_ms);
-            invocation.numbers(|n| n.sample_ms(item.task_name(), Metric::QueueWait, waited_ms));
+            invocation.numbers(|n| n.sample_ms(item.task_name(), Latency::QueueWait, waited_ms));
         }
         let late_errors = self.late_ledger_errors.swap(0, Ordering::Relaxed);
         if late_errors > 0 {

@@ -10,7 +10,7 @@ use nightshift_core::cost::usd;
 use nightshift_core::dead_letter::{Original, dead_letter, letter_without_record};
 use nightshift_core::failure::Rejection;
 use nightshift_core::job::Job;
-use nightshift_core::metric::{HandBackCause, Metric, Outcome};
+use nightshift_core::metric::{HandBackCause, Latency, Metric, Outcome};
 use nightshift_core::model::{FailureClass, ModelFailure, ModelReply, ModelRequest, Prompt};
 use nightshift_core::next_step::{
     AfterCall, BeforeCall, ClaimAsk, ClaimStep, HandBack, JobRun, TimeLeft, Work, after_panic,
@@ -627,7 +627,7 @@ impl Worker {
     ) {
         invocation.numbers(|n| {
             n.add(item.task_name(), Metric::ModelCalls, 1.0);
-            n.sample_ms(item.task_name(), Metric::ModelLatency, took_ms);
+            n.sample_ms(item.task_name(), Latency::ModelLatency, took_ms);
             n.usage(item.task_name(), counted.usage, counted.micro_usd);
         });
         let reserved_micro_usd = work.price.most_micro_usd();
@@ -671,8 +671,8 @@ impl Worker {
         let now_ms = self.ports.clock.now_ms();
         let task = item.task_name();
         invocation.numbers(|n| {
-            n.sample_ms(task, Metric::JobLatency, now_ms.saturating_sub(run.record().first_received_ms));
-            n.sample_ms(task, Metric::EndToEndLatency, now_ms.saturating_sub(item.message.sent_at_ms));
+            n.sample_ms(task, Latency::JobLatency, now_ms.saturating_sub(run.record().first_received_ms));
+            n.sample_ms(task, Latency::EndToEndLatency, now_ms.saturating_sub(item.message.sent_at_ms));
         });
     }
 }

@@ -491,7 +491,7 @@ fn request(rng: &mut Rng) -> Request {
     let mut request = Request::all(source, "the cause is gone", "the operator");
     if source == Source::DeadLetters && rng.chance(0.4) {
         let count = rng.range(1, 3);
-        request.reasons = (0..count).map(|_| rng.pick(&FailureReason::ALL)).collect();
+        request.reasons = (0..count).map(|_| rng.pick(FailureReason::ALL)).collect();
     }
     if rng.chance(0.3) {
         request.tasks = vec![rng.pick(&["plain", "guarded", "nobody"]).to_owned()];

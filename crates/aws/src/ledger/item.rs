@@ -163,7 +163,8 @@ pub(super) fn record(item: &Item) -> Result<Record, Unreadable> {
 
 fn reason(word: &str) -> Result<FailureReason, Unreadable> {
     FailureReason::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .find(|reason| reason.as_str() == word)
         .ok_or_else(|| unreadable("reason", "is not a reason that this worker knows"))
 }

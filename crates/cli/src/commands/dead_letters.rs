@@ -74,7 +74,7 @@ pub struct Filter {
 }
 
 fn reason(word: &str) -> Result<FailureReason, String> {
-    FailureReason::ALL.into_iter().find(|reason| reason.as_str() == word).ok_or_else(|| {
+    FailureReason::ALL.iter().copied().find(|reason| reason.as_str() == word).ok_or_else(|| {
         let known: Vec<_> = FailureReason::ALL.iter().map(|reason| reason.as_str()).collect();
         format!("there are: {}", known.join(", "))
     })

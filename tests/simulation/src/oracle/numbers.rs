@@ -218,7 +218,7 @@ fn uneven(batch: &MetricBatch, of_all: &[&Datum], report: &BatchReport) -> Optio
     let with = |dimension: &'static str| {
         batch.data.iter().filter(move |datum| datum.dimensions.iter().any(|(name, _)| *name == dimension))
     };
-    let names: BTreeSet<&str> = of_all.iter().map(|datum| datum.name.as_str()).collect();
+    let names: BTreeSet<&str> = of_all.iter().map(|datum| datum.name).collect();
     for name in names {
         let all = sum_of(of_all.iter().copied().filter(|datum| datum.name == name));
         let tasks = sum_of(with("Task").filter(|datum| datum.name == name));
