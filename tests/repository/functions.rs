@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nightshift_shell::settings::Provider;
+
 use crate::code::{self, packages, reached, sources};
 use crate::{read, root};
 
@@ -156,6 +158,17 @@ fn terraform_sets_the_variables_that_a_function_reads_and_no_others() {
         assert!(unread.is_empty(), "terraform/{function}.tf sets what {function} does not read: {unread:?}");
         assert!(unset.is_empty(), "terraform/{function}.tf does not set what {function} reads: {unset:?}");
     }
+}
+
+/// What Terraform refuses never reaches the function, and what it lets through must not stop it.
+#[test]
+fn terraform_knows_the_providers_that_the_functions_know() {
+    let variables = read("terraform/variables.tf");
+    let (listed, _) = variables.split_once(", var.model.provider)").unwrap();
+    let listed: BTreeSet<&str> =
+        listed.rsplit_once("contains([").unwrap().1.split('"').skip(1).step_by(2).collect();
+    let known: BTreeSet<&str> = Provider::ALL.iter().map(|provider| provider.as_str()).collect();
+    assert_eq!(listed, known, "terraform/variables.tf, model.provider; and the shell's Provider");
 }
 
 /// Everything below the shells is told what it needs to know.

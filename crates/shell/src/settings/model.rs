@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use nightshift_models::{RehearsalSpec, StructuredOutput};
 use secrecy::SecretString;
+use strum::{IntoStaticStr, VariantArray};
 
 use super::Environment;
 
@@ -44,8 +45,46 @@ pub enum KeySettings {
     Given(SecretString),
 }
 
-/// The words for `NIGHTSHIFT_PROVIDER`.
-pub(super) const PROVIDERS: [&str; 4] = ["anthropic", "bedrock", "openai", "rehearsal"];
+/// The providers, by their words in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum Provider {
+    /// Anthropic's Messages API.
+    Anthropic,
+    /// Amazon Bedrock's Converse API.
+    Bedrock,
+    /// Chat completions.
+    OpenAi,
+    /// The model inside the worker.
+    Rehearsal,
+}
+
+impl Provider {
+    /// All of them.
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
+
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// Reads the word. `None`: it is a fault.
+    pub(super) fn read(environment: &mut Environment<'_>) -> Option<Self> {
+        const NAME: &str = "NIGHTSHIFT_PROVIDER";
+        let words: Vec<&str> = Self::ALL.iter().map(|provider| provider.as_str()).collect();
+        let advice = match words.split_last() {
+            Some((last, others)) => format!("set {} or {last}", others.join(", ")),
+            None => String::new(),
+        };
+        let word = environment.required(NAME, &advice);
+        let provider = Self::ALL.iter().copied().find(|provider| provider.as_str() == word);
+        if provider.is_none() && !word.is_empty() {
+            environment.fault(format!("{NAME} is {word:?}: {advice}."));
+        }
+        provider
+    }
+}
 
 impl ModelSettings {
     /// Reads them.
@@ -71,20 +110,22 @@ impl ModelSettings {
 }
 
 fn provider(environment: &mut Environment<'_>, model: &str, elsewhere: bool) -> ProviderSettings {
-    let name = environment.required("NIGHTSHIFT_PROVIDER", "set anthropic, bedrock, openai or rehearsal");
+    let named = Provider::read(environment);
     let key = key(environment);
-    match name.as_str() {
-        "anthropic" => return ProviderSettings::Anthropic(needed(environment, key, &name)),
-        "bedrock" => return ProviderSettings::Bedrock(key),
-        "openai" if elsewhere => return ProviderSettings::OpenAi(key),
-        "openai" => return ProviderSettings::OpenAi(Some(needed(environment, key, &name))),
-        "rehearsal" => match RehearsalSpec::parse(model) {
+    match named {
+        Some(named @ Provider::Anthropic) => {
+            return ProviderSettings::Anthropic(needed(environment, key, named));
+        }
+        Some(Provider::Bedrock) => return ProviderSettings::Bedrock(key),
+        Some(Provider::OpenAi) if elsewhere => return ProviderSettings::OpenAi(key),
+        Some(named @ Provider::OpenAi) => {
+            return ProviderSettings::OpenAi(Some(needed(environment, key, named)));
+        }
+        Some(Provider::Rehearsal) => match RehearsalSpec::parse(model) {
             Ok(spec) => return ProviderSettings::Rehearsal(spec),
             Err(error) => environment.fault(format!("NIGHTSHIFT_MODEL: {error}.")),
         },
-        "" => {}
-        other => environment
-            .fault(format!("NIGHTSHIFT_PROVIDER is {other:?}: set anthropic, bedrock, openai or rehearsal.")),
+        None => {}
     }
     ProviderSettings::Bedrock(None)
 }
@@ -104,11 +145,12 @@ fn structured_output(environment: &mut Environment<'_>) -> Option<StructuredOutp
     }
 }
 
-fn needed(environment: &mut Environment<'_>, key: Option<KeySettings>, provider: &str) -> KeySettings {
+fn needed(environment: &mut Environment<'_>, key: Option<KeySettings>, provider: Provider) -> KeySettings {
     key.unwrap_or_else(|| {
         environment.fault(format!(
-            "The key of {provider} is missing: set NIGHTSHIFT_MODEL_KEY_SECRET (the name or ARN of a Secrets Manager secret) \
-             or NIGHTSHIFT_MODEL_KEY_PARAMETER (an SSM SecureString)."
+            "The key of {} is missing: set NIGHTSHIFT_MODEL_KEY_SECRET (the name or ARN of a Secrets Manager secret) \
+             or NIGHTSHIFT_MODEL_KEY_PARAMETER (an SSM SecureString).",
+            provider.as_str()
         ));
         KeySettings::Given(SecretString::default())
     })

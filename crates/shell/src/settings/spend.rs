@@ -5,7 +5,7 @@ use nightshift_models::price_of;
 use nightshift_models::prices::micro_usd;
 
 use super::Environment;
-use super::model::PROVIDERS;
+use super::model::Provider;
 
 const PRICES: [&str; 2] = ["NIGHTSHIFT_MODEL_INPUT_USD_PER_MTOK", "NIGHTSHIFT_MODEL_OUTPUT_USD_PER_MTOK"];
 
@@ -20,11 +20,14 @@ pub fn price(environment: &mut Environment<'_>) -> Price {
             environment.fault(format!("Only one of {input} and {output} is set: a price has both."));
         }
     }
-    let provider = environment.required("NIGHTSHIFT_PROVIDER", "set anthropic, bedrock, openai or rehearsal");
+    let provider = Provider::read(environment);
     let model = environment.required("NIGHTSHIFT_MODEL", "set the model's id");
-    price_of(&provider, &model).unwrap_or_else(|| {
-        // A name that nobody knows is a fault by itself.
-        if given == [None, None] && PROVIDERS.contains(&provider.as_str()) && !model.is_empty() {
+    // A name that is missing or that nobody knows is a fault by itself.
+    let Some(provider) = provider.map(Provider::as_str).filter(|_| !model.is_empty()) else {
+        return Price::flat(0, 0);
+    };
+    price_of(provider, &model).unwrap_or_else(|| {
+        if given == [None, None] {
             let [input, output] = PRICES;
             environment.fault(format!(
                 "The price of NIGHTSHIFT_MODEL {model:?} of {provider} is not known: set {input} and {output}, in dollars per million tokens."
