@@ -19,7 +19,7 @@ fn sums(stage: &Stage) -> BTreeMap<String, f64> {
     let sums = stack.map(|datum| {
         let sum: f64 = datum.values.iter().zip(&datum.counts).map(|(value, count)| value * count).sum();
         let sum = if datum.name.ends_with("Usd") { (sum * 1e6).round() } else { sum };
-        (datum.name, sum)
+        (datum.name.to_owned(), sum)
     });
     sums.filter(|(_, sum)| *sum != 0.0).collect()
 }
