@@ -22,7 +22,8 @@ pub struct Consent {
 /// The longest reason, in characters: a sentence or two.
 const REASON_CHARS_MAX: usize = 500;
 
-fn reason(given: &str) -> Result<String, String> {
+/// A reason, as somebody typed it.
+pub fn reason(given: &str) -> Result<String, String> {
     let given = text::shown(given.trim());
     match given.chars().count() {
         0 => Err("say why, in a few words".to_owned()),

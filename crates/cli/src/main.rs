@@ -14,6 +14,7 @@ mod confirm;
 mod control;
 mod error;
 mod files;
+mod functions;
 mod interrupt;
 mod jobs_file;
 mod ledger;

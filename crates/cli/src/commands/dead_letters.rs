@@ -60,7 +60,7 @@ Examples:
 #[derive(Debug, Clone, Args)]
 pub struct Filter {
     /// Of this reason; may be given more than once.
-    #[arg(long = "reason", value_name = "REASON", value_parser = reason)]
+    #[arg(long = "reason", visible_alias = "failure", value_name = "REASON", value_parser = reason)]
     reasons: Vec<FailureReason>,
     /// Of this task; may be given more than once.
     #[arg(long = "task", value_name = "TASK")]
@@ -73,7 +73,8 @@ pub struct Filter {
     until: Option<u64>,
 }
 
-fn reason(word: &str) -> Result<FailureReason, String> {
+/// A reason, as somebody typed it.
+pub fn reason(word: &str) -> Result<FailureReason, String> {
     FailureReason::ALL.iter().copied().find(|reason| reason.as_str() == word).ok_or_else(|| {
         let known: Vec<_> = FailureReason::ALL.iter().map(|reason| reason.as_str()).collect();
         format!("there are: {}", known.join(", "))

@@ -7,6 +7,7 @@ mod jobs;
 mod key;
 mod pause;
 mod reconcile;
+mod redrive;
 mod results;
 mod status;
 mod task;
@@ -27,6 +28,7 @@ pub enum Command {
     Results(results::Command),
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    Redrive(redrive::Arguments),
     Reconcile(reconcile::Arguments),
     /// The kinds of work that this build knows: list, describe, check inputs.
     #[command(subcommand)]
@@ -47,6 +49,7 @@ pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Jobs(command) => jobs::run(command, context).await,
         Command::Results(command) => results::run(command, context).await,
         Command::DeadLetters(command) => dead_letters::run(command, context).await,
+        Command::Redrive(arguments) => redrive::run(arguments, context).await,
         Command::Reconcile(arguments) => reconcile::run(&arguments, context).await,
         Command::Key(command) => key::run(command, context).await,
         Command::Task(command) => task::run(command, context).await,

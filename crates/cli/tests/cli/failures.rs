@@ -126,6 +126,8 @@ fn commands(file: &str, receipt: &str) -> Vec<Vec<String>> {
         of(&["dead-letters", "show", &key]),
         of(&["dead-letters", "export"]),
         of(&["dead-letters", "audit", "--yes"]),
+        of(&["redrive", "--reason", "x", "--yes"]),
+        of(&["redrive", "list"]),
         of(&["pause", "--reason", "x", "--yes"]),
         of(&["resume", "--reason", "x", "--yes"]),
         of(&["key", "set", "--reason", "x", "--yes"]),

@@ -6,6 +6,7 @@ mod failures;
 mod key;
 mod pause;
 mod reading;
+mod redrive;
 mod status;
 mod support;
 mod task;

@@ -1,6 +1,6 @@
 //! A stack to speak to: SQS and DynamoDB of `crates/local`, and a few answers of Lambda, STS and others written out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -131,6 +131,11 @@ impl Stand {
         &self.rest.url
     }
 
+    /// What functions answer next, in this order; without an answer there is no such function.
+    pub fn answer(&self, answers: impl IntoIterator<Item = Value>) {
+        self.rest.state.lock().unwrap().answers = answers.into_iter().collect();
+    }
+
     /// Sets a variable of the worker.
     pub fn set(&self, name: &str, value: &str) {
         self.rest.state.lock().unwrap().environment[name] = Value::from(value);
@@ -215,6 +220,8 @@ struct State {
     environment: Value,
     enabled: bool,
     refused: BTreeMap<String, String>,
+    /// What a function answers next.
+    answers: VecDeque<Value>,
     asked: Vec<(String, Value)>,
 }
 
@@ -226,6 +233,7 @@ impl Rest {
             environment,
             enabled: true,
             refused: BTreeMap::new(),
+            answers: VecDeque::new(),
             asked: Vec::new(),
         }));
         let served = Arc::clone(&state);
@@ -294,6 +302,7 @@ fn answer(
         ("GET", _) if path.starts_with("/2015-03-31/event-source-mappings") => {
             "lambda:ListEventSourceMappings".to_owned()
         }
+        ("POST", _) if path.ends_with("/invocations") => "lambda:InvokeFunction".to_owned(),
         ("PUT", _) if path.starts_with("/2015-03-31/event-source-mappings") => {
             "lambda:UpdateEventSourceMapping".to_owned()
         }
@@ -337,6 +346,12 @@ fn answer(
         "lambda:GetFunctionConfiguration" => {
             (404, JSON, json!({"__type": "ResourceNotFoundException", "Message": "Function not found"}))
         }
+        "lambda:InvokeFunction" => match state.answers.pop_front() {
+            Some(answer) => (200, JSON, answer),
+            None => {
+                (404, JSON, json!({"__type": "ResourceNotFoundException", "Message": "Function not found"}))
+            }
+        },
         "lambda:ListEventSourceMappings" => (200, JSON, json!({"EventSourceMappings": [mapping(state)]})),
         "lambda:UpdateEventSourceMapping" => {
             state.enabled = state.asked.last().unwrap().1["Enabled"].as_bool().unwrap();

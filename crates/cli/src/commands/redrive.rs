@@ -1,0 +1,469 @@
+//! `redrive`, `redrive list`, `show`, `watch`, `stop`: the redrive function is asked, and watched.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use nightshift_core::failure::FailureReason;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::redrive::{Canary, Ended, Redrive, Request, Source};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::Context;
+use crate::caller;
+use crate::commands::dead_letters::reason;
+use crate::confirm;
+use crate::error::Failure;
+use crate::functions;
+use crate::ledger;
+use crate::render::{Cell, Row, say};
+use crate::stack::Stack;
+use crate::times;
+
+/// The longest wait between two steps: what is said meanwhile is not older than this.
+const WAIT_MS_MAX: u64 = 15_000;
+
+/// Puts dead letters back on the jobs queue, or looks after those that are under way.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+It says first how many, of what, at what cost, and whether anything has changed since they failed; --dry-run ends there.
+The canary is sent first, and the rest follows only where enough of it succeeds. Closing the terminal, or Ctrl-C, stops
+the watching and nothing else: `nightshift redrive watch` goes on with it. The exit code is 3 where it ended otherwise
+than asked for.
+
+Examples:
+  nightshift redrive --failure invalid_output --task weekly_report --dry-run --reason 'new prompt'
+  nightshift redrive --failure capacity_timeout --since yesterday --canary 5% --rate 10 --reason 'INC-42 is over'
+  nightshift redrive --from crashed --limit 1 --reason 'to see whether it still crashes'
+  nightshift redrive list"
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    start: StartArguments,
+}
+
+/// What is under way, and what was.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The redrives that are not over, or all that are remembered.
+    List {
+        /// Those that are over, too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// One redrive, with its history.
+    Show {
+        /// Its name.
+        id: String,
+    },
+    /// Goes on with a redrive whose terminal was closed.
+    Watch {
+        /// Its name.
+        id: String,
+    },
+    /// Ends a redrive; what it did not send stays where it is.
+    Stop {
+        /// Its name.
+        id: String,
+        #[command(flatten)]
+        consent: confirm::Consent,
+    },
+}
+
+/// What to put back, and how.
+#[derive(Debug, Args)]
+pub struct StartArguments {
+    /// Where the messages are.
+    #[arg(long, value_enum, default_value = "dead-letters")]
+    from: From,
+    /// Only what failed for this reason; may be given more than once.
+    #[arg(long = "failure", value_name = "REASON", value_parser = reason)]
+    failures: Vec<FailureReason>,
+    /// Only jobs of this task; may be given more than once.
+    #[arg(long = "task", value_name = "TASK")]
+    tasks: Vec<String>,
+    /// Only what failed at this time or later.
+    #[arg(long, value_name = "TIME", value_parser = times::argument)]
+    since: Option<u64>,
+    /// Only what failed before this time.
+    #[arg(long, value_name = "TIME", value_parser = times::argument)]
+    until: Option<u64>,
+    /// Only this job, by its key; may be given more than once.
+    #[arg(long = "key", value_name = "KEY", value_parser = ledger::key)]
+    keys: Vec<InputHash>,
+    /// Only jobs with this reference; may be given more than once.
+    #[arg(long = "reference", value_name = "TEXT")]
+    references: Vec<String>,
+    /// At most so many.
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Messages a second, on average.
+    #[arg(long, value_name = "N", default_value_t = 5.0)]
+    rate: f64,
+    /// So many, or this share (5%), are sent first and decide on the rest.
+    #[arg(long, value_name = "N|N%", value_parser = share)]
+    canary: Option<Share>,
+    /// Percent of the canary that must succeed.
+    #[arg(long, value_name = "PERCENT", default_value_t = 90, requires = "canary")]
+    canary_success: u32,
+    /// Seconds to wait for the canary after its last message was sent.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600, requires = "canary")]
+    canary_wait: u64,
+    /// Only count, and say what it would cost.
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask; without a terminal nothing is begun unless this is given.
+    #[arg(long)]
+    yes: bool,
+    /// Why, for whoever reads its record: a ticket, an incident, a sentence.
+    // Only what begins a redrive needs one, and clap would ask for it beside `list` too.
+    #[arg(long, value_name = "TEXT", value_parser = confirm::reason)]
+    reason: Option<String>,
+}
+
+/// Which queue.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum From {
+    /// The worker put them there and says why.
+    DeadLetters,
+    /// SQS put them there, and nobody knows why.
+    Crashed,
+}
+
+/// Some messages, or a share of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    messages: Option<u32>,
+    percent: Option<u32>,
+}
+
+fn share(text: &str) -> Result<Share, String> {
+    let number =
+        |text: &str| text.parse().map_err(|_| "write a number of messages, or a share such as 5%".to_owned());
+    Ok(match text.strip_suffix('%') {
+        Some(percent) => Share { messages: None, percent: Some(number(percent)?) },
+        None => Share { messages: Some(number(text)?), percent: None },
+    })
+}
+
+impl StartArguments {
+    fn request(&self, reason: &str, caller: &str) -> Request {
+        let source = match self.from {
+            From::DeadLetters => Source::DeadLetters,
+            From::Crashed => Source::Crashed,
+        };
+        Request {
+            reasons: self.failures.clone(),
+            tasks: self.tasks.clone(),
+            failed_after_ms: self.since,
+            failed_before_ms: self.until,
+            keys: self.keys.clone(),
+            references: self.references.clone(),
+            limit: self.limit,
+            rate: self.rate,
+            canary: self.canary.map(|share| Canary {
+                messages: share.messages,
+                percent: share.percent,
+                success_percent: self.canary_success,
+                wait_s: self.canary_wait,
+            }),
+            ..Request::all(source, reason, caller)
+        }
+    }
+}
+
+/// What the function answers.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Report(Report),
+    Redrive(Box<Redrive>),
+    Stepped(Stepped),
+    Redrives(Vec<Entry>),
+    Refused(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Stepped {
+    Over(Box<Redrive>),
+    Again { at_ms: u64, redrive: Box<Redrive> },
+    Busy { until_ms: u64 },
+}
+
+#[derive(Debug, Deserialize)]
+struct Entry {
+    id: String,
+    source: Source,
+    redrive: Option<Redrive>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Report {
+    matching: u64,
+    counts: Vec<Count>,
+    cost_usd_max: f64,
+    cost_usd_probable: Option<f64>,
+    sending_s: u64,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Count {
+    reason: String,
+    task: Option<String>,
+    messages: u64,
+}
+
+impl Row for Count {
+    const COLUMNS: &'static [&'static str] = &["REASON", "TASK", "MESSAGES"];
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![Cell::said(&*self.reason), Cell::maybe_said(self.task.as_deref()), Cell::ours(self.messages)]
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    id: String,
+    source: &'static str,
+    state: String,
+    began_at: Option<String>,
+    matching: Option<u64>,
+    sent: Option<u64>,
+    canary: Option<String>,
+    reason: Option<String>,
+    caller: Option<String>,
+}
+
+impl Row for Shown {
+    const COLUMNS: &'static [&'static str] =
+        &["REDRIVE", "FROM", "STATE", "BEGAN", "MATCHING", "SENT", "CANARY", "REASON", "CALLER"];
+
+    fn cells(&self) -> Vec<Cell> {
+        vec![
+            Cell::ours(&self.id),
+            Cell::ours(self.source),
+            Cell::said(&*self.state),
+            Cell::maybe(self.began_at.as_ref()),
+            Cell::maybe(self.matching),
+            Cell::maybe(self.sent),
+            Cell::maybe(self.canary.as_ref()),
+            Cell::maybe_said(self.reason.as_deref()),
+            Cell::maybe_said(self.caller.as_deref()),
+        ]
+    }
+}
+
+impl Shown {
+    fn of(redrive: &Redrive) -> Self {
+        let canary = redrive.canary.as_ref().map(|canary| {
+            let failed: u32 = canary.failed.values().sum();
+            format!("{} of {} succeeded, {failed} failed", canary.succeeded, canary.count)
+        });
+        Self {
+            id: redrive.id.clone(),
+            source: redrive.request.source.as_str(),
+            state: state(redrive),
+            began_at: Some(times::shown(redrive.began_ms)),
+            matching: Some(redrive.matching),
+            sent: Some(redrive.progress.sent),
+            canary,
+            reason: Some(redrive.request.reason.clone()),
+            caller: Some(redrive.request.caller.clone()),
+        }
+    }
+}
+
+/// Whether somebody has to do something, in a few words.
+fn state(redrive: &Redrive) -> String {
+    match (&redrive.end, &redrive.lock) {
+        (Some(end), _) => match serde_json::to_value(&end.how) {
+            Ok(Value::String(word)) => word,
+            _ => "over".to_owned(),
+        },
+        (None, Some(lock)) if lock.until_ms > times::now_ms() => "running".to_owned(),
+        (None, _) => format!("waits for nightshift redrive watch {}", redrive.id),
+    }
+}
+
+pub async fn run(arguments: Arguments, context: &Context) -> Result<(), Failure> {
+    let Arguments { command, start } = arguments;
+    if command.is_none() && start.reason.is_none() {
+        return Err(Failure::usage("Say why with --reason, or what to look at: list, show, watch or stop."));
+    }
+    let stack = context.stack().await?;
+    match command {
+        Some(Command::List { all }) => list(&stack, all, context).await,
+        Some(Command::Show { id }) => show(&stack, &id, context).await,
+        Some(Command::Watch { id }) => watch(&stack, &id, context).await,
+        Some(Command::Stop { id, consent }) => stop(&stack, &id, &consent, context).await,
+        None => begin(&stack, &start, context).await,
+    }
+}
+
+async fn begin(stack: &Stack, start: &StartArguments, context: &Context) -> Result<(), Failure> {
+    let caller = caller::of(stack).await?;
+    let request = start.request(start.reason.as_deref().unwrap_or_default(), &caller.arn);
+    let faults = request.faults();
+    if !faults.is_empty() {
+        return Err(Failure::usage(faults.join(" ")));
+    }
+    let Answer::Report(report) =
+        ask(stack, &json!({ "start": Request { dry_run: true, ..request.clone() } })).await?
+    else {
+        return Err(unexpected());
+    };
+    if start.dry_run {
+        context.out.all(report.counts)?;
+    }
+    for warning in &report.warnings {
+        say(warning);
+    }
+    let probable =
+        report.cost_usd_probable.map_or_else(String::new, |usd| format!(", probably {usd:.2} USD"));
+    let intent = format!(
+        "Puts {} messages of {} back on the jobs queue of {}, in {} or more. It costs at most {:.2} USD{probable}.",
+        report.matching,
+        request.source.as_str(),
+        stack.named(),
+        times::length(report.sending_s.saturating_mul(1_000)),
+        report.cost_usd_max
+    );
+    if start.dry_run {
+        say(&format!("Would do: {intent}"));
+        return Ok(());
+    }
+    if report.matching == 0 {
+        say("Nothing matches, and nothing was begun.");
+        return Ok(());
+    }
+    confirm::ask(start.yes, &intent)?;
+    match ask(stack, &json!({ "start": request })).await? {
+        Answer::Redrive(redrive) => {
+            say(&format!("Redrive {} has begun.", redrive.id));
+            watch(stack, &redrive.id, context).await
+        }
+        _ => Err(unexpected()),
+    }
+}
+
+/// Drives a redrive step by step until it is over, and says how far it is.
+async fn watch(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure> {
+    context.interrupt.handle();
+    let left = || {
+        Failure::interrupted(format!(
+            "The watching has stopped, and redrive {id} waits: nightshift redrive watch {id} goes on with it, nightshift redrive stop {id} ends it."
+        ))
+    };
+    let mut said = None;
+    loop {
+        // A step that has begun is waited for; it is short, and its answer says where the redrive stands.
+        let Answer::Stepped(stepped) = ask(stack, &json!({ "step": { "id": id } })).await? else {
+            return Err(unexpected());
+        };
+        let at_ms = match stepped {
+            Stepped::Over(redrive) => return over(&redrive, context),
+            Stepped::Again { at_ms, redrive } => {
+                let shown = Shown::of(&redrive);
+                let canary = shown.canary.map_or_else(String::new, |canary| format!("; canary: {canary}"));
+                let progress = format!("{} of {} sent{canary}", redrive.progress.sent, redrive.matching);
+                if said.as_ref() != Some(&progress) {
+                    say(&progress);
+                    said = Some(progress);
+                }
+                at_ms
+            }
+            Stepped::Busy { until_ms } => until_ms,
+        };
+        let wait_ms = at_ms.saturating_sub(times::now_ms()).min(WAIT_MS_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
+            () = context.interrupt.asked() => return Err(left()),
+        }
+        if context.interrupt.is_asked() {
+            return Err(left());
+        }
+    }
+}
+
+fn over(redrive: &Redrive, context: &Context) -> Result<(), Failure> {
+    context.out.one(&Shown::of(redrive))?;
+    match &redrive.end {
+        Some(end) if matches!(end.how, Ended::Finished | Ended::LimitReached) => {
+            say(&end.detail);
+            Ok(())
+        }
+        Some(end) => Err(Failure::no(&end.detail)),
+        None => Err(unexpected()),
+    }
+}
+
+async fn list(stack: &Stack, all: bool, context: &Context) -> Result<(), Failure> {
+    match ask(stack, &json!({ "list": { "all": all } })).await? {
+        Answer::Redrives(entries) => context.out.all(entries.into_iter().map(|entry| match &entry.redrive {
+            Some(redrive) => Shown::of(redrive),
+            None => Shown {
+                id: entry.id,
+                source: entry.source.as_str(),
+                state: "unknown: a newer release wrote it".to_owned(),
+                began_at: None,
+                matching: None,
+                sent: None,
+                canary: None,
+                reason: None,
+                caller: None,
+            },
+        })),
+        _ => Err(unexpected()),
+    }
+}
+
+async fn show(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure> {
+    let Answer::Redrive(redrive) = ask(stack, &json!({ "show": { "id": id } })).await? else {
+        return Err(unexpected());
+    };
+    if context.out.is_json() {
+        return context.out.document(&redrive);
+    }
+    context.out.one(&Shown::of(&redrive))?;
+    for event in &redrive.history {
+        say(&format!("{} {}", times::shown(event.at_ms), event.what));
+    }
+    if let Some(end) = &redrive.end {
+        say(&format!("{} {}", times::shown(end.at_ms), end.detail));
+    }
+    Ok(())
+}
+
+async fn stop(stack: &Stack, id: &str, consent: &confirm::Consent, context: &Context) -> Result<(), Failure> {
+    confirm::ask(
+        consent.yes,
+        &format!("Ends redrive {id} of {}; what it did not send stays where it is.", stack.named()),
+    )?;
+    let caller = caller::of(stack).await?;
+    let asked = json!({ "stop": { "id": id, "caller": caller.arn, "reason": consent.reason } });
+    match ask(stack, &asked).await? {
+        Answer::Redrive(redrive) => context.out.one(&Shown::of(&redrive)),
+        _ => Err(unexpected()),
+    }
+}
+
+async fn ask(stack: &Stack, asked: &Value) -> Result<Answer, Failure> {
+    let answer = functions::invoke(stack, "redrive", asked).await?;
+    match serde_json::from_str(&answer) {
+        Ok(Answer::Refused(why)) => Err(Failure::failed(why)),
+        Ok(answer) => Ok(answer),
+        Err(_) => Err(unexpected()),
+    }
+}
+
+fn unexpected() -> Failure {
+    Failure::failed(
+        "The redrive function answered what this build does not know, so one of the two is older: deploy, or take the build that is deployed.",
+    )
+}

@@ -1,0 +1,110 @@
+use serde_json::{Value, json};
+
+use crate::support::{CALLER, Stand};
+
+fn report(matching: u64) -> Value {
+    json!({"report": {
+        "source": "dead-letters", "matching": matching, "queue": {"visible": matching, "hidden": 0}, "sending_s": 4,
+        "counts": [{"reason": "refused", "task": "categorize_ticket", "messages": matching}],
+        "cost_usd_max": 1.5, "cost_usd_probable": 0.25,
+        "warnings": ["Nothing that could help has changed since 20 of them failed."],
+    }})
+}
+
+fn redrive(sent: u64, end: Option<(&str, &str)>) -> Value {
+    let mut redrive = json!({
+        "id": "r-1", "version": 1, "began_ms": 1_795_500_000_000_u64, "matching": 20,
+        "request": {"source": "dead-letters", "reasons": ["refused"], "reason": "INC-42", "caller": CALLER},
+        "progress": {"sent": sent},
+        "history": [{"at_ms": 1_795_500_000_000_u64, "what": "It began."}],
+    });
+    if let Some((how, detail)) = end {
+        redrive["end"] = json!({"at_ms": 1_795_500_060_000_u64, "how": how, "detail": detail});
+    }
+    redrive
+}
+
+/// What the function was asked.
+fn asked(stand: &Stand) -> Vec<Value> {
+    let asked = stand.asked().into_iter().filter(|(action, _)| action == "lambda:InvokeFunction");
+    asked.map(|(_, body)| body).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_counts_and_warns_and_begins_nothing() {
+    let stand = Stand::start().await;
+    stand.answer([report(20)]);
+    let ran = stand.run(&["redrive", "--failure", "refused", "--dry-run", "--reason", "INC-42"]).ok();
+    assert_eq!(ran.out, "REASON\tTASK\tMESSAGES\nrefused\tcategorize_ticket\t20\n");
+    assert!(
+        ran.err.contains("Would do: Puts 20 messages of dead-letters back")
+            && ran.err.contains("probably 0.25 USD"),
+        "{ran:?}"
+    );
+    assert!(ran.err.contains("Nothing that could help has changed"), "{ran:?}");
+    let asked = asked(&stand);
+    assert_eq!(asked.len(), 1);
+    assert_eq!([&asked[0]["start"]["dry_run"], &asked[0]["start"]["caller"]], [&json!(true), &json!(CALLER)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_is_asked_for_begun_and_driven_to_its_end() {
+    let stand = Stand::start().await;
+    let args = ["redrive", "--failure", "refused", "--canary", "5%", "--limit", "20", "--reason", "INC-42"];
+    stand.answer([report(20)]);
+    let unasked = stand.run(&args);
+    assert!(unasked.code == 2 && unasked.err.contains("add --yes"), "{unasked:?}");
+    assert_eq!(asked(&stand).len(), 1, "only the dry run");
+
+    stand.answer([
+        report(20),
+        json!({"redrive": redrive(0, None)}),
+        json!({"stepped": {"again": {"at_ms": 0, "redrive": redrive(10, None)}}}),
+        json!({"stepped": {"busy": {"until_ms": 0}}}),
+        json!({"stepped": {"over": redrive(20, Some(("finished", "All that matched was sent.")))}}),
+    ]);
+    let ran = stand.run(&[&args[..], &["--yes"]].concat()).ok();
+    assert!(ran.err.contains("10 of 20 sent") && ran.err.contains("All that matched was sent."), "{ran:?}");
+    assert!(ran.out.contains("STATE\tfinished\n") && ran.out.contains("SENT\t20\n"), "{ran:?}");
+    let asked = asked(&stand);
+    let start = &asked[2]["start"];
+    assert_eq!(
+        [&start["canary"]["percent"], &start["limit"], &start["reasons"][0]],
+        [&json!(5), &json!(20), &json!("refused")]
+    );
+    assert_eq!(asked[3], json!({"step": {"id": "r-1"}}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_was_not_asked_for_is_told_by_the_exit_code() {
+    let stand = Stand::start().await;
+    stand.answer([json!({"stepped": {"over": redrive(1, Some(("canary_failed", "0 of 1 succeeded: invalid_output.")))}})]);
+    let ran = stand.run(&["redrive", "watch", "r-1"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(
+        ran.out.contains("STATE\tcanary_failed\n") && ran.err.contains("0 of 1 succeeded: invalid_output."),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redrives_are_listed_shown_and_stopped_by_name() {
+    let stand = Stand::start().await;
+    stand.answer([json!({"redrives": [{"id": "r-1", "source": "dead-letters", "redrive": redrive(3, None)}, {"id": "r-0", "source": "crashed", "redrive": null}]})]);
+    let listed = stand.run(&["redrive", "list"]).ok();
+    assert!(listed.out.contains("r-1\tdead-letters\twaits for nightshift redrive watch r-1\t"), "{listed:?}");
+    assert!(listed.out.contains("r-0\tcrashed\tunknown: a newer release wrote it\t-"), "{listed:?}");
+    stand.answer([json!({"redrive": redrive(3, None)})]);
+    let shown = stand.run(&["redrive", "show", "r-1"]).ok();
+    assert!(shown.err.contains("It began."), "{shown:?}");
+    stand.answer([json!({"redrive": redrive(3, Some(("stopped", "Stopped.")))})]);
+    let stopped = stand.run(&["redrive", "stop", "r-1", "--reason", "wrong one", "--yes"]).ok();
+    assert!(stopped.out.contains("STATE\tstopped\n"), "{stopped:?}");
+    assert_eq!(asked(&stand).last().unwrap()["stop"]["reason"], "wrong one");
+
+    stand.answer([json!({"refused": "There is no redrive r-2: nightshift redrive list --all shows them."})]);
+    let refused = stand.run(&["redrive", "show", "r-2"]);
+    assert!(refused.code == 1 && refused.err.contains("There is no redrive r-2"), "{refused:?}");
+    let older = stand.run(&["redrive", "list"]);
+    assert!(older.code == 5 && older.err.contains("There is no function nightshift-redrive"), "{older:?}");
+}
