@@ -47,10 +47,10 @@ impl Simulated {
 
 #[async_trait]
 impl Ledger for Simulated {
-    async fn write(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
+    async fn put(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
         // Its table has a place for each input, and for no other key.
         self.world().lock().adopt(&write.record.key);
-        self.ports.write(write).await
+        self.ports.put(write).await
     }
 
     async fn count_duplicate(&self, key: &InputHash, message_id: &str) -> Result<(), PortError> {

@@ -54,18 +54,19 @@ impl Books {
         };
         let fields = entry.get("fields").unwrap_or(&entry);
         let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let key = || entry.pointer("/span/input_hash").and_then(Value::as_str).unwrap_or_default().to_owned();
         if entry.get("level").and_then(Value::as_str).is_some_and(|level| level != "INFO") {
             add(&mut self.warnings, format!("{} {}", text("message"), text("error")), 1);
         }
         match text("message").as_str() {
             "calling again" if text("why") == "timeout" => {
-                add(&mut self.given_up, text("input_hash"), 1);
-                add(&mut self.timed_out, text("input_hash"), 1);
+                add(&mut self.given_up, key(), 1);
+                add(&mut self.timed_out, key(), 1);
             }
             "record ended"
                 if !["Succeeded", "NeedsReview", "Duplicate"].contains(&text("outcome").as_str()) =>
             {
-                add(&mut self.given_up, text("input_hash"), 1);
+                add(&mut self.given_up, key(), 1);
             }
             _ => {}
         }

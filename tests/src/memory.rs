@@ -305,10 +305,7 @@ impl WorldState {
             self.records.insert(write.record.key.clone(), write.record.clone());
             return WriteAnswer::Written;
         }
-        match standing {
-            Some(standing) if write.took_effect(standing) => WriteAnswer::Written,
-            standing => WriteAnswer::Refused(standing.map(|record| Box::new(record.clone()))),
-        }
+        WriteAnswer::Refused(standing.map(|record| Box::new(record.clone())))
     }
 
     /// What the sparse index holds under a word, oldest first.
@@ -329,7 +326,7 @@ impl WorldState {
 
 #[async_trait]
 impl Ledger for World {
-    async fn write(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
+    async fn put(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
         // Others may run between any two requests.
         tokio::task::yield_now().await;
         let mut state = self.state();

@@ -56,7 +56,7 @@ impl DynamoLedger {
 
 #[async_trait]
 impl Ledger for DynamoLedger {
-    async fn write(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
+    async fn put(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
         write::record(self, write).await
     }
 

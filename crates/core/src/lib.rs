@@ -21,6 +21,7 @@ pub mod model;
 pub mod next_step;
 pub mod output_validation;
 pub mod pace;
+pub mod port_error;
 pub mod ready;
 pub mod reconcile;
 pub mod record;

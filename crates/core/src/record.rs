@@ -250,7 +250,26 @@ pub enum Expect {
     Fence,
 }
 
+/// The answer to a conditional write.
+#[derive(Debug, Clone)]
+pub enum WriteAnswer {
+    /// It took effect.
+    Written,
+    /// The condition did not hold; this is what stands there, read by the refused write itself.
+    /// `None`: there is no record (it expired or was deleted in between).
+    Refused(Option<Box<Record>>),
+}
+
 impl RecordWrite {
+    /// What the table's answer means: a refusal that finds our own write, whose reply was lost, is none.
+    #[must_use]
+    pub fn answered(&self, by_table: WriteAnswer) -> WriteAnswer {
+        match by_table {
+            WriteAnswer::Refused(Some(standing)) if self.took_effect(&standing) => WriteAnswer::Written,
+            answer => answer,
+        }
+    }
+
     /// Whether `standing`, found by a refused write, is what this write wrote before its reply was lost.
     #[must_use]
     pub fn took_effect(&self, standing: &Record) -> bool {

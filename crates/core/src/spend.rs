@@ -155,6 +155,38 @@ fn credible(tokens: Option<u64>, least: u64, most: u64) -> Option<u64> {
     tokens.filter(|tokens| (least..=most.saturating_add(UNASKED_TOKENS_MAX)).contains(tokens))
 }
 
+/// Which of some first calls a day's room pays for, in their order: a dear one that does not fit leaves room for others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fit {
+    /// For each call, whether it fits; what is no call (`None`) needs no room.
+    pub fits: Vec<bool>,
+    /// What those that fit cost at most.
+    pub sum_micro_usd: u64,
+}
+
+impl Fit {
+    /// As many as the room pays for.
+    #[must_use]
+    pub fn into(room_micro_usd: u64, calls: &[Option<CallPrice>]) -> Self {
+        let mut sum_micro_usd = 0_u64;
+        let fits = calls.iter().map(|price| {
+            let sum = sum_micro_usd.saturating_add(price.map_or(0, CallPrice::most_micro_usd));
+            let fits = sum <= room_micro_usd;
+            if fits {
+                sum_micro_usd = sum;
+            }
+            fits
+        });
+        Self { fits: fits.collect(), sum_micro_usd }
+    }
+
+    /// None of them.
+    #[must_use]
+    pub fn none(calls: &[Option<CallPrice>]) -> Self {
+        Self { fits: vec![false; calls.len()], sum_micro_usd: 0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,8 @@
 //! What it means that a port failed.
 
 use std::error::Error;
-use std::fmt;
+
+use nightshift_core::port_error::PortErrorKind;
 
 /// A call to AWS that did not do what it was asked, after the SDK's own attempts.
 /// Whether it took effect is unknown: each write is safe to repeat.
@@ -16,46 +17,6 @@ pub struct PortError {
     pub kind: PortErrorKind,
     /// The service's code and message; never a body.
     pub message: String,
-}
-
-/// Why a port failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PortErrorKind {
-    /// Throttled.
-    Throttled,
-    /// No answer, a 5xx, a broken connection.
-    Unavailable,
-    /// Not allowed, or no such resource: somebody must change the deployment.
-    Misconfigured,
-    /// What was read does not parse as one of our records.
-    Unreadable,
-    /// The service refuses this very request (too large, forbidden characters).
-    Refused,
-}
-
-impl PortErrorKind {
-    /// Whether the request may have done what it was asked, although it failed. This is the error of the last attempt
-    /// alone: before a throttle, an earlier attempt may have arrived and lost its reply. What refuses a request for what
-    /// it is refused each attempt.
-    #[must_use]
-    pub fn may_have_taken_effect(self) -> bool {
-        match self {
-            Self::Unavailable | Self::Throttled => true,
-            Self::Misconfigured | Self::Unreadable | Self::Refused => false,
-        }
-    }
-}
-
-impl fmt::Display for PortErrorKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Throttled => "throttled",
-            Self::Unavailable => "unavailable",
-            Self::Misconfigured => "misconfigured",
-            Self::Unreadable => "unreadable",
-            Self::Refused => "refused",
-        })
-    }
 }
 
 /// An error and its causes in one line; a cause that the line ends with already is not said twice.

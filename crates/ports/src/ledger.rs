@@ -3,26 +3,20 @@
 use async_trait::async_trait;
 use nightshift_core::control::Control;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::record::{Record, RecordWrite};
+use nightshift_core::record::{RecordWrite, WriteAnswer};
 use nightshift_core::spend::{SpendAnswer, SpendChange};
 
 use crate::PortError;
 
-/// The answer to a conditional write.
-#[derive(Debug, Clone)]
-pub enum WriteAnswer {
-    /// It took effect.
-    Written,
-    /// The condition did not hold; this is what stands there, read by the refused write itself.
-    /// `None`: there is no record (it expired or was deleted in between).
-    Refused(Option<Box<Record>>),
-}
-
 /// The table of records.
 #[async_trait]
 pub trait Ledger: Send + Sync {
-    /// Writes a whole record under its condition, in one request. Safe to repeat: see `RecordWrite`.
-    async fn write(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError>;
+    /// Puts a whole record under its condition to the table, in one request, and says what the table answered.
+    async fn put(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError>;
+    /// Writes a whole record under its condition. Safe to repeat: a refusal of our own write, whose reply was lost, is none.
+    async fn write(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
+        self.put(write).await.map(|answer| write.answered(answer))
+    }
     /// Counts a further message with the same input, at most once per message in direct repetition.
     async fn count_duplicate(&self, key: &InputHash, message_id: &str) -> Result<(), PortError>;
     /// Notes that the dead letter of the record that failed at this version is sent; nothing where it stands at another.

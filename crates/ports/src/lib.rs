@@ -16,11 +16,13 @@ mod visibility;
 
 pub use dead_letters::DeadLetters;
 pub use documents::{Document, DocumentAnswer, Documents};
-pub use error::{PortError, PortErrorKind, chain};
-pub use ledger::{Ledger, WriteAnswer};
+pub use error::{PortError, chain};
+pub use ledger::Ledger;
 pub use ledger_reader::LedgerReader;
 pub use metrics::Metrics;
 pub use model::{Model, ModelKey};
+pub use nightshift_core::port_error::PortErrorKind;
+pub use nightshift_core::record::WriteAnswer;
 pub use queues::{JobsQueue, Letter, Waiting, WaitingQueue};
 pub use records::{FailedPage, FailedRecords, SingleRecords};
 pub use system::{Clock, Entropy};

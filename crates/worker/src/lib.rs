@@ -1,11 +1,25 @@
-//! The loop over ports: one job, one batch, and how fast.
+//! The loop over ports: one invocation, one record, and how fast.
 //!
-//! Read `process_job` for the path of one job, `process_batch` for what the records of an invocation share.
+//! From the top: `batch` (the records of one invocation, in which order) → `record` (one of them, from its message to
+//! its settlement) → `claim`, `calls`, `panic` → `settle` → `job` (who works on what, its writes and its log) →
+//! `invocation` (what all records of one invocation share) and `message` → `worker` (what lives as long as the
+//! environment) → `flow`, `paid_call`, `book`. No file knows one to its left.
 
-pub mod flow_control;
+mod batch;
+mod book;
+mod calls;
+mod claim;
+pub mod flow;
+mod invocation;
+mod job;
+mod message;
 pub mod paid_call;
-mod process_batch;
-mod process_job;
+mod panic;
+mod record;
+mod settle;
 mod spend;
+mod worker;
 
-pub use process_batch::{BatchReport, Deployment, Message, Ports, Worker};
+pub use batch::BatchReport;
+pub use message::Message;
+pub use worker::{Deployment, Ports, Worker};

@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nightshift_core::model::{ModelFailure, ModelReply, ModelRequest};
 use nightshift_core::spend::{CallPrice, Counted};
 
-use crate::spend::Book;
+use crate::book::Book;
 use nightshift_ports::Model;
 
 /// The most that one call can cost, reserved in the day's record. Dropped, it is given back.

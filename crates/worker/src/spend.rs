@@ -10,46 +10,15 @@ use std::sync::atomic::Ordering;
 
 use nightshift_core::metric::{HandBackCause, Metric, NO_TASK};
 use nightshift_core::ready::call_price;
-use nightshift_core::spend::{CallPrice, SpendAnswer, SpendChange, SpendKind, UtcDay};
+use nightshift_core::spend::{CallPrice, Fit, SpendAnswer, SpendChange, SpendKind};
 use nightshift_core::task::Task;
 
+use crate::book::Book;
+use crate::invocation::Invocation;
+use crate::message::Item;
 use crate::paid_call::Reservation;
-use crate::process_batch::{Invocation, Item, Worker};
+use crate::worker::Worker;
 use nightshift_ports::PortError;
-
-/// What one invocation has written into the day's record, and what of it its calls have cost.
-#[derive(Debug)]
-pub(crate) struct Book {
-    /// The day on which it began.
-    day: UtcDay,
-    reservations: u32,
-    /// What stands in the day's record for this invocation.
-    reserved_micro_usd: u64,
-    /// What its calls cost, or may still cost.
-    counted_micro_usd: u64,
-}
-
-impl Book {
-    pub(crate) fn new(day: UtcDay) -> Self {
-        Self { day, reservations: 0, reserved_micro_usd: 0, counted_micro_usd: 0 }
-    }
-
-    /// A call's worst case becomes what it cost.
-    pub(crate) fn count_instead(&mut self, most_micro_usd: u64, micro_usd: u64) {
-        let others_micro_usd = self.counted_micro_usd.saturating_sub(most_micro_usd);
-        self.counted_micro_usd = others_micro_usd.saturating_add(micro_usd);
-    }
-
-    /// Counts a call if what earlier ones left pays for it.
-    fn take_left(&mut self, micro_usd: u64) -> bool {
-        let left_micro_usd = self.reserved_micro_usd.saturating_sub(self.counted_micro_usd);
-        let is_enough = micro_usd <= left_micro_usd;
-        if is_enough {
-            self.counted_micro_usd = self.counted_micro_usd.saturating_add(micro_usd);
-        }
-        is_enough
-    }
-}
 
 /// What is reserved for the first call of a record.
 pub(crate) enum FirstCall<'a> {
@@ -63,105 +32,6 @@ impl Worker {
     /// What one call for this record may take and cost.
     pub(crate) fn call_price(&self, item: &Item, task: &dyn Task) -> CallPrice {
         call_price(task, item.message.body.len(), self.deployment.price)
-    }
-
-    /// Reserves the first call of each record, or of as many as the day has room for, in one write.
-    pub(crate) async fn reserve_first_calls<'a>(
-        &self,
-        invocation: &'a Invocation<'_>,
-        items: &[Item],
-    ) -> Vec<FirstCall<'a>> {
-        let cap_micro_usd = self.deployment.limits.spend_cap_micro_usd;
-        let price = |item: &Item| {
-            let task = self.tasks.find(&item.job.as_ref().ok()?.task)?;
-            // What no day could pay is refused before any call.
-            Some(self.call_price(item, task)).filter(|price| price.most_micro_usd() <= cap_micro_usd)
-        };
-        let prices: Vec<Option<CallPrice>> = items.iter().map(price).collect();
-        let first_calls = |fit: &[bool], otherwise: HandBackCause| {
-            let first_call = |(price, fits): (&Option<CallPrice>, &bool)| match price {
-                None => FirstCall::Reserved(None),
-                Some(price) if *fits => FirstCall::Reserved(Some(invocation.reservation(*price))),
-                Some(_) => FirstCall::HandBack(otherwise),
-            };
-            prices.iter().zip(fit).map(first_call).collect()
-        };
-        let none_fits = vec![false; prices.len()];
-        let mut room_micro_usd = cap_micro_usd;
-        for _ in 0..2 {
-            let mut sum_micro_usd = 0_u64;
-            let fit: Vec<bool> = prices
-                .iter()
-                .map(|price| {
-                    let micro_usd = price.map_or(0, CallPrice::most_micro_usd);
-                    let sum = sum_micro_usd.saturating_add(micro_usd);
-                    let fits = sum <= room_micro_usd;
-                    if fits {
-                        sum_micro_usd = sum;
-                    }
-                    fits
-                })
-                .collect();
-            match self.reserve(invocation, sum_micro_usd).await {
-                Ok(SpendAnswer::Counted) => return first_calls(&fit, HandBackCause::SpendCap),
-                Ok(SpendAnswer::CapReached { left_micro_usd }) => room_micro_usd = left_micro_usd,
-                Err(_) => return first_calls(&none_fits, HandBackCause::Ledger),
-            }
-        }
-        first_calls(&none_fits, HandBackCause::SpendCap)
-    }
-
-    /// Reserves one more call for a record, whose last one was, or may have been, billed.
-    pub(crate) async fn reserve_call<'a>(
-        &self,
-        invocation: &'a Invocation<'_>,
-        price: CallPrice,
-    ) -> Result<Reservation<'a>, HandBackCause> {
-        let micro_usd = price.most_micro_usd();
-        if invocation.book(|book| book.take_left(micro_usd)) {
-            return Ok(invocation.reservation(price));
-        }
-        match self.reserve(invocation, micro_usd).await {
-            Ok(SpendAnswer::Counted) => Ok(invocation.reservation(price)),
-            Ok(SpendAnswer::CapReached { .. }) => Err(HandBackCause::SpendCap),
-            Err(_) => Err(HandBackCause::Ledger),
-        }
-    }
-
-    async fn reserve(&self, invocation: &Invocation<'_>, micro_usd: u64) -> Result<SpendAnswer, PortError> {
-        if micro_usd == 0 {
-            return Ok(SpendAnswer::Counted);
-        }
-        let change = invocation.book(|book| {
-            book.reservations += 1;
-            SpendChange {
-                id: format!("{}-{}", invocation.id, book.reservations),
-                day: book.day,
-                kind: SpendKind::Reserve {
-                    micro_usd,
-                    cap_micro_usd: self.deployment.limits.spend_cap_micro_usd,
-                },
-            }
-        });
-        let answer = self.ports.ledger.spend(&change).await;
-        match &answer {
-            Ok(SpendAnswer::Counted) => invocation.book(|book| {
-                book.reserved_micro_usd = book.reserved_micro_usd.saturating_add(micro_usd);
-                book.counted_micro_usd = book.counted_micro_usd.saturating_add(micro_usd);
-            }),
-            Ok(SpendAnswer::CapReached { left_micro_usd }) => tracing::warn!(
-                request_id = invocation.id,
-                day = %change.day,
-                wanted_micro_usd = micro_usd,
-                left_micro_usd,
-                "the day's spend cap leaves no room"
-            ),
-            Err(error) => {
-                tracing::warn!(request_id = invocation.id, %error, "the spend record could not be written: handing back");
-                invocation.numbers(|n| n.add(NO_TASK, Metric::LedgerErrors, 1.0));
-            }
-        }
-        answer
     }
 
     /// On failure the whole reservation stays counted, which errs on the safe side. The numbers of this invocation are on
@@ -182,5 +52,91 @@ impl Worker {
             tracing::warn!(request_id = invocation_id, %error, "the spend record could not be settled");
             self.late_ledger_errors.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Invocation<'_> {
+    /// Reserves the first call of each record, or of as many as the day has room for, in one write.
+    pub(crate) async fn reserve_first_calls<'a>(
+        &'a self,
+        items: impl Iterator<Item = &Item>,
+    ) -> Vec<FirstCall<'a>> {
+        let cap_micro_usd = self.worker.deployment.limits.spend_cap_micro_usd;
+        let price = |item: &Item| {
+            let task = self.worker.tasks.find(&item.job.as_ref().ok()?.task)?;
+            // What no day could pay is refused before any call.
+            Some(self.worker.call_price(item, task)).filter(|price| price.most_micro_usd() <= cap_micro_usd)
+        };
+        let prices: Vec<Option<CallPrice>> = items.map(price).collect();
+        let first_calls = |fit: &Fit, otherwise: HandBackCause| {
+            let first_call = |(price, fits): (&Option<CallPrice>, &bool)| match price {
+                None => FirstCall::Reserved(None),
+                Some(price) if *fits => FirstCall::Reserved(Some(self.reservation(*price))),
+                Some(_) => FirstCall::HandBack(otherwise),
+            };
+            prices.iter().zip(&fit.fits).map(first_call).collect()
+        };
+        let mut room_micro_usd = cap_micro_usd;
+        for _ in 0..2 {
+            let fit = Fit::into(room_micro_usd, &prices);
+            match self.reserve(fit.sum_micro_usd).await {
+                Ok(SpendAnswer::Counted) => return first_calls(&fit, HandBackCause::SpendCap),
+                Ok(SpendAnswer::CapReached { left_micro_usd }) => room_micro_usd = left_micro_usd,
+                Err(_) => return first_calls(&Fit::none(&prices), HandBackCause::Ledger),
+            }
+        }
+        first_calls(&Fit::none(&prices), HandBackCause::SpendCap)
+    }
+
+    /// Reserves one more call for a record, whose last one was, or may have been, billed.
+    ///
+    /// # Errors
+    /// The cause with which the record is handed back.
+    pub(crate) async fn reserve_call(&self, price: CallPrice) -> Result<Reservation<'_>, HandBackCause> {
+        let micro_usd = price.most_micro_usd();
+        if self.book(|book| book.take_left(micro_usd)) {
+            return Ok(self.reservation(price));
+        }
+        match self.reserve(micro_usd).await {
+            Ok(SpendAnswer::Counted) => Ok(self.reservation(price)),
+            Ok(SpendAnswer::CapReached { .. }) => Err(HandBackCause::SpendCap),
+            Err(_) => Err(HandBackCause::Ledger),
+        }
+    }
+
+    async fn reserve(&self, micro_usd: u64) -> Result<SpendAnswer, PortError> {
+        if micro_usd == 0 {
+            return Ok(SpendAnswer::Counted);
+        }
+        let change = self.book(|book| {
+            book.reservations += 1;
+            SpendChange {
+                id: format!("{}-{}", self.id, book.reservations),
+                day: book.day,
+                kind: SpendKind::Reserve {
+                    micro_usd,
+                    cap_micro_usd: self.worker.deployment.limits.spend_cap_micro_usd,
+                },
+            }
+        });
+        let answer = self.worker.ports.ledger.spend(&change).await;
+        match &answer {
+            Ok(SpendAnswer::Counted) => self.book(|book| {
+                book.reserved_micro_usd = book.reserved_micro_usd.saturating_add(micro_usd);
+                book.counted_micro_usd = book.counted_micro_usd.saturating_add(micro_usd);
+            }),
+            Ok(SpendAnswer::CapReached { left_micro_usd }) => tracing::warn!(
+                request_id = self.id,
+                day = %change.day,
+                wanted_micro_usd = micro_usd,
+                left_micro_usd,
+                "the day's spend cap leaves no room"
+            ),
+            Err(error) => {
+                tracing::warn!(request_id = self.id, %error, "the spend record could not be written: handing back");
+                self.numbers(|n| n.add(NO_TASK, Metric::LedgerErrors, 1.0));
+            }
+        }
+        answer
     }
 }

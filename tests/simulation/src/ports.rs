@@ -238,10 +238,7 @@ fn record_write(
         state.inputs[n as usize].readable_from = if newer_words { world.plan.newer_words_from } else { 0 };
         return Ok(WriteAnswer::Written);
     }
-    Ok(match state.inputs[n as usize].record.clone() {
-        Some(record) if write.took_effect(&record) => WriteAnswer::Written,
-        standing => WriteAnswer::Refused(standing),
-    })
+    Ok(WriteAnswer::Refused(state.inputs[n as usize].record.clone()))
 }
 
 /// DynamoDB deletes what has expired whenever it likes.
@@ -258,7 +255,7 @@ fn expire(state: &mut State, world: &World, now_ms: u64, write: &RecordWrite) {
 
 #[async_trait]
 impl Ledger for SimPorts {
-    async fn write(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
+    async fn put(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
         let invocation = self.invocation();
         let world = &self.world;
         let asked_ms = world.now_ms();
@@ -278,7 +275,8 @@ impl Ledger for SimPorts {
         .await
         .and_then(|answer| answer.map_err(|kind| self.ledger_error("UpdateItem", kind)))
         .inspect(|answer| {
-            if matches!(answer, WriteAnswer::Written) && matches!(write.record.state, Standing::Done(_)) {
+            let is_written = matches!(write.answered((*answer).clone()), WriteAnswer::Written);
+            if is_written && matches!(write.record.state, Standing::Done(_)) {
                 world.lock().result_is_written(self.now_ms(), invocation, &write.record);
             }
         })

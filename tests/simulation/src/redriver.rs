@@ -351,7 +351,7 @@ impl FailedRecords for Driver {
 
 #[async_trait]
 impl Ledger for Driver {
-    async fn write(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
+    async fn put(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
         let apply = |state: &mut State, now_ms| state.record_is_reset(now_ms, write);
         if self.draw(|rng| rng.chance(self.world.faults().ledger_reply_lost * KILLS)) {
             self.does("UpdateItem", 0.0, apply).await?;

@@ -25,10 +25,7 @@ pub(super) async fn record(ledger: &DynamoLedger, write: &RecordWrite) -> Result
         Err(error) => refused_by(error)?,
     };
     let standing = refused.map(|old| item::record(&old)).transpose().map_err(|e| unreadable(UPDATE, &e))?;
-    Ok(match standing {
-        Some(record) if write.took_effect(&record) => WriteAnswer::Written,
-        standing => WriteAnswer::Refused(standing.map(Box::new)),
-    })
+    Ok(WriteAnswer::Refused(standing.map(Box::new)))
 }
 
 /// Counts a further message.

@@ -7,7 +7,7 @@ use crate::conversation::{AskedAgain, Conversation};
 use crate::dead_letter::EXCERPT_CHARS_MAX;
 use crate::failure::{FailureReason, Rejection};
 use crate::limits::Limits;
-use crate::metric::HandBackCause;
+use crate::metric::{HandBackCause, Outcome};
 use crate::model::{Answer, FailureClass, ModelFailure, ModelReply, Prompt, Turn};
 use crate::next_step::failed;
 use crate::next_step::why::{why_rejected, why_truncated};
@@ -108,6 +108,17 @@ impl AfterCall {
             Self::Fail(rejection) => rejection.reason == FailureReason::InvalidOutput,
         }
     }
+
+    /// Of a failed call: how long the jobs beside this one are to wait too. Of a job that is given up, what the provider
+    /// asked for still holds for its neighbours.
+    #[must_use]
+    pub fn others_wait_ms(&self, failure: &ModelFailure, now_ms: u64) -> u64 {
+        match self {
+            Self::CallAgain { delay_ms } => *delay_ms,
+            Self::HandBack { at_least_ms, .. } => *at_least_ms,
+            Self::Store { .. } | Self::Fail(_) => advised_wait_ms(&failure.advice, now_ms).unwrap_or(0),
+        }
+    }
 }
 
 /// One claimed job while it is worked on.
@@ -118,6 +129,7 @@ pub struct JobRun {
     /// As it is: without the call that the ledger counts in advance.
     budget: Budget,
     cost_before_micro_usd: u64,
+    last_cost_micro_usd: u64,
     calls_in_claim: u32,
     failures_in_row: u32,
     conversation: Conversation,
@@ -136,6 +148,7 @@ impl JobRun {
             record,
             budget,
             cost_before_micro_usd: budget.cost_micro_usd,
+            last_cost_micro_usd: 0,
             calls_in_claim: 0,
             failures_in_row: 0,
             conversation: Conversation::new(prompt),
@@ -340,6 +353,7 @@ impl JobRun {
         let counted = work.price.count(reply);
         self.budget.usage += counted.usage;
         self.budget.cost_micro_usd = self.budget.cost_micro_usd.saturating_add(counted.micro_usd);
+        self.last_cost_micro_usd = counted.micro_usd;
         self.request_id.clone_from(&reply.request_id);
     }
 
@@ -454,9 +468,11 @@ impl JobRun {
         Record { version: self.record.version + 1, budget: self.budget, ..self.record.clone() }
     }
 
-    /// What the calls of this claim cost.
+    /// What the calls of this claim cost for nothing: all of it but the call whose answer was stored as a result.
     #[must_use]
-    pub fn claim_cost_micro_usd(&self) -> u64 {
-        self.budget.cost_micro_usd.saturating_sub(self.cost_before_micro_usd)
+    pub fn wasted_micro_usd(&self, outcome: Outcome) -> u64 {
+        let useful_micro_usd = if outcome == Outcome::Succeeded { self.last_cost_micro_usd } else { 0 };
+        let cost_micro_usd = self.budget.cost_micro_usd.saturating_sub(self.cost_before_micro_usd);
+        cost_micro_usd.saturating_sub(useful_micro_usd)
     }
 }

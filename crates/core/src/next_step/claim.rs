@@ -5,6 +5,7 @@ use crate::input_hash::InputHash;
 use crate::limits::Limits;
 use crate::message::Delivery;
 use crate::next_step::failed;
+use crate::port_error::PortErrorKind;
 use crate::record::{Budget, Expect, Failed, PastFailure, Record, RecordWrite, Revision, State};
 
 /// Everything that a claim is decided by, but the record that already stands.
@@ -75,9 +76,16 @@ impl ClaimAsk<'_> {
         claim
     }
 
-    /// Gives a claim back of which nobody knows whether it was written: without the call that it announces.
+    /// What to write when the answer to a write of this claim is an error: a claim that nobody knows of would hold the job
+    /// back until its lease ends, and count a call. A refusal in its place is found, and sent, by the next delivery.
     #[must_use]
-    pub fn take_back(&self, claim: RecordWrite) -> RecordWrite {
+    pub fn after_error(&self, write: RecordWrite, kind: PortErrorKind) -> Option<RecordWrite> {
+        let is_claim = matches!(write.record.state, State::Claimed { .. });
+        (is_claim && kind.may_have_taken_effect()).then(|| self.take_back(write))
+    }
+
+    /// Gives a claim back: without the call that it announces.
+    fn take_back(&self, claim: RecordWrite) -> RecordWrite {
         let mut record = claim.record;
         record.version += 1;
         record.budget.calls = record.budget.calls.saturating_sub(1);

@@ -3,6 +3,7 @@
 use nightshift_core::blame::{Evidence, Refusals};
 use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
+use nightshift_core::metric::Outcome;
 use nightshift_core::model::{
     Answer, FailureClass, ModelFailure, ModelReply, Oversize, ReportedUsage, RetryAdvice, SizeUnit,
     TokenLimit, Turn,
@@ -546,7 +547,7 @@ fn every_answer_is_paid_for_whatever_it_says() {
         let before = Budget { cost_micro_usd: 100, ..used(0, 0) };
         let run = check_reply(&task, before, answer, step);
         assert_eq!(run.budget().cost_micro_usd, 500);
-        assert_eq!(run.claim_cost_micro_usd(), 400);
+        assert_eq!(run.wasted_micro_usd(Outcome::NeedsReview), 400);
     }
 }
 

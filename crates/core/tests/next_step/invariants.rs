@@ -6,7 +6,8 @@ use nightshift_core::message::Delivery;
 use nightshift_core::metric::HandBackCause;
 use nightshift_core::model::{Answer, FailureClass, RetryAdvice, TokenLimit, Turn};
 use nightshift_core::next_step::{
-    AfterCall, BeforeCall, ClaimStep, HandBack, JobRun, RECEIVES_KEPT, TimeLeft, after_panic, hand_back,
+    AfterCall, BeforeCall, ClaimStep, HandBack, JobRun, PanicStep, Panicked, RECEIVES_KEPT, TimeLeft,
+    hand_back,
 };
 use nightshift_core::record::{Budget, Record, RecordWrite, State};
 use nightshift_core::retry::advised_wait_ms;
@@ -168,7 +169,13 @@ impl World {
         let work = work(&task, &input, &limits, &revision);
         let time = TimeLeft { left_ms: 200 * SECOND, usual_call_ms: 10 * SECOND };
         if let Event::Panicked = event {
-            let write = after_panic(run.record(), self.now_ms, &revision, &limits);
+            let (key, delivery) = (key(), delivery());
+            let mut ask = ask(&key, &delivery, &revision, &limits);
+            (ask.now_ms, ask.token) = (self.now_ms, "token-of-the-count");
+            let panicked = Panicked { ask, claim_token: &run.record().token };
+            let PanicStep::Count(write) = panicked.refused_by(Some(run.record())) else {
+                return Err(TestCaseError::fail("a panic under a claim was not counted"));
+            };
             self.gone.push(run);
             return self.write(&write);
         }

@@ -9,5 +9,7 @@ mod calls;
 mod claim;
 mod hand_back;
 mod invariants;
+mod panic;
 mod records;
+mod settle;
 mod support;

@@ -3,8 +3,8 @@
 use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::limits::Limits;
 use nightshift_core::model::FailureClass;
-use nightshift_core::next_step::{JobRun, TimeLeft, after_panic, after_panic_unclaimed};
-use nightshift_core::record::{Budget, Expect, RecordWrite};
+use nightshift_core::next_step::{JobRun, TimeLeft};
+use nightshift_core::record::{Budget, Expect};
 use serde_json::json;
 
 use crate::support::*;
@@ -87,38 +87,6 @@ fn a_failure_keeps_a_bounded_piece_of_what_was_said() {
     assert_eq!(failed.excerpt.unwrap().chars().count(), 2_001, "2,000 and the mark of the cut");
     assert_eq!(failed.detail.chars().count(), 2_001);
     assert_eq!(failed.request_id.as_deref(), Some("req-1"));
-}
-
-#[test]
-fn a_panic_is_counted_and_the_third_ends_the_job() {
-    let limits = Limits::default();
-    for (crashes, expected) in [
-        (0, "open v8 if Fence: claims 2 calls 3 reasks 1 crashes 1"),
-        (1, "open v8 if Fence: claims 2 calls 3 reasks 1 crashes 2"),
-        (2, "failed internal v8 if Fence: claims 2 calls 3 reasks 1 crashes 3"),
-        (7, "failed internal v8 if Fence: claims 2 calls 3 reasks 1 crashes 8"),
-    ] {
-        let mut standing = record(claimed(NOW + SECOND, false));
-        standing.budget.crashes = crashes;
-        let write = after_panic(&standing, NOW, &deployed(), &limits);
-        assert_eq!(show_write(&write), expected);
-        assert_eq!(write.record.token, standing.token, "the owner's fence");
-    }
-}
-
-#[test]
-fn a_panic_before_the_claim_is_counted_too_and_announces_no_call() {
-    let limits = Limits::default();
-    for (crashes, expected) in [
-        (0, "open v8 if Version(7): claims 2 calls 2 reasks 1 crashes 1"),
-        (2, "failed internal v8 if Version(7): claims 2 calls 2 reasks 1 crashes 3"),
-    ] {
-        let mut taken_over = record(claimed(NOW + SECOND, true));
-        taken_over.version = 8;
-        taken_over.budget.crashes = crashes;
-        let claim = RecordWrite { record: taken_over, expect: Expect::Version(7) };
-        assert_eq!(show_write(&after_panic_unclaimed(claim, NOW, &deployed(), &limits)), expected);
-    }
 }
 
 #[test]

@@ -178,10 +178,7 @@ impl State {
         let Some(&n) = self.by_key.get(&write.record.key) else { return WriteAnswer::Refused(None) };
         let standing = self.inputs[n as usize].record.clone();
         if !write.allowed(standing.as_deref()) {
-            return match standing {
-                Some(record) if write.took_effect(&record) => WriteAnswer::Written,
-                standing => WriteAnswer::Refused(standing),
-            };
+            return WriteAnswer::Refused(standing);
         }
         let holder = self.inputs[n as usize].holder;
         let claimed = standing.as_deref().is_some_and(|r| matches!(r.state, Standing::Claimed { .. }));

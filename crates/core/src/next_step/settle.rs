@@ -1,0 +1,94 @@
+//! How a claimed job leaves its worker, and what keeps a batch from being worked on at all.
+
+use super::{AfterCall, JobRun, Work};
+use crate::control::Control;
+use crate::metric::HandBackCause;
+use crate::port_error::PortErrorKind;
+use crate::record::{RecordWrite, WriteAnswer};
+
+/// How a claimed job leaves its worker.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Settlement {
+    /// Write the result, then acknowledge.
+    Store {
+        /// The result.
+        write: Box<RecordWrite>,
+        /// It is the task's fallback.
+        needs_review: bool,
+    },
+    /// Write the failure, then send its dead letter, then acknowledge.
+    Fail(Box<RecordWrite>),
+    /// Decide by [`super::hand_back`] whether there is another delivery to come.
+    HandBack {
+        /// Why.
+        cause: HandBackCause,
+        /// The message stays away at least as long.
+        at_least_ms: u64,
+    },
+}
+
+impl JobRun {
+    /// How the job leaves after its last step. A result that is too large is a failure.
+    #[must_use]
+    pub fn settlement(&self, work: Work<'_>, last: AfterCall, now_ms: u64) -> Settlement {
+        let rejection = match last {
+            AfterCall::Store { output, needs_review } => {
+                match self.store(work, output, needs_review, now_ms) {
+                    Ok(write) => return Settlement::Store { write: Box::new(write), needs_review },
+                    Err(rejection) => rejection,
+                }
+            }
+            AfterCall::Fail(rejection) => rejection,
+            AfterCall::HandBack { cause, at_least_ms } => {
+                return Settlement::HandBack { cause, at_least_ms };
+            }
+            AfterCall::CallAgain { delay_ms } => {
+                return Settlement::HandBack { cause: HandBackCause::CallFailed, at_least_ms: delay_ms };
+            }
+        };
+        Settlement::Fail(Box::new(self.fail(&rejection, now_ms, work.revision, work.limits)))
+    }
+
+    /// The write that gives the claim back before a hand-back, where there is one to give: a lost claim is another's, and
+    /// what is unreadable was written by another worker since.
+    #[must_use]
+    pub fn release_before(&self, cause: HandBackCause) -> Option<RecordWrite> {
+        let is_ours = !matches!(cause, HandBackCause::LostClaim | HandBackCause::Unreadable);
+        is_ours.then(|| self.release())
+    }
+}
+
+/// What the answer to a write under the claim's own token says of the claim.
+///
+/// # Errors
+/// The cause with which the message is handed back: another worker has taken the claim over, or the ledger did not do what
+/// it was asked.
+pub fn after_own_write(answer: &Result<WriteAnswer, PortErrorKind>) -> Result<(), HandBackCause> {
+    match answer {
+        Ok(WriteAnswer::Written) => Ok(()),
+        Ok(WriteAnswer::Refused(_)) => Err(HandBackCause::LostClaim),
+        Err(kind) => Err(kind.of_ledger()),
+    }
+}
+
+/// A call that could not have been admitted early enough to end in time: the provider has no capacity before
+/// `at_least_ms`; at 0, only the invocation is too short.
+#[must_use]
+pub fn not_admitted(at_least_ms: u64) -> AfterCall {
+    let cause = if at_least_ms > 0 { HandBackCause::Capacity } else { HandBackCause::Deadline };
+    AfterCall::HandBack { cause, at_least_ms }
+}
+
+/// Whether a batch may be worked on, by what the control record says, or by why it could not be read.
+///
+/// # Errors
+/// The cause with which all of it is handed back. Not being able to read the pause is no pause: the claims will tell
+/// whether the ledger works. Words of another release may be one.
+pub fn admits_work(control: Result<&Control, PortErrorKind>) -> Result<(), HandBackCause> {
+    match control {
+        Ok(Control { paused: Some(_) }) => Err(HandBackCause::Paused),
+        Ok(Control { paused: None }) => Ok(()),
+        Err(PortErrorKind::Unreadable) => Err(HandBackCause::Unreadable),
+        Err(_) => Ok(()),
+    }
+}

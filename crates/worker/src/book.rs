@@ -1,0 +1,38 @@
+//! What one invocation has written into the day's spend record, and what of it its calls have cost.
+
+use nightshift_core::spend::UtcDay;
+
+/// The spend of one invocation.
+#[derive(Debug)]
+pub(crate) struct Book {
+    /// The day on which it began.
+    pub(crate) day: UtcDay,
+    /// How often it reserved.
+    pub(crate) reservations: u32,
+    /// What stands in the day's record for this invocation.
+    pub(crate) reserved_micro_usd: u64,
+    /// What its calls cost, or may still cost.
+    pub(crate) counted_micro_usd: u64,
+}
+
+impl Book {
+    pub(crate) fn new(day: UtcDay) -> Self {
+        Self { day, reservations: 0, reserved_micro_usd: 0, counted_micro_usd: 0 }
+    }
+
+    /// A call's worst case becomes what it cost.
+    pub(crate) fn count_instead(&mut self, most_micro_usd: u64, micro_usd: u64) {
+        let others_micro_usd = self.counted_micro_usd.saturating_sub(most_micro_usd);
+        self.counted_micro_usd = others_micro_usd.saturating_add(micro_usd);
+    }
+
+    /// Counts a call if what earlier ones left pays for it.
+    pub(crate) fn take_left(&mut self, micro_usd: u64) -> bool {
+        let left_micro_usd = self.reserved_micro_usd.saturating_sub(self.counted_micro_usd);
+        let is_enough = micro_usd <= left_micro_usd;
+        if is_enough {
+            self.counted_micro_usd = self.counted_micro_usd.saturating_add(micro_usd);
+        }
+        is_enough
+    }
+}

@@ -1,0 +1,93 @@
+//! The claim of a record: one conditional write, and what a refusal of it means.
+
+use nightshift_core::failure::Rejection;
+use nightshift_core::metric::{HandBackCause, Outcome};
+use nightshift_core::next_step::{ClaimAsk, ClaimStep};
+use nightshift_core::port_error::PortErrorKind;
+use nightshift_core::record::{Record, RecordWrite, WriteAnswer};
+
+use crate::job::Job;
+
+/// How often a claim is decided anew because the record changed in between.
+const CLAIM_ROUNDS_MAX: u32 = 3;
+
+/// What a claim led to.
+pub(crate) enum Claim {
+    /// Ours; or, of a job that is refused before any work, the failure that we wrote.
+    Granted(Box<Record>),
+    /// A suspect, which waits until nothing else is open.
+    RunAlone,
+    /// Settled, or not for us.
+    Ended(Outcome),
+}
+
+/// What is to be done after a refusal.
+enum Refused {
+    Write(RecordWrite),
+    End(Claim),
+}
+
+impl Job<'_> {
+    /// Claims the record, or writes the rejection at once; both in one write where nobody has seen the input.
+    pub(crate) async fn claim(&self, token: &str, alone: bool, rejection: Option<&Rejection>) -> Claim {
+        // A job that is refused before any work cannot kill its worker, so it need not wait to be alone.
+        let alone = alone || rejection.is_some();
+        let ask = self.ask(token, self.now_ms(), self.invocation.lease_until_ms, alone);
+        let mut write = ask.first();
+        for _ in 0..CLAIM_ROUNDS_MAX {
+            let intended = match rejection {
+                Some(rejection) => ask.refuse(write, rejection),
+                None => write,
+            };
+            write = match self.write(&intended).await {
+                Ok(WriteAnswer::Written) => return Claim::Granted(Box::new(intended.record)),
+                // It was deleted between the condition and the read of it.
+                Ok(WriteAnswer::Refused(None)) => ask.first(),
+                Ok(WriteAnswer::Refused(Some(standing))) => match self.refused(&ask, &standing).await {
+                    Refused::Write(write) => write,
+                    Refused::End(claim) => return claim,
+                },
+                Err(kind) => return self.claim_unknown(&ask, intended, kind).await,
+            };
+        }
+        Claim::Ended(self.return_unclaimed(HandBackCause::HeldByOther, 0).await)
+    }
+
+    async fn refused(&self, ask: &ClaimAsk<'_>, standing: &Record) -> Refused {
+        let outcome = match ask.refused_by(standing) {
+            ClaimStep::Held(record) => return Refused::End(Claim::Granted(record)),
+            ClaimStep::TakeOver(write) => return Refused::Write(*write),
+            ClaimStep::RunAlone => return Refused::End(Claim::RunAlone),
+            ClaimStep::Fail(write) => self.fail(*write).await,
+            ClaimStep::AlreadyDone { another_message } => {
+                if another_message {
+                    self.count_duplicate().await;
+                }
+                Outcome::Duplicate
+            }
+            ClaimStep::AlreadyFailed(record) => self.bury(&record).await,
+            ClaimStep::AlreadyRedriven => Outcome::Duplicate,
+            ClaimStep::HeldByOther { until_ms } => {
+                let at_least_ms = until_ms.saturating_sub(ask.now_ms);
+                self.return_unclaimed(HandBackCause::HeldByOther, at_least_ms).await
+            }
+        };
+        Refused::End(Claim::Ended(outcome))
+    }
+
+    /// Nobody knows whether the claim was written.
+    async fn claim_unknown(&self, ask: &ClaimAsk<'_>, intended: RecordWrite, kind: PortErrorKind) -> Claim {
+        if let Some(take_back) = ask.after_error(intended, kind) {
+            let _ = self.write(&take_back).await;
+        }
+        Claim::Ended(self.return_unclaimed(kind.of_ledger(), 0).await)
+    }
+
+    /// The count is for people: without it the result stands all the same.
+    async fn count_duplicate(&self) {
+        let (key, message_id) = (&self.item.key, &self.item.message.message_id);
+        if let Err(error) = self.ports().ledger.count_duplicate(key, message_id).await {
+            self.ledger_error(&error);
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What lives as long as the environment.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nightshift_core::blame::Evidence;
+use nightshift_core::control::Control;
+use nightshift_core::cost::Price;
+use nightshift_core::limits::Limits;
+use nightshift_core::record::Revision;
+use nightshift_core::task::{Tasks, revision_hash};
+use nightshift_ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, PortError, Visibility};
+use tokio::time::Instant;
+
+use crate::flow::FlowControl;
+use crate::paid_call::PaidModel;
+
+/// How long a control record is believed before it is read again.
+const CONTROL_CACHE: Duration = Duration::from_secs(5);
+
+/// The world, as the worker sees it.
+#[derive(Clone)]
+#[allow(missing_docs)] // each port is documented where it is defined
+pub struct Ports {
+    pub ledger: Arc<dyn Ledger>,
+    pub dead_letters: Arc<dyn DeadLetters>,
+    pub visibility: Arc<dyn Visibility>,
+    pub model: PaidModel,
+    pub metrics: Arc<dyn Metrics>,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// What is deployed.
+#[derive(Debug, Clone)]
+pub struct Deployment {
+    /// The stack's name, the dimension `Stack`.
+    pub stack: String,
+    /// The model's name.
+    pub model: String,
+    /// Its price.
+    pub price: Price,
+    /// The limits.
+    pub limits: Limits,
+    /// When the worker was built, in milliseconds since 1970.
+    pub built_at_ms: u64,
+    /// The function's version; 0 outside Lambda.
+    pub function_version: u64,
+}
+
+/// The worker of one environment; lives as long as the environment.
+pub struct Worker {
+    pub(crate) ports: Ports,
+    pub(crate) tasks: Box<dyn Tasks>,
+    pub(crate) deployment: Deployment,
+    pub(crate) flow: FlowControl,
+    /// What became of the calls of this environment's jobs: whose fault a refusal is.
+    pub(crate) evidence: Mutex<Evidence>,
+    revisions: HashMap<&'static str, Revision>,
+    revision_of_none: Revision,
+    control: Mutex<Option<(Instant, Control)>>,
+    /// Errors after the numbers of their invocation were on their way.
+    pub(crate) late_ledger_errors: AtomicU32,
+    /// When the last invocation ended, by both clocks.
+    last_ended: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Worker {
+    /// A worker with everything that it needs.
+    #[must_use]
+    pub fn new(ports: Ports, tasks: Box<dyn Tasks>, deployment: Deployment) -> Self {
+        let revisions = tasks
+            .names()
+            .into_iter()
+            .filter_map(|name| {
+                let task = tasks.find(name)?;
+                Some((name, revision(&deployment, &revision_hash(task, &deployment.model))))
+            })
+            .collect();
+        let flow = FlowControl::new(&deployment.limits);
+        let revision_of_none = revision(&deployment, "");
+        Self {
+            ports,
+            tasks,
+            deployment,
+            flow,
+            evidence: Mutex::new(Evidence::default()),
+            revisions,
+            revision_of_none,
+            control: Mutex::new(None),
+            late_ledger_errors: AtomicU32::new(0),
+            last_ended: Mutex::new(None),
+        }
+    }
+
+    /// What is deployed for a task; of an unknown one, only when.
+    pub(crate) fn revision(&self, task: &str) -> &Revision {
+        self.revisions.get(task).unwrap_or(&self.revision_of_none)
+    }
+
+    /// Between two invocations Lambda freezes the process, and monotonic time stands still: whatever waits for it is
+    /// told how long that was by the wall clock.
+    pub(crate) fn wake(&self, now: Instant, now_ms: u64) {
+        let last_ended = self.last_ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((ended, ended_ms)) = last_ended else { return };
+        let passed = Duration::from_millis(now_ms.saturating_sub(ended_ms));
+        let frozen = passed.saturating_sub(now.saturating_duration_since(ended));
+        self.flow.skip(frozen);
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        *control =
+            control.take().and_then(|(read_at, control)| Some((read_at.checked_sub(frozen)?, control)));
+    }
+
+    /// The invocation ends, and the process may be frozen.
+    pub(crate) fn rest(&self) {
+        *self.last_ended.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), self.ports.clock.now_ms()));
+    }
+
+    /// The control record, as it was read within `CONTROL_CACHE`.
+    pub(crate) async fn control(&self) -> Result<Control, PortError> {
+        let cached = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((read_at, control)) = cached
+            && read_at.elapsed() < CONTROL_CACHE
+        {
+            return Ok(control);
+        }
+        let control = self.ports.ledger.control().await?;
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), control.clone()));
+        Ok(control)
+    }
+}
+
+fn revision(deployment: &Deployment, hash: &str) -> Revision {
+    Revision {
+        hash: hash.to_owned(),
+        built_at_ms: deployment.built_at_ms,
+        function_version: deployment.function_version,
+    }
+}
