@@ -23,7 +23,7 @@ pub(crate) enum Claim {
 
 /// What is to be done after a refusal.
 enum Refused {
-    Write(RecordWrite),
+    Write(Box<RecordWrite>),
     End(Claim),
 }
 
@@ -44,7 +44,7 @@ impl Job<'_> {
                 // It was deleted between the condition and the read of it.
                 Ok(WriteAnswer::Refused(None)) => ask.first(),
                 Ok(WriteAnswer::Refused(Some(standing))) => match self.refused(&ask, &standing).await {
-                    Refused::Write(write) => write,
+                    Refused::Write(write) => *write,
                     Refused::End(claim) => return claim,
                 },
                 Err(kind) => return self.claim_unknown(&ask, intended, kind).await,
@@ -56,7 +56,7 @@ impl Job<'_> {
     async fn refused(&self, ask: &ClaimAsk<'_>, standing: &Record) -> Refused {
         let outcome = match ask.refused_by(standing) {
             ClaimStep::Held(record) => return Refused::End(Claim::Granted(record)),
-            ClaimStep::TakeOver(write) => return Refused::Write(*write),
+            ClaimStep::TakeOver(write) => return Refused::Write(write),
             ClaimStep::RunAlone => return Refused::End(Claim::RunAlone),
             ClaimStep::Fail(write) => self.fail(*write).await,
             ClaimStep::AlreadyDone { another_message } => {
