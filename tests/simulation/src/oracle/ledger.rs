@@ -156,8 +156,10 @@ impl State {
                         .is_some_and(|record| matches!(record.state, Standing::Claimed { .. }))
             });
             if let Some(beside) = beside.copied() {
-                // A claim whose release was prevented by a fault is not open in the worker any more.
-                if self.inputs[beside as usize].epoch.ledger_faults == 0 {
+                // A claim whose release was prevented by a fault is not open in the worker any more; and one that
+                // takes effect late may come when its worker has handed the job back, and goes on with another.
+                let met_by_fault = |n: u32| self.inputs[n as usize].epoch.ledger_faults > 0;
+                if !met_by_fault(beside) && !met_by_fault(n) {
                     self.violate(
                         now_ms,
                         Promise::Isolated,
