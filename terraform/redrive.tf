@@ -89,16 +89,7 @@ resource "aws_iam_role" "redrive" {
 
   path                 = var.iam.path
   permissions_boundary = var.iam.permissions_boundary
-
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Principal = { Service = "lambda.amazonaws.com" }
-      Action    = "sts:AssumeRole"
-      Condition = { StringEquals = { "aws:SourceAccount" = local.account } } # Not for somebody else's function.
-    }]
-  })
+  assume_role_policy   = local.function_trust
 }
 
 resource "aws_iam_role_policy" "redrive" {
@@ -146,8 +137,7 @@ resource "aws_lambda_function" "redrive" {
     log_format = "JSON"
     log_group  = aws_cloudwatch_log_group.redrive.name
 
-    # As for the worker: Lambda drops what is below it, and the function leaves out what log_level says.
-    application_log_level = contains(["debug", "trace"], var.worker.log_level) ? upper(var.worker.log_level) : "INFO"
+    application_log_level = local.function_log_level
   }
 
   dynamic "vpc_config" {

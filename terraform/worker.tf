@@ -2,10 +2,7 @@
 
 locals {
   worker_name = "${var.prefix}-worker"
-
-  # Where this folder is the root, path.module is `.`: the same zip under another name would be a change of each stack.
-  artifacts_dir = coalesce(var.artifacts_dir, trimprefix("${path.module}/../target/zips", "./"))
-  worker_zip    = "${local.artifacts_dir}/${var.worker.architecture}/worker.zip"
+  worker_zip  = "${local.artifacts_dir}/${var.worker.architecture}/worker.zip"
 
   # Only what differs between stacks is a variable of the module, but all is set here: the function relies on no default
   # of its own, and refuses to start on a contradiction.
@@ -136,16 +133,7 @@ resource "aws_iam_role" "worker" {
 
   path                 = var.iam.path
   permissions_boundary = var.iam.permissions_boundary
-
-  assume_role_policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Effect    = "Allow"
-      Principal = { Service = "lambda.amazonaws.com" }
-      Action    = "sts:AssumeRole"
-      Condition = { StringEquals = { "aws:SourceAccount" = local.account } } # Not for somebody else's function.
-    }]
-  })
+  assume_role_policy   = local.function_trust
 }
 
 resource "aws_iam_role_policy" "worker" {
@@ -195,9 +183,7 @@ resource "aws_lambda_function" "worker" {
     log_format = "JSON"
     log_group  = aws_cloudwatch_log_group.worker.name
 
-    # Lambda drops what is below it, by default all below INFO. Never above: the worker leaves out what log_level says, and a
-    # line of metrics has no level, for which Lambda takes INFO. ("Using log-level filtering")
-    application_log_level = contains(["debug", "trace"], var.worker.log_level) ? upper(var.worker.log_level) : "INFO"
+    application_log_level = local.function_log_level
   }
 
   dynamic "vpc_config" {
