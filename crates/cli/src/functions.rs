@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_lambda::primitives::Blob;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{self, Failure};
@@ -17,8 +18,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 const MESSAGE_CHARS_MAX: usize = 400;
 
 /// Invokes the function with this name after the prefix, and waits for its answer.
-pub async fn invoke(stack: &Stack, name: &str, asked: &Value) -> Result<String, Failure> {
+pub async fn invoke(stack: &Stack, name: &str, asked: &impl Serialize) -> Result<String, Failure> {
     let function = format!("{}-{name}", stack.prefix);
+    let payload = serde_json::to_vec(asked)
+        .map_err(|error| Failure::failed(format!("{function} cannot be asked: {error}.")))?;
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(ANSWER_TIMEOUT)
         .operation_timeout(ANSWER_TIMEOUT)
@@ -26,7 +29,7 @@ pub async fn invoke(stack: &Stack, name: &str, asked: &Value) -> Result<String, 
     let answered = aws_sdk_lambda::Client::new(&stack.sdk)
         .invoke()
         .function_name(&function)
-        .payload(Blob::new(asked.to_string()))
+        .payload(Blob::new(payload))
         .customize()
         // A second attempt would ask a second time, while the first one is still at work.
         .config_override(

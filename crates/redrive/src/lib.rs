@@ -10,15 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nightshift_core::redrive::{
-    CanaryOutcome, Deployed, Depth, Finish, JobCost, Listed, Next, Redrive, Report, Request, STEP_MS_MAX,
-    Source, Stop, Tally, Unreadable,
+    CanaryOutcome, Deployed, Depth, Entry, Finish, JobCost, Listed, Next, Redrive, Report, Request,
+    STEP_MS_MAX, Source, Stepped, Stop, Tally, Unreadable,
 };
 use nightshift_core::spend::UtcDay;
 use nightshift_ports::{
     Clock, Documents, Entropy, FailedRecords, JobsQueue, Ledger, PortError, PortErrorKind, SingleRecords,
     WaitingQueue,
 };
-use serde::Serialize;
 
 use store::Wrote;
 
@@ -95,45 +94,6 @@ impl Error {
             Self::Invalid(_) | Self::Refused(_) | Self::Running { .. } | Self::NotFound(_) => true,
             Self::Unreadable(_) | Self::Contended | Self::Port(_) => false,
         }
-    }
-}
-
-/// How a step ended.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stepped {
-    /// It is over.
-    Over(Box<Redrive>),
-    /// It is not; there is something to do at this time, in milliseconds since 1970.
-    Again {
-        /// When.
-        at_ms: u64,
-        /// How far it is.
-        redrive: Box<Redrive>,
-    },
-    /// Another step is under way, until then at most.
-    Busy {
-        /// When its lock ends, in milliseconds since 1970.
-        until_ms: u64,
-    },
-}
-
-/// A redrive in a list.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Entry {
-    /// Its name.
-    pub id: String,
-    /// Its source.
-    pub source: Source,
-    /// Its record, where this release can read it.
-    pub redrive: Option<Redrive>,
-}
-
-impl Entry {
-    /// Whether there is something left to do for somebody.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        self.redrive.as_ref().is_none_or(|redrive| redrive.end.is_none())
     }
 }
 

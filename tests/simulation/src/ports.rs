@@ -27,7 +27,7 @@ use tokio::time::sleep;
 
 use crate::oracle::{ArrivedLetter, Asked, CallEnd, Promise};
 use crate::plan::{Away, HOUR};
-use crate::queue::{HandleAnswer, group_of, why_refused};
+use crate::queue::{HandleAnswer, why_refused};
 use crate::work::{
     CHECK_IS_WRONG, CutOff, Kind, OUTPUT_TOKENS_MAX, OVERHEAD_BYTES, check_of, cut_off, oversize,
 };
@@ -420,19 +420,7 @@ impl DeadLetters for SimPorts {
         if !fails || sent_all_the_same {
             let (of, version) = self.letter_arrives(letter);
             let now_ms = world.now_ms();
-            world.lock().letters.push(Letter {
-                letter: letter.clone(),
-                of,
-                version,
-                group: of.and_then(|(n, _)| group_of(n)),
-                sent_at_ms: now_ms,
-                came_ms: now_ms,
-                visible_at_ms: now_ms,
-                receives: 0,
-                received_ms: 0,
-                sent: 0,
-                moved_back: false,
-            });
+            world.lock().letters.push(Letter::coming(now_ms, now_ms, letter.clone(), of, version));
         }
         self.gate().await;
         if !fails {

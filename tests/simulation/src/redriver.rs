@@ -11,14 +11,14 @@ use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::record::{Record, RecordWrite, State as Standing};
 use nightshift_core::redrive::{
-    Canary, Deployed, Depth, Ended, JobCost, Redrive, Request, STEP_MS_MAX, Source,
+    Canary, Deployed, Depth, Ended, JobCost, Redrive, Request, STEP_MS_MAX, Source, Stepped,
 };
 use nightshift_core::spend::{SpendAnswer, SpendChange};
 use nightshift_ports::{
     Clock, Document, DocumentAnswer, Documents, Entropy, FailedPage, FailedRecords, JobsQueue, Ledger,
     Letter as Held, PortError, PortErrorKind, SingleRecords, Waiting, WaitingQueue, WriteAnswer,
 };
-use nightshift_redrive::{Error, Ports, Redriver, Stack, Stepped};
+use nightshift_redrive::{Error, Ports, Redriver, Stack};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 

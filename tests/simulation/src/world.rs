@@ -17,7 +17,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::oracle::{Epoch, Heard, Promise, Seen, Violation};
 use crate::plan::{Faults, Plan};
-use crate::queue::Queue;
+use crate::queue::{Queue, group_of};
 use crate::redriver::Running;
 use crate::rng::Rng;
 use crate::work::Kind;
@@ -168,6 +168,32 @@ pub struct Letter {
     pub sent: u32,
     /// It is in this queue no more.
     pub moved_back: bool,
+}
+
+impl Letter {
+    /// One that comes into its queue now.
+    #[must_use]
+    pub fn coming(
+        now_ms: u64,
+        sent_at_ms: u64,
+        letter: DeadLetter,
+        of: Option<(u32, u32)>,
+        version: Option<u64>,
+    ) -> Self {
+        Self {
+            letter,
+            of,
+            version,
+            group: of.and_then(|(n, _)| group_of(n)),
+            sent_at_ms,
+            came_ms: now_ms,
+            visible_at_ms: now_ms,
+            receives: 0,
+            received_ms: 0,
+            sent: 0,
+            moved_back: false,
+        }
+    }
 }
 
 /// One invocation that runs.

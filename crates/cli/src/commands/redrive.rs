@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::redrive::{Canary, Ended, Redrive, Request, Source};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use nightshift_core::redrive::{Answer, Ask, Canary, Count, Ended, Redrive, Request, Source, Stepped};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::Context;
 use crate::caller;
@@ -176,49 +176,6 @@ impl StartArguments {
     }
 }
 
-/// What the function answers.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Answer {
-    Report(Report),
-    Redrive(Box<Redrive>),
-    Stepped(Stepped),
-    Redrives(Vec<Entry>),
-    Refused(String),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Stepped {
-    Over(Box<Redrive>),
-    Again { at_ms: u64, redrive: Box<Redrive> },
-    Busy { until_ms: u64 },
-}
-
-#[derive(Debug, Deserialize)]
-struct Entry {
-    id: String,
-    source: Source,
-    redrive: Option<Redrive>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Report {
-    matching: u64,
-    counts: Vec<Count>,
-    cost_usd_max: f64,
-    cost_usd_probable: Option<f64>,
-    sending_s: u64,
-    warnings: Vec<String>,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct Count {
-    reason: String,
-    task: Option<String>,
-    messages: u64,
-}
-
 impl Row for Count {
     const COLUMNS: &'static [&'static str] = &["REASON", "TASK", "MESSAGES"];
 
@@ -313,9 +270,8 @@ async fn begin(stack: &Stack, start: &StartArguments, context: &Context) -> Resu
     if !faults.is_empty() {
         return Err(Failure::usage(faults.join(" ")));
     }
-    let Answer::Report(report) =
-        ask(stack, &json!({ "start": Request { dry_run: true, ..request.clone() } })).await?
-    else {
+    let asked = Ask::Start(Box::new(Request { dry_run: true, ..request.clone() }));
+    let Answer::Report(report) = ask(stack, &asked).await? else {
         return Err(unexpected());
     };
     if start.dry_run {
@@ -343,7 +299,7 @@ async fn begin(stack: &Stack, start: &StartArguments, context: &Context) -> Resu
         return Ok(());
     }
     confirm::ask(start.yes, &intent)?;
-    match ask(stack, &json!({ "start": request })).await? {
+    match ask(stack, &Ask::Start(Box::new(request))).await? {
         Answer::Redrive(redrive) => {
             say(&format!("Redrive {} has begun.", redrive.id));
             watch(stack, &redrive.id, context).await
@@ -363,7 +319,7 @@ async fn watch(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure
     let mut said = None;
     loop {
         // A step that has begun is waited for; it is short, and its answer says where the redrive stands.
-        let Answer::Stepped(stepped) = ask(stack, &json!({ "step": { "id": id } })).await? else {
+        let Answer::Stepped(stepped) = ask(stack, &Ask::Step { id: id.to_owned() }).await? else {
             return Err(unexpected());
         };
         let at_ms = match stepped {
@@ -404,7 +360,7 @@ fn over(redrive: &Redrive, context: &Context) -> Result<(), Failure> {
 }
 
 async fn list(stack: &Stack, all: bool, context: &Context) -> Result<(), Failure> {
-    match ask(stack, &json!({ "list": { "all": all } })).await? {
+    match ask(stack, &Ask::List { all }).await? {
         Answer::Redrives(entries) => context.out.all(entries.into_iter().map(|entry| match &entry.redrive {
             Some(redrive) => Shown::of(redrive),
             None => Shown {
@@ -424,7 +380,7 @@ async fn list(stack: &Stack, all: bool, context: &Context) -> Result<(), Failure
 }
 
 async fn show(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure> {
-    let Answer::Redrive(redrive) = ask(stack, &json!({ "show": { "id": id } })).await? else {
+    let Answer::Redrive(redrive) = ask(stack, &Ask::Show { id: id.to_owned() }).await? else {
         return Err(unexpected());
     };
     if context.out.is_json() {
@@ -446,14 +402,14 @@ async fn stop(stack: &Stack, id: &str, consent: &confirm::Consent, context: &Con
         &format!("Ends redrive {id} of {}; what it did not send stays where it is.", stack.named()),
     )?;
     let caller = caller::of(stack).await?;
-    let asked = json!({ "stop": { "id": id, "caller": caller.arn, "reason": consent.reason } });
+    let asked = Ask::Stop { id: id.to_owned(), caller: caller.arn, reason: consent.reason.clone() };
     match ask(stack, &asked).await? {
         Answer::Redrive(redrive) => context.out.one(&Shown::of(&redrive)),
         _ => Err(unexpected()),
     }
 }
 
-async fn ask(stack: &Stack, asked: &Value) -> Result<Answer, Failure> {
+async fn ask(stack: &Stack, asked: &Ask) -> Result<Answer, Failure> {
     let answer = functions::invoke(stack, "redrive", asked).await?;
     match serde_json::from_str(&answer) {
         Ok(Answer::Refused(why)) => Err(Failure::failed(why)),

@@ -8,6 +8,7 @@
 //! then be in both; the version of the failed record that it carries makes the second copy harmless.
 //! **Invariant:** what is sent is what was received: body, attributes and `MessageGroupId`.
 
+mod ask;
 mod canary;
 mod choose;
 mod directory;
@@ -17,6 +18,7 @@ mod request;
 mod reset;
 mod scan;
 
+pub use ask::{Answer, Ask, Entry, Stepped};
 pub use canary::{CanaryOutcome, CanaryRun, CanarySent, Verdict};
 pub use choose::{Choice, Letter};
 pub use directory::{DIRECTORY_MAX, Directory, Listed};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::choose::Letter;
 use super::record::Redrive;
@@ -35,7 +35,7 @@ pub struct JobCost {
 }
 
 /// The answer to a dry run.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Where the messages are.
     pub source: Source,
@@ -59,7 +59,7 @@ pub struct Report {
 }
 
 /// How many jobs of one task failed for one reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Count {
     /// The word.
     pub reason: String,

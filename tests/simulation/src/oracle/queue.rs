@@ -5,7 +5,7 @@ use nightshift_core::record::State as Standing;
 
 use super::Promise;
 use crate::plan::Plan;
-use crate::queue::{Place, group_of};
+use crate::queue::Place;
 use crate::world::{Invocation, Letter, State};
 
 impl State {
@@ -42,22 +42,14 @@ impl State {
         self.stats.crashed += 1;
         let queued = &self.queue.messages[message as usize];
         let (n, prevented) = (queued.input, queued.prevented);
-        let letter = Letter {
-            letter: DeadLetter {
-                body: self.inputs[n as usize].kind.body(n, queued.reference),
-                attributes: queued.attributes.clone(),
-            },
-            of: Some((n, queued.reference)),
-            version: queued.redrive_of,
-            group: group_of(n),
-            sent_at_ms: queued.sent_at_ms,
-            came_ms: now_ms,
-            visible_at_ms: now_ms,
-            receives: 0,
-            received_ms: 0,
-            sent: 0,
-            moved_back: false,
-        };
+        let body = self.inputs[n as usize].kind.body(n, queued.reference);
+        let letter = Letter::coming(
+            now_ms,
+            queued.sent_at_ms,
+            DeadLetter { body, attributes: queued.attributes.clone() },
+            Some((n, queued.reference)),
+            queued.redrive_of,
+        );
         self.crashed_letters.push(letter);
         self.inputs[n as usize].crashed += 1;
         self.note(now_ms, n, || {
