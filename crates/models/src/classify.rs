@@ -137,8 +137,10 @@ fn class(provider: Provider, status: u16, body: &ErrorBody) -> FailureClass {
         if is_spent(provider, status, body) {
             return Account;
         }
-        // A wait makes no room for what is larger than the whole limit.
-        if body.asks_for_more_than_the_limit() || is_too_large(status, body) {
+        // A wait makes no room for what is larger than the whole limit. Who is forbidden may still be the account, in
+        // whatever words of a firewall: what becomes of other jobs tells.
+        let is_larger = body.asks_for_more_than_the_limit() || is_too_large(status, body);
+        if is_larger && status != 403 {
             return Rejected;
         }
     }
@@ -410,6 +412,14 @@ mod tests {
             assert_eq!(failure.class, class, "{status}");
             assert_eq!(failure.error_type, format!("http_{status}"));
             assert!(!failure.message.contains("secret"), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn what_is_forbidden_is_never_a_jobs_fault_by_its_words_alone() {
+        for message in ["Request body too large", "prompt is too long: 3 tokens > 2 maximum"] {
+            let said = |status| with(&[], Anthropic, status, &anthropic("error", message)).class;
+            assert_eq!((said(403), said(400)), (Unclear, Rejected), "{message}");
         }
     }
 
