@@ -370,6 +370,32 @@ fn somebody_is_shown_every_metric() {
     assert!(unseen.is_empty(), "no alarm, no graph and no page of the runbook reads {unseen:?}");
 }
 
+/// In the tables of `metric.rs` a metric is `Self::`; where it is counted it is named in full.
+#[test]
+fn every_metric_is_counted_somewhere() {
+    let mut code = String::new();
+    let mut folders = vec![root().join("crates")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("tests") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = std::fs::read_to_string(&path).unwrap();
+                code += source.split("#[cfg(test)]").next().unwrap();
+            }
+        }
+    }
+    let code: BTreeSet<&str> = words(&code, |c| c.is_ascii_alphanumeric() || c == ':').collect();
+    let is_counted = |kind: &str, name: &str| code.contains(format!("{kind}::{name}").as_str());
+    for metric in Metric::ALL {
+        assert!(is_counted("Metric", metric.name()), "nothing counts {}", metric.name());
+    }
+    for latency in Latency::ALL {
+        assert!(is_counted("Latency", latency.name()), "nothing samples {}", latency.name());
+    }
+}
+
 /// Says which words a place lacks, has twice, or invents.
 fn assert_lists<'a>(place: &str, listed: impl IntoIterator<Item = &'a str>, all: &BTreeSet<&str>) {
     let mut known = BTreeSet::new();
