@@ -111,26 +111,38 @@ pub fn report(run: &Run, arguments: &Arguments) -> anyhow::Result<String> {
         write_results(path, &stored, &run.dead_letters)?;
     }
     let mut out = String::new();
-    section(&mut out, "Results");
+    results(&mut out, &stored, arguments);
+    dead_letters(&mut out, run);
+    retries(&mut out, run);
+    times(&mut out, run);
+    cost(&mut out, run, arguments);
+    sum(&mut out, run, stored.len());
+    Ok(out)
+}
+
+fn results(out: &mut String, stored: &[Stored], arguments: &Arguments) {
+    section(out, "Results");
     if arguments.provider == Provider::Stub {
         let _ = writeln!(out, "{STUB_ANSWERS}");
     }
-    let mut results: BTreeMap<&str, usize> = BTreeMap::new();
-    for result in &stored {
-        *results.entry(&result.task).or_default() += 1;
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for result in stored {
+        *counts.entry(&result.task).or_default() += 1;
     }
     table(
-        &mut out,
+        out,
         &["task", "results"],
-        results.iter().map(|(task, count)| vec![(*task).to_owned(), count.to_string()]),
+        counts.iter().map(|(task, count)| vec![(*task).to_owned(), count.to_string()]),
     );
     let mut shown = BTreeSet::new();
     for result in stored.iter().filter(|result| shown.insert(result.task.clone())).take(SHOWN_IN_FULL) {
         let reference = result.reference.as_deref().unwrap_or("no reference");
         let _ = writeln!(out, "\n{} ({reference})\n{:#}", result.task, result.output);
     }
+}
 
-    section(&mut out, "Dead letters");
+fn dead_letters(out: &mut String, run: &Run) {
+    section(out, "Dead letters");
     let rows = run.dead_letters.iter().take(DEAD_LETTERS_LISTED).map(|letter| {
         let context = context(letter);
         let detail = context.get("detail").and_then(Value::as_str).unwrap_or_default();
@@ -146,20 +158,24 @@ pub fn report(run: &Run, arguments: &Arguments) -> anyhow::Result<String> {
             detail.chars().take(DETAIL_CHARS_SHOWN).collect(),
         ]
     });
-    table(&mut out, &["reason", "calls", "body begins", "detail"], rows);
+    table(out, &["reason", "calls", "body begins", "detail"], rows);
     let unlisted = run.dead_letters.len().saturating_sub(DEAD_LETTERS_LISTED);
     if unlisted > 0 {
         let _ = writeln!(out, "and {unlisted} more; --results FILE has them all");
     }
+}
 
-    section(&mut out, "What was retried, and why");
+fn retries(out: &mut String, run: &Run) {
+    section(out, "What was retried, and why");
     let again =
         run.retries.iter().map(|(why, n)| vec!["called again".to_owned(), why.clone(), n.to_string()]);
     let back =
         run.hand_backs.iter().map(|(why, n)| vec!["handed back".to_owned(), why.clone(), n.to_string()]);
-    table(&mut out, &["what", "why", "times"], again.chain(back));
+    table(out, &["what", "why", "times"], again.chain(back));
+}
 
-    section(&mut out, "Times (ms)");
+fn times(out: &mut String, run: &Run) {
+    section(out, "Times (ms)");
     let rows = [
         ("one model call", "ModelLatency"),
         ("claimed to stored", "JobLatency"),
@@ -173,9 +189,11 @@ pub fn report(run: &Run, arguments: &Arguments) -> anyhow::Result<String> {
             |percent: usize| percentile(&samples, percent).map_or("-".to_owned(), |ms| format!("{ms:.0}"));
         vec![what.to_owned(), samples.len().to_string(), at(50), at(95), at(99), at(100)]
     });
-    table(&mut out, &["what", "samples", "p50", "p95", "p99", "max"], rows);
+    table(out, &["what", "samples", "p50", "p95", "p99", "max"], rows);
+}
 
-    section(&mut out, "Tokens and cost");
+fn cost(out: &mut String, run: &Run, arguments: &Arguments) {
+    section(out, "Tokens and cost");
     let dollars = |name: &str| total(&run.metrics, name);
     let _ = writeln!(
         out,
@@ -195,8 +213,10 @@ pub fn report(run: &Run, arguments: &Arguments) -> anyhow::Result<String> {
         requests(run, "DynamoDB.GetItem"),
         requests(run, "DynamoDB.TransactWriteItems"),
     );
+}
 
-    section(&mut out, "Does it add up?");
+fn sum(out: &mut String, run: &Run, results: usize) {
+    section(out, "Does it add up?");
     for (index, pass) in run.passes.iter().enumerate() {
         let _ = writeln!(
             out,
@@ -225,14 +245,13 @@ pub fn report(run: &Run, arguments: &Arguments) -> anyhow::Result<String> {
             out,
             "{} jobs = {} results + {} dead letters + {duplicates} duplicates: nothing lost, nothing invalid stored",
             run.bodies.len(),
-            stored.len(),
+            results,
             run.dead_letters.len(),
         );
     }
     for promise in &broken {
         let _ = writeln!(out, "BROKEN: {promise}");
     }
-    Ok(out)
 }
 
 fn stored(item: &Item) -> Option<Stored> {

@@ -93,19 +93,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
         say(&format!("line {line} is not sent: {what}"));
     }
     let aws = LocalAws::start(REGION).await.context("cannot start the stand-in for AWS")?;
-    let stub = match arguments.provider {
-        Provider::Stub => Some(
-            ModelStub::start(StubSettings {
-                seed: arguments.seed,
-                faults: arguments.faults,
-                answers: jobs::answers(&my_tasks::registry()),
-                ..StubSettings::default()
-            })
-            .await
-            .context("cannot start the model stub")?,
-        ),
-        Provider::Anthropic | Provider::Openai => None,
-    };
+    let stub = model_stub(arguments).await?;
     let clients = Clients::new(&aws);
     clients.make_stack(&aws, 6 * timeout_s(arguments)).await?;
     let function = function(arguments, &aws, stub.as_ref())?;
@@ -176,6 +164,19 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
     };
     aws.stop().await;
     Ok(run)
+}
+
+async fn model_stub(arguments: &Arguments) -> anyhow::Result<Option<ModelStub>> {
+    if arguments.provider != Provider::Stub {
+        return Ok(None);
+    }
+    let settings = StubSettings {
+        seed: arguments.seed,
+        faults: arguments.faults,
+        answers: jobs::answers(&my_tasks::registry()),
+        ..StubSettings::default()
+    };
+    ModelStub::start(settings).await.context("cannot start the model stub").map(Some)
 }
 
 fn function(arguments: &Arguments, aws: &LocalAws, stub: Option<&ModelStub>) -> anyhow::Result<Function> {
