@@ -14,12 +14,14 @@
 # means that nothing is there or nothing ran: `notBreaching`, and FILL(x, 0) inside an expression, which would be without
 # a value as soon as one of its metrics is. ("Available CloudWatch metrics for Amazon SQS")
 #
+# The sentinel publishes its gauges each minute, zeroes included. Where they are missing, `sentinel-silent` says so, and the
+# alarms over them need not.
+#
 # Periods slide: CloudWatch looks each minute at the last `period_s` × `periods` seconds. ("Alarm evaluation window")
 
 locals {
   sources = {
     stack        = { namespace = "Nightshift", dimensions = { Stack = var.prefix } }
-    paused       = { namespace = "Nightshift", dimensions = { Stack = var.prefix, Cause = "paused" } }
     spend_cap    = { namespace = "Nightshift", dimensions = { Stack = var.prefix, Cause = "spend_cap" } }
     function     = { namespace = "AWS/Lambda", dimensions = { FunctionName = local.worker_name } }
     redrive      = { namespace = "AWS/Lambda", dimensions = { FunctionName = local.redrive_name } }
@@ -33,6 +35,11 @@ locals {
 
   minute_s = 60
   hour_s   = 3600
+
+  # The sentinel's is of the jobs that were begun; SQS's leaves out what was received three times, and alone knows of what
+  # was never begun.
+  job_ages     = { begun_s = ["stack", "OldestJobAge", "Maximum"], waiting_s = ["jobs", "ApproximateAgeOfOldestMessage", "Maximum"] }
+  oldest_job_s = "MAX([FILL(begun_s, 0), FILL(waiting_s, 0)])"
 
   # A job that has to be looked at by a person was not a success.
   job_outcomes = {
@@ -60,13 +67,12 @@ locals {
 
   alarms = {
     dead-letters-present = {
-      severity   = "ticket"
-      summary    = "Jobs failed for good and wait in dead-letters, each with its reason."
-      metrics    = { visible = ["dead_letters", "ApproximateNumberOfMessagesVisible", "Maximum"], hidden = ["dead_letters", "ApproximateNumberOfMessagesNotVisible", "Maximum"] }
-      expression = local.depth
-      threshold  = 1
-      period_s   = 5 * local.minute_s
-      periods    = 1
+      severity  = "ticket"
+      summary   = "Jobs failed for good and wait in dead-letters, each with its reason."
+      metrics   = { letters = ["stack", "DeadLettersWaiting", "Maximum"] }
+      threshold = 1
+      period_s  = 5 * local.minute_s
+      periods   = 1
     }
 
     dead-letters-rising = {
@@ -81,55 +87,59 @@ locals {
     }
 
     crashed-jobs = {
-      severity   = "page"
-      summary    = "SQS gave up on jobs that no worker could settle or explain."
-      metrics    = { visible = ["crashed", "ApproximateNumberOfMessagesVisible", "Maximum"], hidden = ["crashed", "ApproximateNumberOfMessagesNotVisible", "Maximum"] }
-      expression = local.depth
-      threshold  = 1
-      period_s   = 5 * local.minute_s
-      periods    = 1
+      severity  = "page"
+      summary   = "SQS gave up on jobs that no worker could settle or explain."
+      metrics   = { crashed = ["stack", "CrashedWaiting", "Maximum"] }
+      threshold = 1
+      period_s  = 5 * local.minute_s
+      periods   = 1
     }
 
     oldest-job-too-old = {
-      severity  = "page"
-      summary   = "A job has waited for an hour or more."
-      metrics   = { age_s = ["jobs", "ApproximateAgeOfOldestMessage", "Maximum"] }
-      threshold = local.hour_s
-      period_s  = 5 * local.minute_s
-      periods   = 1
+      severity   = "page"
+      summary    = "A job has waited for an hour or more."
+      metrics    = local.job_ages
+      expression = local.oldest_job_s
+      threshold  = local.hour_s
+      period_s   = 5 * local.minute_s
+      periods    = 1
     }
 
     no-progress = {
       severity = "page"
       summary  = "Jobs are waiting and for 15 minutes no invocation has settled one."
-      metrics  = { waiting = ["jobs", "ApproximateNumberOfMessagesVisible", "Minimum"], settled = ["stack", "JobsReceived", "Sum"] }
+      metrics  = { waiting = ["stack", "JobsWaiting", "Minimum"], paused = ["stack", "Paused", "Maximum"], settled = ["stack", "JobsReceived", "Sum"] }
       # JobsReceived is published at the end of an invocation and is the sum of all outcomes, hand-backs included. `waiting`
       # is what is visible: an invocation that dies keeps its jobs hidden for the visibility timeout, so a queue shorter than
       # what the deaths hide never raises this; worker-failing counts the deaths themselves.
-      expression = "IF(waiting > 0 AND FILL(settled, 0) == 0, 1, 0)"
+      # While it is paused nothing is expected to be settled: queue-paused says that.
+      expression = "IF(waiting > 0 AND FILL(paused, 0) == 0 AND FILL(settled, 0) == 0, 1, 0)"
       threshold  = 1
       period_s   = 5 * local.minute_s
       periods    = 3        # An invocation may work for five minutes before it publishes.
-      missing    = "ignore" # A queue that nobody polls, because the event source is off, can fall silent with jobs in it.
+      missing    = "ignore" # A sentinel that is silent ends no outage.
     }
 
     jobs-expiring = {
-      severity  = "page"
-      summary   = "A job has waited for half of its retention; at the end of it SQS deletes the job."
-      metrics   = { age_s = ["jobs", "ApproximateAgeOfOldestMessage", "Maximum"] }
-      threshold = var.queues.retention_days * local.day_s / 2
-      period_s  = 5 * local.minute_s
-      periods   = 1
+      severity   = "page"
+      summary    = "A job has waited for half of its retention; at the end of it SQS deletes the job."
+      metrics    = local.job_ages
+      expression = local.oldest_job_s
+      threshold  = var.queues.retention_days * local.day_s / 2
+      period_s   = 5 * local.minute_s
+      periods    = 1
     }
 
     dead-letters-expiring = {
       severity = "ticket"
       summary  = "A dead letter or a crashed job has waited for half of the time that SQS keeps it; at the end of it SQS deletes it."
-      metrics  = { dead_s = ["dead_letters", "ApproximateAgeOfOldestMessage", "Maximum"], crashed_s = ["crashed", "ApproximateAgeOfOldestMessage", "Maximum"] }
+      metrics  = { letter_s = ["stack", "OldestDeadLetterAge", "Maximum"], dead_s = ["dead_letters", "ApproximateAgeOfOldestMessage", "Maximum"], crashed_s = ["crashed", "ApproximateAgeOfOldestMessage", "Maximum"] }
+      # SQS leaves out of its age what was looked at three times, and the sentinel does not: it goes by the ledger, and cannot
+      # see that a letter was deleted by hand while others wait.
       # In percent of what each queue keeps a message at least. The worker sends dead letters anew. What SQS itself moves to
       # crashed it still deletes by the time of its first sending, while the age begins again with the move; of the
       # retention up to that of jobs is used up by then. ("Setting up dead-letter queue retention in Amazon SQS")
-      expression = "100 * MAX([FILL(dead_s, 0) / ${var.queues.dead_letter_retention_days * local.day_s}, FILL(crashed_s, 0) / ${(var.queues.dead_letter_retention_days - var.queues.retention_days) * local.day_s}])"
+      expression = "100 * MAX([FILL(letter_s, 0) / ${var.queues.dead_letter_retention_days * local.day_s}, FILL(dead_s, 0) / ${var.queues.dead_letter_retention_days * local.day_s}, FILL(crashed_s, 0) / ${(var.queues.dead_letter_retention_days - var.queues.retention_days) * local.day_s}])"
       threshold  = 50
       period_s   = 5 * local.minute_s
       periods    = 1
@@ -219,18 +229,42 @@ locals {
 
     queue-paused = {
       severity   = "page"
-      summary    = "The control record pauses the stack: jobs are handed back, and none is worked on."
-      metrics    = { held = ["paused", "JobsHandedBack", "Sum"] }
+      summary    = "The control record pauses the stack: jobs wait in the queue, and none is worked on."
+      metrics    = { paused = ["stack", "Paused", "Maximum"] }
       threshold  = 1
       period_s   = local.minute_s
-      periods    = local.held_periods
+      periods    = 5 # So that a run that is missing does not end it.
       datapoints = 1
     }
 
-    spend-cap-reached = {
+    sentinel-silent = {
       severity   = "page"
-      summary    = "The day's spend cap holds jobs back until the next UTC day."
-      metrics    = { held = ["spend_cap", "JobsHandedBack", "Sum"] }
+      summary    = "The sentinel has not seen the whole stack for four of five minutes: alarms over its gauges see nothing."
+      metrics    = { beats = ["stack", "Heartbeat", "Sum"] }
+      threshold  = 1
+      below      = true
+      period_s   = local.minute_s
+      periods    = 5
+      datapoints = 4 # A minute may be late.
+      missing    = "breaching"
+    }
+
+    spend-near-cap = {
+      severity  = "ticket"
+      summary   = "Less than a fifth of the day's money is left."
+      metrics   = { left = ["stack", "SpendLeftPercent", "Minimum"] }
+      threshold = 20
+      below     = true
+      period_s  = 5 * local.minute_s
+      periods   = 1
+    }
+
+    spend-cap-reached = {
+      severity = "page"
+      summary  = "The day's spend cap holds jobs back until the next UTC day."
+      metrics  = { left = ["stack", "SpendLeftPercent", "Minimum"], held = ["spend_cap", "JobsHandedBack", "Sum"] }
+      # Something may be left, and pay for no call.
+      expression = "IF(FILL(left, 100) <= 0, 1, FILL(held, 0))"
       threshold  = 1
       period_s   = local.minute_s
       periods    = local.held_periods

@@ -6,6 +6,8 @@ locals {
     "invalid_output", "attempts_exhausted", "capacity_timeout", "result_too_large", "poison", "internal",
   ]
 
+  pause_causes = ["operator"]
+
   alarm_arns = concat(
     [for page in keys(local.composite_alarms) : aws_cloudwatch_composite_alarm.stack[page].arn],
     [for key, alarm in local.metric_alarms : aws_cloudwatch_metric_alarm.stack[key].arn if alarm.acts],
@@ -33,13 +35,13 @@ locals {
     {
       title   = "Backlog"
       stat    = "Maximum"
-      metrics = [["jobs", "ApproximateNumberOfMessagesVisible", { label = "waiting" }], ["jobs", "ApproximateNumberOfMessagesNotVisible", { label = "in flight or handed back" }]]
+      metrics = [["stack", "JobsWaiting", { label = "waiting" }], ["stack", "JobsInFlight", { label = "in flight or handed back" }], ["stack", "DeadClaims", { label = "held by workers that died", color = "#d62728" }]]
       options = {}
     },
     {
       title   = "Age of the oldest job (seconds)"
       stat    = "Maximum"
-      metrics = [["jobs", "ApproximateAgeOfOldestMessage", { label = "received less than three times" }]]
+      metrics = [["stack", "OldestJobAge", { label = "begun" }], ["jobs", "ApproximateAgeOfOldestMessage", { label = "received less than three times" }]]
       options = { annotations = { horizontal = [{ label = "too old", value = lookup(var.alarm_thresholds, "oldest-job-too-old", local.alarms["oldest-job-too-old"].threshold) }] } }
     },
     {
@@ -52,8 +54,10 @@ locals {
       title = "Waiting for a person"
       stat  = "Maximum"
       metrics = [
-        ["dead_letters", "ApproximateNumberOfMessagesVisible", { label = "dead-letters" }],
-        ["crashed", "ApproximateNumberOfMessagesVisible", { label = "crashed", color = "#d62728" }],
+        ["stack", "DeadLettersWaiting", { label = "dead-letters" }],
+        ["stack", "CrashedWaiting", { label = "crashed", color = "#d62728" }],
+        ["stack", "ReviewsWaiting", { label = "reviews" }],
+        ["stack", "RedrivesRunning", { label = "redrives under way" }],
       ]
       options = {}
     },
@@ -82,6 +86,12 @@ locals {
       options = { period = local.hour_s }
     },
     {
+      title   = "Held back, and money left today (percent)"
+      stat    = "Maximum"
+      metrics = concat([["stack", "SpendLeftPercent", { stat = "Minimum", label = "money left", yAxis = "right" }]], [for cause in local.pause_causes : ["cause", "Paused", { cause = cause, label = "paused: ${cause}" }]])
+      options = { yAxis = { left = { min = 0 }, right = { min = 0, max = 100 } } }
+    },
+    {
       title   = "Tokens"
       stat    = "Sum"
       metrics = [["stack", "InputTokens", {}], ["stack", "OutputTokens", {}]]
@@ -96,7 +106,7 @@ locals {
   ]
 
   # CloudWatch wants a metric as [namespace, name, dimension, value, …, options].
-  dashboard_sources = merge(local.sources, { reason = local.sources.stack })
+  dashboard_sources = merge(local.sources, { reason = local.sources.stack, cause = local.sources.stack })
   dashboard_graphs = [for index, graph in local.graphs : {
     type   = "metric"
     x      = index % 3 * 8
@@ -113,8 +123,8 @@ locals {
         [for metric in graph.metrics : concat(
           [local.dashboard_sources[metric[0]].namespace, metric[1]],
           flatten([for name, value in local.dashboard_sources[metric[0]].dimensions : [name, value]]),
-          metric[0] == "reason" ? ["Reason", metric[2].reason] : [],
-          [{ for name, value in metric[2] : name => value if name != "reason" }],
+          metric[0] == "reason" ? ["Reason", metric[2].reason] : metric[0] == "cause" ? ["Cause", metric[2].cause] : [],
+          [{ for name, value in metric[2] : name => value if !contains(["reason", "cause"], name) }],
         )],
         [for math in try(graph.math, []) : [math]],
       )

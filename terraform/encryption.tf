@@ -40,7 +40,7 @@ locals {
         Action    = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*"]
         Resource  = "*"
         Condition = {
-          ArnLike = { "kms:EncryptionContext:aws:logs:arn" = [for name in [local.worker_name, local.redrive_name] : "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:/aws/lambda/${name}"] }
+          ArnLike = { "kms:EncryptionContext:aws:logs:arn" = [for name in [local.worker_name, local.redrive_name, local.sentinel_name] : "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:/aws/lambda/${name}"] }
         }
       },
     ],

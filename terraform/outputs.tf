@@ -65,6 +65,11 @@ output "redrive_function" {
   value       = aws_lambda_function.redrive.function_name
 }
 
+output "sentinel_function" {
+  description = "The function that runs each minute and sees what no invocation sees."
+  value       = aws_lambda_function.sentinel.function_name
+}
+
 output "event_source_mapping" {
   description = "What is disabled to pause the stack."
   value       = aws_lambda_event_source_mapping.worker.uuid

@@ -73,6 +73,12 @@ locals {
             Resource = [aws_lambda_function.redrive.arn]
           },
           {
+            Sid      = "RunTheSentinel"
+            Effect   = "Allow"
+            Action   = ["lambda:InvokeFunction"]
+            Resource = [aws_lambda_function.sentinel.arn]
+          },
+          {
             Sid      = "ReadTheLedger"
             Effect   = "Allow"
             Action   = ["dynamodb:BatchGetItem", "dynamodb:DescribeContinuousBackups", "dynamodb:DescribeTable", "dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan"]
@@ -103,7 +109,7 @@ locals {
             Sid      = "ReadLogs"
             Effect   = "Allow"
             Action   = ["logs:DescribeLogStreams", "logs:FilterLogEvents", "logs:GetLogEvents", "logs:StartQuery"]
-            Resource = [aws_cloudwatch_log_group.worker.arn, "${aws_cloudwatch_log_group.worker.arn}:*"]
+            Resource = flatten([for group in [aws_cloudwatch_log_group.worker, aws_cloudwatch_log_group.redrive, aws_cloudwatch_log_group.sentinel] : [group.arn, "${group.arn}:*"]])
           },
           {
             Sid      = "DrillAlarms" # And keep those quiet that a pause raises.

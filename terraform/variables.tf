@@ -454,6 +454,22 @@ variable "redrive_package" {
   }
 }
 
+variable "sentinel_package" {
+  description = "The sentinel's zip in a bucket, instead of the one in artifacts_dir; as worker_package, and best of the same build."
+  type = object({
+    bucket        = string
+    key           = string
+    version       = optional(string)
+    sha256_base64 = string
+  })
+  default = null
+
+  validation {
+    condition     = var.sentinel_package == null ? true : can(regex("^[A-Za-z0-9+/]{43}=$", var.sentinel_package.sha256_base64))
+    error_message = "sentinel_package.sha256_base64 must be a SHA-256 in Base64 (44 characters), as scripts/build prints it."
+  }
+}
+
 variable "page_emails" {
   description = "Addresses that are told when a person is needed now. Each has to confirm once, by mail."
   type        = set(string)

@@ -129,12 +129,12 @@ run "what_no_data_means" {
   command = plan
 
   assert {
-    condition     = alltrue([for key, alarm in aws_cloudwatch_metric_alarm.stack : alarm.treat_missing_data == (key == "no-progress" ? "ignore" : "notBreaching")])
-    error_message = "A quiet night has no data, and must raise nothing; no-progress alone keeps its state."
+    condition     = alltrue([for key, alarm in aws_cloudwatch_metric_alarm.stack : alarm.treat_missing_data == lookup({ no-progress = "ignore", sentinel-silent = "breaching" }, key, "notBreaching")])
+    error_message = "A quiet night has no data but the sentinel's, and must raise nothing; no-progress keeps its state, and a silent sentinel is what sentinel-silent is for."
   }
   assert {
     # Without FILL an expression has no value as soon as one of its metrics has none. `waiting` is bare: see no-progress.
-    condition     = alltrue([for alarm in local.metric_alarms : alltrue([for id in keys(alarm.metrics) : strcontains(alarm.expression, "FILL(${id}, 0)") || id == "waiting"]) if can(alarm.expression)])
+    condition     = alltrue([for alarm in local.metric_alarms : alltrue([for id in keys(alarm.metrics) : strcontains(alarm.expression, "FILL(${id}, ") || id == "waiting"]) if can(alarm.expression)])
     error_message = "A metric in an expression is not filled."
   }
 }
@@ -148,7 +148,7 @@ run "what_sqs_keeps_a_message" {
 
   # A job may have been in `jobs` for ten days when SQS moves it, and is deleted fourteen days after its sending.
   assert {
-    condition     = one([for query in aws_cloudwatch_metric_alarm.stack["dead-letters-expiring"].metric_query : query.expression if query.id == "result"]) == "100 * MAX([FILL(dead_s, 0) / 1209600, FILL(crashed_s, 0) / 345600])" && aws_cloudwatch_metric_alarm.stack["dead-letters-expiring"].threshold == 50
+    condition     = one([for query in aws_cloudwatch_metric_alarm.stack["dead-letters-expiring"].metric_query : query.expression if query.id == "result"]) == "100 * MAX([FILL(letter_s, 0) / 1209600, FILL(dead_s, 0) / 1209600, FILL(crashed_s, 0) / 345600])" && aws_cloudwatch_metric_alarm.stack["dead-letters-expiring"].threshold == 50
     error_message = "Half of fourteen days for a dead letter, half of the four that are left at least for a crashed job."
   }
 }

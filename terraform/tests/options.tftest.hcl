@@ -241,9 +241,10 @@ run "a_zip_from_a_bucket" {
   command = plan
 
   variables {
-    artifacts_dir   = "nowhere"
-    worker_package  = { bucket = "builds", key = "nightshift/worker.zip", version = "3", sha256_base64 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=" }
-    redrive_package = { bucket = "builds", key = "nightshift/redrive.zip", sha256_base64 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=" }
+    artifacts_dir    = "nowhere"
+    worker_package   = { bucket = "builds", key = "nightshift/worker.zip", version = "3", sha256_base64 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=" }
+    redrive_package  = { bucket = "builds", key = "nightshift/redrive.zip", sha256_base64 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=" }
+    sentinel_package = { bucket = "builds", key = "nightshift/sentinel.zip", sha256_base64 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=" }
   }
 
   assert {
@@ -262,6 +263,16 @@ run "a_redrives_hash_in_other_letters" {
   }
 
   expect_failures = [var.redrive_package]
+}
+
+run "a_sentinels_hash_in_other_letters" {
+  command = plan
+
+  variables {
+    sentinel_package = { bucket = "builds", key = "sentinel.zip", sha256_base64 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" }
+  }
+
+  expect_failures = [var.sentinel_package]
 }
 
 run "a_hash_in_other_letters" {

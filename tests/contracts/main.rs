@@ -18,6 +18,7 @@ mod queue_suite;
 mod reader_suite;
 mod redrive_suite;
 mod simulated;
+mod watch_suite;
 mod wire;
 
 use std::io::Write;
@@ -39,8 +40,8 @@ use nightshift_core::record::{Expect, Record, RecordWrite};
 use nightshift_core::spend::{SpendAnswer, UtcDay};
 use nightshift_local::aws::LocalAws;
 use nightshift_ports::{
-    DeadLetters, FailedRecords, Ledger, LedgerReader, Metrics, ModelKey, PortErrorKind, SingleRecords,
-    Visibility, WriteAnswer,
+    DeadLetters, FailedRecords, Ledger, LedgerReader, LedgerWatch, Metrics, ModelKey, PortErrorKind,
+    SingleRecords, Visibility, WriteAnswer,
 };
 use nightshift_tests::memory::World;
 use nightshift_tests::records;
@@ -250,6 +251,7 @@ async fn reader(url: &str, differences: LedgerDifferences) {
     let table = Table(aws_sdk_dynamodb::Client::new(&sdk));
     let ledger = DynamoLedger::new(&sdk, TABLE);
     reader_suite::reader(&ledger, &ledger).await;
+    watch_suite::watch(&ledger, &ledger).await;
     what_cannot_be_read_hides_nothing_else(&ledger, &table).await;
     a_redrive_reads_every_failed_record(&ledger, &table).await;
     reading_says_what_it_took(&ledger, &wire).await;
@@ -359,6 +361,8 @@ async fn an_index_of_several_keys_is_one_list(ledger: &DynamoLedger, table: &Tab
     }
     let spread = ledger.clone().spread_over(NonZeroU32::new(3).unwrap());
     let selection = Selection { tasks: vec![task.to_owned()], ..Selection::all(Unsettled::Open) };
+    let oldest = spread.oldest(Unsettled::Open, 0, 10).await.unwrap();
+    assert_eq!(oldest.into_iter().map(|entry| entry.key).collect::<Vec<_>>(), expected[..10]);
     for limit in [1, 3, 10, 1_000] {
         let (mut found, mut next) = (Vec::new(), None);
         loop {

@@ -27,13 +27,14 @@ const JOINS_A_NETWORK: ByLambda = &[
 
 /// The functions: a name stands for the package `nightshift-<name>-function`, the file `terraform/<name>.tf`, and in it
 /// `<name>_statements` and `<name>_environment`.
-const FUNCTIONS: [(&str, &[ByLambda]); 2] = [
+const FUNCTIONS: [(&str, &[ByLambda]); 3] = [
     ("worker", &[TAKES_FROM_A_QUEUE, WRITES_A_LOG, JOINS_A_NETWORK]),
     ("redrive", &[WRITES_A_LOG, JOINS_A_NETWORK]),
+    ("sentinel", &[WRITES_A_LOG, JOINS_A_NETWORK]),
 ];
 
 /// What IAM calls an operation, by the Service Authorization Reference.
-const ACTIONS: [(&str, &str); 15] = [
+const ACTIONS: [(&str, &str); 16] = [
     ("update_item", "dynamodb:UpdateItem"),
     ("get_item", "dynamodb:GetItem"),
     // A transaction is allowed by the actions that it is made of; ours are updates.
@@ -51,6 +52,8 @@ const ACTIONS: [(&str, &str); 15] = [
     ("put_metric_data", "cloudwatch:PutMetricData"),
     ("get_secret_value", "secretsmanager:GetSecretValue"),
     ("get_parameter", "ssm:GetParameter"),
+    // The API's name of it is another than IAM's.
+    ("invoke", "lambda:InvokeFunction"),
 ];
 
 /// Read on one machine only: Terraform never sets a key.

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use code::packages;
 use nightshift_core::failure::FailureReason;
-use nightshift_core::metric::{HandBackCause, Latency, Metric, NAMESPACE};
+use nightshift_core::metric::{Gauge, HandBackCause, Latency, Metric, NAMESPACE};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -27,6 +27,7 @@ fn dependencies_point_down() {
         ("nightshift-ports", &["nightshift-core"][..]),
         ("nightshift-worker", &["nightshift-core", "nightshift-ports"][..]),
         ("nightshift-redrive", &["nightshift-core", "nightshift-ports"][..]),
+        ("nightshift-sentinel", &["nightshift-core", "nightshift-ports"][..]),
         ("nightshift-models", &["nightshift-core", "nightshift-ports"][..]),
         ("nightshift-aws", &["nightshift-core", "nightshift-ports"][..]),
         (
@@ -58,6 +59,10 @@ fn dependencies_point_down() {
                 "nightshift-aws",
                 "nightshift-shell",
             ][..],
+        ),
+        (
+            "nightshift-sentinel-function",
+            &["nightshift-core", "nightshift-sentinel", "nightshift-aws", "nightshift-shell"][..],
         ),
         (
             "nightshift-worker-function",
@@ -302,7 +307,7 @@ fn the_runbooks_commands_are_for_any_stack_never_wait_for_a_key_and_show_the_new
 /// The metrics of ours that a Terraform file names: `["stack", "X", …]`, and `[for name in … : ["stack", name, …]`.
 fn metrics_named_in(terraform: &str) -> BTreeSet<&str> {
     let mut named = BTreeSet::new();
-    for source in ["[\"stack\", ", "[\"reason\", ", "[\"paused\", ", "[\"spend_cap\", "] {
+    for source in ["[\"stack\", ", "[\"reason\", ", "[\"cause\", ", "[\"spend_cap\", "] {
         let mut before = "";
         for part in terraform.split(source) {
             if let Some(quoted) = part.strip_prefix('"') {
@@ -324,7 +329,8 @@ fn metrics_named_in(terraform: &str) -> BTreeSet<&str> {
 
 fn published() -> BTreeSet<&'static str> {
     let counted = Metric::ALL.iter().map(|metric| metric.name());
-    counted.chain(Latency::ALL.iter().map(|latency| latency.name())).collect()
+    let measured = Latency::ALL.iter().map(|latency| latency.name());
+    counted.chain(measured).chain(Gauge::ALL.iter().map(|gauge| gauge.name())).collect()
 }
 
 /// With FILL, a misspelt metric is an alarm that is never raised, and a graph that is always empty.
@@ -349,11 +355,12 @@ fn alarms_dashboard_and_runbook_name_metrics_that_the_worker_publishes() {
         }
     }
     // No server on one machine checks this condition: another namespace would be refused on AWS alone.
-    let role = read("terraform/worker.tf");
-    assert!(role.contains(&format!("\"cloudwatch:namespace\" = \"{NAMESPACE}\"")));
+    for role in ["worker", "sentinel"].map(|function| read(&format!("terraform/{function}.tf"))) {
+        assert!(role.contains(&format!("\"cloudwatch:namespace\" = \"{NAMESPACE}\"")));
+    }
     let alarms = read("terraform/alarms.tf");
     assert!(alarms.contains(&format!("namespace = \"{NAMESPACE}\", dimensions = {{ Stack")));
-    for cause in [HandBackCause::Paused, HandBackCause::SpendCap].map(HandBackCause::as_str) {
+    for cause in [HandBackCause::SpendCap].map(HandBackCause::as_str) {
         assert!(
             alarms.contains(&format!("Cause = \"{cause}\"")),
             "no alarm on what is handed back for {cause}"
@@ -393,6 +400,9 @@ fn every_metric_is_counted_somewhere() {
     }
     for latency in Latency::ALL {
         assert!(is_counted("Latency", latency.name()), "nothing samples {}", latency.name());
+    }
+    for gauge in Gauge::ALL {
+        assert!(is_counted("Gauge", gauge.name()), "nothing reads {}", gauge.name());
     }
 }
 
@@ -463,7 +473,8 @@ fn the_readme_counts_the_metrics_that_it_prices() {
     let readme = read("README.md");
     // All but `RecordsUnreadable`, which it says apart.
     for expected in [
-        format!("{} per stack", published().len() - 1),
+        format!("{} per stack", published().len() - 1 - Gauge::ALL.len()),
+        format!("{} gauges", Gauge::ALL.len()),
         format!("of the {} reasons", NUMBERS[FailureReason::ALL.len()]),
         format!("of the {} causes of hand-backs", NUMBERS[HandBackCause::ALL.len()]),
     ] {

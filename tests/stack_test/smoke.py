@@ -63,6 +63,12 @@ def main():
     require("nothing crashed", stack.depth("crashed") == 0)
     received = wait_until("metrics", lambda: ((seen := stack.metric("JobsReceived", began)) >= len(bodies), seen), 30)
     require("the metrics count each delivery", received >= len(bodies), received)
+
+    # Asked for here, so that the test does not wait for the schedule; two runs at once do no harm.
+    looked = stack.client("lambda").invoke(FunctionName=stack.outputs["sentinel_function"], Payload=b"{}")
+    require("the sentinel sees the whole stack", "FunctionError" not in looked, looked["Payload"].read().decode())
+    wait_until("the sentinel's gauges", lambda: ((seen := stack.metric("Heartbeat", began)) >= 1, seen), 30)
+    require("it sees the money that was spent", stack.metric("SpendToday", began) > 0)
     print(f"smoke passed: {len(done)} results, {len(letters)} dead letters, in {took:.1f} s")
 
 

@@ -9,6 +9,7 @@ mod item;
 mod query;
 mod spend;
 pub mod table;
+mod watch;
 mod write;
 
 use std::collections::HashMap;

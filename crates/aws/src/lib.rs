@@ -6,6 +6,7 @@
 pub mod clients;
 pub mod dead_letters;
 mod error;
+pub mod functions;
 pub mod ledger;
 pub mod metrics;
 pub mod queues;
@@ -14,6 +15,7 @@ pub mod system;
 pub mod visibility;
 
 pub use dead_letters::SqsDeadLetters;
+pub use functions::RedriveFunction;
 pub use ledger::DynamoLedger;
 pub use metrics::CloudWatchMetrics;
 pub use queues::SqsQueue;

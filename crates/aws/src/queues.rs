@@ -12,7 +12,7 @@ use aws_sdk_sqs::types::{
 use nightshift_core::message::{Attribute, AttributeValue, MESSAGE_BYTES_MAX};
 use nightshift_core::redrive::Depth;
 use nightshift_core::text::cut;
-use nightshift_ports::{JobsQueue, Letter, PortError, PortErrorKind, Waiting, WaitingQueue};
+use nightshift_ports::{JobsQueue, Letter, PortError, PortErrorKind, QueueDepth, Waiting, WaitingQueue};
 
 use crate::clients::SdkConfig;
 use crate::dead_letters::sqs_attribute;
@@ -58,7 +58,7 @@ fn timeouts(wait: Duration) -> TimeoutConfig {
 }
 
 #[async_trait]
-impl WaitingQueue for SqsQueue {
+impl QueueDepth for SqsQueue {
     async fn depth(&self) -> Result<Depth, PortError> {
         let (visible, hidden) = (
             QueueAttributeName::ApproximateNumberOfMessages,
@@ -79,7 +79,10 @@ impl WaitingQueue for SqsQueue {
         };
         Ok(Depth { visible: count(visible)?, hidden: count(hidden)? })
     }
+}
 
+#[async_trait]
+impl WaitingQueue for SqsQueue {
     async fn receive(
         &self,
         messages_max: u32,
@@ -149,7 +152,7 @@ impl JobsQueue for SqsQueue {
     async fn send(&self, letters: &[&Letter]) -> Result<Vec<Result<String, PortError>>, PortError> {
         let mut sent = Vec::with_capacity(letters.len());
         for batch in batches(letters) {
-            match self.send_batch(batch).await {
+            match send_batch(self, batch).await {
                 Ok(answers) => sent.extend(answers),
                 // What was sent before must be known.
                 Err(error) => sent.extend(batch.iter().map(|_| Err(error.clone()))),
@@ -159,31 +162,32 @@ impl JobsQueue for SqsQueue {
     }
 }
 
-impl SqsQueue {
-    async fn send_batch(&self, letters: &[&Letter]) -> Result<Vec<Result<String, PortError>>, PortError> {
-        let mut entries = Vec::with_capacity(letters.len());
-        for (index, letter) in letters.iter().enumerate() {
-            let mut entry = SendMessageBatchRequestEntry::builder()
-                .id(index.to_string())
-                .message_body(&letter.body)
-                .set_message_group_id(letter.group.clone());
-            for (name, attribute) in &letter.attributes {
-                let value = sqs_attribute(attribute).map_err(|e| missing(SEND, &e.to_string()))?;
-                entry = entry.message_attributes(name, value);
-            }
-            entries.push(entry.build().map_err(|e| missing(SEND, &e.to_string()))?);
+async fn send_batch(
+    queue: &SqsQueue,
+    letters: &[&Letter],
+) -> Result<Vec<Result<String, PortError>>, PortError> {
+    let mut entries = Vec::with_capacity(letters.len());
+    for (index, letter) in letters.iter().enumerate() {
+        let mut entry = SendMessageBatchRequestEntry::builder()
+            .id(index.to_string())
+            .message_body(&letter.body)
+            .set_message_group_id(letter.group.clone());
+        for (name, attribute) in &letter.attributes {
+            let value = sqs_attribute(attribute).map_err(|e| missing(SEND, &e.to_string()))?;
+            entry = entry.message_attributes(name, value);
         }
-        let sent = self
-            .client
-            .send_message_batch()
-            .queue_url(&self.queue_url)
-            .set_entries(Some(entries))
-            .send()
-            .await
-            .map_err(|e| port_error(SERVICE, SEND, &e))?;
-        let done = sent.successful.iter().map(|entry| (entry.id.as_str(), entry.message_id.clone()));
-        Ok(answers(SEND, letters.len(), done, &sent.failed))
+        entries.push(entry.build().map_err(|e| missing(SEND, &e.to_string()))?);
     }
+    let sent = queue
+        .client
+        .send_message_batch()
+        .queue_url(&queue.queue_url)
+        .set_entries(Some(entries))
+        .send()
+        .await
+        .map_err(|e| port_error(SERVICE, SEND, &e))?;
+    let done = sent.successful.iter().map(|entry| (entry.id.as_str(), entry.message_id.clone()));
+    Ok(answers(SEND, letters.len(), done, &sent.failed))
 }
 
 /// As many letters at a time as fit into one request (Amazon SQS message quotas: 1 MiB for a batch, too).

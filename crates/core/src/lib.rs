@@ -27,6 +27,7 @@ pub mod reconcile;
 pub mod record;
 pub mod redrive;
 pub mod retry;
+pub mod sentinel;
 pub mod spend;
 pub mod split_mix;
 pub mod task;

@@ -176,6 +176,62 @@ impl Latency {
     }
 }
 
+/// What the sentinel reads off the stack each minute: always published, zeroes included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, VariantArray, IntoStaticStr)]
+#[allow(missing_docs)] // DESIGN's list; `sentinel::gauges` says what each one means.
+pub enum Gauge {
+    JobsWaiting,
+    JobsInFlight,
+    DeadLettersWaiting,
+    CrashedWaiting,
+    ReviewsWaiting,
+    OldestJobAge,
+    OldestDeadLetterAge,
+    DeadClaims,
+    SpendToday,
+    SpendLeftPercent,
+    Paused,
+    RedrivesRunning,
+    Heartbeat,
+}
+
+impl Gauge {
+    /// All of them.
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
+
+    /// The name in CloudWatch.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The unit in CloudWatch, which has none for money.
+    fn unit(self) -> &'static str {
+        match self {
+            Self::OldestJobAge | Self::OldestDeadLetterAge => "Seconds",
+            Self::SpendLeftPercent => "Percent",
+            Self::SpendToday => "None",
+            Self::JobsWaiting
+            | Self::JobsInFlight
+            | Self::DeadLettersWaiting
+            | Self::CrashedWaiting
+            | Self::ReviewsWaiting
+            | Self::DeadClaims
+            | Self::Paused
+            | Self::RedrivesRunning
+            | Self::Heartbeat => "Count",
+        }
+    }
+
+    /// One reading of it, for the stack or for what `split` names.
+    #[must_use]
+    pub fn datum(self, stack: &str, split: Option<(&'static str, &str)>, value: f64) -> Datum {
+        let mut dimensions = vec![("Stack", stack.to_owned())];
+        dimensions.extend(split.map(|(name, value)| (name, value.to_owned())));
+        Datum { name: self.name(), unit: self.unit(), dimensions, values: vec![value], counts: vec![1.0] }
+    }
+}
+
 /// One datum of `PutMetricData`: values and how often each occurred.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Datum {

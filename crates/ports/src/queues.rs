@@ -37,11 +37,16 @@ pub struct Waiting {
     pub letter: Letter,
 }
 
+/// How much a queue holds.
+#[async_trait]
+pub trait QueueDepth: Send + Sync {
+    /// How many messages there are, by SQS's own approximate counters. Receives and hides nothing.
+    async fn depth(&self) -> Result<Depth, PortError>;
+}
+
 /// A queue in which messages wait for somebody.
 #[async_trait]
-pub trait WaitingQueue: Send + Sync {
-    /// How many messages there are, by SQS's own approximate counters.
-    async fn depth(&self) -> Result<Depth, PortError>;
+pub trait WaitingQueue: QueueDepth {
     /// Receives up to ten messages and hides them for `hidden_s` seconds (at most 43,200); waits up to `wait_s` seconds
     /// (at most 20) when there are none.
     async fn receive(&self, messages_max: u32, wait_s: u32, hidden_s: u32)

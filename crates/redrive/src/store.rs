@@ -1,14 +1,9 @@
 //! The records of redrives, and the directory that names them.
 
-use nightshift_core::redrive::{Directory, Finish, Redrive, Source};
+use nightshift_core::redrive::{DIRECTORY_KEY, Directory, Finish, KEY_PREFIX, Redrive, Source};
 use nightshift_ports::{Document, DocumentAnswer};
 
 use crate::{Error, Redriver, TRIES_MAX};
-
-/// Before the name of a redrive, in the ledger.
-pub const KEY_PREFIX: &str = "redrive#";
-/// The key of the directory; no redrive is called so.
-pub const DIRECTORY_KEY: &str = "redrive#directory";
 
 /// What became of a write.
 pub(crate) enum Wrote {

@@ -11,6 +11,7 @@ mod model;
 mod queues;
 mod spend;
 mod stack;
+mod watch;
 
 pub use function::FunctionSettings;
 pub use job::JobSettings;
@@ -20,6 +21,7 @@ pub use model::{KeySettings, ModelSettings, Provider, ProviderSettings};
 pub use queues::{QueueSettings, crashed_url};
 pub use spend::price;
 pub use stack::StackSettings;
+pub use watch::WatchSettings;
 
 /// What is wrong with the environment; one sentence for each fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -16,7 +16,7 @@ use nightshift_core::redrive::{
 use nightshift_core::spend::{SpendAnswer, SpendChange};
 use nightshift_ports::{
     Clock, Document, DocumentAnswer, Documents, Entropy, FailedPage, FailedRecords, JobsQueue, Ledger,
-    Letter as Held, PortError, PortErrorKind, SingleRecords, Waiting, WaitingQueue, WriteAnswer,
+    Letter as Held, PortError, PortErrorKind, QueueDepth, SingleRecords, Waiting, WaitingQueue, WriteAnswer,
 };
 use nightshift_redrive::{Error, Ports, Redriver, Stack};
 use tokio::sync::Notify;
@@ -170,7 +170,7 @@ fn of_handle<'a>(state: &'a mut State, source: Source, handle: &str) -> Option<&
 }
 
 #[async_trait]
-impl WaitingQueue for SimQueue {
+impl QueueDepth for SimQueue {
     async fn depth(&self) -> Result<Depth, PortError> {
         let source = self.source;
         self.driver
@@ -181,7 +181,10 @@ impl WaitingQueue for SimQueue {
             })
             .await
     }
+}
 
+#[async_trait]
+impl WaitingQueue for SimQueue {
     async fn receive(&self, most: u32, wait_s: u32, hidden_s: u32) -> Result<Vec<Waiting>, PortError> {
         let (driver, source) = (&self.driver, self.source);
         let start = driver.draw(Rng::bits) as usize;

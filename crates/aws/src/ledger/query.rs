@@ -178,7 +178,7 @@ async fn list_page(
 }
 
 /// What stands under each of these keys, in their order.
-async fn read_all(ledger: &DynamoLedger, keys: &[InputHash]) -> Result<Vec<Lookup>, PortError> {
+pub(super) async fn read_all(ledger: &DynamoLedger, keys: &[InputHash]) -> Result<Vec<Lookup>, PortError> {
     let mut found = HashMap::new();
     let mut unread: Vec<&str> = keys.iter().map(InputHash::as_str).collect();
     // DynamoDB refuses a key that is asked for twice.
@@ -394,7 +394,7 @@ fn reached(found: &QueryOutput) -> Result<Place, PortError> {
     place().map_err(|e: Unreadable| unreadable(QUERY, &e))
 }
 
-fn entry(item: &Item) -> Result<Entry, Unreadable> {
+pub(super) fn entry(item: &Item) -> Result<Entry, Unreadable> {
     let read = Reader(item);
     let failed_at_ms = read.optional("failed_at_ms", Reader::number)?;
     let finished_at_ms = read.optional("finished_at_ms", Reader::number)?;

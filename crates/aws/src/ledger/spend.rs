@@ -26,7 +26,7 @@ pub(super) async fn count(ledger: &DynamoLedger, change: &SpendChange) -> Result
     let Change { update, condition, names, values } = Change::of_spend(change);
     let update = Update::builder()
         .table_name(&ledger.table)
-        .key(ID, text(&format!("spend#{}", change.day)))
+        .key(ID, text(&spend_id(change.day)))
         .update_expression(update)
         .set_condition_expression((!condition.is_empty()).then_some(condition))
         .set_expression_attribute_names(Some(names))
@@ -58,6 +58,11 @@ pub(super) async fn count(ledger: &DynamoLedger, change: &SpendChange) -> Result
             None => Err(port_error(SERVICE, TRANSACT, &error)),
         },
     }
+}
+
+/// The key of a day's record.
+pub(super) fn spend_id(day: UtcDay) -> String {
+    format!("spend#{day}")
 }
 
 impl Change {

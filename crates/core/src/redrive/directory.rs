@@ -7,6 +7,10 @@ use serde_json::{Map, Value};
 use super::record::Redrive;
 use super::request::Source;
 
+/// Before the name of a redrive, in the ledger.
+pub const KEY_PREFIX: &str = "redrive#";
+/// The key of the directory; no redrive is called so.
+pub const DIRECTORY_KEY: &str = "redrive#directory";
 /// How many redrives are remembered.
 pub const DIRECTORY_MAX: usize = 50;
 
@@ -49,6 +53,11 @@ impl Directory {
     #[must_use]
     pub fn last(&self, source: Source) -> Option<&str> {
         self.redrives.iter().find(|one| one.source == source).map(|one| one.id.as_str())
+    }
+
+    /// Those that are not known to be over.
+    pub fn unfinished(&self) -> impl Iterator<Item = &str> {
+        self.redrives.iter().filter(|one| !one.over).map(|one| one.id.as_str())
     }
 
     /// Adds one that begins, and forgets the oldest.
@@ -101,6 +110,7 @@ mod tests {
         assert_eq!(directory.running(Source::DeadLetters), None);
         assert_eq!(directory.running(Source::Crashed), Some("b"));
         assert_eq!(directory.last(Source::DeadLetters), Some("a"));
+        assert_eq!(directory.unfinished().collect::<Vec<_>>(), ["b"]);
         for n in 0..DIRECTORY_MAX {
             directory.add(&redrive(&format!("c-{n}"), Source::DeadLetters));
         }

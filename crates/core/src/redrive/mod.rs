@@ -21,7 +21,7 @@ mod scan;
 pub use ask::{Answer, Ask, Entry, Stepped};
 pub use canary::{CanaryOutcome, CanaryRun, CanarySent, Verdict};
 pub use choose::{Choice, Letter};
-pub use directory::{DIRECTORY_MAX, Directory, Listed};
+pub use directory::{DIRECTORY_KEY, DIRECTORY_MAX, Directory, KEY_PREFIX, Listed};
 pub use record::{End, Ended, Event, Lock, Progress, Redrive, Stop, Unreadable};
 pub use report::{Count, Deployed, JobCost, Report, Tally};
 pub use request::{Canary, Request, Source};

@@ -1,0 +1,63 @@
+//! Bounded reads for the sentinel.
+
+use async_trait::async_trait;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::listing::{Entry, Lookup, Unsettled};
+use nightshift_core::record::Record;
+use nightshift_core::spend::UtcDay;
+use nightshift_ports::{LedgerWatch, PortError};
+
+use super::item::{Reader, number, text};
+use super::query::{entry, read_all};
+use super::spend::spend_id;
+use super::table::{FIRST_RECEIVED_MS, ID, INDEX, UNSETTLED, index_key};
+use super::{DynamoLedger, SERVICE, unreadable};
+use crate::error::port_error;
+
+const GET: &str = "GetItem";
+const QUERY: &str = "Query";
+
+#[async_trait]
+impl LedgerWatch for DynamoLedger {
+    async fn oldest(&self, unsettled: Unsettled, since_ms: u64, limit: u32) -> Result<Vec<Entry>, PortError> {
+        let mut entries: Vec<Entry> = Vec::new();
+        for key in 0..self.index_keys {
+            let query = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .index_name(INDEX)
+                .key_condition_expression("#key = :key AND #received >= :since")
+                .expression_attribute_names("#key", UNSETTLED)
+                .expression_attribute_names("#received", FIRST_RECEIVED_MS)
+                .expression_attribute_values(":key", text(&index_key(unsettled, key)))
+                .expression_attribute_values(":since", number(since_ms))
+                .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+            let found = query.send().await.map_err(|e| port_error(SERVICE, QUERY, &e))?;
+            let read = found.items().iter().map(entry).collect::<Result<Vec<_>, _>>();
+            entries.extend(read.map_err(|e| unreadable(QUERY, &e))?);
+        }
+        entries.sort_by_key(|entry| entry.first_received_ms);
+        entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(entries)
+    }
+
+    async fn records(&self, keys: &[InputHash]) -> Result<Vec<Record>, PortError> {
+        let found = read_all(self, keys).await?.into_iter();
+        Ok(found
+            .filter_map(|lookup| match lookup {
+                Lookup::Found(standing) => Some(standing.record),
+                Lookup::Absent | Lookup::Unreadable(_) => None,
+            })
+            .collect())
+    }
+
+    async fn committed_micro_usd(&self, day: UtcDay) -> Result<u64, PortError> {
+        let get = self.client.get_item().table_name(&self.table).key(ID, text(&spend_id(day)));
+        let item = get.send().await.map_err(|e| port_error(SERVICE, GET, &e))?.item.unwrap_or_default();
+        let committed = Reader(&item).optional("committed_micro_usd", Reader::number::<i128>);
+        let committed = committed.map_err(|e| unreadable(GET, &e))?.unwrap_or_default();
+        // A settlement that comes before its reservation is seen for a moment as less than nothing.
+        Ok(u64::try_from(committed.max(0)).unwrap_or(u64::MAX))
+    }
+}

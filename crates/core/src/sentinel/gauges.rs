@@ -1,0 +1,369 @@
+//! A snapshot of the stack → its gauges.
+//!
+//! Every reading is of its own: what could not be read leaves its gauges out, and `Heartbeat` with them, so that
+//! `sentinel-silent` is raised when an alarm has nothing to read.
+//!
+//! Reads of the ledger are bounded ([`ENTRIES_MAX`], [`BEGUN_MAX`]), whatever it holds. What that means is said at each
+//! field of [`Snapshot`].
+
+use crate::control::Control;
+use crate::cost::usd;
+use crate::listing::Entry;
+use crate::metric::{Datum, Gauge, MetricBatch};
+use crate::record::{Record, State};
+use crate::redrive::Depth;
+
+/// Entries of the sparse index that are read for each word. A page of 1,000 is some 200 KB.
+pub const ENTRIES_MAX: u32 = 1_000;
+/// Open and claimed records that are read whole, of each of the two, since the index does not say when a message was sent.
+pub const BEGUN_MAX: u32 = 25;
+/// The index is eventually consistent: a claim whose lease ended less than this ago may be settled and not yet show it.
+const INDEX_LAG_MS: u64 = 60_000;
+
+/// What was read of the stack; `None`: it could not be.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Snapshot {
+    /// When, by the sentinel's clock, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The queue `jobs`.
+    pub jobs: Option<Depth>,
+    /// The queue `dead-letters`.
+    pub dead_letters: Option<Depth>,
+    /// The queue `crashed`.
+    pub crashed: Option<Depth>,
+    /// The control record.
+    pub control: Option<Control>,
+    /// What the day's record holds against the cap, in millionths of a dollar.
+    pub committed_micro_usd: Option<u64>,
+    /// The redrives that are not known to be over.
+    pub redrives: Option<Vec<String>>,
+    /// The [`ENTRIES_MAX`] claims whose jobs were received first. A dead one comes back after the visibility timeout, so that
+    /// more than that many of older jobs must be at work before one is left out.
+    pub claimed: Option<Vec<Entry>>,
+    /// The [`ENTRIES_MAX`] oldest results that wait for a person: the gauge ends at this number.
+    pub reviews: Option<Vec<Entry>>,
+    /// The [`BEGUN_MAX`] open and as many claimed records whose jobs were received first. The oldest message is missed only
+    /// while that many jobs were received before its own, failed, and were sent again later.
+    pub begun: Option<Vec<Record>>,
+    /// The [`BEGUN_MAX`] failed records that were received first of those whose dead letter SQS can still have. A job that
+    /// was received before that, and failed again since, is not among them.
+    pub failed: Option<Vec<Entry>>,
+}
+
+/// What the gauges are measured by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StackLimits {
+    /// How long SQS keeps a job, in milliseconds.
+    pub retention_ms: u64,
+    /// How long SQS keeps a dead letter, in milliseconds.
+    pub letter_retention_ms: u64,
+    /// The most that a UTC day may cost, in millionths of a dollar.
+    pub spend_cap_micro_usd: u64,
+}
+
+impl Snapshot {
+    /// The gauges that follow from what was read, zeroes included.
+    #[must_use]
+    pub fn gauges(&self, stack: &str, limits: &StackLimits) -> MetricBatch {
+        let readings = self.readings(limits);
+        // More than one gauge may come of one reading, and none of them is there without it.
+        let complete = Gauge::ALL
+            .iter()
+            .filter(|gauge| **gauge != Gauge::Heartbeat)
+            .all(|gauge| readings.iter().any(|(read, _)| read == gauge));
+        let mut data: Vec<Datum> =
+            readings.into_iter().map(|(gauge, value)| gauge.datum(stack, None, value)).collect();
+        let causes = self.control.iter().flat_map(paused_by);
+        data.extend(causes.map(|(cause, holds)| {
+            Gauge::Paused.datum(stack, Some(("Cause", cause)), f64::from(u8::from(holds)))
+        }));
+        if complete {
+            data.push(Gauge::Heartbeat.datum(stack, None, 1.0));
+        }
+        MetricBatch { at_ms: self.at_ms, data }
+    }
+
+    fn readings(&self, limits: &StackLimits) -> Vec<(Gauge, f64)> {
+        let number = |number: u64| number as f64;
+        let count = |entries: &Vec<Entry>| entries.len() as f64;
+        let readings = [
+            (Gauge::JobsWaiting, self.jobs.map(|depth| number(depth.visible))),
+            (Gauge::JobsInFlight, self.jobs.map(|depth| number(depth.hidden))),
+            (Gauge::DeadLettersWaiting, self.dead_letters.map(|depth| number(depth.total()))),
+            (Gauge::CrashedWaiting, self.crashed.map(|depth| number(depth.total()))),
+            (Gauge::ReviewsWaiting, self.reviews.as_ref().map(count)),
+            (Gauge::OldestJobAge, self.oldest_job_ms(limits).map(seconds)),
+            (Gauge::OldestDeadLetterAge, self.oldest_letter_ms(limits).map(seconds)),
+            (Gauge::DeadClaims, self.dead_claims().map(number)),
+            (Gauge::SpendToday, self.committed_micro_usd.map(usd)),
+            (Gauge::SpendLeftPercent, self.committed_micro_usd.map(|spent| left_percent(spent, limits))),
+            (
+                Gauge::Paused,
+                self.control.as_ref().map(|control| f64::from(u8::from(control.paused.is_some()))),
+            ),
+            (Gauge::RedrivesRunning, self.redrives.as_ref().map(|running| running.len() as f64)),
+        ];
+        readings.into_iter().filter_map(|(gauge, value)| Some((gauge, value?))).collect()
+    }
+
+    /// How long ago the oldest message of a job that was begun was sent: what SQS deletes it by.
+    fn oldest_job_ms(&self, limits: &StackLimits) -> Option<u64> {
+        let unsettled = |record: &&Record| matches!(record.state, State::Open | State::Claimed { .. });
+        let ages = self.begun.as_ref()?.iter().filter(unsettled).filter_map(|record| {
+            let age_ms = self.at_ms.saturating_sub(record.sent_at_ms);
+            // What is older has no message any more: it was purged, or deleted by hand.
+            (age_ms < limits.retention_ms && self.at_ms < record.expires_at_ms).then_some(age_ms)
+        });
+        Some(ages.max().unwrap_or(0))
+    }
+
+    /// How long ago the oldest failure was, of those whose letter may wait. Where none waits, all were sent back or deleted.
+    fn oldest_letter_ms(&self, limits: &StackLimits) -> Option<u64> {
+        if self.dead_letters?.total() == 0 {
+            return Some(0);
+        }
+        let ages = self.failed.as_ref()?.iter().filter_map(|entry| {
+            let age_ms = self.at_ms.saturating_sub(entry.settled_at_ms?);
+            (age_ms < limits.letter_retention_ms).then_some(age_ms)
+        });
+        Some(ages.max().unwrap_or(0))
+    }
+
+    /// Claims whose lease has ended, and whose worker has neither settled nor released them.
+    fn dead_claims(&self) -> Option<u64> {
+        let dead = |entry: &&Entry| {
+            entry.lease_until_ms.is_some_and(|until_ms| until_ms.saturating_add(INDEX_LAG_MS) < self.at_ms)
+        };
+        self.claimed.as_ref().map(|claimed| claimed.iter().filter(dead).count() as u64)
+    }
+}
+
+/// Each cause of a pause, and whether it holds work back.
+fn paused_by(control: &Control) -> Vec<(&'static str, bool)> {
+    vec![("operator", control.paused.is_some())]
+}
+
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
+fn left_percent(committed_micro_usd: u64, limits: &StackLimits) -> f64 {
+    let left = limits.spend_cap_micro_usd.saturating_sub(committed_micro_usd);
+    // A cap of nothing leaves nothing.
+    100.0 * left as f64 / limits.spend_cap_micro_usd.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Pause;
+    use crate::input_hash::InputHash;
+    use crate::record::Budget;
+
+    const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+    const NOW_MS: u64 = 100 * DAY_MS;
+    const LIMITS: StackLimits = StackLimits {
+        retention_ms: 7 * DAY_MS,
+        letter_retention_ms: 14 * DAY_MS,
+        spend_cap_micro_usd: 50_000_000,
+    };
+
+    fn quiet() -> Snapshot {
+        Snapshot {
+            at_ms: NOW_MS,
+            jobs: Some(Depth::default()),
+            dead_letters: Some(Depth::default()),
+            crashed: Some(Depth::default()),
+            control: Some(Control::default()),
+            committed_micro_usd: Some(0),
+            redrives: Some(Vec::new()),
+            claimed: Some(Vec::new()),
+            reviews: Some(Vec::new()),
+            begun: Some(Vec::new()),
+            failed: Some(Vec::new()),
+        }
+    }
+
+    fn entry(settled_at_ms: Option<u64>, lease_until_ms: Option<u64>) -> Entry {
+        Entry {
+            key: InputHash::of_body("x"),
+            task: None,
+            first_received_ms: 1,
+            reason: None,
+            settled_at_ms,
+            lease_until_ms,
+        }
+    }
+
+    fn record(sent_at_ms: u64, state: State) -> Record {
+        Record {
+            key: InputHash::of_body("x"),
+            task: Some("a".to_owned()),
+            reference: None,
+            version: 1,
+            token: String::new(),
+            state,
+            previous: None,
+            message_id: "m".to_owned(),
+            sent_at_ms,
+            first_received_ms: 1,
+            last_claimed_ms: 1,
+            budget: Budget::default(),
+            redrives: 0,
+            history: Vec::new(),
+            letter_version: None,
+            expires_at_ms: NOW_MS + DAY_MS,
+        }
+    }
+
+    fn value(batch: &MetricBatch, gauge: Gauge, cause: Option<&str>) -> Option<f64> {
+        let wanted: Vec<_> = std::iter::once(("Stack", "prod"))
+            .chain(cause.map(|cause| ("Cause", cause)))
+            .map(|(name, value)| (name, value.to_owned()))
+            .collect();
+        let datum = batch.data.iter().find(|d| d.name == gauge.name() && d.dimensions == wanted)?;
+        Some(datum.values[0])
+    }
+
+    fn read(snapshot: &Snapshot, gauge: Gauge) -> Option<f64> {
+        value(&snapshot.gauges("prod", &LIMITS), gauge, None)
+    }
+
+    #[test]
+    fn a_quiet_stack_publishes_every_gauge() {
+        let batch = quiet().gauges("prod", &LIMITS);
+        for gauge in Gauge::ALL {
+            let expected = match gauge {
+                Gauge::Heartbeat => 1.0,
+                Gauge::SpendLeftPercent => 100.0,
+                _ => 0.0,
+            };
+            assert_eq!(value(&batch, *gauge, None), Some(expected), "{gauge:?}");
+        }
+        assert_eq!(value(&batch, Gauge::Paused, Some("operator")), Some(0.0));
+        assert_eq!(batch.at_ms, NOW_MS);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_left_out_and_the_heartbeat_with_it() {
+        type Forget = fn(&mut Snapshot);
+        let cases: [(Forget, &[Gauge]); 9] = [
+            (|s| s.jobs = None, &[Gauge::JobsWaiting, Gauge::JobsInFlight]),
+            (|s| s.dead_letters = None, &[Gauge::DeadLettersWaiting, Gauge::OldestDeadLetterAge]),
+            (|s| s.crashed = None, &[Gauge::CrashedWaiting]),
+            (|s| s.control = None, &[Gauge::Paused]),
+            (|s| s.committed_micro_usd = None, &[Gauge::SpendToday, Gauge::SpendLeftPercent]),
+            (|s| s.redrives = None, &[Gauge::RedrivesRunning]),
+            (|s| s.claimed = None, &[Gauge::DeadClaims]),
+            (|s| s.reviews = None, &[Gauge::ReviewsWaiting]),
+            (|s| s.begun = None, &[Gauge::OldestJobAge]),
+        ];
+        for (forget, lost) in cases {
+            let mut snapshot = quiet();
+            forget(&mut snapshot);
+            for gauge in Gauge::ALL {
+                let gone = lost.contains(gauge) || *gauge == Gauge::Heartbeat;
+                assert_eq!(
+                    read(&snapshot, *gauge).is_none(),
+                    gone,
+                    "{gauge:?} without what {lost:?} is read from"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_depth_is_what_can_be_received_and_what_somebody_looks_at() {
+        let depth = Some(Depth { visible: 5, hidden: 2 });
+        let snapshot = Snapshot {
+            jobs: depth,
+            dead_letters: depth,
+            crashed: depth,
+            failed: Some(Vec::new()),
+            ..quiet()
+        };
+        for (gauge, expected) in [
+            (Gauge::JobsWaiting, 5.0),
+            (Gauge::JobsInFlight, 2.0),
+            (Gauge::DeadLettersWaiting, 7.0),
+            (Gauge::CrashedWaiting, 7.0),
+        ] {
+            assert_eq!(read(&snapshot, gauge), Some(expected), "{gauge:?}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_job_is_that_whose_message_was_sent_first_and_still_exists() {
+        let claimed = || State::Claimed { lease_until_ms: NOW_MS + 1, alone: false };
+        let expired = Record { expires_at_ms: NOW_MS, ..record(NOW_MS - 5 * DAY_MS, State::Open) };
+        for (records, expected_s) in [
+            (vec![record(NOW_MS - 9_000, State::Open), record(NOW_MS - 5_000, claimed())], 9.0),
+            (vec![record(NOW_MS - 5_000, State::Open), record(NOW_MS - 9_000, claimed())], 9.0),
+            // SQS has deleted its message.
+            (vec![record(NOW_MS - 7 * DAY_MS, State::Open), record(NOW_MS - 1_000, State::Open)], 1.0),
+            // DynamoDB deletes late.
+            (vec![expired], 0.0),
+            // Clocks differ.
+            (vec![record(NOW_MS + 3_000, State::Open)], 0.0),
+        ] {
+            let label = format!("{records:?}");
+            let snapshot = Snapshot { begun: Some(records), ..quiet() };
+            assert_eq!(read(&snapshot, Gauge::OldestJobAge), Some(expected_s), "{label}");
+        }
+    }
+
+    #[test]
+    fn the_oldest_dead_letter_is_the_oldest_failure_while_letters_wait() {
+        let waits = Some(Depth { visible: 0, hidden: 1 });
+        let at = |age_ms: u64| entry(Some(NOW_MS - age_ms), None);
+        for (depth, failed, expected_s) in [
+            (waits, vec![at(2_000), at(9_000)], 9.0),
+            (waits, vec![at(15 * DAY_MS), at(2_000)], 2.0),
+            (waits, vec![], 0.0),
+            (Some(Depth::default()), vec![at(9_000)], 0.0),
+        ] {
+            let label = format!("{depth:?} {failed:?}");
+            let snapshot = Snapshot { dead_letters: depth, failed: Some(failed), ..quiet() };
+            assert_eq!(read(&snapshot, Gauge::OldestDeadLetterAge), Some(expected_s), "{label}");
+        }
+    }
+
+    #[test]
+    fn a_claim_is_dead_when_its_lease_has_ended_and_the_index_had_time_to_say_otherwise() {
+        let until = |lease_until_ms| entry(None, Some(lease_until_ms));
+        let claimed = vec![
+            until(NOW_MS + 1),
+            until(NOW_MS - 60_000),
+            until(NOW_MS - 60_001),
+            until(1),
+            entry(None, None),
+        ];
+        let snapshot = Snapshot { claimed: Some(claimed), ..quiet() };
+        assert_eq!(read(&snapshot, Gauge::DeadClaims), Some(2.0));
+    }
+
+    #[test]
+    fn money_is_what_counts_against_the_cap() {
+        for (committed_micro_usd, cap, today, left) in [
+            (12_500_000, 50_000_000, 12.5, 75.0),
+            (50_000_000, 50_000_000, 50.0, 0.0),
+            // The cap was lowered.
+            (60_000_000, 50_000_000, 60.0, 0.0),
+            (0, 0, 0.0, 0.0),
+        ] {
+            let limits = StackLimits { spend_cap_micro_usd: cap, ..LIMITS };
+            let snapshot = Snapshot { committed_micro_usd: Some(committed_micro_usd), ..quiet() };
+            let batch = snapshot.gauges("prod", &limits);
+            assert_eq!(value(&batch, Gauge::SpendToday, None), Some(today));
+            assert_eq!(value(&batch, Gauge::SpendLeftPercent, None), Some(left));
+        }
+    }
+
+    #[test]
+    fn a_pause_is_told_with_its_cause() {
+        let paused = Control { paused: Some(Pause { reason: "r".to_owned(), since_ms: 1 }) };
+        let batch = Snapshot { control: Some(paused), ..quiet() }.gauges("prod", &LIMITS);
+        assert_eq!(value(&batch, Gauge::Paused, None), Some(1.0));
+        assert_eq!(value(&batch, Gauge::Paused, Some("operator")), Some(1.0));
+    }
+}

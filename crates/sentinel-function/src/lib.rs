@@ -1,0 +1,4 @@
+//! The sentinel's Lambda shell.
+
+pub mod config;
+pub mod handler;

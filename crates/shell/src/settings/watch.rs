@@ -1,0 +1,36 @@
+//! What the sentinel watches, and by which limits.
+
+use nightshift_core::limits::Limits;
+
+use super::{Environment, spend};
+
+/// What the sentinel is told of the stack, beside its queues and its ledger.
+#[derive(Debug, Clone)]
+pub struct WatchSettings {
+    /// How long SQS keeps a job, in milliseconds.
+    pub retention_ms: u64,
+    /// How long SQS keeps a dead letter, in milliseconds.
+    pub letter_retention_ms: u64,
+    /// The most that a UTC day may cost, in millionths of a dollar.
+    pub spend_cap_micro_usd: u64,
+    /// The name of the redrive's function.
+    pub redrive_function: String,
+}
+
+impl WatchSettings {
+    /// Reads them.
+    pub fn read(environment: &mut Environment<'_>) -> Self {
+        let Limits { mut retention_ms, spend_cap_micro_usd, .. } = Limits::default();
+        // SQS's longest, and Terraform's default.
+        let mut letter_retention_ms = 14 * 24 * 60 * 60 * 1_000;
+        environment.number("NIGHTSHIFT_RETENTION_MS", &mut retention_ms);
+        environment.number("NIGHTSHIFT_DEAD_LETTER_RETENTION_MS", &mut letter_retention_ms);
+        Self {
+            retention_ms,
+            letter_retention_ms,
+            spend_cap_micro_usd: spend::cap_micro_usd(environment).unwrap_or(spend_cap_micro_usd),
+            redrive_function: environment
+                .required("NIGHTSHIFT_REDRIVE_FUNCTION", "set the name of the redrive's function"),
+        }
+    }
+}
