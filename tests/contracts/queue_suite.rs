@@ -35,7 +35,7 @@ fn text(data_type: &str, value: &str) -> Attribute {
 }
 
 fn letter(body: &str, attributes: Vec<(String, Attribute)>) -> DeadLetter {
-    DeadLetter { body: body.to_owned(), attributes }
+    DeadLetter { body: body.to_owned(), attributes, group: Some("tenant-1".to_owned()) }
 }
 
 /// A body comes out as it went in, byte for byte.

@@ -110,7 +110,7 @@ impl Visibility for Simulated {
 impl Queues for Simulated {
     async fn send_job(&self, body: &str) {
         let world = self.world();
-        let id = world.lock().queue.send(0, 0, world.now_ms(), Vec::new());
+        let id = world.lock().queue.send(0, 0, world.now_ms(), Vec::new(), None);
         self.bodies.lock().unwrap().insert(id, body.to_owned());
     }
 

@@ -28,7 +28,21 @@ async fn refused(text: &str) -> (Stage, DeadLetter) {
 
 /// The letter, sent back now: a new id and a new time, body and attributes as they were.
 fn sent_back(stage: &Stage, letter: &DeadLetter, id: &str) -> Message {
-    Message { body: letter.body.clone(), attributes: letter.attributes.clone(), ..stage.message(id, "") }
+    let (body, attributes, group) = (letter.body.clone(), letter.attributes.clone(), letter.group.clone());
+    Message { body, attributes, group, ..stage.message(id, "") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_keeps_its_senders_group_however_often_it_fails() {
+    let stage = Stage::new(refuses);
+    let group = Some("tenant-1".to_owned());
+    let first = Message { group: group.clone(), ..stage.message("m-1", "one") };
+    stage.invoke(vec![first]).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let letter = stage.world.letters().remove(0);
+    assert_eq!(letter.group, group);
+    stage.invoke(vec![sent_back(&stage, &letter, "m-2")]).await;
+    assert_eq!(stage.world.letters().remove(1).group, group);
 }
 
 #[tokio::test(start_paused = true)]

@@ -591,6 +591,7 @@ pub fn message(world: &World, id: &str, body: impl Into<String>) -> Message {
         sent_at_ms: world.now_ms(),
         receive_count: 1,
         attributes: Vec::new(),
+        group: None,
     }
 }
 

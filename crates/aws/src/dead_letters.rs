@@ -33,7 +33,12 @@ impl SqsDeadLetters {
 #[async_trait]
 impl DeadLetters for SqsDeadLetters {
     async fn send(&self, letter: &DeadLetter) -> Result<(), PortError> {
-        let mut request = self.client.send_message().queue_url(&self.queue_url).message_body(&letter.body);
+        let mut request = self
+            .client
+            .send_message()
+            .queue_url(&self.queue_url)
+            .message_body(&letter.body)
+            .set_message_group_id(letter.group.clone());
         for (name, attribute) in &letter.attributes {
             let value = sqs_attribute(attribute).map_err(|e| PortError {
                 service: SERVICE,

@@ -29,6 +29,8 @@ pub struct DeadLetter {
     pub body: String,
     /// The sender's attributes and ours, in order.
     pub attributes: Vec<(String, Attribute)>,
+    /// The sender's `MessageGroupId`: whose turn it is in a fair queue, after a redrive too.
+    pub group: Option<String>,
 }
 
 impl DeadLetter {
@@ -87,6 +89,8 @@ pub struct Original<'a> {
     pub message_id: &'a str,
     /// Its attributes; where it was a dead letter before, ours among them.
     pub attributes: &'a [(String, Attribute)],
+    /// Its `MessageGroupId`.
+    pub group: Option<&'a str>,
 }
 
 /// The dead letter of a failed record, for the message that brought the job (or brought it again).
@@ -125,7 +129,8 @@ fn letter(record: &Record, record_version: Option<u64>, original: Original<'_>) 
         attributes.push((REASON_ATTRIBUTE.to_owned(), Attribute::text(failed.reason.to_string())));
         attributes.push((HASH_ATTRIBUTE.to_owned(), Attribute::text(record.key.to_string())));
     }
-    let mut letter = DeadLetter { body: original.body.to_owned(), attributes };
+    let group = original.group.map(str::to_owned);
+    let mut letter = DeadLetter { body: original.body.to_owned(), attributes, group };
     let room = MESSAGE_BYTES_MAX.saturating_sub(letter.bytes() + CONTEXT_ATTRIBUTE.len() + "String".len());
     let essence = || Essence {
         reason: alone.then_some(failed.reason),
@@ -256,7 +261,7 @@ mod tests {
     }
 
     fn sent(record: &Record, body: &str, attributes: &[(String, Attribute)]) -> DeadLetter {
-        dead_letter(record, Original { body, message_id: "m-1", attributes }).unwrap()
+        dead_letter(record, Original { body, message_id: "m-1", attributes, group: None }).unwrap()
     }
 
     fn names(letter: &DeadLetter) -> Vec<&str> {
@@ -374,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_letter_of_no_record_says_what_its_message_came_from() {
-        let original = Original { body: "b", message_id: "m-1", attributes: &[] };
+        let original = Original { body: "b", message_id: "m-1", attributes: &[], group: None };
         for came_from in [None, Some(7)] {
             let letter = letter_without_record(&failed(None), came_from, original).unwrap();
             assert_eq!(redrive_of(&letter.attributes, &failed(None).key), came_from);
@@ -420,9 +425,21 @@ mod tests {
     }
 
     #[test]
+    fn a_letter_stays_in_its_senders_group() {
+        for group in [Some("tenant-1"), None] {
+            let original = Original { body: "b", message_id: "m-1", attributes: &[], group };
+            assert_eq!(dead_letter(&failed(None), original).unwrap().group.as_deref(), group);
+            assert_eq!(letter_without_record(&failed(None), None, original).unwrap().group.as_deref(), group);
+        }
+    }
+
+    #[test]
     fn only_a_failed_record_has_a_dead_letter() {
         let mut record = failed(None);
         record.state = State::Open;
-        assert_eq!(dead_letter(&record, Original { body: "b", message_id: "m", attributes: &[] }), None);
+        assert_eq!(
+            dead_letter(&record, Original { body: "b", message_id: "m", attributes: &[], group: None }),
+            None
+        );
     }
 }

@@ -71,6 +71,7 @@ fn read_record(record: &RawValue, now_ms: u64) -> Result<Message, Option<String>
         receive_count: count(&system, "ApproximateReceiveCount")
             .map_or(1, |count| u32::try_from(count).unwrap_or(u32::MAX)),
         attributes: sender_attributes(&members),
+        group: member::<String>(&system, "MessageGroupId").filter(|group| !group.is_empty()),
     })
 }
 
@@ -140,6 +141,7 @@ mod tests {
             sent_at_ms: 1_545_082_649_183,
             receive_count: 3,
             attributes: Vec::new(),
+            group: None,
         }
     }
 
@@ -223,6 +225,21 @@ mod tests {
                 read_as(&|m| {
                     m.sent_at_ms = NOW_MS;
                     m.receive_count = u32::MAX;
+                }),
+            ),
+            (
+                set("attributes", json!({"SentTimestamp": "9", "MessageGroupId": "tenant-1"})),
+                read_as(&|m| {
+                    m.sent_at_ms = 9;
+                    m.receive_count = 1;
+                    m.group = Some("tenant-1".to_owned());
+                }),
+            ),
+            (
+                set("attributes", json!({"SentTimestamp": "9", "MessageGroupId": ""})),
+                read_as(&|m| {
+                    m.sent_at_ms = 9;
+                    m.receive_count = 1;
                 }),
             ),
             (set("messageAttributes", json!("none")), read_as(&|_| ())),

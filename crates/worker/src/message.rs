@@ -26,6 +26,8 @@ pub struct Message {
     pub receive_count: u32,
     /// The sender's attributes.
     pub attributes: Vec<(String, Attribute)>,
+    /// The sender's `MessageGroupId`, in a fair queue.
+    pub group: Option<String>,
 }
 
 /// A message, read.
@@ -70,6 +72,11 @@ impl Item {
     /// What a dead letter takes over from it.
     pub(crate) fn original(&self) -> Original<'_> {
         let message = &self.message;
-        Original { body: &message.body, message_id: &message.message_id, attributes: &message.attributes }
+        Original {
+            body: &message.body,
+            message_id: &message.message_id,
+            attributes: &message.attributes,
+            group: message.group.as_deref(),
+        }
     }
 }

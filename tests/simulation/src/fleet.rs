@@ -204,6 +204,7 @@ impl Fleet {
                         sent_at_ms: queued.sent_at_ms,
                         receive_count: queued.receive_count,
                         attributes: queued.attributes.clone(),
+                        group: queued.group.clone(),
                     }
                 })
                 .collect();

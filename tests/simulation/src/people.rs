@@ -10,6 +10,7 @@ use tokio::time::{sleep, sleep_until};
 use crate::fleet::Fleet;
 use crate::oracle::Promise;
 use crate::plan::{Away, DAY, HOUR, MINUTE, SECOND};
+use crate::queue::group_of;
 use crate::rng::Rng;
 use crate::work::Kind;
 use crate::world::{Letter, World};
@@ -60,7 +61,7 @@ fn attributes(rng: &mut Rng) -> Vec<(String, Attribute)> {
 fn send(world: &World, n: u32, reference: u32, attributes: Vec<(String, Attribute)>) {
     let mut state = world.lock();
     let now_ms = world.now_ms();
-    let id = state.queue.send(n, reference, now_ms, attributes);
+    let id = state.queue.send(n, reference, now_ms, attributes, group_of(n));
     state.stats.messages += 1;
     state.note(now_ms, n, || format!("message {id} sent"));
     drop(state);
@@ -115,7 +116,7 @@ pub async fn operate(world: Arc<World>) {
             if let Some(apart_ms) = twice_ms {
                 copies.push((world.elapsed_ms() + apart_ms, letter.clone()));
             }
-            let (attributes, version) = (letter.letter.attributes.clone(), letter.version);
+            let (sent, version) = (letter.letter.clone(), letter.version);
             let input = &mut state.inputs[n as usize];
             // Nobody can mend a body without changing it.
             let mendable =
@@ -126,7 +127,7 @@ pub async fn operate(world: Arc<World>) {
             input.letters -= 1;
             let fixed = input.fixed;
             let now_ms = world.now_ms();
-            let id = state.queue.send(n, reference, now_ms, attributes);
+            let id = state.queue.send(n, reference, now_ms, sent.attributes, sent.group);
             state.queue.messages[id as usize].redrive_of = version;
             state.stats.redrives += 1;
             state.note(now_ms, n, || {
@@ -149,8 +150,8 @@ pub async fn operate(world: Arc<World>) {
 fn move_copy(world: &World, letter: &Letter) {
     let Some((n, reference)) = letter.of else { return };
     let mut state = world.lock();
-    let now_ms = world.now_ms();
-    let id = state.queue.send(n, reference, now_ms, letter.letter.attributes.clone());
+    let (now_ms, sent) = (world.now_ms(), letter.letter.clone());
+    let id = state.queue.send(n, reference, now_ms, sent.attributes, sent.group);
     state.queue.messages[id as usize].redrive_of = letter.version;
     state.stats.redrives += 1;
     state.stats.copies += 1;

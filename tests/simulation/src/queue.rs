@@ -26,6 +26,8 @@ pub struct Queued {
     pub received_at_ms: u64,
     /// Attributes; most messages have none.
     pub attributes: Vec<(String, Attribute)>,
+    /// `MessageGroupId`.
+    pub group: Option<String>,
     /// It is a dead letter that was moved back: the version of the failed record that it tells of; for the oracle.
     pub redrive_of: Option<u64>,
     /// In flight until then, or visible since then.
@@ -86,6 +88,7 @@ impl Queue {
         reference: u32,
         now_ms: u64,
         attributes: Vec<(String, Attribute)>,
+        group: Option<String>,
     ) -> u32 {
         let id = self.messages.len() as u32;
         self.messages.push(Queued {
@@ -95,6 +98,7 @@ impl Queue {
             receive_count: 0,
             received_at_ms: 0,
             attributes,
+            group,
             redrive_of: None,
             visible_at_ms: now_ms,
             generation: 0,

@@ -209,7 +209,7 @@ impl WaitingQueue for SimQueue {
                         letter: Held {
                             body: letter.letter.body.clone(),
                             attributes: letter.letter.attributes.clone(),
-                            group: letter.group.clone(),
+                            group: letter.letter.group.clone(),
                         },
                     });
                 }

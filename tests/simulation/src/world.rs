@@ -17,7 +17,7 @@ use tokio::time::{Duration, Instant};
 
 use crate::oracle::{Epoch, Heard, Promise, Seen, Violation};
 use crate::plan::{Faults, Plan};
-use crate::queue::{Queue, group_of};
+use crate::queue::Queue;
 use crate::redriver::Running;
 use crate::rng::Rng;
 use crate::work::Kind;
@@ -154,8 +154,6 @@ pub struct Letter {
     pub of: Option<(u32, u32)>,
     /// The version of the failed record that it tells of.
     pub version: Option<u64>,
-    /// `MessageGroupId`.
-    pub group: Option<String>,
     /// `SentTimestamp`, and when it came into this queue.
     pub sent_at_ms: u64,
     pub came_ms: u64,
@@ -184,7 +182,6 @@ impl Letter {
             letter,
             of,
             version,
-            group: of.and_then(|(n, _)| group_of(n)),
             sent_at_ms,
             came_ms: now_ms,
             visible_at_ms: now_ms,

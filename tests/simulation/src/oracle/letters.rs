@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Promise;
 use crate::plan::Plan;
-use crate::queue::Place;
+use crate::queue::{Place, group_of};
 use crate::work::{CutOff, Kind, cut_off, oversize};
 use crate::world::State;
 
@@ -84,6 +84,9 @@ impl State {
     fn lost_from(&self, arrived: &ArrivedLetter) -> Option<String> {
         let ArrivedLetter { n, reason, message, letter, context, .. } = arrived;
         let queued = &self.queue.messages[*message as usize];
+        if letter.group != group_of(*n) {
+            return Some(format!("its sender's group was {:?}, and is {:?}", group_of(*n), letter.group));
+        }
         // Once a message is deleted, nobody knows what it carried.
         if queued.place == Place::InQueue {
             let kept = senders(&letter.attributes);

@@ -46,7 +46,7 @@ impl State {
         let letter = Letter::coming(
             now_ms,
             queued.sent_at_ms,
-            DeadLetter { body, attributes: queued.attributes.clone() },
+            DeadLetter { body, attributes: queued.attributes.clone(), group: queued.group.clone() },
             Some((n, queued.reference)),
             queued.redrive_of,
         );

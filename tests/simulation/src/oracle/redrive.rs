@@ -61,7 +61,9 @@ impl State {
         let source = running.request.source;
         let same_body = |letter: &&mut Letter| letter.letter.body == sent.body && !letter.moved_back;
         let as_it_was = |letter: &Letter| {
-            letter.letter.attributes == sent.attributes && letter.group == sent.group && letter.receives > 0
+            letter.letter.attributes == sent.attributes
+                && letter.letter.group == sent.group
+                && letter.receives > 0
         };
         let letters = self.waiting_letters(source);
         // Of equal ones, one of the last page, and there one that was not sent yet.
@@ -80,7 +82,7 @@ impl State {
             let what = format!("a message was sent that was not asked for: {:?}", running.request);
             self.violate(now_ms, Promise::Redriven, Some(n), what);
         }
-        let id = self.queue.send(n, reference, now_ms, sent.attributes.clone());
+        let id = self.queue.send(n, reference, now_ms, sent.attributes.clone(), sent.group.clone());
         self.queue.messages[id as usize].redrive_of = letter.version;
         self.stats.redrives += 1;
         self.stats.redriven += 1;
@@ -154,12 +156,8 @@ impl State {
             Source::Crashed => input.crashed -= 1,
         }
         // Of equal ones, nobody can tell which one was sent.
-        let equal = |other: &&mut Letter| {
-            other.letter == letter.letter
-                && other.group == letter.group
-                && !other.moved_back
-                && other.sent > 0
-        };
+        let equal =
+            |other: &&mut Letter| other.letter == letter.letter && !other.moved_back && other.sent > 0;
         let sent = letter.sent > 0
             || self.waiting_letters(source).iter_mut().find(equal).map(|other| other.sent -= 1).is_some();
         if !(sent || source == Source::Crashed && is_done) {
