@@ -5,7 +5,6 @@ use aws_sdk_dynamodb::types as dynamo;
 use aws_sdk_sqs::types as sqs;
 use nightshift_aws::clients::SdkConfig;
 use nightshift_aws::ledger::table;
-use nightshift_core::control::Pause;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::message::{Attribute, AttributeValue};
 use nightshift_core::spend::UtcDay;
@@ -72,15 +71,17 @@ impl Inspect for Table {
         Some(whole(self.item(key.as_str()).await?.get("duplicates")))
     }
 
-    async fn pause(&self, pause: Option<Pause>) {
-        let mut put =
-            self.0.put_item().table_name(TABLE).item("id", dynamo::AttributeValue::S("control".to_owned()));
-        if let Some(Pause { reason, since_ms }) = pause {
-            put = put
-                .item("paused_reason", dynamo::AttributeValue::S(reason))
-                .item("paused_since_ms", dynamo::AttributeValue::N(since_ms.to_string()));
-        }
-        put.send().await.unwrap();
+    async fn pause_in_old_form(&self, pause: Option<(&str, u64)>) {
+        let id = dynamo::AttributeValue::S("control".to_owned());
+        let update = self.0.update_item().table_name(TABLE).key("id", id);
+        let update = match pause {
+            Some((reason, since_ms)) => update
+                .update_expression("SET paused_reason = :reason, paused_since_ms = :since_ms")
+                .expression_attribute_values(":reason", dynamo::AttributeValue::S(reason.to_owned()))
+                .expression_attribute_values(":since_ms", dynamo::AttributeValue::N(since_ms.to_string())),
+            None => update.update_expression("REMOVE paused_reason, paused_since_ms"),
+        };
+        update.send().await.unwrap();
     }
 
     async fn spend(&self, day: UtcDay) -> (u64, u64) {

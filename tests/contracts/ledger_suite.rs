@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use nightshift_core::blame::Refusals;
-use nightshift_core::control::{Control, Pause};
+use nightshift_core::control::{Cause, Control, Entry, Phase};
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::model::Usage;
@@ -14,7 +14,7 @@ use nightshift_core::record::{
     Budget, Done, Expect, Failed, PastFailure, Record, RecordWrite, Revision, State,
 };
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind, UtcDay};
-use nightshift_ports::{Ledger, PortErrorKind, WriteAnswer};
+use nightshift_ports::{ControlAnswer, Ledger, PortErrorKind, WriteAnswer};
 use serde_json::{Value, json};
 
 /// What the port itself does not show.
@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 pub trait Inspect: Send + Sync {
     /// How many further messages were counted on a record; `None` when there is no record.
     async fn duplicates(&self, key: &InputHash) -> Option<u64>;
-    /// Writes the control record, as an operator does.
-    async fn pause(&self, pause: Option<Pause>);
+    /// Writes or takes away the pause of the control record, as releases of before its entries do: reason and time.
+    async fn pause_in_old_form(&self, pause: Option<(&str, u64)>);
     /// What is reserved and what is spent on a day, in millionths of a dollar.
     async fn spend(&self, day: UtcDay) -> (u64, u64);
 }
@@ -344,13 +344,40 @@ pub async fn duplicates(ledger: &dyn Ledger, inspect: &dyn Inspect) {
 
 /// The control record.
 pub async fn control(ledger: &dyn Ledger, inspect: &dyn Inspect) {
-    assert_eq!(ledger.control().await.unwrap(), Control::default(), "there is none yet");
-    let pause =
-        Pause { reason: "the day's spend cap is reached — 50 $".to_owned(), since_ms: 1_795_500_000_000 };
-    for paused in [Some(pause), None] {
-        inspect.pause(paused.clone()).await;
-        assert_eq!(ledger.control().await.unwrap(), Control { paused });
-    }
+    let none = ledger.control_now().await.unwrap();
+    assert_eq!(none, Control::default(), "there is none yet");
+    let entry = |reason: &str, phase| Entry::paused(1_795_500_000_000, reason, "who").in_phase(phase, 5);
+    let causes = |control: &Control| control.entries.keys().copied().collect::<Vec<_>>();
+    // Each over what was read, and over nothing else.
+    let outage = none.with(Cause::Outage, entry("no answer — 503", Phase::Paused));
+    assert_eq!(ledger.put_control(&outage, &none).await.unwrap(), ControlAnswer::Written);
+    let standing = ledger.control_now().await.unwrap();
+    assert_eq!(standing, outage.written());
+    let late = none.with(Cause::Account, entry("401", Phase::Paused));
+    let refused = ControlAnswer::Refused(Box::new(standing.clone()));
+    assert_eq!(ledger.put_control(&late, &none).await.unwrap(), refused);
+    // A repeat of our own write finds itself.
+    let ControlAnswer::Refused(own) = ledger.put_control(&outage, &none).await.unwrap() else {
+        panic!("written twice")
+    };
+    assert!(outage.stands_as(&own));
+    // Older releases pause and resume in their own form, and know no version: nobody's word is lost.
+    inspect.pause_in_old_form(Some(("INC-42", 7))).await;
+    let reopening = standing.with(Cause::Outage, entry("no answer", Phase::Reopening { width: 4 }));
+    let ControlAnswer::Refused(paused) = ledger.put_control(&reopening, &standing).await.unwrap() else {
+        panic!("the operator's pause is overwritten")
+    };
+    assert_eq!(causes(&paused), [Cause::Operator, Cause::Outage]);
+    let reopen = |standing: &Control| {
+        Some(standing.with(Cause::Outage, entry("no answer", Phase::Reopening { width: 4 })))
+    };
+    let reopened = ledger.change_control(&reopen).await.unwrap();
+    assert_eq!(causes(&reopened), [Cause::Operator, Cause::Outage]);
+    inspect.pause_in_old_form(None).await;
+    assert!(ledger.control_now().await.unwrap().is_open());
+    let resumed = ledger.change_control(&|standing| Some(standing.resumed())).await.unwrap();
+    assert!(resumed.entries.is_empty() && resumed.version > reopening.version);
+    assert_eq!(ledger.control_now().await.unwrap(), resumed);
 }
 
 fn day() -> UtcDay {

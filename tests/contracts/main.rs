@@ -40,8 +40,8 @@ use nightshift_core::record::{Expect, Record, RecordWrite};
 use nightshift_core::spend::{SpendAnswer, UtcDay};
 use nightshift_local::aws::LocalAws;
 use nightshift_ports::{
-    DeadLetters, FailedRecords, Ledger, LedgerReader, LedgerWatch, Metrics, ModelKey, PortErrorKind,
-    SingleRecords, Visibility, WriteAnswer,
+    ControlRecord as _, DeadLetters, FailedRecords, Ledger, LedgerReader, LedgerWatch, Metrics, ModelKey,
+    PortErrorKind, SingleRecords, Visibility, WriteAnswer,
 };
 use nightshift_tests::memory::World;
 use nightshift_tests::records;

@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nightshift_core::control::{Control, Pause};
+use nightshift_core::control::{Control, Stored};
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::record::RecordWrite;
 use nightshift_core::spend::{SpendAnswer, SpendChange, UtcDay};
-use nightshift_ports::{DeadLetters, Ledger, PortError, Visibility, WriteAnswer};
+use nightshift_ports::{
+    ControlAnswer, ControlRecord, DeadLetters, Ledger, PortError, Visibility, WriteAnswer,
+};
 use nightshift_simulation::plan::{Plan, Profile};
 use nightshift_simulation::ports::SimPorts;
 use nightshift_simulation::queue::Received as Delivered;
@@ -46,6 +48,21 @@ impl Simulated {
 }
 
 #[async_trait]
+impl ControlRecord for Simulated {
+    async fn control(&self) -> Result<Control, PortError> {
+        self.ports.control().await
+    }
+
+    async fn control_now(&self) -> Result<Control, PortError> {
+        self.ports.control_now().await
+    }
+
+    async fn put_control(&self, next: &Control, over: &Control) -> Result<ControlAnswer, PortError> {
+        self.ports.put_control(next, over).await
+    }
+}
+
+#[async_trait]
 impl Ledger for Simulated {
     async fn put(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
         // Its table has a place for each input, and for no other key.
@@ -61,10 +78,6 @@ impl Ledger for Simulated {
         self.ports.note_letter_sent(key, version).await
     }
 
-    async fn control(&self) -> Result<Control, PortError> {
-        self.ports.control().await
-    }
-
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
         self.ports.spend(change).await
     }
@@ -78,8 +91,11 @@ impl Inspect for Simulated {
         input.record.as_ref().map(|_| input.duplicates.0)
     }
 
-    async fn pause(&self, paused: Option<Pause>) {
-        self.world().lock().control = Control { paused };
+    async fn pause_in_old_form(&self, paused: Option<(&str, u64)>) {
+        let mut state = self.world().lock();
+        let (reason, since_ms) = paused.unzip();
+        let (paused_reason, paused_since_ms) = (reason.map(str::to_owned), since_ms);
+        state.control = Stored { paused_reason, paused_since_ms, ..state.control.clone() };
     }
 
     async fn spend(&self, day: UtcDay) -> (u64, u64) {

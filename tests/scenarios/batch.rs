@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nightshift_core::control::{Control, Pause};
+use nightshift_core::control::Control;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
@@ -249,8 +249,7 @@ async fn what_an_environment_waits_for_or_believes_ages_while_it_is_frozen() {
     stage.world.freeze(Duration::from_secs(301));
     let report = stage.invoke(vec![again(&again(&message))]).await;
     assert_eq!(report.outcomes, [Outcome::Succeeded]);
-    let pause = Pause { reason: "by hand".to_owned(), since_ms: START_MS };
-    stage.world.control(Control { paused: Some(pause) });
+    stage.world.set_control(&Control::paused_by_operator(START_MS, "by hand", "somebody"));
     stage.world.freeze(Duration::from_secs(6));
     let report = stage.invoke(vec![stage.message("m-2", "two")]).await;
     assert_eq!(report.outcomes, [handed_back(HandBackCause::Paused)]);

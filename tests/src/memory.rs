@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nightshift_core::control::Control;
+use nightshift_core::control::{Control, Stored};
 use nightshift_core::cost::Price;
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::input_hash::InputHash;
@@ -25,8 +25,8 @@ use nightshift_core::model::{
 use nightshift_core::record::{Record, RecordWrite, State};
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind, UtcDay};
 use nightshift_ports::{
-    Clock, DeadLetters, Entropy, Ledger, LedgerReader, Metrics, Model, PortError, PortErrorKind, Visibility,
-    WriteAnswer,
+    Clock, ControlAnswer, ControlRecord, DeadLetters, Entropy, Ledger, LedgerReader, Metrics, Model,
+    PortError, PortErrorKind, Visibility, WriteAnswer,
 };
 use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::{Deployment, Message, Ports, Worker};
@@ -93,7 +93,7 @@ struct WorldState {
     calls: Vec<ModelRequest>,
     metrics: Vec<MetricBatch>,
     spent: HashMap<UtcDay, u64>,
-    paused: Control,
+    control: Stored,
     on_write: OnWrite,
     on_call: OnCall,
     letters_fail: bool,
@@ -117,7 +117,7 @@ impl World {
                 calls: Vec::new(),
                 metrics: Vec::new(),
                 spent: HashMap::new(),
-                paused: Control::default(),
+                control: Stored::default(),
                 on_write: Box::new(|_, _| None),
                 on_call: Box::new(on_call),
                 letters_fail: false,
@@ -195,8 +195,8 @@ impl World {
     }
 
     /// Pauses or resumes the stack.
-    pub fn control(&self, control: Control) {
-        self.state().paused = control;
+    pub fn set_control(&self, control: &Control) {
+        self.state().control = control.stored();
     }
 
     /// Whether dead letters can be sent.
@@ -325,6 +325,29 @@ impl WorldState {
 }
 
 #[async_trait]
+impl ControlRecord for World {
+    async fn control(&self) -> Result<Control, PortError> {
+        self.control_now().await
+    }
+
+    async fn control_now(&self) -> Result<Control, PortError> {
+        tokio::task::yield_now().await;
+        Ok(Control::read(self.state().control.clone()))
+    }
+
+    async fn put_control(&self, next: &Control, over: &Control) -> Result<ControlAnswer, PortError> {
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        let standing = Control::read(state.control.clone());
+        if (standing.version, standing.told()) != (over.version, over.told()) {
+            return Ok(ControlAnswer::Refused(Box::new(standing)));
+        }
+        state.control = next.stored();
+        Ok(ControlAnswer::Written)
+    }
+}
+
+#[async_trait]
 impl Ledger for World {
     async fn put(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
         // Others may run between any two requests.
@@ -365,11 +388,6 @@ impl Ledger for World {
             record.letter_version = Some(version);
         }
         Ok(())
-    }
-
-    async fn control(&self) -> Result<Control, PortError> {
-        tokio::task::yield_now().await;
-        Ok(self.state().paused.clone())
     }
 
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {

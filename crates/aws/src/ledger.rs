@@ -18,7 +18,6 @@ use std::num::NonZeroU32;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::BuildError;
-use nightshift_core::control::Control;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::record::RecordWrite;
 use nightshift_core::spend::{SpendAnswer, SpendChange};
@@ -69,10 +68,6 @@ impl Ledger for DynamoLedger {
         write::letter_sent(self, key, version).await
     }
 
-    async fn control(&self) -> Result<Control, PortError> {
-        control::read(self).await
-    }
-
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
         spend::count(self, change).await
     }
@@ -103,6 +98,7 @@ fn map<V, const N: usize>(entries: [(&str, V); N]) -> HashMap<String, V> {
 mod tests {
     use super::*;
     use crate::ledger::write::tests::{done, open};
+    use nightshift_core::control::Control;
     use nightshift_core::record::Expect;
     use nightshift_core::spend::{SpendKind, UtcDay};
     use std::collections::BTreeSet;
@@ -115,10 +111,13 @@ mod tests {
             [Expect::Absent, Expect::Version(7), Expect::Fence]
                 .map(|expect| Change::of_record(&RecordWrite { record: record.clone(), expect }))
         });
+        let paused = Control::paused_by_operator(1, "r", "w");
         let spend = |kind| SpendChange { id: "i".to_owned(), day: UtcDay::of(1_795_478_400_000), kind };
         let others = [
             Change::of_duplicate("m"),
             Change::of_letter(7),
+            Change::of_control(&Control::default().resumed(), &Control::default()),
+            Change::of_control(&paused, &paused.written()),
             Change::of_spend(&spend(SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2 })),
             Change::of_spend(&spend(SpendKind::Settle { reserved_micro_usd: 1, spent_micro_usd: 2 })),
         ];

@@ -1,50 +1,75 @@
-//! The control record, which every worker reads: today one pause for all causes.
+//! The control record, as a person sees it.
 
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::AttributeValue;
+use nightshift_core::control::{Cause, Control, Entry, Phase};
+use serde::Serialize;
 
-use crate::error::{self, Failure};
-use crate::stack::Stack;
+use crate::times;
 
-const ID: &str = "control";
-
-/// A pause that stands.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+/// One cause that holds work back, or has lately.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pause {
-    /// What whoever paused wrote.
+    /// The word of the cause.
+    pub cause: String,
+    /// `paused`, `probing`, `reopening`, `open`; `unknown` of a newer release.
+    pub phase: &'static str,
+    /// How many calls may be open at once while it reopens.
+    pub width: Option<u32>,
+    /// Why.
     pub reason: String,
+    /// Who wrote it.
+    pub who: String,
     /// Since when, in milliseconds since 1970; 0 where nobody wrote it.
     pub since_ms: u64,
+    /// How often it came back within ten minutes.
+    pub relapses: u32,
 }
 
-/// Reads it, strongly consistent: a person asks right after a change.
-pub async fn read(stack: &Stack) -> Result<Option<Pause>, Failure> {
-    let got = Client::new(&stack.sdk)
-        .get_item()
-        .table_name(&stack.ledger_table)
-        .key("id", text(ID))
-        .consistent_read(true)
-        .send()
-        .await;
-    let item = got.map_err(|e| error::of_aws("dynamodb:GetItem", &e))?.item.unwrap_or_default();
-    let reason = item.get("paused_reason").and_then(|value| value.as_s().ok()).cloned();
-    let since = item.get("paused_since_ms").and_then(|value| value.as_n().ok()).and_then(|n| n.parse().ok());
-    Ok(reason.map(|reason| Pause { reason, since_ms: since.unwrap_or_default() }))
+/// All causes that hold work back, the operator's first.
+pub fn pauses(control: &Control) -> Vec<Pause> {
+    let known = control.holding().map(|(cause, entry)| pause(cause, entry));
+    let foreign = control.foreign.keys().map(|word| Pause {
+        cause: word.clone(),
+        phase: "unknown",
+        width: None,
+        reason: "a newer release wrote it, and only that one knows how it ends".to_owned(),
+        who: String::new(),
+        since_ms: 0,
+        relapses: 0,
+    });
+    known.chain(foreign).collect()
 }
 
-/// Writes a pause, or takes it away.
-pub async fn write(stack: &Stack, pause: Option<&Pause>) -> Result<(), Failure> {
-    let update = Client::new(&stack.sdk).update_item().table_name(&stack.ledger_table).key("id", text(ID));
-    let update = match pause {
-        Some(pause) => update
-            .update_expression("SET paused_reason = :reason, paused_since_ms = :since_ms")
-            .expression_attribute_values(":reason", text(&pause.reason))
-            .expression_attribute_values(":since_ms", AttributeValue::N(pause.since_ms.to_string())),
-        None => update.update_expression("REMOVE paused_reason, paused_since_ms"),
+fn pause(cause: Cause, entry: &Entry) -> Pause {
+    let (phase, width) = match entry.phase {
+        Phase::Paused => ("paused", None),
+        Phase::Probing => ("probing", None),
+        Phase::Reopening { width } => ("reopening", Some(width)),
+        Phase::Open => ("open", None),
     };
-    update.send().await.map(drop).map_err(|e| error::of_aws("dynamodb:UpdateItem", &e))
+    Pause {
+        cause: cause.as_str().to_owned(),
+        phase,
+        width,
+        reason: entry.reason.clone(),
+        who: entry.who.clone(),
+        since_ms: entry.since_ms,
+        relapses: entry.relapses,
+    }
 }
 
-fn text(text: &str) -> AttributeValue {
-    AttributeValue::S(text.to_owned())
+impl Pause {
+    /// One line for people.
+    pub fn line(&self) -> String {
+        let phase = match self.width {
+            Some(width) => format!("reopening, {width} calls at a time"),
+            None if self.relapses > 0 => format!("{}, relapse {}", self.phase, self.relapses),
+            None => self.phase.to_owned(),
+        };
+        let since = match self.since_ms {
+            0 => String::new(),
+            since_ms => format!(" since {}", times::shown(since_ms)),
+        };
+        let who = if self.who.is_empty() { String::new() } else { format!(" (by {})", self.who) };
+        format!("{} ({phase}){since}: {}{who}", self.cause, self.reason)
+    }
 }

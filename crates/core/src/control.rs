@@ -1,17 +1,459 @@
-//! What holds all workers back.
+//! What holds all workers back: one entry for each cause, in one record under one version.
+//!
+//! **A record lives longer than a deploy.** Workers and commands of before the entries know one pause, its reason and its
+//! time. So `told` stands beside the entries whenever one of them holds work back, and is read as follows:
+//! it is gone, or it never was: an older `resume`, or a person with the AWS CLI, lifted everything, whatever entries were
+//! left behind; it is not what was written with the entries: somebody paused in the old form, which is an operator's.
+//! An entry in words that are not known here is kept as it is, and holds everything back.
 
-/// What the operator, or the sentinel, tells all workers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Control {
-    /// Set: hand every record back without a call.
-    pub paused: Option<Pause>,
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use strum::{IntoStaticStr, VariantArray};
+
+use crate::metric::HandBackCause;
+
+/// Why work is held back. The order is that in which one is named where several stand.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    VariantArray,
+    IntoStaticStr,
+    Serialize,
+    Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Cause {
+    /// A person paused, and a person resumes.
+    Operator,
+    /// The account is refused: its key, its credit, its access to the model.
+    Account,
+    /// The provider answers nobody.
+    Outage,
+    /// The day's money is spent.
+    SpendCap,
+    /// Claims die, one after the other, and none is settled.
+    Deaths,
+    /// SQS is near the 120,000 messages in flight beyond which it delivers nothing, without an error.
+    InFlight,
 }
 
-/// Why nothing is being worked on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pause {
-    /// What whoever paused it says about it, for people.
-    pub reason: String,
-    /// When it was paused, by the clock of whoever did.
+impl Cause {
+    /// All of them.
+    pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
+
+    /// The word in the record, in metrics and on the screen.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// As what the messages are handed back that a worker receives all the same.
+    #[must_use]
+    pub fn of_hand_back(self) -> HandBackCause {
+        match self {
+            Self::Operator | Self::Deaths | Self::InFlight => HandBackCause::Paused,
+            Self::Account => HandBackCause::Account,
+            Self::Outage => HandBackCause::Outage,
+            Self::SpendCap => HandBackCause::SpendCap,
+        }
+    }
+}
+
+/// How far the way back is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Nothing is called.
+    Paused,
+    /// One smallest call is on its way.
+    Probing,
+    /// So many calls of jobs may be open at once, in all environments together.
+    Reopening {
+        /// At least 1.
+        width: u32,
+    },
+    /// Nothing is held back; the entry stands for a while, so that a relapse is seen as one.
+    Open,
+}
+
+/// One cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Where it stands.
+    pub phase: Phase,
+    /// When it was written first, by the clock of whoever did, in milliseconds since 1970.
     pub since_ms: u64,
+    /// When its phase began.
+    pub phase_since_ms: u64,
+    /// Why, for people.
+    pub reason: String,
+    /// Who wrote it.
+    pub who: String,
+    /// How often it came back within ten minutes of its end.
+    #[serde(default)]
+    pub relapses: u32,
+    /// The task whose job met it; a probe asks with its schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// What ends it, in the words of its cause: the function's version under which claims died, the UTC day and the cap
+    /// that was reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_other_than: Option<String>,
+    /// What another release added.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+impl Entry {
+    /// A pause that begins.
+    #[must_use]
+    pub fn paused(now_ms: u64, reason: impl Into<String>, who: impl Into<String>) -> Self {
+        Self {
+            phase: Phase::Paused,
+            since_ms: now_ms,
+            phase_since_ms: now_ms,
+            reason: reason.into(),
+            who: who.into(),
+            relapses: 0,
+            task: None,
+            until_other_than: None,
+            more: Map::new(),
+        }
+    }
+
+    /// Why, and by whom.
+    #[must_use]
+    pub fn said(&self) -> String {
+        if self.who.is_empty() { self.reason.clone() } else { format!("{} (by {})", self.reason, self.who) }
+    }
+
+    /// The same entry in another phase.
+    #[must_use]
+    pub fn in_phase(&self, phase: Phase, now_ms: u64) -> Self {
+        Self { phase, phase_since_ms: now_ms, ..self.clone() }
+    }
+
+    /// It came back: the wait for the next probe doubles.
+    #[must_use]
+    pub fn relapsed(&self, now_ms: u64, reason: impl Into<String>, who: impl Into<String>) -> Self {
+        Self {
+            relapses: self.relapses.saturating_add(1),
+            reason: reason.into(),
+            who: who.into(),
+            ..self.in_phase(Phase::Paused, now_ms)
+        }
+    }
+}
+
+/// What a worker may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admits {
+    /// Work.
+    All,
+    /// Work on so many calls at once, in all environments together; what does not fit is handed back for the cause.
+    Width(u32, HandBackCause),
+    /// Hand everything back.
+    Nothing(HandBackCause),
+}
+
+/// What is told to all workers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Control {
+    /// Grows with every write; 0: none of ours was written yet.
+    pub version: u64,
+    /// By cause.
+    pub entries: BTreeMap<Cause, Entry>,
+    /// Entries in words that are not known here, under their names.
+    pub foreign: Map<String, Value>,
+    /// The pause in the old form, as it was read: a write is only over what was read.
+    told: Option<String>,
+}
+
+/// The record as it stands in the table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stored {
+    /// `version`.
+    pub version: Option<u64>,
+    /// `entries`: a JSON object of them, by cause.
+    pub entries: Option<String>,
+    /// `paused_reason`: the old form.
+    pub paused_reason: Option<String>,
+    /// `paused_since_ms`: the old form; a person who typed the pause in may have left it out.
+    pub paused_since_ms: Option<u64>,
+    /// `paused_told`: the old form's reason as it was written together with the entries.
+    pub paused_told: Option<String>,
+}
+
+impl Control {
+    /// A record with one pause, as an operator writes it.
+    #[must_use]
+    pub fn paused_by_operator(now_ms: u64, reason: &str, who: &str) -> Self {
+        Self::default().with(Cause::Operator, Entry::paused(now_ms, reason, who))
+    }
+
+    /// What an item says. Whatever stands there has a meaning, so that no record locks a stack.
+    #[must_use]
+    pub fn read(stored: Stored) -> Self {
+        let version = stored.version.unwrap_or_default();
+        let told = stored.paused_reason.clone();
+        let mut control = Self { version, told, ..Self::default() };
+        let Ok(entries) =
+            serde_json::from_str::<Map<String, Value>>(stored.entries.as_deref().unwrap_or("{}"))
+        else {
+            // Another form of all of it: kept, and obeyed.
+            control.foreign.insert("entries".to_owned(), stored.entries.into());
+            return control;
+        };
+        for (word, value) in entries {
+            let cause = Cause::ALL.iter().find(|cause| cause.as_str() == word);
+            match cause.and_then(|cause| Some((*cause, serde_json::from_value(value.clone()).ok()?))) {
+                Some((cause, entry)) => {
+                    control.entries.insert(cause, entry);
+                }
+                None => {
+                    control.foreign.insert(word, value);
+                }
+            }
+        }
+        match &stored.paused_reason {
+            None => {
+                control.entries.retain(|_, entry| entry.phase == Phase::Open);
+                control.foreign.clear();
+            }
+            Some(reason) if stored.paused_told.as_ref() != Some(reason) => {
+                let since_ms = stored.paused_since_ms.unwrap_or_default();
+                control.entries.insert(Cause::Operator, Entry::paused(since_ms, reason, ""));
+            }
+            Some(_) => {}
+        }
+        control
+    }
+
+    /// What the item is to say.
+    #[must_use]
+    pub fn stored(&self) -> Stored {
+        let entries = self.entries.iter().map(|(cause, entry)| {
+            (cause.as_str().to_owned(), serde_json::to_value(entry).unwrap_or_default())
+        });
+        let mut all: Map<String, Value> = self.foreign.clone();
+        all.extend(entries);
+        let told = self.in_old_form();
+        Stored {
+            version: Some(self.version),
+            entries: Some(Value::Object(all).to_string()),
+            paused_reason: told.as_ref().map(|(reason, _)| reason.clone()),
+            paused_since_ms: told.as_ref().map(|(_, since_ms)| *since_ms),
+            paused_told: told.map(|(reason, _)| reason),
+        }
+    }
+
+    /// The old form's reason as it was read.
+    #[must_use]
+    pub fn told(&self) -> Option<&str> {
+        self.told.as_deref()
+    }
+
+    /// What older releases are told, and people on one line: every cause that holds work back, and since when.
+    #[must_use]
+    pub fn in_old_form(&self) -> Option<(String, u64)> {
+        let held: Vec<(Cause, &Entry)> = self.holding().collect();
+        let words = held.iter().map(|(cause, entry)| format!("{}: {}", cause.as_str(), entry.said()));
+        let foreign = self.foreign.keys().map(|word| format!("{word} (of a newer release)"));
+        let words: Vec<String> = words.chain(foreign).collect();
+        let since_ms = held.iter().map(|(_, entry)| entry.since_ms).min().unwrap_or_default();
+        (!words.is_empty()).then(|| (words.join("; "), since_ms))
+    }
+
+    /// The known causes that hold work back.
+    pub fn holding(&self) -> impl Iterator<Item = (Cause, &Entry)> {
+        self.entries
+            .iter()
+            .filter(|(_, entry)| entry.phase != Phase::Open)
+            .map(|(cause, entry)| (*cause, entry))
+    }
+
+    /// Whether anything holds work back.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.holding().next().is_none() && self.foreign.is_empty()
+    }
+
+    /// Whether no job may be called for at all.
+    #[must_use]
+    pub fn is_shut(&self) -> bool {
+        matches!(self.admits(), Admits::Nothing(_))
+    }
+
+    /// What a worker may do: the narrowest of what the causes allow.
+    #[must_use]
+    pub fn admits(&self) -> Admits {
+        let mut admits = Admits::All;
+        for (cause, entry) in self.holding() {
+            match (entry.phase, admits) {
+                (Phase::Paused | Phase::Probing, _) => return Admits::Nothing(cause.of_hand_back()),
+                (Phase::Reopening { width }, Admits::Width(other, _)) if other <= width => {}
+                (Phase::Reopening { width }, _) => admits = Admits::Width(width, cause.of_hand_back()),
+                (Phase::Open, _) => {}
+            }
+        }
+        if self.foreign.is_empty() { admits } else { Admits::Nothing(HandBackCause::Paused) }
+    }
+
+    /// The next version, with this entry for its cause.
+    #[must_use]
+    pub fn with(&self, cause: Cause, entry: Entry) -> Self {
+        let mut next = self.next();
+        next.foreign.remove(cause.as_str());
+        next.entries.insert(cause, entry);
+        next
+    }
+
+    /// The next version without any entry: an operator lets the work go on.
+    #[must_use]
+    pub fn resumed(&self) -> Self {
+        Self { entries: BTreeMap::new(), foreign: Map::new(), ..self.next() }
+    }
+
+    /// The next version with these entries of the known causes.
+    #[must_use]
+    pub fn with_all(&self, entries: BTreeMap<Cause, Entry>) -> Self {
+        Self { entries, ..self.next() }
+    }
+
+    /// The record as whoever reads it now that it is written.
+    #[must_use]
+    pub fn written(&self) -> Self {
+        Self::read(self.stored())
+    }
+
+    /// Whether a refusal that found this record is that of our own write, whose reply was lost.
+    #[must_use]
+    pub fn stands_as(&self, standing: &Self) -> bool {
+        self.stored() == standing.stored()
+    }
+
+    fn next(&self) -> Self {
+        Self { version: self.version + 1, ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn old(reason: &str) -> Stored {
+        Stored { paused_reason: Some(reason.to_owned()), paused_since_ms: Some(5), ..Stored::default() }
+    }
+
+    fn in_phase(phase: Phase) -> Entry {
+        Entry::paused(7, "why", "who").in_phase(phase, 8)
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let control = Control::default()
+            .with(Cause::Account, in_phase(Phase::Reopening { width: 4 }))
+            .with(Cause::Outage, Entry { task: Some("t".to_owned()), ..in_phase(Phase::Probing) });
+        let written = control.written();
+        assert_eq!((&written.entries, written.version), (&control.entries, 2));
+        assert_eq!(written.told(), control.stored().paused_reason.as_deref());
+        assert_eq!(
+            control.stored().paused_reason.as_deref(),
+            Some("account: why (by who); outage: why (by who)")
+        );
+        assert_eq!(control.stored().paused_since_ms, Some(7));
+    }
+
+    #[test]
+    fn the_pause_of_older_releases_is_the_operators_and_their_resume_lifts_everything() {
+        let account = Control::default().with(Cause::Account, in_phase(Phase::Paused)).stored();
+        let causes = |stored| Control::read(stored).entries.into_keys().collect::<Vec<_>>();
+        for (stored, expected) in [
+            (Stored::default(), vec![]),
+            (old("bad deploy"), vec![Cause::Operator]),
+            (Stored { paused_since_ms: None, ..old("by hand") }, vec![Cause::Operator]),
+            (account.clone(), vec![Cause::Account]),
+            // An older `pause` over an entry, and an older `resume`.
+            (
+                Stored { paused_reason: Some("INC-42".to_owned()), ..account.clone() },
+                vec![Cause::Operator, Cause::Account],
+            ),
+            (Stored { paused_reason: None, paused_since_ms: None, ..account }, vec![]),
+        ] {
+            assert_eq!(causes(stored.clone()), expected, "{stored:?}");
+        }
+    }
+
+    #[test]
+    fn words_of_a_newer_release_are_kept_and_obeyed() {
+        for entries in [
+            r#"{"weather":{"phase":"paused"}}"#,
+            r#"{"outage":{"phase":"dreaming","since_ms":1}}"#,
+            r#"["another form"]"#,
+        ] {
+            let stored = Stored {
+                version: Some(3),
+                entries: Some(entries.to_owned()),
+                paused_reason: Some("x".to_owned()),
+                paused_told: Some("x".to_owned()),
+                paused_since_ms: Some(1),
+            };
+            let control = Control::read(stored);
+            assert_eq!(control.admits(), Admits::Nothing(HandBackCause::Paused), "{entries}");
+            let next = control.with(Cause::SpendCap, in_phase(Phase::Paused));
+            assert_eq!(Control::read(next.stored()).foreign, control.foreign, "{entries}");
+            assert!(Control::read(control.resumed().stored()).is_open(), "{entries}");
+        }
+        let added = r#"{"outage":{"phase":"paused","since_ms":1,"phase_since_ms":1,"reason":"r","who":"w","mood":7}}"#;
+        let stored = Stored { entries: Some(added.to_owned()), ..old("x") };
+        let kept = Control::read(stored).entries[&Cause::Outage].in_phase(Phase::Probing, 2);
+        assert_eq!(kept.more["mood"], 7);
+    }
+
+    #[test]
+    fn the_narrowest_entry_decides_what_workers_may_do() {
+        use Phase::{Open, Paused, Probing, Reopening};
+        for (entries, expected) in [
+            (vec![], Admits::All),
+            (vec![(Cause::Outage, Open)], Admits::All),
+            (vec![(Cause::Operator, Paused)], Admits::Nothing(HandBackCause::Paused)),
+            (vec![(Cause::Account, Paused)], Admits::Nothing(HandBackCause::Account)),
+            (vec![(Cause::Account, Probing)], Admits::Nothing(HandBackCause::Account)),
+            (vec![(Cause::Outage, Paused)], Admits::Nothing(HandBackCause::Outage)),
+            (vec![(Cause::SpendCap, Paused)], Admits::Nothing(HandBackCause::SpendCap)),
+            (vec![(Cause::Deaths, Paused)], Admits::Nothing(HandBackCause::Paused)),
+            (vec![(Cause::InFlight, Paused)], Admits::Nothing(HandBackCause::Paused)),
+            (vec![(Cause::Outage, Reopening { width: 8 })], Admits::Width(8, HandBackCause::Outage)),
+            (
+                vec![(Cause::Account, Reopening { width: 2 }), (Cause::Outage, Reopening { width: 8 })],
+                Admits::Width(2, HandBackCause::Account),
+            ),
+            (
+                vec![(Cause::Account, Reopening { width: 2 }), (Cause::SpendCap, Paused)],
+                Admits::Nothing(HandBackCause::SpendCap),
+            ),
+        ] {
+            let control = entries
+                .iter()
+                .fold(Control::default(), |control, (cause, phase)| control.with(*cause, in_phase(*phase)));
+            assert_eq!(control.admits(), expected, "{entries:?}");
+            // Older workers know no width, and wait until all is open.
+            assert_eq!(control.stored().paused_reason.is_some(), expected != Admits::All, "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_open_outlives_the_word_for_older_releases() {
+        let control = Control::default().with(Cause::Outage, in_phase(Phase::Open));
+        assert_eq!(Control::read(control.stored()).entries, control.entries);
+    }
 }

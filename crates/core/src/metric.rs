@@ -42,6 +42,8 @@ pub enum HandBackCause {
     Account,
     /// The stack is paused.
     Paused,
+    /// The provider answers nobody, and the stack waits until it does.
+    Outage,
     /// The day's money is spent or reserved.
     SpendCap,
     /// Another worker has the job.

@@ -1,16 +1,15 @@
 //! The ledger, as the worker writes it.
 
 use async_trait::async_trait;
-use nightshift_core::control::Control;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::record::{RecordWrite, WriteAnswer};
 use nightshift_core::spend::{SpendAnswer, SpendChange};
 
-use crate::PortError;
+use crate::{ControlRecord, PortError};
 
 /// The table of records.
 #[async_trait]
-pub trait Ledger: Send + Sync {
+pub trait Ledger: ControlRecord {
     /// Puts a whole record under its condition to the table, in one request, and says what the table answered.
     async fn put(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError>;
     /// Writes a whole record under its condition. Safe to repeat: a refusal of our own write, whose reply was lost, is none.
@@ -21,8 +20,6 @@ pub trait Ledger: Send + Sync {
     async fn count_duplicate(&self, key: &InputHash, message_id: &str) -> Result<(), PortError>;
     /// Notes that the dead letter of the record that failed at this version is sent; nothing where it stands at another.
     async fn note_letter_sent(&self, key: &InputHash, version: u64) -> Result<(), PortError>;
-    /// Reads the control record; a missing one is the default.
-    async fn control(&self) -> Result<Control, PortError>;
     /// Reserves or settles in the day's spend record. Safe to repeat with the same `change.id`.
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError>;
 }

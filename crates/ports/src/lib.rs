@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a port performs and reports; it takes no decision and retries nothing that its documentation does not name.
 
+mod control;
 mod dead_letters;
 mod documents;
 mod error;
@@ -16,6 +17,7 @@ mod redrive_steps;
 mod system;
 mod visibility;
 
+pub use control::{ControlAnswer, ControlRecord};
 pub use dead_letters::DeadLetters;
 pub use documents::{Document, DocumentAnswer, Documents};
 pub use error::{PortError, chain};

@@ -25,7 +25,7 @@ async fn start(_: FunctionSettings, config: Config) -> Result<RunHandler, Infall
         jobs: queue(&config.queues.jobs_url),
         dead_letters: queue(&config.queues.dead_letters_url),
         crashed: queue(&config.crashed_url),
-        ledger: ledger.clone(),
+        control: ledger.clone(),
         watch: ledger.clone(),
         documents: ledger,
         redrives: Arc::new(RedriveFunction::new(&sdk, config.watch.redrive_function)),

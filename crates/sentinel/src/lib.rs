@@ -14,7 +14,9 @@ use nightshift_core::record::Record;
 use nightshift_core::redrive::{DIRECTORY_KEY, Directory, Unreadable};
 use nightshift_core::sentinel::{BEGUN_MAX, ENTRIES_MAX, Snapshot, StackLimits};
 use nightshift_core::spend::UtcDay;
-use nightshift_ports::{Clock, Documents, Ledger, LedgerWatch, Metrics, PortError, QueueDepth, RedriveSteps};
+use nightshift_ports::{
+    Clock, ControlRecord, Documents, LedgerWatch, Metrics, PortError, QueueDepth, RedriveSteps,
+};
 
 /// How long CloudWatch may take for the gauges; then they go to the log.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(10);
@@ -26,7 +28,7 @@ pub struct Ports {
     pub jobs: Arc<dyn QueueDepth>,
     pub dead_letters: Arc<dyn QueueDepth>,
     pub crashed: Arc<dyn QueueDepth>,
-    pub ledger: Arc<dyn Ledger>,
+    pub control: Arc<dyn ControlRecord>,
     pub watch: Arc<dyn LedgerWatch>,
     pub documents: Arc<dyn Documents>,
     pub redrives: Arc<dyn RedriveSteps>,
@@ -97,7 +99,7 @@ impl Sentinel {
             ports.jobs.depth(),
             ports.dead_letters.depth(),
             ports.crashed.depth(),
-            ports.ledger.control(),
+            ports.control.control_now(),
             ports.watch.committed_micro_usd(UtcDay::of(at_ms)),
             self.redrives(),
             self.begun(),

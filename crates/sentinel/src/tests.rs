@@ -6,10 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use nightshift_core::control::Control;
 use nightshift_core::metric::MetricBatch;
-use nightshift_core::record::RecordWrite;
 use nightshift_core::redrive::{Depth, Redrive, Request, Source};
-use nightshift_core::spend::{SpendAnswer, SpendChange};
-use nightshift_ports::{Document, DocumentAnswer, PortErrorKind, WriteAnswer};
+use nightshift_ports::{ControlAnswer, Document, DocumentAnswer, PortErrorKind};
 
 use super::*;
 
@@ -45,21 +43,15 @@ impl QueueDepth for World {
 }
 
 #[async_trait]
-impl Ledger for World {
-    async fn put(&self, _: &RecordWrite) -> Result<WriteAnswer, PortError> {
-        panic!("the sentinel writes no record")
-    }
-    async fn count_duplicate(&self, _: &InputHash, _: &str) -> Result<(), PortError> {
-        panic!("the sentinel counts nothing")
-    }
-    async fn note_letter_sent(&self, _: &InputHash, _: u64) -> Result<(), PortError> {
-        panic!("the sentinel sends no letter")
-    }
+impl ControlRecord for World {
     async fn control(&self) -> Result<Control, PortError> {
+        panic!("the sentinel decides by what stands now")
+    }
+    async fn control_now(&self) -> Result<Control, PortError> {
         self.does("control", Control::default())
     }
-    async fn spend(&self, _: &SpendChange) -> Result<SpendAnswer, PortError> {
-        panic!("the sentinel spends nothing")
+    async fn put_control(&self, _: &Control, _: &Control) -> Result<ControlAnswer, PortError> {
+        panic!("the sentinel changes nothing here")
     }
 }
 
@@ -125,7 +117,7 @@ async fn run(world: World) -> (Arc<World>, Result<Snapshot, Incomplete>) {
         jobs: world.clone(),
         dead_letters: world.clone(),
         crashed: world.clone(),
-        ledger: world.clone(),
+        control: world.clone(),
         watch: world.clone(),
         documents: world.clone(),
         redrives: world.clone(),

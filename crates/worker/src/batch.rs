@@ -158,8 +158,7 @@ impl Invocation<'_> {
         }
         match admits_work(control.as_ref().map_err(|error| error.kind)) {
             Err(cause) => {
-                let pause = control.ok().and_then(|control| control.paused);
-                let reason = pause.map(|pause| pause.reason);
+                let reason = control.ok().and_then(|control| control.in_old_form()).map(|(reason, _)| reason);
                 tracing::info!(request_id = self.id, cause = cause.as_str(), reason, "handing all back");
                 for slot in slots.iter_mut() {
                     slot.first_call = Some(FirstCall::HandBack(cause));

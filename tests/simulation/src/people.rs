@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nightshift_core::control::{Control, Pause};
+use nightshift_core::control::{Cause, Control, Entry};
 use nightshift_core::message::{Attribute, AttributeValue};
 use tokio::time::{sleep, sleep_until};
 
@@ -179,9 +179,16 @@ pub async fn pause(world: Arc<World>) {
         if at_ms > world.elapsed_ms() {
             sleep_until(world.instant(at_ms)).await;
         }
-        let pause = Pause { reason: "the operator".to_owned(), since_ms: world.now_ms() };
-        let paused = plan.away(Away::Paused, world.elapsed_ms()).then_some(pause);
-        world.lock().control = Control { paused };
+        let paused = plan.away(Away::Paused, world.elapsed_ms());
+        let now_ms = world.now_ms();
+        let mut state = world.lock();
+        let standing = Control::read(state.control.clone());
+        let next = if paused {
+            standing.with(Cause::Operator, Entry::paused(now_ms, "by the plan", "the operator"))
+        } else {
+            standing.resumed()
+        };
+        state.control = next.stored();
     }
 }
 

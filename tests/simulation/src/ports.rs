@@ -20,7 +20,8 @@ use nightshift_core::output_validation::REASK_BYTES_MAX;
 use nightshift_core::record::{RecordWrite, State as Standing};
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind};
 use nightshift_ports::{
-    Clock, DeadLetters, Entropy, Ledger, Metrics, Model, PortError, PortErrorKind, Visibility, WriteAnswer,
+    Clock, ControlAnswer, ControlRecord, DeadLetters, Entropy, Ledger, Metrics, Model, PortError,
+    PortErrorKind, Visibility, WriteAnswer,
 };
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -254,6 +255,43 @@ fn expire(state: &mut State, world: &World, now_ms: u64, write: &RecordWrite) {
 }
 
 #[async_trait]
+impl ControlRecord for SimPorts {
+    async fn control(&self) -> Result<Control, PortError> {
+        let answer = self.control_now().await;
+        if answer.is_err()
+            && let Some(running) = self.world.lock().invocations.get_mut(&self.invocation())
+        {
+            running.control_read_failed = true;
+        }
+        answer
+    }
+
+    async fn control_now(&self) -> Result<Control, PortError> {
+        let read = || Control::read(self.world.lock().control.clone());
+        self.attempts("GetItem", |_| (), || (), read).await
+    }
+
+    async fn put_control(&self, next: &Control, over: &Control) -> Result<ControlAnswer, PortError> {
+        let later = || {
+            let (next, over) = (next.clone(), over.clone());
+            self.later(move |world| _ = control_write(&mut world.lock(), &next, &over));
+        };
+        let apply = || control_write(&mut self.world.lock(), next, over);
+        self.attempts("UpdateItem", |_| (), later, apply).await
+    }
+}
+
+/// A change of the control record reaches the table.
+pub fn control_write(state: &mut State, next: &Control, over: &Control) -> ControlAnswer {
+    let standing = Control::read(state.control.clone());
+    if (standing.version, standing.told()) != (over.version, over.told()) {
+        return ControlAnswer::Refused(Box::new(standing));
+    }
+    state.control = next.stored();
+    ControlAnswer::Written
+}
+
+#[async_trait]
 impl Ledger for SimPorts {
     async fn put(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
         let invocation = self.invocation();
@@ -320,16 +358,6 @@ impl Ledger for SimPorts {
             },
         )
         .await
-    }
-
-    async fn control(&self) -> Result<Control, PortError> {
-        let answer = self.attempts("GetItem", |_| (), || (), || self.world.lock().control.clone()).await;
-        if answer.is_err()
-            && let Some(running) = self.world.lock().invocations.get_mut(&self.invocation())
-        {
-            running.control_read_failed = true;
-        }
-        answer
     }
 
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {

@@ -15,8 +15,9 @@ use nightshift_core::redrive::{
 };
 use nightshift_core::spend::{SpendAnswer, SpendChange};
 use nightshift_ports::{
-    Clock, Document, DocumentAnswer, Documents, Entropy, FailedPage, FailedRecords, JobsQueue, Ledger,
-    Letter as Held, PortError, PortErrorKind, QueueDepth, SingleRecords, Waiting, WaitingQueue, WriteAnswer,
+    Clock, ControlAnswer, ControlRecord, Document, DocumentAnswer, Documents, Entropy, FailedPage,
+    FailedRecords, JobsQueue, Ledger, Letter as Held, PortError, PortErrorKind, QueueDepth, SingleRecords,
+    Waiting, WaitingQueue, WriteAnswer,
 };
 use nightshift_redrive::{Error, Ports, Redriver, Stack};
 use tokio::sync::Notify;
@@ -353,6 +354,21 @@ impl FailedRecords for Driver {
 }
 
 #[async_trait]
+impl ControlRecord for Driver {
+    async fn control(&self) -> Result<Control, PortError> {
+        unreachable!("a redrive reads no control record")
+    }
+
+    async fn control_now(&self) -> Result<Control, PortError> {
+        unreachable!("a redrive reads no control record")
+    }
+
+    async fn put_control(&self, _: &Control, _: &Control) -> Result<ControlAnswer, PortError> {
+        unreachable!("a redrive writes no control record")
+    }
+}
+
+#[async_trait]
 impl Ledger for Driver {
     async fn put(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
         let apply = |state: &mut State, now_ms| state.record_is_reset(now_ms, write);
@@ -368,10 +384,6 @@ impl Ledger for Driver {
 
     async fn note_letter_sent(&self, _: &InputHash, _: u64) -> Result<(), PortError> {
         unreachable!("a redrive notes no letters")
-    }
-
-    async fn control(&self) -> Result<Control, PortError> {
-        unreachable!("a redrive reads no control record")
     }
 
     async fn spend(&self, _: &SpendChange) -> Result<SpendAnswer, PortError> {

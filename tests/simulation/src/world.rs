@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nightshift_core::control::Control;
+use nightshift_core::control::Stored;
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
@@ -62,7 +62,7 @@ pub struct State {
     pub revision: u32,
     pub revision_before: u32,
     pub revisions: u32,
-    pub control: Control,
+    pub control: Stored,
     pub spend: BTreeMap<UtcDay, DaySpend>,
     pub producing: bool,
     pub operating: bool,
@@ -357,7 +357,7 @@ impl World {
             revision: 1,
             revision_before: 1,
             revisions: 1,
-            control: Control::default(),
+            control: Stored::default(),
             spend: BTreeMap::new(),
             producing: true,
             operating: plan.operator_every_ms > 0,

@@ -1,54 +1,140 @@
-//! The control record: what the operator, or the sentinel, tells all workers.
+//! The control record: what the operator, the workers and the sentinel tell all workers.
 
-use nightshift_core::control::{Control, Pause};
-use nightshift_ports::PortError;
+use async_trait::async_trait;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use nightshift_core::control::{Control, Stored};
+use nightshift_ports::{ControlAnswer, ControlRecord, PortError};
 
-use super::item::{Item, Reader, Unreadable, text};
+use super::item::{Item, Reader, Unreadable, number, text};
 use super::table::ID;
-use super::{DynamoLedger, SERVICE, unreadable};
+use super::{Change, DynamoLedger, SERVICE, unreadable};
 use crate::error::port_error;
 
 const GET: &str = "GetItem";
+const UPDATE: &str = "UpdateItem";
 
 /// The key of the control record.
 const CONTROL_ID: &str = "control";
 
-/// Eventually consistent: half the price, and workers hold the answer for seconds anyway.
-pub(super) async fn read(ledger: &DynamoLedger) -> Result<Control, PortError> {
-    let got = ledger.client.get_item().table_name(&ledger.table).key(ID, text(CONTROL_ID)).send().await;
-    let item = got.map_err(|e| port_error(SERVICE, GET, &e))?.item.unwrap_or_default();
-    control(&item).map_err(|e| unreadable(GET, &e))
+#[async_trait]
+impl ControlRecord for DynamoLedger {
+    /// Eventually consistent: half the price.
+    async fn control(&self) -> Result<Control, PortError> {
+        read(self, false).await
+    }
+
+    async fn control_now(&self) -> Result<Control, PortError> {
+        read(self, true).await
+    }
+
+    async fn put_control(&self, next: &Control, over: &Control) -> Result<ControlAnswer, PortError> {
+        let Change { update, condition, names, values } = Change::of_control(next, over);
+        let sent = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(ID, text(CONTROL_ID))
+            .update_expression(update)
+            .condition_expression(condition)
+            .set_expression_attribute_names(Some(names))
+            .set_expression_attribute_values(Some(values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(ControlAnswer::Written),
+            Err(SdkError::ServiceError(context)) if context.err().is_conditional_check_failed_exception() => {
+                let standing = match context.into_err() {
+                    UpdateItemError::ConditionalCheckFailedException(refusal) => refusal.item,
+                    _ => None,
+                };
+                let standing = control(&standing.unwrap_or_default()).map_err(|e| unreadable(UPDATE, &e))?;
+                Ok(ControlAnswer::Refused(Box::new(standing)))
+            }
+            Err(error) => Err(port_error(SERVICE, UPDATE, &error)),
+        }
+    }
+}
+
+async fn read(ledger: &DynamoLedger, consistent: bool) -> Result<Control, PortError> {
+    let get = ledger.client.get_item().table_name(&ledger.table).key(ID, text(CONTROL_ID));
+    let item = get.consistent_read(consistent).send().await.map_err(|e| port_error(SERVICE, GET, &e))?.item;
+    control(&item.unwrap_or_default()).map_err(|e| unreadable(GET, &e))
 }
 
 fn control(item: &Item) -> Result<Control, Unreadable> {
     let read = Reader(item);
-    let Some(reason) = read.optional("paused_reason", Reader::text)? else { return Ok(Control::default()) };
-    // A pause that a person typed in by hand may lack its time; it is a pause all the same.
-    let since_ms = read.optional("paused_since_ms", Reader::number)?.unwrap_or_default();
-    Ok(Control { paused: Some(Pause { reason, since_ms }) })
+    Ok(Control::read(Stored {
+        version: read.optional("version", Reader::number)?,
+        entries: read.optional("entries", Reader::text)?,
+        paused_reason: read.optional("paused_reason", Reader::text)?,
+        paused_since_ms: read.optional("paused_since_ms", Reader::number)?,
+        paused_told: read.optional("paused_told", Reader::text)?,
+    }))
+}
+
+impl Change {
+    /// Only over what was read: the entries by their version, and the old form, whose writers know no version, by its words.
+    pub(super) fn of_control(next: &Control, over: &Control) -> Self {
+        let stored = next.stored();
+        let mut change = Self {
+            update: String::new(),
+            condition: String::new(),
+            names: super::map([("#version", "version".to_owned()), ("#reason", "paused_reason".to_owned())]),
+            values: Item::new(),
+        };
+        let attributes: [(&str, Option<AttributeValue>); 5] = [
+            ("version", stored.version.map(number)),
+            ("entries", stored.entries.as_deref().map(text)),
+            ("paused_reason", stored.paused_reason.as_deref().map(text)),
+            ("paused_since_ms", stored.paused_since_ms.map(number)),
+            ("paused_told", stored.paused_told.as_deref().map(text)),
+        ];
+        let (mut set, mut remove) = (Vec::new(), Vec::new());
+        for (name, value) in attributes {
+            match value {
+                Some(value) => {
+                    set.push(format!("{name} = :{name}"));
+                    change.values.insert(format!(":{name}"), value);
+                }
+                None => remove.push(name),
+            }
+        }
+        change.update = format!("SET {}", set.join(", "));
+        if !remove.is_empty() {
+            change.update = format!("{} REMOVE {}", change.update, remove.join(", "));
+        }
+        let mut is = |name: &str, value: Option<AttributeValue>| match value {
+            None => format!("attribute_not_exists(#{name})"),
+            Some(value) => {
+                change.values.insert(format!(":old_{name}"), value);
+                format!("#{name} = :old_{name}")
+            }
+        };
+        let version = is("version", (over.version > 0).then(|| number(over.version)));
+        let reason = is("reason", over.told().map(text));
+        change.condition = format!("{version} AND {reason}");
+        change
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::item::number;
     use crate::ledger::map;
+    use nightshift_core::control::Cause;
 
     #[test]
-    fn a_pause_needs_a_reason_and_nothing_else() {
-        let paused = |reason: &str, since_ms| {
-            Ok(Control { paused: Some(Pause { reason: reason.to_owned(), since_ms }) })
-        };
-        for (item, expected) in [
-            (map([]), Ok(Control::default())),
-            (map([("paused_since_ms", number(5))]), Ok(Control::default())),
-            (
-                map([("paused_reason", text("bad deploy")), ("paused_since_ms", number(5))]),
-                paused("bad deploy", 5),
-            ),
-            (map([("paused_reason", text("by hand"))]), paused("by hand", 0)),
+    fn a_pause_that_somebody_typed_in_needs_a_reason_and_nothing_else() {
+        for (item, paused) in [
+            (map([]), false),
+            (map([("paused_since_ms", number(5))]), false),
+            (map([("paused_reason", text("bad deploy")), ("paused_since_ms", number(5))]), true),
+            (map([("paused_reason", text("by hand"))]), true),
         ] {
-            assert_eq!(control(&item), expected);
+            assert_eq!(control(&item).unwrap().entries.contains_key(&Cause::Operator), paused, "{item:?}");
         }
         let mistyped = control(&map([("paused_reason", number(1))])).unwrap_err();
         assert_eq!(mistyped.to_string(), "the attribute paused_reason is not a string");

@@ -1,12 +1,15 @@
 //! `pause` and `resume`.
 
 use clap::Args;
+use nightshift_core::control::{Cause, Entry};
+use nightshift_ports::ControlRecord as _;
 
 use crate::Context;
 use crate::alarms;
 use crate::confirm::{self, Consent};
-use crate::control::{self, Pause};
-use crate::error::Failure;
+use crate::control;
+use crate::error::{self, Failure};
+use crate::ledger;
 use crate::mapping::Mapping;
 use crate::render::say;
 use crate::stack::Stack;
@@ -26,9 +29,12 @@ pub struct PauseArguments {
     consent: Consent,
 }
 
-/// Lets the work go on, whoever paused it.
+/// Lets the work go on, whoever or whatever paused it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Takes away every cause: an operator's pause, and what workers and the sentinel wrote because of the account, an outage, the
+spend cap, deaths or messages in flight. A cause that still stands is found and written again.
+
 Examples:
   nightshift resume --reason 'INC-42 is mended'")]
 pub struct ResumeArguments {
@@ -44,8 +50,11 @@ pub async fn pause(arguments: &PauseArguments, context: &Context) -> Result<(), 
     confirm::ask(*yes, &format!("Pauses {}: workers take no more jobs. {waiting}", stack.named()))?;
     let trace = trace::begin(&stack, "pause", reason).await?;
     let ended = async {
-        let why = format!("{reason} (by {})", trace.caller.arn);
-        control::write(&stack, Some(&Pause { reason: why, since_ms: times::now_ms() })).await?;
+        let entry = Entry::paused(times::now_ms(), reason, &trace.caller.arn);
+        let paused = ledger::of(&stack)
+            .change_control(&|control| Some(control.with(Cause::Operator, entry.clone())))
+            .await;
+        paused.map_err(|e| error::of_port(&e))?;
         mapping.set(false).await?;
         alarms::let_notify(&stack, false).await?;
         Ok("paused".to_owned())
@@ -64,23 +73,25 @@ pub async fn resume(arguments: &ResumeArguments, context: &Context) -> Result<()
     let Consent { yes, reason } = &arguments.consent;
     let stack = context.stack().await?;
     let mapping = Mapping::find(&stack).await?;
-    let pause = control::read(&stack).await?;
-    if pause.is_none() && mapping.is_on() {
+    let ledger = ledger::of(&stack);
+    let control = ledger.control_now().await.map_err(|e| error::of_port(&e))?;
+    let pauses = control::pauses(&control);
+    if pauses.is_empty() && mapping.is_on() {
         say(&format!("Nothing to do: {} is not paused.", stack.named()));
         return Ok(());
     }
-    let because = match &pause {
-        Some(Pause { reason, since_ms: 0 }) => format!(" It was paused: {reason}."),
-        Some(Pause { reason, since_ms }) => {
-            format!(" It was paused at {}: {reason}.", times::shown(*since_ms))
-        }
-        None => " Its event source was switched off, and nobody wrote why.".to_owned(),
+    let because = if pauses.is_empty() {
+        " Its event source was switched off, and nobody wrote why.".to_owned()
+    } else {
+        let lines: Vec<String> = pauses.iter().map(control::Pause::line).collect();
+        format!(" What holds it back now: {}.", lines.join("; "))
     };
     confirm::ask(*yes, &format!("Resumes {}: workers take jobs again.{because}", stack.named()))?;
     let trace = trace::begin(&stack, "resume", reason).await?;
     let ended = async {
         // The switch last: what is received before the record is clear would be handed back for minutes.
-        control::write(&stack, None).await?;
+        let resumed = ledger.change_control(&|control| Some(control.resumed())).await;
+        resumed.map_err(|e| error::of_port(&e))?;
         mapping.set(true).await?;
         alarms::let_notify(&stack, true).await?;
         Ok("resumed".to_owned())

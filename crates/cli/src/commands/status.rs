@@ -9,7 +9,7 @@ use aws_smithy_types::DateTime;
 use clap::Args;
 use nightshift_core::listing::{Order, Selection, Unsettled};
 use nightshift_core::metric::NAMESPACE;
-use nightshift_ports::LedgerReader as _;
+use nightshift_ports::{ControlRecord as _, LedgerReader as _};
 use serde::Serialize;
 
 use crate::Context;
@@ -67,7 +67,8 @@ struct Status {
     stack: String,
     region: String,
     worker_version: String,
-    paused: Option<Pause>,
+    /// Every cause that holds work back.
+    pauses: Option<Vec<Pause>>,
     event_source: Option<String>,
     jobs_waiting: Option<u64>,
     jobs_in_flight: Option<u64>,
@@ -108,16 +109,7 @@ fn show(status: &Status, context: &Context) -> Result<(), Failure> {
     }
     let number = |n: Option<u64>| n.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
     let count = |n: Option<f64>| n.map_or_else(|| "unknown".to_owned(), |n| format!("{n:.0}"));
-    let state = match (&status.paused, status.event_source.as_deref()) {
-        (Some(Pause { reason, since_ms: 0 }), _) => format!("paused: {reason}"),
-        (Some(Pause { reason, since_ms }), _) => {
-            format!("paused since {}: {reason}", times::shown(*since_ms))
-        }
-        (None, Some("Enabled")) => "working".to_owned(),
-        (None, Some("Disabled")) => "paused: the event source is off, and nobody wrote why".to_owned(),
-        (None, Some(other)) => format!("changing: the event source is {other}"),
-        (None, None) => "unknown".to_owned(),
-    };
+    let state = state(status.pauses.as_deref(), status.event_source.as_deref());
     let alarms = match &status.alarms {
         None => "unknown".to_owned(),
         Some(raised) if raised.is_empty() => "none raised".to_owned(),
@@ -174,11 +166,27 @@ fn show(status: &Status, context: &Context) -> Result<(), Failure> {
     ])
 }
 
+/// Whether it works, and what holds it back.
+fn state(pauses: Option<&[Pause]>, event_source: Option<&str>) -> String {
+    match (pauses, event_source) {
+        (None, _) | (_, None) => "unknown".to_owned(),
+        (Some([]), Some("Enabled")) => "working".to_owned(),
+        (Some([]), Some("Disabled")) => "paused: the event source is off, and nobody wrote why".to_owned(),
+        (Some([]), Some(other)) => format!("changing: the event source is {other}"),
+        (Some(pauses), _) => {
+            let reopening = pauses.iter().all(|pause| pause.width.is_some());
+            let lines: Vec<String> = pauses.iter().map(Pause::line).collect();
+            format!("{}: {}", if reopening { "reopening" } else { "paused" }, lines.join("; "))
+        }
+    }
+}
+
 /// Everything that can be read, and the first reason why something could not.
 async fn look(stack: &Stack) -> (Status, Option<Failure>) {
     let crashed_url = stack.crashed_url();
+    let ledger = ledger::of(stack);
     let (paused, mapping, jobs, letters, crashed, failed, reviews, numbers, alarms) = tokio::join!(
-        control::read(stack),
+        ledger.control_now(),
         Mapping::find(stack),
         depth(stack, &stack.jobs_url),
         depth(stack, &stack.dead_letters_url),
@@ -200,7 +208,8 @@ async fn look(stack: &Stack) -> (Status, Option<Failure>) {
         stack: stack.prefix.clone(),
         region: stack.region.clone(),
         worker_version: stack.worker_version.clone(),
-        paused: known(paused, &mut unknown).flatten(),
+        pauses: known(paused.map_err(|e| error::of_port(&e)), &mut unknown)
+            .map(|control| control::pauses(&control)),
         event_source: known(mapping, &mut unknown).map(|mapping| mapping.state),
         jobs_waiting: jobs.map(|depth| depth.waiting),
         jobs_in_flight: jobs.map(|depth| depth.in_flight),

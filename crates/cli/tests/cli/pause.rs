@@ -16,7 +16,7 @@ async fn a_pause_is_asked_for_done_and_traced() {
     assert!(!stand.is_on());
     assert!(stand.asked().iter().any(|(action, _)| action == "cloudwatch:DisableAlarmActions"));
     let control = &stand.items("control")[0];
-    assert_eq!(control["paused_reason"], format!("INC-42 (by {CALLER})"));
+    assert_eq!(control["paused_reason"], format!("operator: INC-42 (by {CALLER})"));
     let trace = &stand.items("trace#")[0];
     assert_eq!(
         [&trace["caller"], &trace["command"], &trace["reason"], &trace["outcome"]],
@@ -24,7 +24,11 @@ async fn a_pause_is_asked_for_done_and_traced() {
     );
 
     let resumed = stand.run(&["resume", "--reason", "over", "--yes"]).ok();
-    assert!(resumed.err.contains("It was paused at ") && resumed.err.contains("INC-42"), "{resumed:?}");
+    assert!(
+        resumed.err.contains("What holds it back now: operator (paused) since ")
+            && resumed.err.contains("INC-42"),
+        "{resumed:?}"
+    );
     assert!(stand.is_on());
     assert!(stand.asked().iter().any(|(action, _)| action == "cloudwatch:EnableAlarmActions"));
     assert!(stand.items("control")[0].get("paused_reason").is_none());

@@ -59,7 +59,11 @@ pub fn hand_back(
     // While nobody's job is at fault, the receives that are left must last for the time that is left.
     let patient = matches!(
         cause,
-        HandBackCause::Account | HandBackCause::Paused | HandBackCause::SpendCap | HandBackCause::Unreadable
+        HandBackCause::Account
+            | HandBackCause::Paused
+            | HandBackCause::Outage
+            | HandBackCause::SpendCap
+            | HandBackCause::Unreadable
     );
     let stretched_ms = if patient && delivery.receive_count > limits.receive_count_max / 2 {
         left_ms / u64::from(receives_left.max(1))
@@ -77,6 +81,7 @@ pub fn hand_back(
             HandBackCause::Capacity
             | HandBackCause::Account
             | HandBackCause::Paused
+            | HandBackCause::Outage
             | HandBackCause::SpendCap => FailureReason::CapacityTimeout,
             HandBackCause::CallFailed => FailureReason::AttemptsExhausted,
             _ => FailureReason::Internal,

@@ -1,7 +1,7 @@
 //! How a claimed job leaves its worker, and what keeps a batch from being worked on at all.
 
 use super::{AfterCall, JobRun, Work};
-use crate::control::Control;
+use crate::control::{Admits, Control};
 use crate::metric::HandBackCause;
 use crate::port_error::PortErrorKind;
 use crate::record::{RecordWrite, WriteAnswer};
@@ -85,9 +85,9 @@ pub fn not_admitted(at_least_ms: u64) -> AfterCall {
 /// The cause with which all of it is handed back. Not being able to read the pause is no pause: the claims will tell
 /// whether the ledger works. Words of another release may be one.
 pub fn admits_work(control: Result<&Control, PortErrorKind>) -> Result<(), HandBackCause> {
-    match control {
-        Ok(Control { paused: Some(_) }) => Err(HandBackCause::Paused),
-        Ok(Control { paused: None }) => Ok(()),
+    match control.map(Control::admits) {
+        Ok(Admits::Nothing(cause) | Admits::Width(_, cause)) => Err(cause),
+        Ok(Admits::All) => Ok(()),
         Err(PortErrorKind::Unreadable) => Err(HandBackCause::Unreadable),
         Err(_) => Ok(()),
     }

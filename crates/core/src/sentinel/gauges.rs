@@ -6,7 +6,7 @@
 //! Reads of the ledger are bounded ([`ENTRIES_MAX`], [`BEGUN_MAX`]), whatever it holds. What that means is said at each
 //! field of [`Snapshot`].
 
-use crate::control::Control;
+use crate::control::{Cause, Control};
 use crate::cost::usd;
 use crate::listing::Entry;
 use crate::metric::{Datum, Gauge, MetricBatch};
@@ -97,10 +97,7 @@ impl Snapshot {
             (Gauge::DeadClaims, self.dead_claims().map(number)),
             (Gauge::SpendToday, self.committed_micro_usd.map(usd)),
             (Gauge::SpendLeftPercent, self.committed_micro_usd.map(|spent| left_percent(spent, limits))),
-            (
-                Gauge::Paused,
-                self.control.as_ref().map(|control| f64::from(u8::from(control.paused.is_some()))),
-            ),
+            (Gauge::Paused, self.control.as_ref().map(|control| f64::from(u8::from(!control.is_open())))),
             (Gauge::RedrivesRunning, self.redrives.as_ref().map(|running| running.len() as f64)),
         ];
         readings.into_iter().filter_map(|(gauge, value)| Some((gauge, value?))).collect()
@@ -138,9 +135,12 @@ impl Snapshot {
     }
 }
 
-/// Each cause of a pause, and whether it holds work back.
+/// Each cause of a pause, and whether it holds work back. CloudWatch charges a metric for each hour in which it has data, so
+/// that only the operator's is published while it has no entry.
 fn paused_by(control: &Control) -> Vec<(&'static str, bool)> {
-    vec![("operator", control.paused.is_some())]
+    let holds = |cause: Cause| control.holding().any(|(holding, _)| holding == cause);
+    let told = |cause: &Cause| *cause == Cause::Operator || control.entries.contains_key(cause);
+    Cause::ALL.iter().copied().filter(told).map(|cause| (cause.as_str(), holds(cause))).collect()
 }
 
 fn seconds(ms: u64) -> f64 {
@@ -156,7 +156,7 @@ fn left_percent(committed_micro_usd: u64, limits: &StackLimits) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::Pause;
+    use crate::control::{Entry as Held, Phase};
     use crate::input_hash::InputHash;
     use crate::record::Budget;
 
@@ -361,9 +361,16 @@ mod tests {
 
     #[test]
     fn a_pause_is_told_with_its_cause() {
-        let paused = Control { paused: Some(Pause { reason: "r".to_owned(), since_ms: 1 }) };
+        let mended = Held::paused(1, "r", "w").in_phase(Phase::Open, 2);
+        let paused = Control::paused_by_operator(1, "r", "w").with(Cause::Outage, mended);
         let batch = Snapshot { control: Some(paused), ..quiet() }.gauges("prod", &LIMITS);
         assert_eq!(value(&batch, Gauge::Paused, None), Some(1.0));
         assert_eq!(value(&batch, Gauge::Paused, Some("operator")), Some(1.0));
+        assert_eq!(value(&batch, Gauge::Paused, Some("outage")), Some(0.0), "it is over, and still watched");
+        assert_eq!(
+            value(&batch, Gauge::Paused, Some("account")),
+            None,
+            "it costs nothing while there is none"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! How a claimed job leaves its worker, and what keeps a batch from being worked on.
 
-use nightshift_core::control::{Control, Pause};
+use nightshift_core::control::Control;
 use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
@@ -108,7 +108,7 @@ fn our_own_write_whose_reply_was_lost_is_no_refusal() {
 
 #[test]
 fn a_pause_or_words_that_may_be_one_hold_a_batch_back() {
-    let paused = Control { paused: Some(Pause { reason: "a deploy".to_owned(), since_ms: NOW }) };
+    let paused = Control::paused_by_operator(NOW, "a deploy", "somebody");
     let open = Control::default();
     for (control, expected) in [
         (Ok(&open), Ok(())),
