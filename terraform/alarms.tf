@@ -262,9 +262,9 @@ locals {
     spend-cap-reached = {
       severity = "page"
       summary  = "The day's spend cap holds jobs back until the next UTC day."
-      metrics  = { left = ["stack", "SpendLeftPercent", "Minimum"], held = ["spend_cap", "JobsHandedBack", "Sum"] }
+      metrics  = { spent = ["stack", "SpendToday", "Maximum"], held = ["spend_cap", "JobsHandedBack", "Sum"] }
       # Something may be left, and pay for no call.
-      expression = "IF(FILL(left, 100) <= 0, 1, FILL(held, 0))"
+      expression = "IF(FILL(spent, 0) >= ${var.limits.spend_cap_usd_per_day}, 1, FILL(held, 0))"
       threshold  = 1
       period_s   = local.minute_s
       periods    = local.held_periods

@@ -124,7 +124,7 @@ locals {
           [local.dashboard_sources[metric[0]].namespace, metric[1]],
           flatten([for name, value in local.dashboard_sources[metric[0]].dimensions : [name, value]]),
           metric[0] == "reason" ? ["Reason", metric[2].reason] : metric[0] == "cause" ? ["Cause", metric[2].cause] : [],
-          [{ for name, value in metric[2] : name => value if !contains(["reason", "cause"], name) }],
+          [{ for name, value in metric[2] : name => value if name != "reason" && name != "cause" }],
         )],
         [for math in try(graph.math, []) : [math]],
       )

@@ -134,7 +134,7 @@ run "what_no_data_means" {
   }
   assert {
     # Without FILL an expression has no value as soon as one of its metrics has none. `waiting` is bare: see no-progress.
-    condition     = alltrue([for alarm in local.metric_alarms : alltrue([for id in keys(alarm.metrics) : strcontains(alarm.expression, "FILL(${id}, ") || id == "waiting"]) if can(alarm.expression)])
+    condition     = alltrue([for alarm in local.metric_alarms : alltrue([for id in keys(alarm.metrics) : strcontains(alarm.expression, "FILL(${id}, 0)") || id == "waiting"]) if can(alarm.expression)])
     error_message = "A metric in an expression is not filled."
   }
 }

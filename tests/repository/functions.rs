@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nightshift_shell::settings::Provider;
+use nightshift_shell::settings::ProviderName;
 
 use crate::code::{self, packages, reached, sources};
 use crate::{read, root};
@@ -170,8 +170,8 @@ fn terraform_knows_the_providers_that_the_functions_know() {
     let (listed, _) = variables.split_once(", var.model.provider)").unwrap();
     let listed: BTreeSet<&str> =
         listed.rsplit_once("contains([").unwrap().1.split('"').skip(1).step_by(2).collect();
-    let known: BTreeSet<&str> = Provider::ALL.iter().map(|provider| provider.as_str()).collect();
-    assert_eq!(listed, known, "terraform/variables.tf, model.provider; and the shell's Provider");
+    let known: BTreeSet<&str> = ProviderName::ALL.iter().map(|provider| provider.as_str()).collect();
+    assert_eq!(listed, known, "terraform/variables.tf, model.provider; and the shell's ProviderName");
 }
 
 /// Everything below the shells is told what it needs to know.

@@ -17,7 +17,7 @@ pub use function::FunctionSettings;
 pub use job::JobSettings;
 pub use ledger::LedgerSettings;
 pub use limits::limits;
-pub use model::{KeySettings, ModelSettings, Provider, ProviderSettings};
+pub use model::{KeySettings, ModelSettings, ProviderName, ProviderSettings};
 pub use queues::{QueueSettings, crashed_url};
 pub use spend::price;
 pub use stack::StackSettings;

@@ -48,7 +48,7 @@ pub enum KeySettings {
 /// The providers, by their words in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "lowercase")]
-pub enum Provider {
+pub enum ProviderName {
     /// Anthropic's Messages API.
     Anthropic,
     /// Amazon Bedrock's Converse API.
@@ -59,7 +59,7 @@ pub enum Provider {
     Rehearsal,
 }
 
-impl Provider {
+impl ProviderName {
     /// All of them.
     pub const ALL: &'static [Self] = <Self as VariantArray>::VARIANTS;
 
@@ -110,18 +110,18 @@ impl ModelSettings {
 }
 
 fn provider(environment: &mut Environment<'_>, model: &str, elsewhere: bool) -> ProviderSettings {
-    let named = Provider::read(environment);
+    let named = ProviderName::read(environment);
     let key = key(environment);
     match named {
-        Some(named @ Provider::Anthropic) => {
+        Some(named @ ProviderName::Anthropic) => {
             return ProviderSettings::Anthropic(needed(environment, key, named));
         }
-        Some(Provider::Bedrock) => return ProviderSettings::Bedrock(key),
-        Some(Provider::OpenAi) if elsewhere => return ProviderSettings::OpenAi(key),
-        Some(named @ Provider::OpenAi) => {
+        Some(ProviderName::Bedrock) => return ProviderSettings::Bedrock(key),
+        Some(ProviderName::OpenAi) if elsewhere => return ProviderSettings::OpenAi(key),
+        Some(named @ ProviderName::OpenAi) => {
             return ProviderSettings::OpenAi(Some(needed(environment, key, named)));
         }
-        Some(Provider::Rehearsal) => match RehearsalSpec::parse(model) {
+        Some(ProviderName::Rehearsal) => match RehearsalSpec::parse(model) {
             Ok(spec) => return ProviderSettings::Rehearsal(spec),
             Err(error) => environment.fault(format!("NIGHTSHIFT_MODEL: {error}.")),
         },
@@ -145,7 +145,11 @@ fn structured_output(environment: &mut Environment<'_>) -> Option<StructuredOutp
     }
 }
 
-fn needed(environment: &mut Environment<'_>, key: Option<KeySettings>, provider: Provider) -> KeySettings {
+fn needed(
+    environment: &mut Environment<'_>,
+    key: Option<KeySettings>,
+    provider: ProviderName,
+) -> KeySettings {
     key.unwrap_or_else(|| {
         environment.fault(format!(
             "The key of {} is missing: set NIGHTSHIFT_MODEL_KEY_SECRET (the name or ARN of a Secrets Manager secret) \

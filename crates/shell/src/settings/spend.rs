@@ -5,7 +5,7 @@ use nightshift_models::price_of;
 use nightshift_models::prices::micro_usd;
 
 use super::Environment;
-use super::model::Provider;
+use super::model::ProviderName;
 
 const PRICES: [&str; 2] = ["NIGHTSHIFT_MODEL_INPUT_USD_PER_MTOK", "NIGHTSHIFT_MODEL_OUTPUT_USD_PER_MTOK"];
 
@@ -20,10 +20,10 @@ pub fn price(environment: &mut Environment<'_>) -> Price {
             environment.fault(format!("Only one of {input} and {output} is set: a price has both."));
         }
     }
-    let provider = Provider::read(environment);
+    let provider = ProviderName::read(environment);
     let model = environment.required("NIGHTSHIFT_MODEL", "set the model's id");
     // A name that is missing or that nobody knows is a fault by itself.
-    let Some(provider) = provider.map(Provider::as_str).filter(|_| !model.is_empty()) else {
+    let Some(provider) = provider.map(ProviderName::as_str).filter(|_| !model.is_empty()) else {
         return Price::flat(0, 0);
     };
     price_of(provider, &model).unwrap_or_else(|| {
