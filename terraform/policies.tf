@@ -133,6 +133,12 @@ locals {
             Resource = ["*"]
           },
           {
+            Sid      = "SeeWhoIsTold"
+            Effect   = "Allow"
+            Action   = ["sns:ListSubscriptionsByTopic"]
+            Resource = [for topic in aws_sns_topic.severity : topic.arn]
+          },
+          {
             Sid      = "LookAtTheDashboard"
             Effect   = "Allow"
             Action   = ["cloudwatch:GetDashboard"]

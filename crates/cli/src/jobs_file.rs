@@ -4,6 +4,7 @@
 //! skipped.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -71,6 +72,22 @@ impl Source {
 
     fn is_csv(&self) -> bool {
         self.csv || self.file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
+    }
+
+    /// What another build is told, so that it reads the same.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let option = |name: &str, value: &str| [OsString::from(name), OsString::from(value)];
+        let mut told = vec![self.file.clone().into_os_string()];
+        told.extend(self.csv.then(|| "--csv".into()));
+        for (name, value) in
+            [("--task", &self.task), ("--reference", &self.reference), ("--group", &self.group)]
+        {
+            told.extend(value.iter().flat_map(|value| option(name, value)));
+        }
+        told.extend(
+            self.maps.iter().flat_map(|(member, column)| option("--map", &format!("{member}={column}"))),
+        );
+        told
     }
 
     /// Opens it.

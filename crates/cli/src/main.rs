@@ -13,6 +13,7 @@ mod commands;
 mod confirm;
 mod control;
 mod error;
+mod examine;
 mod files;
 mod functions;
 mod interrupt;
@@ -27,6 +28,7 @@ mod stack;
 mod text;
 mod times;
 mod trace;
+mod trial;
 
 use std::process::ExitCode;
 

@@ -13,7 +13,7 @@ use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use clap::Args;
 use nightshift_core::cost::Price;
 use nightshift_core::limits::Limits;
-use nightshift_shell::settings::{Environment, ModelSettings, limits, price};
+use nightshift_shell::settings::{Environment, ModelSettings, SettingsError, limits, price};
 
 use crate::error::{self, Failure};
 use crate::text;
@@ -74,6 +74,18 @@ pub struct Worker {
     pub price: Price,
     /// All limits.
     pub limits: Limits,
+}
+
+impl Worker {
+    /// From these variables, as the worker itself reads them.
+    pub fn read(variables: &HashMap<String, String>) -> Result<Self, SettingsError> {
+        let lookup = |name: &str| variables.get(name).cloned();
+        Environment::read(&lookup, |environment| Self {
+            model: ModelSettings::read(environment),
+            price: price(environment),
+            limits: limits(environment),
+        })
+    }
 }
 
 impl Stack {
@@ -146,13 +158,7 @@ impl Stack {
     /// # Errors
     /// Where this build cannot read what the deployed one is told.
     pub fn worker(&self) -> Result<Worker, Failure> {
-        let lookup = |name: &str| self.environment.get(name).cloned();
-        let read = Environment::read(&lookup, |environment| Worker {
-            model: ModelSettings::read(environment),
-            price: price(environment),
-            limits: limits(environment),
-        });
-        read.map_err(|fault| {
+        Worker::read(&self.environment).map_err(|fault| {
             Failure::failed(format!(
                 "The settings of {} cannot be read by this build, so it is older or newer than what is deployed: {fault}",
                 self.worker_function()

@@ -15,6 +15,7 @@ use nightshift_ports::LedgerReader;
 use serde::Serialize;
 
 use crate::Context;
+use crate::commands::job_logs;
 use crate::confirm;
 use crate::error::{self, Failure};
 use crate::files;
@@ -36,6 +37,14 @@ Examples:
   nightshift jobs show --receipt jobs.jsonl.receipt --line 17
   nightshift jobs show --reference ticket-4711 --yes")]
     Show(ShowArguments),
+    /// What the worker's log says of one job, a line each.
+    #[command(after_help = "\
+The log holds no input and no answer. It is looked through by key, which takes longer the more it holds.
+
+Examples:
+  nightshift jobs logs 3ed7af6e0c5f…
+  nightshift jobs logs 3ed7af6e0c5f… --since 2h --output json | jq .said")]
+    Logs(job_logs::Arguments),
 }
 
 /// Which job.
@@ -211,7 +220,10 @@ impl From<Standing> for Shown {
 }
 
 pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
-    let Command::Show(arguments) = command;
+    let arguments = match command {
+        Command::Show(arguments) => arguments,
+        Command::Logs(arguments) => return job_logs::run(&arguments, context).await,
+    };
     let key = match (&arguments.key, &arguments.job, &arguments.receipt, &arguments.line) {
         (Some(key), ..) => Some(key.clone()),
         (_, Some(file), ..) => Some(key_of_job(file)?),

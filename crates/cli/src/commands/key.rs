@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Read};
 
 use clap::{Args, Subcommand};
 use nightshift_aws::StoredModelKey;
+use nightshift_aws::clients::SdkConfig;
 use nightshift_aws::secrets::key_in;
 use nightshift_core::cost::usd;
 use nightshift_core::model::{FailureClass, ModelRequest, Turn};
@@ -112,7 +113,8 @@ async fn set(arguments: &SetArguments, context: &Context) -> Result<(), Failure>
     Ok(())
 }
 
-fn key_of(provider: &ProviderSettings) -> Option<&KeySettings> {
+/// Where the key of this provider is; `None`: it needs none.
+pub fn key_of(provider: &ProviderSettings) -> Option<&KeySettings> {
     match provider {
         ProviderSettings::Anthropic(key) => Some(key),
         ProviderSettings::Bedrock(key) | ProviderSettings::OpenAi(key) => key.as_ref(),
@@ -149,11 +151,34 @@ async fn write(stack: &Stack, place: &KeySettings, key: &SecretString) -> Result
 
 async fn check(arguments: &CheckArguments, context: &Context) -> Result<(), Failure> {
     let stack = context.stack().await?;
+    match refusal(&stack, arguments.yes).await? {
+        None => {
+            say("The provider accepts the key.");
+            Ok(())
+        }
+        Some(said) => Err(Failure::no(format!(
+            "The provider refuses: {said}: write a good key with nightshift key set, or mend what it names."
+        ))),
+    }
+}
+
+/// The key that stands there.
+pub async fn stored(sdk: &SdkConfig, place: &KeySettings) -> Result<SecretString, Failure> {
+    let stored = match place {
+        KeySettings::Secret(id) => StoredModelKey::secret(sdk, id),
+        KeySettings::Parameter(name) => StoredModelKey::parameter(sdk, name),
+        KeySettings::Given(key) => StoredModelKey::given(key.clone()),
+    };
+    stored.get().await.map_err(|e| error::of_port(&e))
+}
+
+/// What the provider says against one smallest call, after saying what that costs; `None`: it accepts key and model.
+pub async fn refusal(stack: &Stack, yes: bool) -> Result<Option<String>, Failure> {
     let worker = stack.worker()?;
     let (request, user_bytes) = smallest_call()?;
     let price = CallPrice::new(worker.price, request.system.len() + user_bytes, request.output_tokens_max);
     confirm::ask(
-        arguments.yes,
+        yes,
         &format!(
             "Makes one call of {} at {}, for at most {:.6} USD, with the key of {}.",
             worker.model.id,
@@ -164,12 +189,7 @@ async fn check(arguments: &CheckArguments, context: &Context) -> Result<(), Fail
     )?;
     if let Some(place) = key_of(&worker.model.provider) {
         // Apart from the call, so that what is missing here is not taken for what the provider says.
-        let stored = match place {
-            KeySettings::Secret(id) => StoredModelKey::secret(&stack.sdk, id),
-            KeySettings::Parameter(name) => StoredModelKey::parameter(&stack.sdk, name),
-            KeySettings::Given(key) => StoredModelKey::given(key.clone()),
-        };
-        stored.get().await.map_err(|e| error::of_port(&e))?;
+        stored(&stack.sdk, place).await?;
     }
     let place = StackSettings { name: stack.prefix.clone(), region: stack.region.clone() };
     let (model, _) =
@@ -177,13 +197,8 @@ async fn check(arguments: &CheckArguments, context: &Context) -> Result<(), Fail
             Failure::failed(format!("The model cannot be called with these settings: {error}."))
         })?;
     match model.call(&request).await {
-        Ok(_) => {
-            say(&format!("{} accepts the key.", worker.model.id));
-            Ok(())
-        }
-        Err(failure) if failure.class == FailureClass::Account => Err(Failure::no(format!(
-            "The provider refuses: {failure}: write a good key with nightshift key set, or mend what it names."
-        ))),
+        Ok(_) => Ok(None),
+        Err(failure) if failure.class == FailureClass::Account => Ok(Some(failure.to_string())),
         Err(failure) => Err(Failure::failed(format!(
             "The provider did not say whether it accepts the key: {failure}: try again."
         ))),

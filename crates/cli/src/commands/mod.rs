@@ -2,7 +2,9 @@
 
 mod completions;
 mod dead_letters;
+mod doctor;
 mod enqueue;
+mod job_logs;
 mod jobs;
 mod key;
 mod pause;
@@ -11,6 +13,7 @@ mod redrive;
 mod results;
 mod status;
 mod task;
+mod task_try;
 
 use clap::Subcommand;
 
@@ -35,6 +38,7 @@ pub enum Command {
     Task(task::Command),
     #[command(subcommand)]
     Key(key::Command),
+    Doctor(doctor::Arguments),
     Pause(pause::PauseArguments),
     Resume(pause::ResumeArguments),
     /// Prints the script that lets a shell complete this command.
@@ -53,6 +57,7 @@ pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Reconcile(arguments) => reconcile::run(&arguments, context).await,
         Command::Key(command) => key::run(command, context).await,
         Command::Task(command) => task::run(command, context).await,
+        Command::Doctor(arguments) => doctor::run(&arguments, context).await,
         Command::Pause(arguments) => pause::pause(&arguments, context).await,
         Command::Resume(arguments) => pause::resume(&arguments, context).await,
         Command::Completions(arguments) => completions::run(&arguments, context),

@@ -1,4 +1,4 @@
-//! `task list`, `schema`, `check`: the kinds of work, and whether inputs are what they ask for.
+//! `task list`, `schema`, `check` (and `try`, which has a file of its own): the kinds of work, and whether inputs are what they ask for.
 
 use clap::{Args, Subcommand};
 use nightshift_core::cost::Price;
@@ -9,6 +9,7 @@ use nightshift_core::task::Tasks;
 use serde::Serialize;
 
 use crate::Context;
+use crate::commands::task_try;
 use crate::error::Failure;
 use crate::jobs_file::Source;
 use crate::render::{Cell, Row, say};
@@ -36,6 +37,19 @@ Examples:
   nightshift task check jobs.jsonl
   nightshift task check --task categorize_ticket --map text=Body tickets.csv")]
     Check(CheckArguments),
+    /// Tries jobs, or inputs of one task, on a model now: prompt, answer, violations, tokens and cost of each.
+    #[command(after_help = "\
+It asks and judges as the worker does, with the model and the limits of the stack, and stores nothing; its calls are in
+no metric and in no cap but its own. The key is read for it, which the policy of operators does not allow. Another build
+runs without AWS credentials, and is handed the model key in its environment.
+
+Examples:
+  nightshift task try --provider rehearsal --task categorize_ticket inputs.jsonl
+  nightshift task try jobs.jsonl --cap 0.50 --least 95%
+  nightshift task try jobs.jsonl --against model:claude-sonnet-4-5
+  nightshift task try jobs.jsonl --against build:../before/target/release/nightshift
+  nightshift task try jobs.jsonl --against file:expected.jsonl --least 100%")]
+    Try(Box<task_try::Arguments>),
 }
 
 /// Which task.
@@ -97,6 +111,7 @@ pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::List => list(context),
         Command::Schema(arguments) => schema(&arguments, context),
         Command::Check(arguments) => check(&arguments, context),
+        Command::Try(arguments) => task_try::run(&arguments, context).await,
     }
 }
 

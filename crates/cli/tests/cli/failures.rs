@@ -120,6 +120,7 @@ fn commands(file: &str, receipt: &str) -> Vec<Vec<String>> {
         of(&["reconcile", receipt]),
         of(&["status"]),
         of(&["jobs", "show", &key]),
+        of(&["jobs", "logs", &key]),
         of(&["results", "get", &key]),
         of(&["results", "export"]),
         of(&["dead-letters", "list"]),
@@ -132,6 +133,8 @@ fn commands(file: &str, receipt: &str) -> Vec<Vec<String>> {
         of(&["resume", "--reason", "x", "--yes"]),
         of(&["key", "set", "--reason", "x", "--yes"]),
         of(&["key", "check", "--yes"]),
+        of(&["doctor"]),
+        of(&["task", "try", file, "--yes"]),
     ]
 }
 

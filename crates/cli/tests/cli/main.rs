@@ -1,6 +1,7 @@
 //! The command as its users meet it: the binary, its output and its exit codes, over stand-ins for AWS.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)] // a test
 
+mod doctor;
 mod enqueue;
 mod failures;
 mod key;

@@ -254,3 +254,27 @@ async fn an_audit_says_what_stands_in_one_of_the_two_alone_and_gives_all_message
     let again = stand.run(&["dead-letters", "audit", "--yes"]);
     assert!(again.err.contains("Ledger and queue differ in 2 jobs"), "visible again at once: {again:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_job_is_found_by_its_key_and_obeyed_by_nobody() {
+    let stand = Stand::start().await;
+    let key = "a".repeat(64);
+    let message =
+        serde_json::json!({"level": "WARN", "message": "odd \u{1b}[31mred", "key": key}).to_string();
+    let events = serde_json::json!({"events": [
+        {"timestamp": 1_795_687_200_000_u64, "message": message},
+        {"timestamp": 1_795_687_201_000_u64, "message": "plain \u{1b}]0;title\u{7}"},
+    ]});
+    stand.say("Logs_20140328:FilterLogEvents", events);
+    let logs = stand.run(&["jobs", "logs", &key]).ok();
+    assert!(logs.out.starts_with("AT\tLEVEL\tSAID\n2026-11-26T10:00:00Z\tWARN\t"), "{logs:#?}");
+    assert!(!logs.out.contains('\u{1b}') && logs.out.contains("plain "), "{logs:#?}");
+    let asked = stand.asked();
+    let (_, asked) = asked.iter().find(|(action, _)| action.ends_with("FilterLogEvents")).unwrap();
+    assert_eq!(asked["filterPattern"], format!("\"{key}\""));
+    assert_eq!(asked["logGroupName"], "/aws/lambda/nightshift-worker");
+    stand.say("Logs_20140328:FilterLogEvents", serde_json::json!({"events": []}));
+    let none = stand.run(&["jobs", "logs", &key]);
+    assert_eq!(none.code, 5, "{none:#?}");
+    assert!(none.err.contains("ask with an earlier --since"), "{none:#?}");
+}

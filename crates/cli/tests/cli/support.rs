@@ -106,7 +106,7 @@ impl Stand {
             ("AWS_REGION", REGION),
             ("AWS_ENDPOINT_URL", self.aws.endpoint_url()),
         ]);
-        for service in ["LAMBDA", "STS", "SECRETS_MANAGER", "SSM", "CLOUDWATCH"] {
+        for service in ["LAMBDA", "STS", "SECRETS_MANAGER", "SSM", "SNS", "CLOUDWATCH", "CLOUDWATCH_LOGS"] {
             command.env(format!("AWS_ENDPOINT_URL_{service}"), &self.rest.url);
         }
         command
@@ -119,6 +119,16 @@ impl Stand {
     /// From now on this action fails with this code.
     pub fn refuse(&self, action: &str, code: &str) {
         self.rest.state.lock().unwrap().refused.insert(action.to_owned(), code.to_owned());
+    }
+
+    /// From now on this action is answered so; a list is answered by its members in turn, the last one again and again.
+    pub fn say(&self, action: &str, answer: Value) {
+        self.rest.state.lock().unwrap().said.insert(action.to_owned(), answer);
+    }
+
+    /// The date of all answers from now on, as HTTP has it.
+    pub fn date(&self, date: &str) {
+        self.rest.state.lock().unwrap().date = Some(date.to_owned());
     }
 
     /// What was asked of Lambda and the others, in order, with its body.
@@ -220,6 +230,8 @@ struct State {
     environment: Value,
     enabled: bool,
     refused: BTreeMap<String, String>,
+    said: BTreeMap<String, Value>,
+    date: Option<String>,
     /// What a function answers next.
     answers: VecDeque<Value>,
     asked: Vec<(String, Value)>,
@@ -233,6 +245,8 @@ impl Rest {
             environment,
             enabled: true,
             refused: BTreeMap::new(),
+            said: BTreeMap::new(),
+            date: None,
             answers: VecDeque::new(),
             asked: Vec::new(),
         }));
@@ -267,6 +281,8 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
     let target = headers.get("x-amz-target").map(String::as_str).unwrap_or_default();
     let (status, kind, answer) = answer(&method, &path, target, &body, &mut state.lock().unwrap());
     let mut stream = read.into_inner();
+    let date = state.lock().unwrap().date.clone();
+    let date = date.map(|date| format!("date: {date}\r\n")).unwrap_or_default();
     let code = if status == 200 {
         String::new()
     } else {
@@ -276,15 +292,36 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
         // An empty map, which is what CloudWatch says in its own protocol (RFC 8949, 3.1).
         Value::Null => b"\xa0".to_vec(),
         Value::String(text) => text.clone().into_bytes(),
+        answer if kind.ends_with("cbor") => cbor(answer),
         answer => answer.to_string().into_bytes(),
     };
     write!(
         stream,
-        "HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\nsmithy-protocol: rpc-v2-cbor\r\n{code}content-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\nsmithy-protocol: rpc-v2-cbor\r\n{code}{date}content-length: {}\r\nconnection: close\r\n\r\n",
         answer.len()
     )
     .ok()?;
     stream.write_all(&answer).ok()
+}
+
+/// JSON as CBOR (RFC 8949): texts, small whole numbers, flags, arrays and maps.
+fn cbor(value: &Value) -> Vec<u8> {
+    let head = |major: u8, n: usize| {
+        let mut head = vec![major << 5 | 26];
+        head.extend(u32::try_from(n).unwrap().to_be_bytes());
+        head
+    };
+    match value {
+        Value::Null => vec![0xf6],
+        Value::Bool(flag) => vec![0xf4 + u8::from(*flag)],
+        // A double, which CloudWatch's values are.
+        Value::Number(n) => [&[0xfb][..], &n.as_f64().unwrap().to_be_bytes()].concat(),
+        Value::String(text) => [&head(3, text.len())[..], text.as_bytes()].concat(),
+        Value::Array(all) => all.iter().fold(head(4, all.len()), |so_far, one| [so_far, cbor(one)].concat()),
+        Value::Object(all) => all.iter().fold(head(5, all.len()), |so_far, (name, one)| {
+            [so_far, cbor(&Value::from(name.as_str())), cbor(one)].concat()
+        }),
+    }
 }
 
 fn answer(
@@ -306,7 +343,11 @@ fn answer(
         ("PUT", _) if path.starts_with("/2015-03-31/event-source-mappings") => {
             "lambda:UpdateEventSourceMapping".to_owned()
         }
+        ("GET", _) if path.ends_with("/versions") => "lambda:ListVersionsByFunction".to_owned(),
+        ("GET", _) if path.ends_with("/account-settings") => "lambda:GetAccountSettings".to_owned(),
+        ("GET", _) if path.ends_with("/functions/nightshift-worker") => "lambda:GetFunction".to_owned(),
         ("POST", "/v1/messages") => "model:Call".to_owned(),
+        _ if body.contains("Action=ListSubscriptionsByTopic") => "sns:ListSubscriptionsByTopic".to_owned(),
         _ if body.contains("Action=GetCallerIdentity") => "sts:GetCallerIdentity".to_owned(),
         _ if path.contains("/operation/") => format!("cloudwatch:{}", path.rsplit('/').next().unwrap()),
         _ => target.replace('.', ":"),
@@ -324,6 +365,15 @@ fn answer(
         let status = if code.starts_with("ResourceNotFound") { 404 } else { 403 };
         let message = format!("User: {CALLER} is not authorized to perform: {action}");
         return (status, JSON, json!({"__type": code, "message": message, "Message": message}));
+    }
+    let said = state.said.get_mut(&action).map(|said| match said {
+        Value::Array(turns) if turns.len() > 1 => turns.remove(0),
+        Value::Array(turns) => turns[0].clone(),
+        said => said.clone(),
+    });
+    if let Some(said) = said {
+        let kind = if action.starts_with("cloudwatch") { CBOR } else { JSON };
+        return (200, if said.is_string() { "text/xml" } else { kind }, said);
     }
     let mapping = |state: &State| {
         json!({

@@ -37,3 +37,109 @@ async fn a_check_says_what_the_worker_would_say_by_line_number() {
     let good = run_with(&mut csv, b"Id,Body\n1,hello\n2,\"a, b\"\n").ok();
     assert!(good.out.is_empty() && good.err.contains("2 lines, all of them jobs"), "{good:?}");
 }
+
+fn inputs(folder: &std::path::Path) -> String {
+    let jobs: String = (1..=4).map(|n| format!("{{\"text\":\"ticket {n}\"}}\n")).collect();
+    write(folder, "inputs.jsonl", &jobs)
+}
+
+const TRY: [&str; 6] = ["task", "try", "--provider", "rehearsal", "--task", "categorize_ticket"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inputs_are_tried_on_the_rehearsal_without_a_stack_and_for_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = inputs(folder.path());
+    let model = ["--model", "latency_ms=1"];
+    let tried =
+        run(&mut bare(&[&TRY[..], &model, &["--output", "json", "--least", "100%", &file]].concat())).ok();
+    let rows: Vec<serde_json::Value> =
+        tried.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<_> = rows.iter().map(|row| row["line"].as_u64().unwrap()).collect();
+    assert_eq!(lines, [1, 2, 3, 4], "in the order of the file");
+    assert_eq!(
+        [&rows[1]["outcome"], &rows[1]["calls"]],
+        [&serde_json::json!("passed"), &serde_json::json!(1)]
+    );
+    assert!(rows[1]["prompt"].as_str().unwrap().contains("ticket 2"), "{tried:#?}");
+    assert!(rows[1]["output"]["category"].is_string(), "{tried:#?}");
+    assert!(tried.err.contains("latency_ms=1: 4 of 4 passed (100.0 %), 0.000000 USD"), "{tried:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_accepted_is_asked_again_and_shown_and_the_threshold_sets_the_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = inputs(folder.path());
+    let never = ["--model", "latency_ms=1,invalid=1"];
+    let tried = run(&mut bare(&[&TRY[..], &never, &["--output", "json", "--least", "95%", &file]].concat()));
+    assert_eq!(tried.code, 3, "{tried:#?}");
+    let row: serde_json::Value = serde_json::from_str(tried.out.lines().next().unwrap()).unwrap();
+    assert_eq!(row["answers"].as_array().unwrap().len(), row["calls"].as_u64().unwrap() as usize, "{row}");
+    assert!(row["calls"].as_u64().unwrap() > 1 && !row["violations"].as_array().unwrap().is_empty(), "{row}");
+    assert!(tried.err.contains("0.0 % passed, and at least 95 % were asked for"), "{tried:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_is_compared_with_expected_outputs_a_model_and_a_build() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = inputs(folder.path());
+    let model = ["--model", "latency_ms=1"];
+    let tries =
+        |more: &[&str]| run(&mut bare(&[&TRY[..], &model, &["--output", "json", &file], more].concat()));
+    let first = tries(&[]).ok();
+    let outputs: Vec<String> = first
+        .out
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["output"].to_string())
+        .collect();
+    let expected = write(folder.path(), "expected.jsonl", &outputs.join("\n"));
+    tries(&["--against", &format!("file:{expected}"), "--least", "100%"]).ok();
+    let other = write(folder.path(), "other.jsonl", &format!("{{}}\n{}", outputs[1..].join("\n")));
+    let differs = tries(&["--against", &format!("file:{other}"), "--least", "100%"]);
+    assert_eq!(differs.code, 3, "{differs:#?}");
+    assert!(differs.out.lines().next().unwrap().contains("\"outcome\":\"differs\""), "{differs:#?}");
+
+    let refused = tries(&["--against", "model:latency_ms=1,refused=1", "--yes"]).ok();
+    assert!(
+        refused.err.contains("0 of 4 passed") && refused.err.contains("differ: 1, 2, 3, 4."),
+        "{refused:#?}"
+    );
+
+    let same = tries(&["--against", &format!("build:{}", env!("CARGO_BIN_EXE_nightshift")), "--yes"]).ok();
+    assert!(
+        same.err.contains("the other build: 4 of 4 passed") && same.err.contains("differ: none."),
+        "{same:#?}"
+    );
+    // It is told the settings and nothing of AWS.
+    let spy = write(folder.path(), "spy", "#!/bin/sh\nenv > \"$(dirname \"$0\")/env\"\nexit 1\n");
+    std::fs::set_permissions(&spy, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let mut command =
+        bare(&[&TRY[..], &model, &["--against", &format!("build:{spy}"), "--yes", &file]].concat());
+    let spied = run(command.env("AWS_SECRET_ACCESS_KEY", "secret").env("AWS_PROFILE", "admin"));
+    assert_eq!(spied.code, 1, "{spied:#?}");
+    let seen = std::fs::read_to_string(folder.path().join("env")).unwrap();
+    assert!(seen.contains("NIGHTSHIFT_PROVIDER=rehearsal") && !seen.contains("AWS_"), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trial_says_what_it_costs_at_most_and_never_spends_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = inputs(folder.path());
+    let stand = crate::support::Stand::start().await;
+    stand.set("NIGHTSHIFT_MODEL_BASE_URL", stand.rest_url());
+    let paid = ["task", "try", "--task", "categorize_ticket", &file];
+    let unasked = stand.run(&paid);
+    assert_eq!(unasked.code, 2, "{unasked:#?}");
+    assert!(unasked.err.contains("Tries 4 inputs on claude-haiku-4-5 at http://127.0.0.1"), "{unasked:#?}");
+    assert!(
+        unasked.err.contains("at most 0.") && unasked.err.contains(" USD. Nothing is stored."),
+        "{unasked:#?}"
+    );
+    let calls = || stand.asked().iter().filter(|(action, _)| action == "model:Call").count();
+    assert_eq!(calls(), 0);
+    let over = stand.run(&[&paid[..], &["--cap", "0.000001", "--yes"]].concat()).ok();
+    assert!(over.out.contains("over_cap") && over.err.contains("0 of 4 passed"), "{over:#?}");
+    assert_eq!(calls(), 0, "no call that could cost more than the cap is made");
+    let tried = stand.run(&[&paid[..], &["--yes", "--output", "json"]].concat()).ok();
+    assert!(calls() >= 4 && !format!("{tried:?}").contains("sk-stored"), "{tried:#?}");
+    assert!(stand.items("").is_empty(), "nothing is stored");
+}

@@ -1,0 +1,402 @@
+//! `task try`: inputs against a model, and against another one, another build, or what was expected.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Seek as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use futures_util::StreamExt as _;
+use nightshift_aws::clients::SdkConfig;
+use nightshift_core::cost::usd;
+use nightshift_core::job::{self, Job};
+use nightshift_core::ready::ready;
+use nightshift_core::trial::{Case, Summary, differing};
+use nightshift_shell::settings::KeySettings;
+use secrecy::ExposeSecret as _;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::commands::key;
+use crate::error::Failure;
+use crate::jobs_file::Source;
+use crate::render::{Cell, Row, say};
+use crate::trial::{Trial, Tried};
+use crate::{Context, confirm, files, times};
+
+/// More lines are a load test; all that was tried is held, so that it can be compared.
+const LINES_MAX: usize = 10_000;
+/// Whether the other build has ended, and whether somebody pressed Ctrl-C.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Where the model's settings come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Provider {
+    /// The worker of the stack: its model, its key, its limits.
+    Stack,
+    /// The model within Nightshift, which costs nothing; --model is its spec.
+    Rehearsal,
+    /// The worker's variables in this command's own environment (`NIGHTSHIFT_PROVIDER`, ...).
+    Environment,
+}
+
+/// What is tried, and against what.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    source: Source,
+    /// Where the model's settings come from.
+    #[arg(long, value_enum, default_value_t = Provider::Stack)]
+    provider: Provider,
+    /// Another model of the same provider; of the rehearsal, its spec.
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// Inputs at a time.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=100))]
+    concurrency: u16,
+    /// All calls together cost at most so many dollars; of --against, as many again.
+    #[arg(long, value_name = "USD", default_value = "1.00", value_parser = dollars)]
+    cap: u64,
+    /// Compare: model:NAME of the same provider, build:PATH of another `nightshift`, or file:PATH with an expected output a
+    /// line, in the order of the inputs.
+    #[arg(long, value_name = "WHAT", value_parser = against)]
+    against: Option<Against>,
+    /// The exit code is 3 where fewer pass.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    least: Option<f64>,
+    /// Show the prompts too, where it is not JSON, which has them.
+    #[arg(long)]
+    prompts: bool,
+    /// Do not ask; without a terminal no call is made unless this is given.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Against {
+    Model(String),
+    Build(PathBuf),
+    File(PathBuf),
+}
+
+fn against(text: &str) -> Result<Against, String> {
+    match text.split_once(':') {
+        Some(("model", name)) if !name.is_empty() => Ok(Against::Model(name.to_owned())),
+        Some(("build", path)) if !path.is_empty() => Ok(Against::Build(path.into())),
+        Some(("file", path)) if !path.is_empty() => Ok(Against::File(path.into())),
+        _ => Err("write model:NAME, build:PATH or file:PATH".to_owned()),
+    }
+}
+
+fn dollars(text: &str) -> Result<u64, String> {
+    nightshift_models::prices::micro_usd(text).ok_or_else(|| "write dollars, such as 0.25".to_owned())
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let share =
+        text.trim_end_matches('%').trim().parse::<f64>().ok().filter(|share| (0.0..=100.0).contains(share));
+    share.ok_or_else(|| "write a share such as 95%".to_owned())
+}
+
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    tried: Tried,
+    #[serde(skip)]
+    with_prompt: bool,
+}
+
+impl Row for Shown {
+    const COLUMNS: &'static [&'static str] = &[
+        "LINE",
+        "OUTCOME",
+        "CALLS",
+        "TOKENS IN",
+        "TOKENS OUT",
+        "COST USD",
+        "TOOK",
+        "ANSWER",
+        "VIOLATIONS",
+        "DETAIL",
+        "PROMPT",
+    ];
+
+    fn cells(&self) -> Vec<Cell> {
+        let Self { tried, with_prompt } = self;
+        vec![
+            Cell::ours(tried.line),
+            Cell::ours(&tried.outcome),
+            Cell::ours(tried.calls),
+            Cell::ours(tried.input_tokens),
+            Cell::ours(tried.output_tokens),
+            Cell::ours(format!("{:.6}", tried.cost_usd)),
+            Cell::ours(times::length(tried.took_ms)),
+            Cell::maybe_said(tried.answers.last().map(String::as_str)),
+            Cell::maybe_said((!tried.violations.is_empty()).then(|| tried.violations.join(" ")).as_deref()),
+            Cell::maybe_said(tried.detail.as_deref()),
+            Cell::maybe_said(with_prompt.then_some(tried.prompt.as_str())),
+        ]
+    }
+}
+
+pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
+    let inputs = inputs(arguments)?;
+    let expected = match &arguments.against {
+        Some(Against::File(path)) => Some(expected(path, inputs.len())?),
+        _ => None,
+    };
+    let (mut settings, region, sdk) = settings(arguments, context).await?;
+    if let Some(model) = &arguments.model {
+        settings.insert("NIGHTSHIFT_MODEL".to_owned(), model.clone());
+    }
+    let trial = Trial::new(&settings, &region, &sdk, arguments.cap)?;
+    let second = match &arguments.against {
+        Some(Against::Model(model)) => {
+            let mut settings = settings.clone();
+            settings.insert("NIGHTSHIFT_MODEL".to_owned(), model.clone());
+            Some(Trial::new(&settings, &region, &sdk, arguments.cap)?)
+        }
+        _ => None,
+    };
+    let most = most(&inputs, &trial)?;
+    let twice = second.is_some() || matches!(arguments.against, Some(Against::Build(_)));
+    if most > 0 || second.is_some() {
+        let cap = usd(arguments.cap);
+        let at_most = usd(most).min(cap);
+        let also = if twice {
+            format!(", and what it is compared with at most {cap:.2} USD more")
+        } else {
+            String::new()
+        };
+        confirm::ask(
+            arguments.yes,
+            &format!(
+                "Tries {} inputs on {} at {}: at most {at_most:.4} USD{also}. Nothing is stored.",
+                inputs.len(),
+                trial.worker.model.id,
+                trial.worker.model.base_url.as_deref().unwrap_or("its provider's own address"),
+            ),
+        )?;
+    }
+    context.interrupt.handle();
+    let mut ours = all(&inputs, &trial, arguments, context).await?;
+    for (tried, expected) in ours.iter_mut().zip(expected.iter().flatten()) {
+        if tried.outcome == "passed" && tried.output.as_ref() != Some(expected) {
+            tried.outcome = "differs".to_owned();
+            tried.detail = Some(format!("Expected was {expected}"));
+        }
+    }
+    let theirs = match (&arguments.against, &second) {
+        (Some(Against::Build(path)), _) => {
+            Some(("the other build", by_build(path, arguments, &mut settings, &trial, &sdk, context).await?))
+        }
+        (_, Some(second)) => {
+            Some((second.worker.model.id.as_str(), all(&inputs, second, arguments, context).await?))
+        }
+        _ => None,
+    };
+    let cases = cases(&ours);
+    context.out.all(ours.into_iter().map(|tried| Shown { tried, with_prompt: arguments.prompts }))?;
+    let summary = Summary::of(&cases);
+    tell(&trial.worker.model.id, &summary);
+    if let Some((name, theirs)) = theirs {
+        let theirs = self::cases(&theirs);
+        tell(name, &Summary::of(&theirs));
+        let lines: Vec<_> = differing(&cases, &theirs).iter().map(u64::to_string).collect();
+        let lines = if lines.is_empty() { "none".to_owned() } else { lines.join(", ") };
+        say(&format!("Lines whose outputs differ: {lines}."));
+    }
+    match arguments.least {
+        Some(least) if !summary.reaches(least) => Err(Failure::no(format!(
+            "{:.1} % passed, and at least {least} % were asked for: read the violations above.",
+            summary.pass_percent()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn tell(name: &str, summary: &Summary) {
+    say(&format!(
+        "{name}: {} of {} passed ({:.1} %), {:.6} USD, median {}.",
+        summary.passed,
+        summary.cases,
+        summary.pass_percent(),
+        usd(summary.cost_micro_usd),
+        times::length(summary.median_ms)
+    ));
+}
+
+type Input = (u64, Job, usize);
+
+/// The jobs of the file: a bad line is a mistake of whoever wrote it, and nothing is paid for before it is mended.
+fn inputs(arguments: &Arguments) -> Result<Vec<Input>, Failure> {
+    let tasks = my_tasks::registry();
+    let mut lines = arguments.source.lines(arguments.source.open()?, &tasks)?;
+    let mut inputs = Vec::new();
+    while let Some((line, draft)) = lines.next()? {
+        let body = draft.map_err(|detail| Failure::usage(format!("Line {line}: {detail}")))?.body;
+        let job = job::parse(&body, nightshift_core::limits::Limits::default().body_bytes_max)
+            .map_err(|rejection| Failure::usage(format!("Line {line}: {}", rejection.detail)))?;
+        inputs.push((line, job, body.len()));
+        if inputs.len() > LINES_MAX {
+            return Err(Failure::usage(format!("The file has more than {LINES_MAX} lines: try fewer.")));
+        }
+    }
+    if inputs.is_empty() {
+        return Err(Failure::usage("The file has no inputs: give at least one line."));
+    }
+    Ok(inputs)
+}
+
+fn expected(path: &Path, lines: usize) -> Result<Vec<Value>, Failure> {
+    let text = std::io::read_to_string(files::open(path)?).map_err(|e| Failure::of_path(path, "read", &e))?;
+    let outputs: Result<Vec<Value>, _> =
+        text.lines().filter(|line| !line.trim().is_empty()).map(serde_json::from_str).collect();
+    let outputs = outputs.map_err(|error| {
+        Failure::usage(format!("{} is not a JSON output a line: {error}.", path.display()))
+    })?;
+    if outputs.len() != lines {
+        return Err(Failure::usage(format!(
+            "{} has {} outputs for {lines} inputs: give one for each.",
+            path.display(),
+            outputs.len()
+        )));
+    }
+    Ok(outputs)
+}
+
+async fn settings(
+    arguments: &Arguments,
+    context: &Context,
+) -> Result<(HashMap<String, String>, String, SdkConfig), Failure> {
+    let none = || SdkConfig::builder().build();
+    Ok(match arguments.provider {
+        Provider::Stack => {
+            let stack = context.stack().await?;
+            (stack.environment.clone(), stack.region.clone(), stack.sdk)
+        }
+        Provider::Rehearsal => {
+            let settings = [("NIGHTSHIFT_PROVIDER", "rehearsal"), ("NIGHTSHIFT_MODEL", "rehearsal")];
+            (settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(), String::new(), none())
+        }
+        Provider::Environment => {
+            let ours = std::env::vars().filter(|(name, _)| name.starts_with("NIGHTSHIFT_"));
+            (ours.collect(), String::new(), none())
+        }
+    })
+}
+
+/// The most that all of them can cost; a job that could not be worked on is told before anything is paid for.
+fn most(inputs: &[Input], trial: &Trial) -> Result<u64, Failure> {
+    let tasks = my_tasks::registry();
+    inputs.iter().try_fold(0_u64, |sum, (line, job, bytes)| {
+        let ready = ready(job, *bytes, &tasks, trial.worker.price, u64::MAX)
+            .map_err(|rejection| Failure::usage(format!("Line {line}: {}", rejection.detail)))?;
+        Ok(sum.saturating_add(trial.most_micro_usd(&ready)))
+    })
+}
+
+async fn all(
+    inputs: &[Input],
+    trial: &Trial,
+    arguments: &Arguments,
+    context: &Context,
+) -> Result<Vec<Tried>, Failure> {
+    let tasks = my_tasks::registry();
+    let runs = inputs.iter().filter_map(|(line, job, bytes)| {
+        let ready = ready(job, *bytes, &tasks, trial.worker.price, u64::MAX).ok()?;
+        Some(async move { trial.run(*line, job, &ready).await })
+    });
+    let mut runs = futures_util::stream::iter(runs).buffered(arguments.concurrency.into());
+    let mut tried = Vec::new();
+    loop {
+        tokio::select! {
+            next = runs.next() => match next {
+                Some(one) => tried.push(one),
+                None => return Ok(tried),
+            },
+            () = context.interrupt.asked() => {
+                return Err(Failure::interrupted(format!(
+                    "Interrupted after {} of {} inputs: up to {:.6} USD were spent, and nothing is stored.",
+                    tried.len(), inputs.len(), trial.spent_usd()
+                )));
+            }
+        }
+    }
+}
+
+/// Another build tries the same file, told the same settings, and without AWS credentials in its environment.
+async fn by_build(
+    path: &Path,
+    arguments: &Arguments,
+    settings: &mut HashMap<String, String>,
+    trial: &Trial,
+    sdk: &SdkConfig,
+    context: &Context,
+) -> Result<Vec<Tried>, Failure> {
+    if arguments.source.is_stdin() {
+        return Err(Failure::usage("Another build reads the inputs again, so they must be in a file."));
+    }
+    // It can read no secret, so it is handed the key; never as an argument, which others could read.
+    if let Some(place) = key::key_of(&trial.worker.model.provider)
+        && !matches!(place, KeySettings::Given(_))
+    {
+        let key = key::stored(sdk, place).await?;
+        settings.retain(|name, _| !name.starts_with("NIGHTSHIFT_MODEL_KEY"));
+        settings.insert("NIGHTSHIFT_MODEL_KEY".to_owned(), key.expose_secret().to_owned());
+    }
+    let mut command = std::process::Command::new(path);
+    command.args(["task", "try", "--provider", "environment", "--output", "json", "--yes"]);
+    command.arg("--concurrency").arg(arguments.concurrency.to_string());
+    command.arg("--cap").arg(format!("{:.6}", usd(arguments.cap)));
+    command.args(arguments.source.arguments());
+    command.env_clear().envs(settings.iter()).stdin(Stdio::null());
+    for kept in ["PATH", "HOME", "SSL_CERT_FILE", "HTTPS_PROXY"] {
+        command.envs(std::env::var_os(kept).map(|value| (kept, value)));
+    }
+    let here = std::env::temp_dir();
+    let file = || tempfile::tempfile().map_err(|e| Failure::of_path(&here, "written", &e));
+    let (mut answered, mut told) = (file()?, file()?);
+    let into = |file: &File| file.try_clone().map_err(|e| Failure::of_path(&here, "written", &e));
+    command.stdout(into(&answered)?).stderr(into(&told)?);
+    let mut child = command.spawn().map_err(|e| Failure::of_path(path, "run", &e))?;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(|e| Failure::of_path(path, "run", &e))? {
+            break status;
+        }
+        if context.interrupt.is_asked() {
+            let _ = child.kill();
+            return Err(Failure::interrupted(
+                "Interrupted while the other build tried its share: up to its cap was spent, and nothing is stored.",
+            ));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    };
+    let read = |file: &mut File| {
+        let text = file.rewind().and_then(|()| std::io::read_to_string(file));
+        text.map_err(|e| Failure::of_path(&here, "read", &e))
+    };
+    if !status.success() {
+        let said = read(&mut told)?;
+        let last = crate::text::shown(said.lines().last().unwrap_or("it said nothing"));
+        return Err(Failure::failed(format!("The other build failed: {last}")));
+    }
+    read(&mut answered)?
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()
+        .map_err(|error| Failure::failed(format!("The other build answers in another form: {error}.")))
+}
+
+fn cases(tried: &[Tried]) -> Vec<Case> {
+    let case = |tried: &Tried| Case {
+        line: tried.line,
+        passed: tried.outcome == "passed",
+        output: tried.output.clone(),
+        cost_micro_usd: (tried.cost_usd * 1e6).round() as u64,
+        took_ms: tried.took_ms,
+    };
+    tried.iter().map(case).collect()
+}

@@ -1,0 +1,309 @@
+//! What AWS says of a stack, for `doctor`: it asks, and `nightshift_core::doctor` judges.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_cloudwatch::types::{AlarmType, Dimension, Metric, MetricDataQuery, MetricStat};
+use aws_sdk_sqs::types::QueueAttributeName as Attribute;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_types::date_time::Format;
+use nightshift_core::doctor::{Alarm, EventSource, Executions, Function, Key, Queue, Topic};
+use nightshift_core::metric::NAMESPACE;
+use nightshift_shell::settings::{KeySettings, ProviderSettings};
+use serde_json::Value;
+
+use crate::error::{self, Failure};
+use crate::stack::Stack;
+use crate::times;
+
+/// An hour.
+const WINDOW_S: i64 = 3_600;
+
+/// How far the clock here is ahead of AWS's, in milliseconds, by the date of an answer of STS; `None`: it gave none.
+pub async fn clock_ahead_ms(stack: &Stack) -> Result<Option<i64>, Failure> {
+    let date = AnswerDate::default();
+    let asked = aws_sdk_sts::Client::new(&stack.sdk)
+        .get_caller_identity()
+        .customize()
+        .interceptor(date.clone())
+        .send()
+        .await;
+    asked.map_err(|e| error::of_aws("sts:GetCallerIdentity", &e))?;
+    let said_ms = *date.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let here_ms = i64::try_from(times::now_ms()).unwrap_or(i64::MAX);
+    Ok(said_ms.map(|said_ms| here_ms.saturating_sub(said_ms)))
+}
+
+/// Keeps the `Date` of an answer.
+#[derive(Debug, Clone, Default)]
+struct AnswerDate(Arc<Mutex<Option<i64>>>);
+
+#[aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint]
+impl Intercept for AnswerDate {
+    fn name(&self) -> &'static str {
+        "AnswerDate"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date.and_then(|date| date.to_millis().ok());
+        Ok(())
+    }
+}
+
+/// The worker's function.
+pub async fn worker(stack: &Stack) -> Result<Function, Failure> {
+    let name = stack.worker_function();
+    let client = aws_sdk_lambda::Client::new(&stack.sdk);
+    let live = client.get_function().function_name(&name).qualifier("live").send().await;
+    let live = live.map_err(|e| error::of_aws("lambda:GetFunction", &e))?;
+    let mut newest = 0;
+    let mut pages = client.list_versions_by_function().function_name(&name).into_paginator().send();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|e| error::of_aws("lambda:ListVersionsByFunction", &e))?;
+        // One of them is `$LATEST`, which is no number.
+        let versions = page.versions().iter().filter_map(|version| version.version()?.parse::<u64>().ok());
+        newest = versions.fold(newest, u64::max);
+    }
+    let configuration = live.configuration();
+    let deployed = configuration.and_then(|configuration| configuration.last_modified());
+    let deployed = deployed.and_then(|at| at.parse::<jiff::Timestamp>().ok().or_else(|| lambda_time(at)));
+    let said = |name: &str| stack.environment.get(name).cloned().unwrap_or_default();
+    Ok(Function {
+        live: stack.worker_version.parse().unwrap_or_default(),
+        newest,
+        deployed_at_ms: deployed.and_then(|at| at.as_millisecond().try_into().ok()).unwrap_or(u64::MAX),
+        timeout_ms: u64::from(configuration.and_then(|c| c.timeout()).unwrap_or_default().unsigned_abs())
+            * 1_000,
+        says_stack: said("NIGHTSHIFT_STACK"),
+        ledger: stack.ledger_table.clone(),
+        reserved: live.concurrency().and_then(|c| c.reserved_concurrent_executions()).map(i32::unsigned_abs),
+    })
+}
+
+/// Lambda writes an offset without a colon (GetFunctionConfiguration, "LastModified": `YYYY-MM-DDThh:mm:ss.sTZD`).
+fn lambda_time(at: &str) -> Option<jiff::Timestamp> {
+    jiff::fmt::strtime::parse("%Y-%m-%dT%H:%M:%S%.f%z", at).ok()?.to_timestamp().ok()
+}
+
+/// How much may run at once in the account.
+pub async fn executions(stack: &Stack) -> Result<Executions, Failure> {
+    let asked = aws_sdk_lambda::Client::new(&stack.sdk).get_account_settings().send().await;
+    let asked = asked.map_err(|e| error::of_aws("lambda:GetAccountSettings", &e))?;
+    let limit = asked.account_limit();
+    Ok(Executions {
+        all: limit.map(|limit| limit.concurrent_executions()).unwrap_or_default().unsigned_abs(),
+        unreserved: limit
+            .and_then(|limit| limit.unreserved_concurrent_executions())
+            .unwrap_or_default()
+            .unsigned_abs(),
+    })
+}
+
+/// What takes messages from the jobs queue.
+pub async fn sources(stack: &Stack, queue_arn: &str) -> Result<Vec<EventSource>, Failure> {
+    let client = aws_sdk_lambda::Client::new(&stack.sdk);
+    let mut pages = client.list_event_source_mappings().event_source_arn(queue_arn).into_paginator().send();
+    let mut sources = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|e| error::of_aws("lambda:ListEventSourceMappings", &e))?;
+        sources.extend(page.event_source_mappings().iter().map(|mapping| {
+            let problem = mapping.last_processing_result().filter(|said| said.starts_with("PROBLEM"));
+            EventSource {
+                function: mapping.function_arn().unwrap_or_default().to_owned(),
+                state: mapping.state().unwrap_or_default().to_owned(),
+                batch_size: mapping.batch_size().unwrap_or_default().unsigned_abs(),
+                concurrency_max: mapping
+                    .scaling_config()
+                    .and_then(|scaling| scaling.maximum_concurrency())
+                    .unwrap_or_default()
+                    .unsigned_abs(),
+                reports_failures: mapping
+                    .function_response_types()
+                    .iter()
+                    .any(|kind| kind.as_str() == "ReportBatchItemFailures"),
+                problem: problem.map(str::to_owned),
+            }
+        }));
+    }
+    Ok(sources)
+}
+
+/// The jobs queue's settings, and its ARN.
+pub async fn queue(stack: &Stack) -> Result<(Queue, String), Failure> {
+    let wanted = [
+        Attribute::VisibilityTimeout,
+        Attribute::MessageRetentionPeriod,
+        Attribute::RedrivePolicy,
+        Attribute::QueueArn,
+    ];
+    let asked = aws_sdk_sqs::Client::new(&stack.sdk)
+        .get_queue_attributes()
+        .queue_url(&stack.jobs_url)
+        .set_attribute_names(Some(wanted.to_vec()))
+        .send()
+        .await;
+    let attributes =
+        asked.map_err(|e| error::of_aws("sqs:GetQueueAttributes", &e))?.attributes.unwrap_or_default();
+    let text = |name: &Attribute| attributes.get(name).map(String::as_str).unwrap_or_default();
+    let ms = |name: &Attribute| text(name).parse::<u64>().unwrap_or_default() * 1_000;
+    let policy: Value = serde_json::from_str(text(&Attribute::RedrivePolicy)).unwrap_or_default();
+    let member = |name: &str| policy.get(name).cloned().unwrap_or_default();
+    // A number, or one within a text: both are accepted, and given back as they were set.
+    let receives = member("maxReceiveCount");
+    let receives = receives.as_u64().or_else(|| receives.as_str()?.parse().ok()).unwrap_or_default();
+    let target = member("deadLetterTargetArn");
+    let queue = Queue {
+        visibility_ms: ms(&Attribute::VisibilityTimeout),
+        retention_ms: ms(&Attribute::MessageRetentionPeriod),
+        receive_count_max: receives.try_into().unwrap_or(u32::MAX),
+        gives_up_to: target.as_str().and_then(|arn| arn.rsplit(':').next()).unwrap_or_default().to_owned(),
+    };
+    Ok((queue, text(&Attribute::QueueArn).to_owned()))
+}
+
+/// Whether the model key is there; `None`: none is needed, or operators may not see it (a parameter).
+pub async fn key(stack: &Stack, provider: &ProviderSettings) -> Result<Option<Key>, Failure> {
+    let place = match provider {
+        ProviderSettings::Anthropic(key) => Some(key),
+        ProviderSettings::Bedrock(key) | ProviderSettings::OpenAi(key) => key.as_ref(),
+        ProviderSettings::Rehearsal(_) => None,
+    };
+    let Some(KeySettings::Secret(id)) = place else { return Ok(None) };
+    let asked = aws_sdk_secretsmanager::Client::new(&stack.sdk).describe_secret().secret_id(id).send().await;
+    let asked = asked.map_err(|e| error::of_aws("secretsmanager:DescribeSecret", &e))?;
+    let is_set = asked.version_ids_to_stages().is_some_and(|versions| !versions.is_empty());
+    Ok(Some(Key { place: format!("secret {id}"), is_set }))
+}
+
+/// How often the provider refused the account within the last hour.
+pub async fn account_failures(stack: &Stack) -> Result<u64, Failure> {
+    let since_s = i64::try_from(times::now_ms() / 1_000).unwrap_or_default() - WINDOW_S;
+    sum(stack, NAMESPACE, "AccountFailures", ("Stack", &stack.prefix), since_s).await
+}
+
+/// The sum of a metric since a time, in seconds since 1970.
+pub async fn sum(
+    stack: &Stack,
+    namespace: &str,
+    metric: &str,
+    (dimension, value): (&str, &str),
+    since_s: i64,
+) -> Result<u64, Failure> {
+    let dimension = Dimension::builder().name(dimension).value(value).build();
+    let metric = Metric::builder().namespace(namespace).metric_name(metric).dimensions(dimension).build();
+    let stat = MetricStat::builder().metric(metric).period(60).stat("Sum").build();
+    let now_s = i64::try_from(times::now_ms() / 1_000).unwrap_or_default();
+    let got = aws_sdk_cloudwatch::Client::new(&stack.sdk)
+        .get_metric_data()
+        .metric_data_queries(MetricDataQuery::builder().id("sum").metric_stat(stat).build())
+        .start_time(DateTime::from_secs(since_s))
+        .end_time(DateTime::from_secs(now_s + 60))
+        .send()
+        .await;
+    let got = got.map_err(|e| error::of_aws("cloudwatch:GetMetricData", &e))?;
+    let sum: f64 = got.metric_data_results().iter().flat_map(|result| result.values()).sum();
+    Ok(sum as u64)
+}
+
+/// The stack's alarms, without the parts of composite ones. Another stack whose prefix begins like this one's has alarms
+/// that begin so too; each alarm's description names its page, and its name is the prefix and the page.
+pub async fn alarms(stack: &Stack) -> Result<Vec<Alarm>, Failure> {
+    let client = aws_sdk_cloudwatch::Client::new(&stack.sdk);
+    let mut pages = client
+        .describe_alarms()
+        .alarm_name_prefix(format!("{}-", stack.prefix))
+        .set_alarm_types(Some(vec![AlarmType::MetricAlarm, AlarmType::CompositeAlarm]))
+        .into_paginator()
+        .send();
+    let mut alarms = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|e| error::of_aws("cloudwatch:DescribeAlarms", &e))?;
+        let own = |name: Option<&str>, description: Option<&str>| {
+            page_in(description.unwrap_or_default())
+                .is_some_and(|page| name == Some(format!("{}-{page}", stack.prefix).as_str()))
+        };
+        let metric = page.metric_alarms().iter().filter(|a| own(a.alarm_name(), a.alarm_description()));
+        alarms.extend(metric.map(|alarm| Alarm {
+            name: alarm.alarm_name().unwrap_or_default().to_owned(),
+            raised: alarm.state_value().is_some_and(|state| state.as_str() == "ALARM"),
+            actions_on: alarm.actions_enabled().unwrap_or(true),
+            actions: alarm.alarm_actions().to_vec(),
+        }));
+        let composite = page.composite_alarms().iter().filter(|a| own(a.alarm_name(), a.alarm_description()));
+        alarms.extend(composite.map(|alarm| Alarm {
+            name: alarm.alarm_name().unwrap_or_default().to_owned(),
+            raised: alarm.state_value().is_some_and(|state| state.as_str() == "ALARM"),
+            actions_on: alarm.actions_enabled().unwrap_or(true),
+            actions: alarm.alarm_actions().to_vec(),
+        }));
+    }
+    Ok(alarms)
+}
+
+/// The runbook page that an alarm's description names, in one of the two ways of `alarms.tf`.
+fn page_in(description: &str) -> Option<&str> {
+    let (_, named) = description.rsplit_once("Runbook: ")?;
+    match named.strip_prefix("the page ") {
+        Some(page) => page.split(' ').next(),
+        None => named.strip_suffix(".md")?.rsplit('/').next(),
+    }
+}
+
+/// Those whom a topic tells, and their addresses.
+pub async fn topic(stack: &Stack, arn: &str) -> Result<(Topic, Vec<String>), Failure> {
+    let client = aws_sdk_sns::Client::new(&stack.sdk);
+    let mut pages = client.list_subscriptions_by_topic().topic_arn(arn).into_paginator().send();
+    let mut topic = Topic { arn: arn.to_owned(), ..Topic::default() };
+    let mut told = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|e| error::of_aws("sns:ListSubscriptionsByTopic", &e))?;
+        for subscription in page.subscriptions() {
+            let address = subscription.endpoint().unwrap_or_default().to_owned();
+            // "PendingConfirmation" stands where the ARN would (SNS API Reference, ListSubscriptionsByTopic).
+            match subscription.subscription_arn().unwrap_or_default() {
+                arn if arn.starts_with("arn:") => {
+                    topic.confirmed += 1;
+                    told.push(format!("{} {address}", subscription.protocol().unwrap_or_default()));
+                }
+                "PendingConfirmation" => topic.pending.push(address),
+                _ => {}
+            }
+        }
+    }
+    Ok((topic, told))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_is_of_the_stack_whose_prefix_and_page_make_its_name() {
+        for (description, page) in [
+            (
+                "Nothing moves. Runbook: the page no-progress in the folder runbook/ of the repository that this stack was deployed from.",
+                Some("no-progress"),
+            ),
+            ("Nothing moves. Runbook: https://git.example/runbook/no-progress.md", Some("no-progress")),
+            ("somebody else's", None),
+        ] {
+            assert_eq!(page_in(description), page);
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_deploy_is_read_as_lambda_writes_it() {
+        assert_eq!(lambda_time("2026-11-26T10:00:00.000+0000").unwrap().as_second(), 1_795_687_200);
+    }
+}
