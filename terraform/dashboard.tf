@@ -6,7 +6,7 @@ locals {
     "invalid_output", "attempts_exhausted", "capacity_timeout", "result_too_large", "poison", "internal",
   ]
 
-  pause_causes = ["operator"]
+  pause_causes = ["operator", "account", "outage", "spend_cap", "deaths", "in_flight"]
 
   alarm_arns = concat(
     [for page in keys(local.composite_alarms) : aws_cloudwatch_composite_alarm.stack[page].arn],

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use code::packages;
+use nightshift_core::control::Cause;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::metric::{Gauge, HandBackCause, Latency, Metric, NAMESPACE};
 
@@ -432,6 +433,14 @@ fn every_place_lists_every_failure_reason() {
     let reasons =
         first_column.flat_map(|(reasons, _)| reasons.split(['`', ',', ' '])).filter(|w| !w.is_empty());
     assert_lists("runbook/dead-letters-present.md", reasons, &all);
+}
+
+#[test]
+fn the_dashboard_shows_every_cause_of_a_pause() {
+    let all: BTreeSet<&str> = Cause::ALL.iter().map(|cause| cause.as_str()).collect();
+    let dashboard = read("terraform/dashboard.tf");
+    let listed = dashboard.split_once("pause_causes = [").unwrap().1.split_once(']').unwrap().0;
+    assert_lists("terraform/dashboard.tf, pause_causes,", listed.split('"').skip(1).step_by(2), &all);
 }
 
 #[test]
