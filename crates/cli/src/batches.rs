@@ -16,11 +16,19 @@ pub trait Weighed {
 pub struct Batch<M> {
     messages: Vec<M>,
     bytes: usize,
+    entries_max: usize,
 }
 
 impl<M> Default for Batch<M> {
     fn default() -> Self {
-        Self { messages: Vec::new(), bytes: 0 }
+        Self::of_at_most(ENTRIES_MAX)
+    }
+}
+
+impl<M> Batch<M> {
+    /// Batches of at most so many messages.
+    pub fn of_at_most(entries: usize) -> Self {
+        Self { messages: Vec::new(), bytes: 0, entries_max: entries.clamp(1, ENTRIES_MAX) }
     }
 }
 
@@ -28,7 +36,7 @@ impl<M: Weighed> Batch<M> {
     /// Takes one more. Where it does not fit any more, what was collected comes back, and the batch begins with it.
     pub fn push(&mut self, message: M) -> Option<Vec<M>> {
         let bytes = message.bytes();
-        let full = self.messages.len() == ENTRIES_MAX
+        let full = self.messages.len() == self.entries_max
             || (!self.messages.is_empty() && self.bytes.saturating_add(bytes) > BYTES_MAX);
         let before = full.then(|| self.take());
         self.bytes += bytes;

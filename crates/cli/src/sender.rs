@@ -52,6 +52,22 @@ pub struct Sent {
     pub refused: u64,
 }
 
+/// How fast jobs are sent.
+#[derive(Debug, Clone, Copy)]
+pub enum Rate {
+    /// As fast as SQS takes them.
+    Any,
+    /// So many messages a second, at most: what is late makes all that follows late.
+    AtMost(f64),
+    /// On a schedule that waits for nobody: what is late is made up for.
+    Open {
+        /// Messages a second.
+        per_second: f64,
+        /// Messages that are due at the same moment: 1 to 10.
+        together: usize,
+    },
+}
+
 /// Where jobs are sent, and how.
 pub struct Sender<'a> {
     /// The client.
@@ -60,8 +76,8 @@ pub struct Sender<'a> {
     pub queue_url: &'a str,
     /// What is written before and after each batch.
     pub receipt: &'a mut Receipt,
-    /// Messages a second; `None`: as fast as SQS takes them.
-    pub rate: Option<f64>,
+    /// How fast.
+    pub rate: Rate,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
 }
@@ -89,7 +105,10 @@ impl Sender<'_> {
     ) -> Result<(), Failure> {
         let mut open = FuturesUnordered::new();
         let mut again: Vec<Vec<Outgoing>> = Vec::new();
-        let mut batch = Batch::default();
+        let mut batch = match self.rate {
+            Rate::Open { together, .. } => Batch::of_at_most(together),
+            Rate::Any | Rate::AtMost(_) => Batch::default(),
+        };
         let mut pace = Pace { rate: self.rate, next_at: Instant::now() };
         let mut ready: Option<Vec<Outgoing>> = None;
         let mut ended = Ok(());
@@ -126,7 +145,7 @@ impl Sender<'_> {
                 }
                 () = pace.ready(), if ready.is_some() => {
                     let messages = ready.take().unwrap_or_default();
-                    pace.took(messages.len());
+                    pace.took(&messages);
                     let sending = messages.iter().map(|message| message.line).collect();
                     match self.receipt.write(&[Entry::Sending { sending }]) {
                         Ok(()) => open.push(send_batch(self.client, self.queue_url, messages)),
@@ -214,20 +233,25 @@ async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -
 
 /// When the next batch may go.
 struct Pace {
-    rate: Option<f64>,
+    rate: Rate,
     next_at: Instant,
 }
 
 impl Pace {
     async fn ready(&self) {
-        if self.rate.is_some() {
+        if !matches!(self.rate, Rate::Any) {
             tokio::time::sleep_until(self.next_at).await;
         }
     }
 
-    fn took(&mut self, messages: usize) {
-        if let Some(rate) = self.rate {
-            self.next_at = self.next_at.max(Instant::now()) + Duration::from_secs_f64(messages as f64 / rate);
+    fn took(&mut self, messages: &[Outgoing]) {
+        let took = |rate| Duration::from_secs_f64(messages.len() as f64 / rate);
+        match self.rate {
+            Rate::Any => {}
+            Rate::AtMost(rate) => self.next_at = self.next_at.max(Instant::now()) + took(rate),
+            // What is sent again had its place in the schedule already.
+            Rate::Open { .. } if messages.iter().any(|message| message.attempts > 0) => {}
+            Rate::Open { per_second, .. } => self.next_at += took(per_second),
         }
     }
 }

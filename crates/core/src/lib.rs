@@ -16,6 +16,7 @@ pub mod job;
 pub mod json;
 pub mod limits;
 pub mod listing;
+pub mod load_test;
 pub mod message;
 pub mod metric;
 pub mod model;

@@ -21,7 +21,7 @@ use crate::files;
 use crate::jobs_file::{Draft, Lines, Source};
 use crate::receipt::{self, Before, Entry, Receipt};
 use crate::render::{Cell, Row, say};
-use crate::sender::{Outgoing, Sender};
+use crate::sender::{Outgoing, Rate, Sender};
 use crate::stack::{Stack, Worker};
 use crate::times;
 
@@ -126,7 +126,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             client: &client,
             queue_url: &stack.jobs_url,
             receipt: &mut receipt,
-            rate: arguments.rate,
+            rate: arguments.rate.map_or(Rate::Any, Rate::AtMost),
             interrupt: &context.interrupt,
         };
         sender.send(|receipt| reading.next(receipt), |more| bar.inc(more)).await
@@ -325,7 +325,7 @@ impl Reading<'_> {
 
 /// The key of a draft and what a call for it costs at most, or why no worker could work on it, in a word and in a
 /// sentence.
-fn judge(
+pub fn judge(
     draft: Result<Draft, String>,
     tasks: &Registry,
     worker: &Worker,

@@ -7,6 +7,7 @@ mod enqueue;
 mod job_logs;
 mod jobs;
 mod key;
+pub mod load_test;
 mod pause;
 mod reconcile;
 mod redrive;
@@ -41,6 +42,7 @@ pub enum Command {
     Doctor(doctor::Arguments),
     Pause(pause::PauseArguments),
     Resume(pause::ResumeArguments),
+    LoadTest(load_test::Arguments),
     /// Prints the script that lets a shell complete this command.
     Completions(completions::Arguments),
 }
@@ -60,6 +62,7 @@ pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Doctor(arguments) => doctor::run(&arguments, context).await,
         Command::Pause(arguments) => pause::pause(&arguments, context).await,
         Command::Resume(arguments) => pause::resume(&arguments, context).await,
+        Command::LoadTest(arguments) => load_test::run(&arguments, context).await,
         Command::Completions(arguments) => completions::run(&arguments, context),
     }
 }

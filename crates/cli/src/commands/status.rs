@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat, StateValue};
+use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat};
 use aws_sdk_sqs::types::QueueAttributeName;
 use aws_smithy_types::DateTime;
 use clap::Args;
@@ -13,6 +13,7 @@ use nightshift_ports::{ControlRecord as _, LedgerReader as _};
 use serde::Serialize;
 
 use crate::Context;
+use crate::alarms;
 use crate::control::{self, Pause};
 use crate::error::{self, Failure};
 use crate::ledger::{self, Entries};
@@ -194,7 +195,7 @@ async fn look(stack: &Stack) -> (Status, Option<Failure>) {
         failed(stack),
         reviews(stack),
         numbers(stack),
-        raised(stack),
+        alarms::raised(stack),
     );
     let mut unknown = None;
     let jobs = known(jobs, &mut unknown);
@@ -357,27 +358,4 @@ fn query(
     let metric = Metric::builder().namespace(namespace).metric_name(metric).dimensions(dimension).build();
     let stat = MetricStat::builder().metric(metric).period(300).stat(statistic).build();
     MetricDataQuery::builder().id(id).metric_stat(stat).build()
-}
-
-/// The names of the alarms that are raised now.
-async fn raised(stack: &Stack) -> Result<Vec<String>, Failure> {
-    use aws_sdk_cloudwatch::types::AlarmType::{CompositeAlarm, MetricAlarm};
-    let mut pages = aws_sdk_cloudwatch::Client::new(&stack.sdk)
-        .describe_alarms()
-        .alarm_name_prefix(format!("{}-", stack.prefix))
-        .set_alarm_types(Some(vec![MetricAlarm, CompositeAlarm]))
-        .state_value(StateValue::Alarm)
-        .into_paginator()
-        .send();
-    let mut names = Vec::new();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|e| error::of_aws("cloudwatch:DescribeAlarms", &e))?;
-        let metric = page.metric_alarms().iter().filter(|alarm| !alarm.alarm_actions().is_empty());
-        names.extend(metric.filter_map(|alarm| alarm.alarm_name().map(str::to_owned)));
-        names
-            .extend(page.composite_alarms().iter().filter_map(|alarm| alarm.alarm_name().map(str::to_owned)));
-    }
-    names.sort_unstable();
-    names.dedup();
-    Ok(names)
 }

@@ -5,6 +5,7 @@ mod doctor;
 mod enqueue;
 mod failures;
 mod key;
+mod load_test;
 mod pause;
 mod reading;
 mod redrive;

@@ -1,0 +1,305 @@
+//! The report of a load test as one HTML page: no script, no font, no picture, no request.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use nightshift_core::load_test::{Holds, Point, grouped};
+
+use crate::commands::load_test::Report;
+use crate::times;
+
+/// Width and height of a chart, in its own units; it is scaled to the page.
+const CHART: (f64, f64) = (720.0, 190.0);
+/// Room for the axes: left, right, above, below.
+const ROOM: (f64, f64, f64, f64) = (56.0, 12.0, 12.0, 26.0);
+
+const STYLE: &str = "
+:root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--page:#fff;--card:#f6f8fa;--yes:#1a7f37;--no:#c62828;--a:#0969da;--b:#b35900;--c:#7a3fb8}
+@media (prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9da7b3;--line:#3d444d;--page:#0d1117;--card:#161b22;--yes:#3fb950;--no:#ff7b72;--a:#58a6ff;--b:#e3933d;--c:#bc8cff}}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:60rem;padding:1rem;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
+h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
+.verdict{border:1px solid var(--line);border-left:.5rem solid var(--tone);border-radius:.4rem;background:var(--card);padding:.75rem 1rem}
+.verdict strong{color:var(--tone);font-size:1.6rem}
+.is-yes{--tone:var(--yes)}.is-no{--tone:var(--no)}.is-unknown{--tone:var(--soft)}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.5rem;padding:0;margin:1rem 0;list-style:none}
+.tiles li{border:1px solid var(--line);border-radius:.4rem;padding:.5rem .75rem}
+.tiles b{display:block;font-size:1.25rem}.tiles span,figcaption,.soft{color:var(--soft);font-size:.9rem}
+.wide{overflow-x:auto}.wide:focus-visible,summary:focus-visible,a:focus-visible{outline:3px solid var(--a);outline-offset:2px}
+table{border-collapse:collapse;width:100%}th,td{border-bottom:1px solid var(--line);padding:.35rem .6rem .35rem 0;text-align:left;vertical-align:top}
+td.number,th.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+td.holds{color:var(--tone);font-weight:600;white-space:nowrap}
+figure{margin:1rem 0}svg{width:100%;height:auto;display:block}
+svg text{fill:var(--soft);font:11px system-ui,sans-serif}svg .grid{stroke:var(--line)}
+svg polyline{fill:none;stroke-width:2}.a{stroke:var(--a)}.b{stroke:var(--b);stroke-dasharray:6 3}.c{stroke:var(--c);stroke-dasharray:2 3}
+.key{display:inline-block;width:2rem;border-top:3px solid;vertical-align:middle;margin:0 .4rem 0 1rem}
+.key.a{border-color:var(--a)}.key.b{border-color:var(--b);border-top-style:dashed}.key.c{border-color:var(--c);border-top-style:dotted}
+@media print{body{max-width:none;font-size:11pt;padding:0}figure,.verdict,tr{break-inside:avoid}details{display:block}}
+";
+
+/// One line of a chart: its class, its name, its value at a point.
+type Line<'a> = (&'static str, &'a str, fn(&Point) -> f64);
+
+/// The page.
+pub fn of(report: &Report) -> String {
+    let (word, tone) = if report.verdict.passed { ("Yes", "is-yes") } else { ("No", "is-no") };
+    let title = format!("Load test of {}: {}", report.tested.stack, word.to_lowercase());
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main {
+                    h1 { "Load test of " (report.tested.stack) }
+                    (verdict(report, word, tone))
+                    (tiles(report))
+                    (findings(report))
+                    (charts(report))
+                    (latencies(report))
+                    (outcomes(report))
+                    (headroom(report))
+                    (tested(report))
+                }
+            }
+        }
+    };
+    page.into_string()
+}
+
+fn verdict(report: &Report, word: &str, tone: &str) -> Markup {
+    let plan = &report.plan;
+    html! {
+        section class={"verdict " (tone)} aria-label="Verdict" {
+            strong { (word) }
+            p {
+                "Does it stand " (grouped(plan.per_hour())) " jobs an hour, "
+                (plan.factor) " times the expected " (grouped(plan.expected_per_hour as f64)) ", for " (plan.minutes) " minutes?"
+            }
+            @if !report.verdict.passed {
+                ul { @for reason in report.verdict.reasons() { li { b { (reason.what) } ": " (reason.words) } } }
+            }
+            @if let Some(first) = report.verdict.headroom.first() {
+                p { "It would fail at about " b { (grouped(first.per_hour)) } " jobs an hour; the first limit is " (first.limited.as_str()) "." }
+            }
+        }
+    }
+}
+
+fn tiles(report: &Report) -> Markup {
+    let measured = &report.measured;
+    let throttled = report.observed.throttled.map_or_else(|| "unknown".to_owned(), |n| format!("{n:.0}"));
+    let handed_back = report.observed.handed_back.map_or_else(|| "unknown".to_owned(), |n| format!("{n:.0}"));
+    let drain = measured.drain_s.map_or_else(|| "not all ended".to_owned(), |s| format!("{s:.1} s"));
+    let tiles = [
+        ("jobs taken of jobs due", format!("{} of {}", measured.accepted, measured.offered)),
+        ("ended with a result", format!("{:.2} %", measured.success_percent)),
+        ("latency, median", seconds(measured.latency.p50_ms)),
+        ("latency, 99 %", seconds(measured.latency.p99_ms)),
+        ("most waiting at once", measured.backlog_max.to_string()),
+        ("drained after the last send", drain),
+        ("calls refused for limits", throttled),
+        ("deliveries handed back", handed_back),
+        ("cost of the calls", format!("{:.4} USD", measured.cost.usd)),
+    ];
+    html! { ul.tiles { @for (what, value) in &tiles { li { b { (value) } span { (what) } } } } }
+}
+
+fn findings(report: &Report) -> Markup {
+    html! {
+        h2 #findings { "What was asked" }
+        div.wide tabindex="0" role="region" aria-labelledby="findings" {
+            table {
+                thead { tr { th scope="col" { "What" } th scope="col" { "Holds" } th scope="col" { "Why" } } }
+                tbody {
+                    @for finding in &report.verdict.findings {
+                        @let (word, tone) = match finding.holds {
+                            Holds::Yes => ("yes", "is-yes"),
+                            Holds::No => ("no", "is-no"),
+                            Holds::Unknown => ("unknown", "is-unknown"),
+                        };
+                        tr { th scope="row" { (finding.what) } td class={"holds " (tone)} { (word) } td { (finding.words) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn charts(report: &Report) -> Markup {
+    let course = &report.measured.course;
+    html! {
+        h2 { "Course" }
+        (chart("Jobs a second: due, taken by SQS, ended", course, &[
+            ("a", "due", |point| point.offered),
+            ("b", "taken", |point| point.accepted),
+            ("c", "ended", |point| point.settled),
+        ]))
+        (chart("Latency in seconds, by when a job was due", course, &[
+            ("a", "median", |point| point.latency.p50_ms as f64 / 1_000.0),
+            ("b", "95 %", |point| point.latency.p95_ms as f64 / 1_000.0),
+            ("c", "99 %", |point| point.latency.p99_ms as f64 / 1_000.0),
+        ]))
+        (chart("Backlog: jobs taken and not ended", course, &[("a", "jobs", |point| point.backlog as f64)]))
+        details {
+            summary { "The numbers of these charts" }
+            div.wide tabindex="0" role="region" aria-label="The numbers of the charts" {
+                table {
+                    thead { tr {
+                        @for name in ["At", "Due a second", "Taken", "Ended", "Backlog", "Median", "95 %", "99 %"] { th.number scope="col" { (name) } }
+                    } }
+                    tbody { @for point in course { tr {
+                        td.number { (clock(point.at_s)) }
+                        @for rate in [point.offered, point.accepted, point.settled] { td.number { (format!("{rate:.2}")) } }
+                        td.number { (point.backlog) }
+                        @for ms in [point.latency.p50_ms, point.latency.p95_ms, point.latency.p99_ms] { td.number { (seconds(ms)) } }
+                    } } }
+                }
+            }
+        }
+    }
+}
+
+fn chart(title: &str, course: &[Point], lines: &[Line<'_>]) -> Markup {
+    let (width, height) = CHART;
+    let (left, right, above, below) = ROOM;
+    let top = nice(lines.iter().flat_map(|(_, _, value)| course.iter().map(value)).fold(0.0, f64::max));
+    let last_s = course.last().map_or(1.0, |point| point.at_s.max(1.0));
+    let x = |at_s: f64| left + at_s / last_s * (width - left - right);
+    let y = |value: f64| height - below - value / top * (height - above - below);
+    let points = |value: &fn(&Point) -> f64| {
+        let points = course.iter().map(|point| format!("{:.1},{:.1}", x(point.at_s), y(value(point))));
+        points.collect::<Vec<_>>().join(" ")
+    };
+    let most = |value: &fn(&Point) -> f64| course.iter().map(value).fold(0.0, f64::max);
+    let said: Vec<_> =
+        lines.iter().map(|(_, name, value)| format!("{name} at most {:.2}", most(value))).collect();
+    html! {
+        figure {
+            figcaption {
+                b { (title) }
+                @if lines.len() > 1 { @for (class, name, _) in lines { span class={"key " (class)} {} (name) } }
+            }
+            svg viewBox={"0 0 " (width) " " (height)} role="img" aria-label={(title) ". " (said.join(", ")) "."} {
+                @for share in [0.0, 0.5, 1.0] {
+                    @let value = top * share;
+                    line.grid x1=(left) x2=(width - right) y1=(y(value)) y2=(y(value)) {}
+                    text x=(left - 6.0) y=(y(value) + 4.0) text-anchor="end" { (label(value)) }
+                }
+                @for share in [0.0, 0.25, 0.5, 0.75, 1.0] {
+                    @let anchor = if share == 0.0 { "start" } else if share == 1.0 { "end" } else { "middle" };
+                    text x=(x(last_s * share)) y=(height - 8.0) text-anchor=(anchor) { (clock(last_s * share)) }
+                }
+                @for (class, _, value) in lines { polyline class=(class) points=(points(value)) {} }
+            }
+        }
+    }
+}
+
+fn latencies(report: &Report) -> Markup {
+    let measured = &report.measured;
+    let rows = [
+        ("from due to ended", &measured.latency),
+        ("from due to taken by SQS", &measured.send_delay),
+        ("worked on, from the last claim", &measured.work),
+    ];
+    html! {
+        h2 #latencies { "Times" }
+        div.wide tabindex="0" role="region" aria-labelledby="latencies" {
+            table {
+                thead { tr {
+                    th scope="col" { "Time" }
+                    @for name in ["Jobs", "Median", "90 %", "95 %", "99 %", "Longest"] { th.number scope="col" { (name) } }
+                } }
+                tbody { @for (name, times) in rows { tr {
+                    th scope="row" { (name) }
+                    td.number { (times.count) }
+                    @for ms in [times.p50_ms, times.p90_ms, times.p95_ms, times.p99_ms, times.max_ms] { td.number { (seconds(ms)) } }
+                } } }
+            }
+        }
+        p.soft { "Without the warm-up. Ends are by the workers' clocks, all else by this machine's. What had not ended counts with its age." }
+    }
+}
+
+fn outcomes(report: &Report) -> Markup {
+    let outcomes = &report.measured.outcomes;
+    let letters =
+        outcomes.dead_letters.iter().map(|(reason, count)| (format!("dead letter: {reason}"), *count));
+    let rows: Vec<_> =
+        [("result".to_owned(), outcomes.results), ("result to be reviewed".to_owned(), outcomes.reviews)]
+            .into_iter()
+            .chain(letters)
+            .chain([("still waiting".to_owned(), outcomes.waiting), ("missing".to_owned(), outcomes.missing)])
+            .collect();
+    let alarms = match &report.observed.alarms {
+        None => "Alarms could not be read.".to_owned(),
+        Some(raised) if raised.is_empty() => "No alarm was raised.".to_owned(),
+        Some(raised) => format!("Alarms that were raised: {}.", raised.join(", ")),
+    };
+    html! {
+        h2 { "What became of the jobs" }
+        table {
+            thead { tr { th scope="col" { "Outcome" } th.number scope="col" { "Jobs" } } }
+            tbody { @for (what, count) in &rows { tr { th scope="row" { (what) } td.number { (count) } } } }
+        }
+        p { (alarms) }
+    }
+}
+
+fn headroom(report: &Report) -> Markup {
+    html! {
+        h2 { "Headroom" }
+        p.soft { "Computed from what one job took in this test; the limits above the tested load were not tried." }
+        table {
+            thead { tr { th scope="col" { "Limit" } th.number scope="col" { "Jobs an hour" } th scope="col" { "Because" } } }
+            tbody { @for limit in &report.verdict.headroom.limits { tr {
+                th scope="row" { (limit.limited.as_str()) }
+                td.number { (grouped(limit.per_hour)) }
+                td { (limit.because) }
+            } } }
+        }
+    }
+}
+
+fn tested(report: &Report) -> Markup {
+    let (tested, plan) = (&report.tested, &report.plan);
+    let facts = [
+        ("stack", format!("{} in {}", tested.stack, tested.region)),
+        ("began", tested.began_at.clone()),
+        ("warm-up", times::length(plan.warm_up_s * 1_000)),
+        ("model", tested.model.clone()),
+        ("worker version", tested.worker_version.clone()),
+        ("command version", tested.command_version.to_owned()),
+        ("test", tested.run.clone()),
+    ];
+    html! {
+        h2 { "What was tested" }
+        table { tbody {
+            @for (name, value) in &facts { tr { th scope="row" { (name) } td { (value) } } }
+            @for (name, value) in &tested.settings { tr { th scope="row" { (name) } td { (value) } } }
+        } }
+    }
+}
+
+fn seconds(ms: u64) -> String {
+    if ms < 1_000 { format!("{ms} ms") } else { format!("{:.1} s", ms as f64 / 1_000.0) }
+}
+
+fn clock(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+/// The end of an axis: 1, 2 or 5 times a power of ten, and 1 where nothing is.
+fn nice(most: f64) -> f64 {
+    let most = if most > 0.0 { most } else { 1.0 };
+    let power = 10_f64.powf(most.log10().floor());
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * power).find(|end| *end >= most).unwrap_or(most)
+}
+
+fn label(value: f64) -> String {
+    if value >= 10.0 || value == 0.0 { format!("{value:.0}") } else { format!("{value}") }
+}

@@ -1,0 +1,228 @@
+//! The jobs of load tests on a stack: told from other people's by their reference, noted while they are there, and removed.
+//!
+//! A note in the ledger stands from before the first job is sent until the last trace of all is gone. A test that was
+//! killed leaves it, and the next one removes first what that test left. Nothing is removed whose reference is not a
+//! test's, so a job that somebody sends meanwhile is safe.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
+use aws_sdk_sqs::types::Message;
+use nightshift_core::job;
+use nightshift_core::load_test::REFERENCE_PREFIX;
+
+use crate::error::{self, Failure};
+use crate::letters;
+use crate::render::say;
+use crate::stack::Stack;
+use crate::times;
+
+/// The key of the note.
+const NOTE: &str = "load-test";
+/// A test notes this often that it lives.
+pub const ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// A test that has not noted it for so long is dead: eight times as long.
+const DEAD_AFTER_MS: u64 = 120_000;
+/// How long messages are waited for that workers have: a hand-back may hide one for 15 minutes (README, "Limits"), and an
+/// invocation lasts for five.
+const WAIT_FOR_HIDDEN: Duration = Duration::from_secs(20 * 60);
+/// Between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Requests of one `BatchWriteItem` (DynamoDB API Reference).
+const DELETES_AT_A_TIME: usize = 25;
+/// Characters of the key of a record: SHA-256 in hexadecimal digits. The other items of the table have other keys.
+const KEY_CHARS: usize = 64;
+
+/// The note of the test that was here before and did not end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    run: String,
+    alive_ms: u64,
+}
+
+/// Whose test stands there; `None`: there is none.
+///
+/// # Errors
+/// When it still runs.
+pub async fn left_behind(stack: &Stack) -> Result<Option<Note>, Failure> {
+    let got = aws_sdk_dynamodb::Client::new(&stack.sdk)
+        .get_item()
+        .table_name(&stack.ledger_table)
+        .key("id", text(NOTE))
+        .consistent_read(true)
+        .send()
+        .await;
+    let Some(item) = got.map_err(|e| error::of_aws("dynamodb:GetItem", &e))?.item else { return Ok(None) };
+    let run = item.get("run").and_then(|run| run.as_s().ok()).cloned().unwrap_or_default();
+    let alive_ms = item.get("alive_ms").and_then(|ms| ms.as_n().ok()).and_then(|ms| ms.parse().ok());
+    let note = Note { run, alive_ms: alive_ms.unwrap_or_default() };
+    if times::now_ms().saturating_sub(note.alive_ms) < DEAD_AFTER_MS {
+        return Err(Failure::failed(format!(
+            "The load test {} runs on {}, or was killed within the last two minutes: wait for it, or try again in two minutes.",
+            crate::text::shown(&note.run),
+            stack.named()
+        )));
+    }
+    Ok(Some(note))
+}
+
+/// Notes that a test is here, and lives; without `again` only where no note stands.
+pub async fn note(stack: &Stack, run: &str, again: bool) -> Result<(), Failure> {
+    let put = aws_sdk_dynamodb::Client::new(&stack.sdk)
+        .put_item()
+        .table_name(&stack.ledger_table)
+        .item("id", text(NOTE))
+        .item("run", text(run))
+        .item("alive_ms", AttributeValue::N(times::now_ms().to_string()));
+    let put = if again { put } else { put.condition_expression("attribute_not_exists(id)") };
+    put.send().await.map(drop).map_err(|error| {
+        if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) {
+            Failure::failed("Another load test has just begun on this stack: wait for it.")
+        } else {
+            error::of_aws("dynamodb:PutItem", &error)
+        }
+    })
+}
+
+/// Refuses a stack that holds what is not a test's: a record, or a message.
+pub async fn refuse_others(stack: &Stack) -> Result<(), Failure> {
+    for url in queues(stack) {
+        let messages = letters::look(stack, &url).await?.messages;
+        if messages > 0 {
+            let queue = url.rsplit('/').next().unwrap_or_default();
+            return Err(others(stack, &format!("{queue} holds {messages} messages")));
+        }
+    }
+    match records(stack, Whose::Others, 1).await?.pop() {
+        None => Ok(()),
+        Some(key) => Err(others(stack, &format!("its ledger has the record {key}"))),
+    }
+}
+
+fn others(stack: &Stack, what: &str) -> Failure {
+    Failure::failed(format!(
+        "{} holds other people's jobs ({what}), and a load test would mix with their numbers, alarms and spend: test a stack of its own (runbook/procedures/load-test.md).",
+        stack.named()
+    ))
+}
+
+/// Removes every trace of tests: messages, then records, then the note. It can be stopped and repeated.
+///
+/// # Errors
+/// When messages of a test stay hidden for too long; the note then stands, and the next test goes on.
+pub async fn remove(stack: &Stack) -> Result<(), Failure> {
+    let until = tokio::time::Instant::now() + WAIT_FOR_HIDDEN;
+    for url in queues(stack) {
+        loop {
+            take_out(stack, &url).await?;
+            let left = letters::look(stack, &url).await?.messages;
+            if left == 0 {
+                break;
+            }
+            if tokio::time::Instant::now() > until {
+                return Err(Failure::failed(format!(
+                    "{left} messages of the load test are still hidden: run nightshift load-test --clean-up later, which removes them."
+                )));
+            }
+            say(&format!(
+                "Waits for {left} messages that workers have or handed back (Ctrl-C: the next load test removes them)."
+            ));
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+    // Nothing is left that could write another one.
+    let keys = records(stack, Whose::Tests, usize::MAX).await?;
+    let client = aws_sdk_dynamodb::Client::new(&stack.sdk);
+    let keys: Vec<_> = keys.into_iter().chain([NOTE.to_owned()]).collect();
+    for keys in keys.chunks(DELETES_AT_A_TIME) {
+        delete(&client, &stack.ledger_table, keys).await?;
+    }
+    Ok(())
+}
+
+fn queues(stack: &Stack) -> [String; 3] {
+    [stack.jobs_url.clone(), stack.dead_letters_url.clone(), stack.crashed_url()]
+}
+
+/// Takes the messages of tests out of a queue, as far as they can be seen.
+async fn take_out(stack: &Stack, url: &str) -> Result<(), Failure> {
+    let client = aws_sdk_sqs::Client::new(&stack.sdk);
+    loop {
+        let received =
+            client.receive_message().queue_url(url).max_number_of_messages(10).wait_time_seconds(1);
+        let received = received.visibility_timeout(30).send().await;
+        let messages =
+            received.map_err(|e| error::of_aws("sqs:ReceiveMessage", &e))?.messages.unwrap_or_default();
+        if messages.is_empty() {
+            return Ok(());
+        }
+        for message in &messages {
+            if !is_of_a_test(message) {
+                // It is visible again by itself, within half a minute.
+                return Err(others(stack, "a queue holds a message that is not a test's"));
+            }
+            let handle = message.receipt_handle().unwrap_or_default();
+            let deleted = client.delete_message().queue_url(url).receipt_handle(handle).send().await;
+            deleted.map_err(|e| error::of_aws("sqs:DeleteMessage", &e))?;
+        }
+    }
+}
+
+fn is_of_a_test(message: &Message) -> bool {
+    let job = job::parse(message.body().unwrap_or_default(), usize::MAX);
+    job.is_ok_and(|job| job.reference.is_some_and(|reference| reference.starts_with(REFERENCE_PREFIX)))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Tests,
+    Others,
+}
+
+/// The keys of records, at most so many. Looks through the table until it has them.
+async fn records(stack: &Stack, whose: Whose, most: usize) -> Result<Vec<String>, Failure> {
+    // What has no reference begins with nothing, and is somebody's.
+    let filter = match whose {
+        Whose::Tests => "begins_with(#reference, :prefix)",
+        Whose::Others => "attribute_exists(#state) AND NOT begins_with(#reference, :prefix)",
+    };
+    let scan = aws_sdk_dynamodb::Client::new(&stack.sdk)
+        .scan()
+        .table_name(&stack.ledger_table)
+        .consistent_read(true)
+        .projection_expression("id")
+        .filter_expression(filter)
+        .expression_attribute_names("#reference", "reference")
+        .expression_attribute_values(":prefix", text(REFERENCE_PREFIX));
+    let scan = if whose == Whose::Others { scan.expression_attribute_names("#state", "state") } else { scan };
+    let mut pages = scan.into_paginator().send();
+    let mut keys = Vec::new();
+    while keys.len() < most
+        && let Some(page) = pages.next().await
+    {
+        let page = page.map_err(|e| error::of_aws("dynamodb:Scan", &e))?;
+        let ids = page.items().iter().filter_map(|item| item.get("id")?.as_s().ok().cloned());
+        keys.extend(ids.filter(|id| id.len() == KEY_CHARS));
+    }
+    Ok(keys)
+}
+
+async fn delete(client: &aws_sdk_dynamodb::Client, table: &str, keys: &[String]) -> Result<(), Failure> {
+    let mut left = Vec::with_capacity(keys.len());
+    for key in keys {
+        let request = DeleteRequest::builder().key("id", text(key)).build();
+        let request =
+            request.map_err(|error| Failure::failed(format!("A record cannot be removed: {error}.")))?;
+        left.push(WriteRequest::builder().delete_request(request).build());
+    }
+    while !left.is_empty() {
+        let written = client.batch_write_item().request_items(table, left).send().await;
+        let written = written.map_err(|e| error::of_aws("dynamodb:BatchWriteItem", &e))?;
+        left = written.unprocessed_items.and_then(|mut items| items.remove(table)).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn text(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}

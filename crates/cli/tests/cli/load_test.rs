@@ -1,0 +1,257 @@
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use nightshift_aws::DynamoLedger;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::job;
+use nightshift_core::record::{Budget, Done, Expect, Record, RecordWrite, Revision, State};
+use nightshift_ports::Ledger;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::support::{LEDGER, Ran, Stand};
+
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+}
+
+async fn stand() -> Stand {
+    let stand = Stand::start().await;
+    stand.set("NIGHTSHIFT_PROVIDER", "rehearsal");
+    stand.set("NIGHTSHIFT_MODEL", "seed=1");
+    stand
+}
+
+/// A worker that gives each job a result at once.
+fn worker(stand: &Stand) -> JoinHandle<()> {
+    let (sdk, url) = (stand.sdk(), stand.aws.queue_url("nightshift-jobs"));
+    tokio::spawn(async move {
+        let (sqs, ledger) = (aws_sdk_sqs::Client::new(&sdk), DynamoLedger::new(&sdk, LEDGER));
+        loop {
+            let got = sqs.receive_message().queue_url(&url).max_number_of_messages(10).wait_time_seconds(1);
+            for message in got.send().await.unwrap().messages() {
+                let job = job::parse(message.body().unwrap(), usize::MAX).unwrap();
+                let done =
+                    done(InputHash::of_job(&job.task, &job.input), &job.task, job.reference.as_deref());
+                ledger.write(&RecordWrite { record: done, expect: Expect::Absent }).await.unwrap();
+                let handle = message.receipt_handle().unwrap();
+                sqs.delete_message().queue_url(&url).receipt_handle(handle).send().await.unwrap();
+            }
+        }
+    })
+}
+
+fn done(key: InputHash, task: &str, reference: Option<&str>) -> Record {
+    let now_ms = now_ms();
+    Record {
+        key,
+        task: Some(task.to_owned()),
+        reference: reference.map(str::to_owned),
+        version: 2,
+        token: "t".to_owned(),
+        state: State::Done(Box::new(Done {
+            output: Value::from(1),
+            needs_review: false,
+            reviewed: false,
+            revision: Revision::default(),
+            model: "rehearsal".to_owned(),
+            finished_at_ms: now_ms,
+        })),
+        previous: None,
+        message_id: "m".to_owned(),
+        sent_at_ms: now_ms,
+        first_received_ms: now_ms,
+        last_claimed_ms: now_ms,
+        budget: Budget { calls: 1, ..Budget::default() },
+        redrives: 0,
+        history: Vec::new(),
+        letter_version: None,
+        expires_at_ms: now_ms + 1_000_000,
+    }
+}
+
+/// Four jobs a second for three seconds.
+const SMALL: [&str; 8] =
+    ["load-test", "--expected-per-hour", "7200", "--minutes", "0.05", "--warm-up-s", "0", "--yes"];
+
+fn run(stand: &Stand, more: &[&str]) -> Ran {
+    stand.run(&[SMALL.as_slice(), more].concat())
+}
+
+/// Whether any trace of a test is there.
+fn is_clean(stand: &Stand) -> bool {
+    let queues = ["nightshift-jobs", "nightshift-dead-letters", "nightshift-crashed"];
+    queues.iter().all(|queue| stand.aws.messages(queue).is_empty())
+        && stand.items("").iter().all(|item| item["id"].as_str().is_some_and(|id| id.starts_with("trace#")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_that_stands_the_load_gets_a_yes_and_a_page_and_keeps_nothing() {
+    let stand = stand().await;
+    let worker = worker(&stand);
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    // Slow machines are no part of this test.
+    let ran = run(&stand, &["--p95-s", "600", "--page", page.to_str().unwrap(), "--output", "json"]).ok();
+    worker.abort();
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(
+        (&report["verdict"]["passed"], &report["measured"]["accepted"]),
+        (&json!(true), &json!(12)),
+        "{ran:?}"
+    );
+    assert_eq!(report["measured"]["outcomes"]["results"], 12);
+    tokio::task::block_in_place(|| in_a_browser(&page));
+    // To be looked at.
+    std::fs::copy(&page, concat!(env!("CARGO_TARGET_TMPDIR"), "/load-test.html")).unwrap();
+    let page = std::fs::read_to_string(page).unwrap();
+    assert_eq!(page.matches("<svg").count(), 3);
+    for outside in ["http:", "https:", "src=", "url(", "@import", "<script", "<link"] {
+        assert!(!page.contains(outside), "the page needs {outside}");
+    }
+    assert!(is_clean(&stand), "{:?}", stand.items(""));
+    let trace = &stand.items("trace#")[0];
+    assert_eq!(trace["outcome"], "the verdict is yes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_that_does_not_work_and_an_impossible_threshold_get_a_no_and_keep_nothing() {
+    let stand = stand().await;
+    let stuck = run(&stand, &["--drain-s", "1"]);
+    assert_eq!(stuck.code, 3, "{stuck:?}");
+    assert!(stuck.out.contains("backlog\tNO\t12 jobs had not ended"), "{stuck:?}");
+    assert!(is_clean(&stand), "{:?}", stand.items(""));
+
+    let worker = worker(&stand);
+    let impossible = run(&stand, &["--p95-s", "600", "--success-percent", "100.1"]);
+    worker.abort();
+    assert_eq!(impossible.code, 3, "{impossible:?}");
+    assert!(impossible.out.contains("success\tNO\t100.00 %"), "{impossible:?}");
+    assert_eq!(impossible.out.matches("\tNO\t").count(), 1, "{impossible:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_peoples_jobs_and_a_real_model_without_a_budget_are_refused() {
+    let stand = stand().await;
+    let sqs = aws_sdk_sqs::Client::new(&stand.sdk());
+    let url = stand.aws.queue_url("nightshift-dead-letters");
+    sqs.send_message().queue_url(&url).message_body("{}").send().await.unwrap();
+    let message = run(&stand, &[]);
+    assert!(
+        message.code == 1 && message.err.contains("nightshift-dead-letters holds 1 messages"),
+        "{message:?}"
+    );
+    stand.empty("nightshift-dead-letters").await;
+
+    let ledger = DynamoLedger::new(&stand.sdk(), LEDGER);
+    let record = done(InputHash::of_body("theirs"), "t", Some("ticket-1"));
+    ledger.write(&RecordWrite { record, expect: Expect::Absent }).await.unwrap();
+    let record = run(&stand, &[]);
+    assert!(record.code == 1 && record.err.contains("its ledger has the record"), "{record:?}");
+
+    stand.set("NIGHTSHIFT_PROVIDER", "anthropic");
+    stand.set("NIGHTSHIFT_MODEL", "claude-haiku-4-5");
+    let real = run(&stand, &[]);
+    assert!(real.code == 2 && real.err.contains("--budget-usd"), "{real:?}");
+    let dear = run(&stand, &["--budget-usd", "0.000001"]);
+    assert!(dear.code == 2 && dear.err.contains("more than --budget-usd"), "{dear:?}");
+    assert!(stand.aws.messages("nightshift-jobs").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_test_left_is_removed_by_the_next_one() {
+    let stand = stand().await;
+    let mut killed = stand.command(&["load-test", "--expected-per-hour", "36000", "--yes"]);
+    let mut killed = killed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while stand.aws.messages("nightshift-jobs").len() < 5 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let worker = worker(&stand);
+    let soon = run(&stand, &[]);
+    assert!(soon.code == 1 && soon.err.contains("was killed within the last two minutes"), "{soon:?}");
+
+    let note = aws_sdk_dynamodb::Client::new(&stand.sdk()).update_item().table_name(LEDGER);
+    let note = note
+        .key("id", AttributeValue::S("load-test".to_owned()))
+        .update_expression("SET alive_ms = :long_ago");
+    note.expression_attribute_values(":long_ago", AttributeValue::N("0".to_owned())).send().await.unwrap();
+    let again = run(&stand, &["--p95-s", "600", "--output", "json"]).ok();
+    worker.abort();
+    let report: Value = serde_json::from_str(&again.out).unwrap();
+    assert_eq!(report["measured"]["accepted"], 12, "the killed test's jobs are in nobody's numbers");
+    assert!(is_clean(&stand), "{:?}", stand.items(""));
+    let nothing = stand.run(&["load-test", "--clean-up"]).ok();
+    assert!(nothing.err.contains("No load test left anything."), "{nothing:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_gives_a_verdict_on_what_was_sent() {
+    let stand = stand().await;
+    let worker = worker(&stand);
+    let mut command = stand.command(&[
+        "load-test",
+        "--expected-per-hour",
+        "36000",
+        "--warm-up-s",
+        "0",
+        "--p95-s",
+        "600",
+        "--yes",
+    ]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while stand.items("").iter().filter(|item| item["state"] == "done").count() < 5 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)
+        .unwrap();
+    let output = tokio::task::block_in_place(|| child.wait_with_output().unwrap());
+    worker.abort();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{out}");
+    assert!(out.contains("complete\tNO\tThe test was stopped when"), "{out}");
+    assert_eq!(out.matches("\tNO\t").count(), 1, "{out}");
+    assert!(is_clean(&stand), "{:?}", stand.items(""));
+}
+
+/// What a browser makes of the page: nothing is asked of any server, the charts are drawn, and what scrolls or opens can be
+/// reached with the keyboard alone.
+fn in_a_browser(page: &Path) {
+    let found = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+    let Some(browser) = found.into_iter().find(|path| Path::new(path).exists()) else {
+        eprintln!("skipped: the page in a browser (there is no Chromium on this machine)");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("net.json");
+    let output = Command::new(browser)
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--dump-dom",
+            "--disable-background-networking",
+        ])
+        .args(["--disable-component-update", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(format!("--log-net-log={}", log.display()))
+        .arg(format!("file://{}", page.display()))
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let dom = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((dom.matches("<svg").count(), dom.matches("<polyline").count()), (3, 7), "{dom}");
+    // What the browser asks for itself names itself as the initiator of nothing; the page's origin is the file.
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    assert!(!log.contains("\"initiator\":\"file://"), "the page made a request");
+    // Each region that scrolls is a stop of the tab key with a name, and what opens is a `summary`.
+    assert_eq!(
+        dom.matches("class=\"wide\"").count(),
+        dom.matches("tabindex=\"0\" role=\"region\" aria-label").count()
+    );
+    assert!(dom.contains("<summary>") && !dom.contains("onclick") && dom.contains("<html lang=\"en\">"));
+    assert_eq!(dom.matches("role=\"img\" aria-label").count(), 3, "a chart says in words what it shows");
+}

@@ -1,0 +1,402 @@
+//! What became of the jobs of a test, in numbers.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::Plan;
+use crate::cost::usd;
+use crate::reconcile::{Fate, SentJob, fate};
+use crate::record::{Record, State};
+
+/// Columns of a chart.
+const POINTS: u64 = 60;
+/// Digits that a histogram keeps: a latency is right within a thousandth.
+const DIGITS: u8 = 3;
+
+/// One job of a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// When SQS took it, in milliseconds since the start; `None`: it did not.
+    pub accepted_ms: Option<u64>,
+    /// What became of it.
+    pub fate: Fate,
+    /// When, by the worker's clock, in milliseconds since the start.
+    pub settled_ms: Option<u64>,
+    /// From its last claim to its end, in milliseconds.
+    pub work_ms: Option<u64>,
+    /// Calls that were answered or may have been billed.
+    pub calls: u32,
+    /// Tokens in and out.
+    pub tokens: u64,
+    /// What they cost.
+    pub cost_micro_usd: u64,
+}
+
+impl Sample {
+    /// A job by its record. `started_ms`: the test's start; `queued`: its queue may still hold it.
+    #[must_use]
+    pub fn of(
+        record: Option<&Record>,
+        accepted_ms: Option<u64>,
+        started_ms: u64,
+        queued: bool,
+        now_ms: u64,
+    ) -> Self {
+        // Its input was never sent before, so whatever stands there is its own.
+        let fate = fate(record, SentJob { message_id: "", sent_ms: 0 }, queued, now_ms);
+        let ended_ms = record.and_then(|record| match &record.state {
+            State::Done(done) => Some(done.finished_at_ms),
+            State::Failed(failed) => Some(failed.failed_at_ms),
+            State::Claimed { .. } | State::Open => None,
+        });
+        let budget = record.map(|record| record.budget).unwrap_or_default();
+        Self {
+            accepted_ms,
+            fate,
+            settled_ms: ended_ms.map(|ms| ms.saturating_sub(started_ms)),
+            work_ms: ended_ms.zip(record).map(|(ms, record)| ms.saturating_sub(record.last_claimed_ms)),
+            calls: budget.calls,
+            tokens: budget.usage.input_tokens.saturating_add(budget.usage.output_tokens),
+            cost_micro_usd: budget.cost_micro_usd,
+        }
+    }
+}
+
+/// What AWS says of the time of the test; `None`: it could not be read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Observed {
+    /// Calls that the provider refused for its limits.
+    pub throttled: Option<f64>,
+    /// All calls.
+    pub calls: Option<f64>,
+    /// Deliveries that were handed back.
+    pub handed_back: Option<f64>,
+    /// Alarms that were raised during the test and not before it.
+    pub alarms: Option<Vec<String>>,
+}
+
+/// How many jobs ended how.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Outcomes {
+    /// With a result.
+    pub results: u64,
+    /// With a result that a person should look at.
+    pub reviews: u64,
+    /// As dead letters, by reason.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// Not yet.
+    pub waiting: u64,
+    /// Without a trace.
+    pub missing: u64,
+}
+
+impl Outcomes {
+    fn add(&mut self, fate: Fate) {
+        *match fate {
+            Fate::Result => &mut self.results,
+            Fate::Review => &mut self.reviews,
+            Fate::DeadLetter(reason) => self.dead_letters.entry(reason.to_string()).or_default(),
+            Fate::Waiting => &mut self.waiting,
+            Fate::Missing => &mut self.missing,
+        } += 1;
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> u64 {
+        self.results + self.reviews + self.waiting + self.missing + self.dead_letters.values().sum::<u64>()
+    }
+}
+
+/// Latencies, in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Percentiles {
+    /// How many there are of.
+    pub count: u64,
+    /// The median.
+    pub p50_ms: u64,
+    /// 90 % are no longer.
+    pub p90_ms: u64,
+    /// 95 %.
+    pub p95_ms: u64,
+    /// 99 %.
+    pub p99_ms: u64,
+    /// The longest.
+    pub max_ms: u64,
+}
+
+impl Percentiles {
+    fn of(histogram: Option<&Histogram<u64>>) -> Self {
+        let Some(histogram) = histogram.filter(|histogram| !histogram.is_empty()) else {
+            return Self::default();
+        };
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        Self {
+            count: histogram.len(),
+            p50_ms: at(0.5),
+            p90_ms: at(0.9),
+            p95_ms: at(0.95),
+            p99_ms: at(0.99),
+            max_ms: histogram.max(),
+        }
+    }
+}
+
+/// Money and calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Cost {
+    /// What the calls of the jobs cost, in dollars, by the prices that the stack knows.
+    pub usd: f64,
+    /// Calls a job, on average.
+    pub calls_per_job: f64,
+    /// Tokens a job, in and out, on average.
+    pub tokens_per_job: f64,
+}
+
+/// One column of the charts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Point {
+    /// Its beginning, in seconds since the start.
+    pub at_s: f64,
+    /// Jobs a second that were to be sent.
+    pub offered: f64,
+    /// Jobs a second that SQS took.
+    pub accepted: f64,
+    /// Jobs a second that ended.
+    pub settled: f64,
+    /// Jobs that SQS had taken and that had not ended, at its end.
+    pub backlog: u64,
+    /// Latencies of the jobs that were to be sent in it.
+    pub latency: Percentiles,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measured {
+    /// Jobs that were to be sent until the test ended, the warm-up's included.
+    pub offered: u64,
+    /// Jobs that SQS took.
+    pub accepted: u64,
+    /// Whether it was stopped before its end.
+    pub stopped_early: bool,
+    /// What became of all that SQS took.
+    pub outcomes: Outcomes,
+    /// Share of those after the warm-up that ended with a result, in percent.
+    pub success_percent: f64,
+    /// From the scheduled send to the end, after the warm-up. What had not ended counts with its age.
+    pub latency: Percentiles,
+    /// From the scheduled send until SQS had it: the test's own share.
+    pub send_delay: Percentiles,
+    /// From a job's last claim to its end.
+    pub work: Percentiles,
+    /// The most jobs that had not ended at one time.
+    pub backlog_max: u64,
+    /// From the last scheduled send to the last end, in seconds; `None`: not all ended.
+    pub drain_s: Option<f64>,
+    /// Money and calls.
+    pub cost: Cost,
+    /// The course of the test.
+    pub course: Vec<Point>,
+}
+
+/// Adds up the jobs of a test, in their order. `offered`: how many were to be sent until it ended at `ended_ms` after
+/// its start.
+#[must_use]
+pub fn measure(plan: &Plan, samples: &[Sample], offered: u64, ended_ms: u64) -> Measured {
+    let mut outcomes = Outcomes::default();
+    let (mut latency, mut send_delay, mut work) = (histogram(), histogram(), histogram());
+    let (mut succeeded, mut counted) = (0_u64, 0_u64);
+    let (mut micro_usd, mut calls, mut tokens) = (0_u64, 0_u64, 0_u64);
+    let mut course = Course::new(ended_ms);
+    for (job, sample) in (0..).zip(samples) {
+        let scheduled_ms = plan.scheduled_ms(job);
+        course.offered(scheduled_ms);
+        let Some(accepted_ms) = sample.accepted_ms else { continue };
+        outcomes.add(sample.fate);
+        micro_usd = micro_usd.saturating_add(sample.cost_micro_usd);
+        calls += u64::from(sample.calls);
+        tokens = tokens.saturating_add(sample.tokens);
+        let took_ms = sample.settled_ms.unwrap_or(ended_ms).saturating_sub(scheduled_ms);
+        course.accepted(scheduled_ms, accepted_ms, sample.settled_ms, took_ms);
+        if plan.is_warm_up(job) {
+            continue;
+        }
+        counted += 1;
+        succeeded += u64::from(matches!(sample.fate, Fate::Result | Fate::Review));
+        record(latency.as_mut(), took_ms);
+        record(send_delay.as_mut(), accepted_ms.saturating_sub(scheduled_ms));
+        if let Some(work_ms) = sample.work_ms {
+            record(work.as_mut(), work_ms);
+        }
+    }
+    let accepted = outcomes.all();
+    let last_ms = samples.iter().filter_map(|sample| sample.settled_ms).max().unwrap_or_default();
+    let last_scheduled_ms = offered.checked_sub(1).map_or(0, |job| plan.scheduled_ms(job));
+    let per_job = |sum: u64| sum as f64 / accepted.max(1) as f64;
+    let course = course.end();
+    Measured {
+        offered,
+        accepted,
+        stopped_early: offered < plan.jobs(),
+        success_percent: succeeded as f64 / counted.max(1) as f64 * 100.0,
+        latency: Percentiles::of(latency.as_ref()),
+        send_delay: Percentiles::of(send_delay.as_ref()),
+        work: Percentiles::of(work.as_ref()),
+        backlog_max: course.iter().map(|point| point.backlog).max().unwrap_or_default(),
+        drain_s: (outcomes.waiting + outcomes.missing == 0)
+            .then(|| last_ms.saturating_sub(last_scheduled_ms) as f64 / 1_000.0),
+        cost: Cost { usd: usd(micro_usd), calls_per_job: per_job(calls), tokens_per_job: per_job(tokens) },
+        outcomes,
+        course,
+    }
+}
+
+fn histogram() -> Option<Histogram<u64>> {
+    // Digits beyond five alone are refused.
+    Histogram::new(DIGITS).ok()
+}
+
+fn record(histogram: Option<&mut Histogram<u64>>, ms: u64) {
+    if let Some(histogram) = histogram {
+        // It grows by itself, and refuses nothing that is a time.
+        let _ = histogram.record(ms);
+    }
+}
+
+#[derive(Default)]
+struct Column {
+    offered: u64,
+    accepted: u64,
+    settled: u64,
+    latency: Option<Histogram<u64>>,
+}
+
+struct Course {
+    width_ms: u64,
+    columns: Vec<Column>,
+}
+
+impl Course {
+    fn new(ended_ms: u64) -> Self {
+        let width_ms = (ended_ms / POINTS).max(1_000);
+        let columns = ended_ms / width_ms + 1;
+        Self { width_ms, columns: (0..columns).map(|_| Column::default()).collect() }
+    }
+
+    fn column(&mut self, ms: u64) -> Option<&mut Column> {
+        // A worker's clock may be ahead of the test's.
+        let last = self.columns.len().saturating_sub(1);
+        let index = usize::try_from(ms / self.width_ms).unwrap_or(last).min(last);
+        self.columns.get_mut(index)
+    }
+
+    fn offered(&mut self, scheduled_ms: u64) {
+        self.column(scheduled_ms).map(|column| column.offered += 1).unwrap_or_default();
+    }
+
+    fn accepted(&mut self, scheduled_ms: u64, accepted_ms: u64, settled_ms: Option<u64>, took_ms: u64) {
+        self.column(accepted_ms).map(|column| column.accepted += 1).unwrap_or_default();
+        // It cannot have ended before it was taken, whatever the clocks say.
+        if let Some(settled_ms) = settled_ms {
+            self.column(settled_ms.max(accepted_ms)).map(|column| column.settled += 1).unwrap_or_default();
+        }
+        if let Some(column) = self.column(scheduled_ms) {
+            column.latency = column.latency.take().or_else(histogram);
+            record(column.latency.as_mut(), took_ms);
+        }
+    }
+
+    fn end(self) -> Vec<Point> {
+        let mut backlog = 0_u64;
+        let per_second = |count: u64| count as f64 * 1_000.0 / self.width_ms as f64;
+        let points = (0_u64..).zip(&self.columns).map(|(index, column)| {
+            backlog = (backlog + column.accepted).saturating_sub(column.settled);
+            Point {
+                at_s: (index * self.width_ms) as f64 / 1_000.0,
+                offered: per_second(column.offered),
+                accepted: per_second(column.accepted),
+                settled: per_second(column.settled),
+                backlog,
+                latency: Percentiles::of(column.latency.as_ref()),
+            }
+        });
+        points.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::FailureReason;
+
+    fn plan() -> Plan {
+        Plan { expected_per_hour: 3_600, factor: 1.0, minutes: 1.0, warm_up_s: 10 }
+    }
+
+    fn sample(job: u64, took_ms: u64, fate: Fate) -> Sample {
+        let scheduled_ms = plan().scheduled_ms(job);
+        Sample {
+            accepted_ms: Some(scheduled_ms + 20),
+            fate,
+            settled_ms: fate.is_settled().then_some(scheduled_ms + took_ms),
+            work_ms: fate.is_settled().then_some(took_ms / 2),
+            calls: 2,
+            tokens: 100,
+            cost_micro_usd: 1_000,
+        }
+    }
+
+    #[test]
+    fn the_warm_up_is_left_out_of_latency_and_success_and_nothing_else() {
+        let mut samples: Vec<_> = (0..70).map(|job| sample(job, 1_000, Fate::Result)).collect();
+        for (job, sample_) in (0..10).zip(&mut samples) {
+            *sample_ = sample(job, 50_000, Fate::DeadLetter(FailureReason::Refused));
+        }
+        let measured = measure(&plan(), &samples, 70, 70_000);
+        assert_eq!((measured.accepted, measured.outcomes.results), (70, 60));
+        assert_eq!(measured.outcomes.dead_letters, BTreeMap::from([("refused".to_owned(), 10)]));
+        assert_eq!(
+            (measured.latency.count, measured.latency.max_ms, measured.success_percent),
+            (60, 1_000, 100.0)
+        );
+        assert_eq!((measured.cost.usd, measured.cost.calls_per_job), (0.07, 2.0));
+        assert_eq!((measured.drain_s, measured.stopped_early), (Some(1.0), false));
+    }
+
+    #[test]
+    fn what_waits_counts_with_its_age_and_the_backlog_shows_it() {
+        let mut samples: Vec<_> = (0..70).map(|job| sample(job, 100, Fate::Result)).collect();
+        for (job, slot) in (60..70).zip(samples.iter_mut().skip(60)) {
+            *slot = sample(job, 0, Fate::Waiting);
+        }
+        let measured = measure(&plan(), &samples, 70, 100_000);
+        assert_eq!((measured.outcomes.waiting, measured.drain_s, measured.backlog_max), (10, None, 10));
+        assert!(measured.latency.max_ms >= 40_000, "{:?}", measured.latency);
+        assert_eq!(measured.course.last().map(|point| point.backlog), Some(10));
+    }
+
+    #[test]
+    fn a_stall_of_the_test_itself_is_in_the_latency() {
+        let mut samples: Vec<_> = (0..70).map(|job| sample(job, 9_000, Fate::Result)).collect();
+        samples.iter_mut().for_each(|sample| sample.accepted_ms = sample.accepted_ms.map(|ms| ms + 8_000));
+        let measured = measure(&plan(), &samples, 70, 80_000);
+        let near = |ms: u64, about: u64| ms.abs_diff(about) <= about / 500;
+        assert!(
+            near(measured.latency.p50_ms, 9_000) && near(measured.send_delay.p50_ms, 8_020),
+            "{measured:?}"
+        );
+    }
+
+    #[test]
+    fn what_sqs_did_not_take_is_offered_and_not_accepted() {
+        let mut samples: Vec<_> = (0..20).map(|job| sample(job, 100, Fate::Result)).collect();
+        samples.iter_mut().skip(15).for_each(|sample| sample.accepted_ms = None);
+        let measured = measure(&plan(), &samples, 20, 30_000);
+        assert_eq!((measured.offered, measured.accepted, measured.stopped_early), (20, 15, true));
+        let offered: f64 = measured.course.iter().map(|point| point.offered).sum();
+        let accepted: f64 = measured.course.iter().map(|point| point.accepted).sum();
+        assert_eq!((offered.round(), accepted.round()), (20.0, 15.0));
+    }
+}

@@ -1,0 +1,459 @@
+//! Whether what was measured is good enough, and why.
+
+use serde::Serialize;
+
+use super::headroom::Headroom;
+use super::measure::{Measured, Observed};
+use super::{Limited, Plan, grouped};
+use crate::limits::Limits;
+
+/// What is good enough. Each has a default that suits work which nobody waits for at a screen.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Thresholds {
+    /// Share of jobs that must end with a result, in percent.
+    pub success_percent_min: f64,
+    /// 95 % of the jobs must end within this time of their scheduled send, in seconds.
+    pub p95_s_max: f64,
+    /// 99 % of them.
+    pub p99_s_max: f64,
+    /// All must have ended this long after the last send, in seconds.
+    pub drain_s_max: f64,
+    /// Share of calls that the provider may refuse for its limits, in percent.
+    pub throttled_percent_max: f64,
+    /// Alarms that may be raised.
+    pub alarms_max: u64,
+    /// What the calls may cost, in dollars; `None`: not asked.
+    pub cost_usd_max: Option<f64>,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            success_percent_min: 99.0,
+            p95_s_max: 60.0,
+            p99_s_max: 300.0,
+            drain_s_max: 300.0,
+            throttled_percent_max: 5.0,
+            alarms_max: 0,
+            cost_usd_max: None,
+        }
+    }
+}
+
+/// The least share of the offered jobs that SQS must have taken for the test to be one of that load, in percent.
+const ACCEPTED_PERCENT_MIN: f64 = 99.0;
+
+/// Whether something holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Holds {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+    /// It could not be measured, and is neither for nor against.
+    Unknown,
+}
+
+/// One thing that was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What, in a word.
+    pub what: &'static str,
+    /// Whether it holds.
+    pub holds: Holds,
+    /// The number and what it was to be, in a sentence.
+    pub words: String,
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Verdict {
+    /// Whether everything that was measured holds.
+    pub passed: bool,
+    /// Everything that was asked.
+    pub findings: Vec<Finding>,
+    /// At which load the stack would fail.
+    pub headroom: Headroom,
+}
+
+impl Verdict {
+    /// Those that do not hold.
+    pub fn reasons(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.holds == Holds::No)
+    }
+}
+
+/// Judges a test of a stack with these limits.
+#[must_use]
+pub fn judge(
+    plan: &Plan,
+    measured: &Measured,
+    observed: &Observed,
+    limits: &Limits,
+    thresholds: &Thresholds,
+) -> Verdict {
+    let headroom = Headroom::of(measured, limits);
+    let findings = vec![
+        complete(plan, measured),
+        offered(measured),
+        lost(measured),
+        success(measured, thresholds),
+        latency("latency p95", 95, measured.latency.p95_ms, thresholds.p95_s_max),
+        latency("latency p99", 99, measured.latency.p99_ms, thresholds.p99_s_max),
+        drained(measured, thresholds),
+        throttled(observed, thresholds),
+        alarms(observed, thresholds),
+        cost(measured, thresholds),
+        room(plan, &headroom),
+        settings(limits),
+    ];
+    Verdict { passed: findings.iter().all(|finding| finding.holds != Holds::No), findings, headroom }
+}
+
+fn finding(what: &'static str, holds: bool, words: String) -> Finding {
+    Finding { what, holds: if holds { Holds::Yes } else { Holds::No }, words }
+}
+
+fn unknown(what: &'static str) -> Finding {
+    Finding {
+        what,
+        holds: Holds::Unknown,
+        words: "CloudWatch could not be read, so this is not known.".to_owned(),
+    }
+}
+
+fn complete(plan: &Plan, measured: &Measured) -> Finding {
+    let words = if measured.stopped_early {
+        format!(
+            "The test was stopped when {} of {} jobs had been due; all else is about those.",
+            measured.offered,
+            plan.jobs()
+        )
+    } else {
+        format!("The test ran to its end, with {} jobs.", measured.offered)
+    };
+    finding("complete", !measured.stopped_early, words)
+}
+
+fn offered(measured: &Measured) -> Finding {
+    let percent = measured.accepted as f64 / measured.offered.max(1) as f64 * 100.0;
+    let holds = measured.offered > 0 && percent >= ACCEPTED_PERCENT_MIN;
+    let advice = if holds {
+        ""
+    } else {
+        " This machine or its network is too slow for the load, so the stack did not see it."
+    };
+    finding(
+        "offered load",
+        holds,
+        format!(
+            "SQS took {} of {} jobs, 99 % of them within {:.1} s of when they were due.{advice}",
+            measured.accepted,
+            measured.offered,
+            measured.send_delay.p99_ms as f64 / 1_000.0
+        ),
+    )
+}
+
+fn lost(measured: &Measured) -> Finding {
+    let missing = measured.outcomes.missing;
+    let words = match missing {
+        0 => format!("Each of {} jobs has a result, a dead letter, or still waits.", measured.accepted),
+        missing => {
+            format!("{missing} of {} jobs left no record, and no queue holds them.", measured.accepted)
+        }
+    };
+    finding("nothing lost", missing == 0, words)
+}
+
+fn success(measured: &Measured, thresholds: &Thresholds) -> Finding {
+    let least = thresholds.success_percent_min;
+    let letters: Vec<_> =
+        measured.outcomes.dead_letters.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    let why =
+        if letters.is_empty() { String::new() } else { format!(" Dead letters: {}.", letters.join(", ")) };
+    finding(
+        "success",
+        measured.latency.count > 0 && measured.success_percent >= least,
+        format!(
+            "{:.2} % of the jobs ended with a result; at least {least} % should.{why}",
+            measured.success_percent
+        ),
+    )
+}
+
+fn latency(what: &'static str, percent: u64, ms: u64, most_s: f64) -> Finding {
+    let seconds = ms as f64 / 1_000.0;
+    finding(
+        what,
+        seconds <= most_s,
+        format!(
+            "{percent} % of the jobs ended within {seconds:.1} s of when they were due; it should be at most {most_s} s."
+        ),
+    )
+}
+
+fn drained(measured: &Measured, thresholds: &Thresholds) -> Finding {
+    let most_s = thresholds.drain_s_max;
+    let words = match measured.drain_s {
+        Some(drain_s) => format!(
+            "The last job ended {drain_s:.1} s after the last one was due, {} waited at most; it should be at most {most_s} s.",
+            measured.backlog_max
+        ),
+        None => format!(
+            "{} jobs had not ended when the test stopped looking; all should within {most_s} s.",
+            measured.outcomes.waiting + measured.outcomes.missing
+        ),
+    };
+    finding("backlog", measured.drain_s.is_some_and(|drain_s| drain_s <= most_s), words)
+}
+
+fn throttled(observed: &Observed, thresholds: &Thresholds) -> Finding {
+    let (Some(throttled), Some(calls)) = (observed.throttled, observed.calls) else {
+        return unknown("throttles");
+    };
+    let percent = throttled / calls.max(1.0) * 100.0;
+    let most = thresholds.throttled_percent_max;
+    finding(
+        "throttles",
+        percent <= most,
+        format!(
+            "The provider refused {throttled:.0} of {calls:.0} calls ({percent:.1} %) for its limits; at most {most} % it should."
+        ),
+    )
+}
+
+fn alarms(observed: &Observed, thresholds: &Thresholds) -> Finding {
+    let Some(raised) = &observed.alarms else { return unknown("alarms") };
+    let words = if raised.is_empty() {
+        "No alarm was raised.".to_owned()
+    } else {
+        format!("Raised during the test: {}.", raised.join(", "))
+    };
+    finding("alarms", raised.len() as u64 <= thresholds.alarms_max, words)
+}
+
+fn cost(measured: &Measured, thresholds: &Thresholds) -> Finding {
+    let spent = measured.cost.usd;
+    let (holds, asked) = match thresholds.cost_usd_max {
+        Some(most) => (spent <= most, format!("; it should be at most {most} USD")),
+        None => (true, String::new()),
+    };
+    let per_thousand = spent / measured.accepted.max(1) as f64 * 1_000.0;
+    finding("cost", holds, format!("The calls cost {spent:.4} USD, {per_thousand:.4} for 1,000 jobs{asked}."))
+}
+
+fn room(plan: &Plan, headroom: &Headroom) -> Finding {
+    let Some(first) = headroom.first() else {
+        return Finding { what: "headroom", holds: Holds::Unknown, words: "No limit is known.".to_owned() };
+    };
+    let day = if first.limited == Limited::SpendCap { " around the clock" } else { "" };
+    finding(
+        "headroom",
+        first.per_hour >= plan.per_hour(),
+        format!(
+            "Computed from this test: the first limit is {}, at {} jobs an hour{day} ({}); sent were {} an hour, expected are {}.",
+            first.limited.as_str(),
+            grouped(first.per_hour),
+            first.because,
+            grouped(plan.per_hour()),
+            grouped(plan.expected_per_hour as f64),
+        ),
+    )
+}
+
+fn settings(limits: &Limits) -> Finding {
+    let contradictions = limits.contradictions();
+    let words = match contradictions.as_slice() {
+        [] => "The settings of the stack agree with each other.".to_owned(),
+        contradictions => contradictions.join(" "),
+    };
+    finding("settings", contradictions.is_empty(), words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::FailureReason;
+    use crate::load_test::{Sample, measure};
+    use crate::reconcile::Fate;
+
+    /// 7,200 jobs an hour, expected are half of it.
+    fn plan() -> Plan {
+        Plan { expected_per_hour: 3_600, factor: 2.0, minutes: 1.0, warm_up_s: 0 }
+    }
+
+    fn observed() -> Observed {
+        Observed { throttled: Some(0.0), calls: Some(120.0), handed_back: Some(0.0), alarms: Some(vec![]) }
+    }
+
+    type Change = fn(&mut Thresholds);
+    type Mishap<'a> = (&'a dyn Fn(u64, &mut Sample), &'a [&'static str]);
+
+    /// A test in which each job takes two seconds, but for what `change` says.
+    fn measured(change: impl Fn(u64, &mut Sample)) -> Measured {
+        let samples: Vec<_> = (0..plan().jobs())
+            .map(|job| {
+                let scheduled_ms = plan().scheduled_ms(job);
+                let mut sample = Sample {
+                    accepted_ms: Some(scheduled_ms),
+                    fate: Fate::Result,
+                    settled_ms: Some(scheduled_ms + 2_000),
+                    work_ms: Some(2_000),
+                    calls: 1,
+                    tokens: 1_000,
+                    cost_micro_usd: 100,
+                };
+                change(job, &mut sample);
+                sample
+            })
+            .collect();
+        measure(&plan(), &samples, plan().jobs(), 400_000)
+    }
+
+    fn broken(
+        measured: &Measured,
+        observed: &Observed,
+        limits: &Limits,
+        thresholds: &Thresholds,
+    ) -> Vec<&'static str> {
+        let verdict = judge(&plan(), measured, observed, limits, thresholds);
+        let reasons: Vec<_> = verdict.reasons().map(|finding| finding.what).collect();
+        assert_eq!(verdict.passed, reasons.is_empty());
+        reasons
+    }
+
+    #[test]
+    fn a_test_in_which_all_goes_well_passes() {
+        assert!(
+            broken(&measured(|_, _| {}), &observed(), &Limits::default(), &Thresholds::default()).is_empty()
+        );
+    }
+
+    #[test]
+    fn each_impossible_threshold_fails_a_test_that_went_well() {
+        let impossible: [(Change, &str); 7] = [
+            (|t| t.success_percent_min = 100.1, "success"),
+            (|t| t.p95_s_max = -1.0, "latency p95"),
+            (|t| t.p99_s_max = -1.0, "latency p99"),
+            (|t| t.drain_s_max = -1.0, "backlog"),
+            (|t| t.throttled_percent_max = -1.0, "throttles"),
+            (|t| t.cost_usd_max = Some(-1.0), "cost"),
+            (|t| t.alarms_max = 0, "alarms"),
+        ];
+        let raised = Observed { alarms: Some(vec!["nightshift-no-progress".to_owned()]), ..observed() };
+        for (change, what) in impossible {
+            let mut thresholds = Thresholds { alarms_max: 1, ..Thresholds::default() };
+            change(&mut thresholds);
+            assert_eq!(broken(&measured(|_, _| {}), &raised, &Limits::default(), &thresholds), [what]);
+        }
+    }
+
+    #[test]
+    fn what_goes_wrong_is_named_and_nothing_else_is() {
+        let letter = Fate::DeadLetter(FailureReason::Refused);
+        let cases: [Mishap<'_>; 6] = [
+            (
+                &|job, sample| {
+                    if job < 2 {
+                        sample.fate = letter
+                    }
+                },
+                &["success"],
+            ),
+            (
+                &|job, sample| {
+                    if job == 9 {
+                        sample.fate = Fate::Missing;
+                        sample.settled_ms = None
+                    }
+                },
+                &["nothing lost", "backlog"],
+            ),
+            (
+                &|job, sample| {
+                    if job > 110 {
+                        sample.settled_ms = sample.settled_ms.map(|ms| ms + 100_000)
+                    }
+                },
+                &["latency p95"],
+            ),
+            (
+                &|_, sample| sample.settled_ms = sample.settled_ms.map(|ms| ms + 301_000),
+                &["latency p95", "latency p99", "backlog"],
+            ),
+            (
+                &|job, sample| {
+                    if job > 110 {
+                        sample.fate = Fate::Waiting;
+                        sample.settled_ms = None
+                    }
+                },
+                &["success", "latency p95", "latency p99", "backlog"],
+            ),
+            (
+                &|job, sample| {
+                    if job > 110 {
+                        sample.accepted_ms = None
+                    }
+                },
+                &["offered load"],
+            ),
+        ];
+        for (change, expected) in cases {
+            assert_eq!(
+                broken(&measured(change), &observed(), &Limits::default(), &Thresholds::default()),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn a_stack_that_is_too_small_fails_for_its_first_limit() {
+        let base = Limits::default();
+        for (limits, what, word) in [
+            // Three batches of one at one time, two seconds each: 5,400 an hour.
+            (
+                Limits { concurrency_max: 3, batch_size: 1, ..base.clone() },
+                "headroom",
+                "first limit is concurrency, at 5,400",
+            ),
+            (Limits { requests_per_minute: 100, ..base.clone() }, "headroom", "requests a minute, at 6,000"),
+            (Limits { tokens_per_minute: 50_000, ..base.clone() }, "headroom", "tokens a minute, at 3,000"),
+            (Limits { spend_cap_micro_usd: 1_000_000, ..base.clone() }, "headroom", "the spend cap, at 417"),
+            (Limits { visibility_timeout_ms: 60_000, ..base.clone() }, "settings", "VISIBILITY_TIMEOUT_MS"),
+        ] {
+            let verdict = judge(&plan(), &measured(|_, _| {}), &observed(), &limits, &Thresholds::default());
+            let reasons: Vec<_> = verdict.reasons().collect();
+            assert!(
+                matches!(reasons.as_slice(), [only] if only.what == what && only.words.contains(word)),
+                "{reasons:?}"
+            );
+        }
+        let roomy = judge(&plan(), &measured(|_, _| {}), &observed(), &base, &Thresholds::default());
+        let order: Vec<_> = roomy.headroom.limits.iter().map(|limit| limit.limited).collect();
+        assert_eq!(order, [Limited::SpendCap, Limited::Concurrency, Limited::Ledger]);
+    }
+
+    #[test]
+    fn what_was_not_measured_is_unknown_and_a_test_that_was_stopped_is_no_yes() {
+        let verdict = judge(
+            &plan(),
+            &measured(|_, _| {}),
+            &Observed::default(),
+            &Limits::default(),
+            &Thresholds::default(),
+        );
+        let unknown: Vec<_> =
+            verdict.findings.iter().filter(|f| f.holds == Holds::Unknown).map(|f| f.what).collect();
+        assert_eq!((unknown, verdict.passed), (vec!["throttles", "alarms"], true));
+        let stopped = Measured { offered: 60, accepted: 60, stopped_early: true, ..measured(|_, _| {}) };
+        assert_eq!(broken(&stopped, &observed(), &Limits::default(), &Thresholds::default()), ["complete"]);
+        let nothing = measure(&plan(), &[], 0, 1_000);
+        assert!(
+            broken(&nothing, &observed(), &Limits::default(), &Thresholds::default())
+                .contains(&"offered load")
+        );
+    }
+}
