@@ -91,7 +91,7 @@ output "topics" {
 }
 
 output "policies" {
-  description = "Managed policies to attach to producers, readers and operators."
+  description = "Managed policies to attach to producers, readers, operators and those who erase data."
   value       = { for role, policy in aws_iam_policy.stack : role => policy.arn }
 }
 

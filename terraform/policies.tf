@@ -44,6 +44,21 @@ locals {
 
     # What the commands of runbook/ ask for, but for those that say that they need an administrator (deploying, restoring,
     # and what throws jobs away): tests/repository compares the two.
+    eraser = { # For the rest of `nightshift results delete` it needs the operator's beside it.
+      description = "Erase a person's data in ${var.prefix}"
+      statements = [
+        {
+          Sid      = "EraseRecords"
+          Effect   = "Allow"
+          Action   = ["dynamodb:UpdateItem"]
+          Resource = [aws_dynamodb_table.ledger.arn]
+          Condition = { # Records of jobs alone.
+            "ForAllValues:StringNotLike" = { "dynamodb:LeadingKeys" = ["*#*", "control"] }
+          }
+        },
+      ]
+    }
+
     operator = {
       description = "Operate ${var.prefix}: look, redrive, pause, roll back, rotate the key"
       statements = concat(

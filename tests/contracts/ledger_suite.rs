@@ -51,6 +51,7 @@ fn record(key: &InputHash, token: &str, version: u64, state: State) -> Record {
         previous: None,
         history: Vec::new(),
         letter_version: None,
+        erased: None,
         // 2100: the table may delete what is expired while a test looks at it.
         expires_at_ms: 4_102_444_800_000,
     }

@@ -7,6 +7,11 @@ use aws_sdk_sqs::types::{ChangeMessageVisibilityBatchRequestEntry, Message, Queu
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::job;
 
+use nightshift_aws::SqsQueue;
+use nightshift_core::dead_letter::redrive_of;
+use nightshift_core::record::Erasure;
+use nightshift_ports::{QueueDepth as _, WaitingQueue as _};
+
 use crate::error::{self, Failure};
 use crate::interrupt::Interrupt;
 use crate::stack::Stack;
@@ -58,7 +63,10 @@ pub async fn look(stack: &Stack, queue_url: &str) -> Result<Look, Failure> {
 
 /// The key of the record that a letter belongs to, from its body, as the worker made it.
 pub fn key(message: &Message) -> InputHash {
-    let body = message.body().unwrap_or_default();
+    key_of_body(message.body().unwrap_or_default())
+}
+
+fn key_of_body(body: &str) -> InputHash {
     match job::parse(body, usize::MAX) {
         Ok(job) => InputHash::of_job(&job.task, &job.input),
         Err(_) => InputHash::of_body(body),
@@ -87,6 +95,67 @@ pub async fn walk(
     let ended = receive_all(&client, queue_url, interrupt, &mut handles, &mut visit).await;
     let given_back = give_back(&client, queue_url, handles.into_values().collect()).await;
     ended.and(given_back)
+}
+
+/// What was erased, and how many messages of it were deleted.
+pub type Erased = HashMap<InputHash, (Erasure, u64)>;
+
+/// Deletes from a queue what is of before an erasure, and gives the rest back; returns how many messages were hidden from
+/// this look by somebody else.
+pub async fn delete(
+    stack: &Stack,
+    queue_url: &str,
+    interrupt: &Interrupt,
+    erased: &mut Erased,
+) -> Result<u64, Failure> {
+    let queue = SqsQueue::new(&stack.sdk, queue_url);
+    let depth = queue.depth().await.map_err(|e| error::of_port(&e))?;
+    let mut kept = Vec::new();
+    let ended = delete_all(&queue, interrupt, erased, &mut kept).await;
+    for handles in kept.chunks(10) {
+        // What is not given back comes back by itself, after `HIDDEN_S`.
+        queue.hide(handles).await.map_err(|e| error::of_port(&e))?;
+    }
+    ended.map(|()| depth.hidden)
+}
+
+async fn delete_all(
+    queue: &SqsQueue,
+    interrupt: &Interrupt,
+    erased: &mut Erased,
+    kept: &mut Vec<(String, u32)>,
+) -> Result<(), Failure> {
+    let mut empty = 0;
+    while empty < EMPTY_ANSWERS {
+        if interrupt.is_asked() {
+            return Err(Failure::interrupted(
+                "Interrupted; what was received and not deleted is visible again: run the same command again.",
+            ));
+        }
+        let received = queue.receive(10, WAIT_S.unsigned_abs(), HIDDEN_S.unsigned_abs()).await;
+        let received = received.map_err(|e| error::of_port(&e))?;
+        empty = if received.is_empty() { empty + 1 } else { 0 };
+        let mut handles = Vec::new();
+        for message in received {
+            let key = key_of_body(&message.letter.body);
+            let told = redrive_of(&message.letter.attributes, &key);
+            match erased.get_mut(&key) {
+                Some((erasure, deleted)) if erasure.covers_letter(told, message.sent_at_ms) => {
+                    *deleted += 1;
+                    handles.push(message.receipt_handle);
+                }
+                _ => kept.push((message.receipt_handle, 0)),
+            }
+        }
+        if !handles.is_empty() {
+            let answers = queue.delete(&handles).await.map_err(|e| error::of_port(&e))?;
+            let failed = answers.into_iter().find_map(Result::err);
+            if let Some(failed) = failed {
+                return Err(error::of_port(&failed));
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn receive_all(

@@ -252,6 +252,7 @@ mod tests {
             redrives: 0,
             history: Vec::new(),
             letter_version: None,
+            erased: None,
             expires_at_ms: 9_000,
         }
     }

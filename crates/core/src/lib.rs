@@ -10,6 +10,7 @@ pub mod copied_example;
 pub mod cost;
 pub mod dead_letter;
 pub mod doctor;
+pub mod erase;
 pub mod failure;
 pub mod input_hash;
 pub mod job;

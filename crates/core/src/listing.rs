@@ -44,6 +44,7 @@ impl Unsettled {
             State::Open => Some(Self::Open),
             State::Claimed { .. } => Some(Self::Claimed),
             State::Failed(_) => Some(Self::Failed),
+            State::Erased => None,
             State::Done(done) => (done.needs_review && !done.reviewed).then_some(Self::NeedsReview),
         }
     }
@@ -183,6 +184,7 @@ impl Entry {
             State::Claimed { lease_until_ms, .. } => (None, None, Some(*lease_until_ms)),
             State::Done(done) => (None, Some(done.finished_at_ms), None),
             State::Failed(failed) => (Some(failed.reason.to_string()), Some(failed.failed_at_ms), None),
+            State::Erased => (None, record.erased.map(|erasure| erasure.at_ms), None),
         };
         Self {
             key: record.key.clone(),
@@ -383,6 +385,7 @@ mod tests {
             redrives: 0,
             history: Vec::new(),
             letter_version: None,
+            erased: None,
             expires_at_ms: 9_000,
         }
     }
@@ -419,6 +422,7 @@ mod tests {
             (done(true, false), Some(Unsettled::NeedsReview)),
             (done(true, true), None),
             (done(false, true), None),
+            (State::Erased, None),
         ] {
             assert_eq!(Unsettled::of(&state), unsettled, "{state:?}");
         }

@@ -23,6 +23,8 @@ pub enum Fate {
     DeadLetter(FailureReason),
     /// It is worked on, or lies in the queue.
     Waiting,
+    /// A person erased its data.
+    Erased,
     /// There is no trace of it: no result, no failure, and no message that could still become one.
     Missing,
 }
@@ -35,6 +37,7 @@ impl Fate {
             Self::Result => "result",
             Self::Review => "review",
             Self::DeadLetter(_) => "dead_letter",
+            Self::Erased => "erased",
             Self::Waiting => "waiting",
             Self::Missing => "missing",
         }
@@ -43,7 +46,7 @@ impl Fate {
     /// Whether nothing more will happen to it by itself.
     #[must_use]
     pub fn is_settled(self) -> bool {
-        matches!(self, Self::Result | Self::Review | Self::DeadLetter(_))
+        matches!(self, Self::Result | Self::Review | Self::DeadLetter(_) | Self::Erased)
     }
 }
 
@@ -55,7 +58,11 @@ impl Fate {
 pub fn fate(record: Option<&Record>, sent: SentJob<'_>, queued: bool, now_ms: u64) -> Fate {
     let otherwise = if queued { Fate::Waiting } else { Fate::Missing };
     let Some(record) = record else { return otherwise };
+    if record.erased.is_some_and(|erasure| erasure.covers(sent.sent_ms)) {
+        return Fate::Erased;
+    }
     match &record.state {
+        State::Erased => otherwise,
         State::Done(done) if done.needs_review && !done.reviewed => Fate::Review,
         State::Done(_) => Fate::Result,
         State::Failed(failed) => {
@@ -75,7 +82,7 @@ pub fn fate(record: Option<&Record>, sent: SentJob<'_>, queued: bool, now_ms: u6
 mod tests {
     use super::*;
     use crate::input_hash::InputHash;
-    use crate::record::{Budget, Done, Failed, Revision};
+    use crate::record::{Budget, Done, Erasure, Failed, Revision};
     use serde_json::Value;
 
     fn record(state: State, previous: bool) -> Record {
@@ -95,6 +102,7 @@ mod tests {
             redrives: 0,
             history: Vec::new(),
             letter_version: None,
+            erased: None,
             expires_at_ms: 0,
         }
     }
@@ -136,6 +144,8 @@ mod tests {
             (Some(failed(SENT_MS)), false, "mine", letter, letter),
             (Some(failed(SENT_MS - 1)), false, "theirs", letter, letter),
             (Some(State::Open), false, "mine", Fate::Waiting, Fate::Missing),
+            // A tombstone over an earlier message: this one is a new request.
+            (Some(State::Erased), false, "mine", Fate::Waiting, Fate::Missing),
             (Some(State::Open), true, "mine", Fate::Waiting, Fate::Result),
             (Some(claimed(2_001)), false, "mine", Fate::Waiting, Fate::Waiting),
             (Some(claimed(2_000)), false, "mine", Fate::Waiting, Fate::Missing),
@@ -145,5 +155,10 @@ mod tests {
                 |in_queue| fate(record.as_ref(), SentJob { message_id, sent_ms: SENT_MS }, in_queue, 2_000);
             assert_eq!((of(true), of(false)), (queued, empty), "{record:?}");
         }
+        let erasure = Erasure { at_ms: SENT_MS, version: 2, until_ms: 9_000 };
+        let record = Record { erased: Some(erasure), ..record(State::Erased, false) };
+        let sent = |sent_ms| SentJob { message_id: "mine", sent_ms };
+        assert_eq!(fate(Some(&record), sent(SENT_MS), true, 2_000), Fate::Erased);
+        assert_eq!(fate(Some(&record), sent(SENT_MS + 1), true, 2_000), Fate::Waiting);
     }
 }

@@ -56,6 +56,8 @@ pub struct Record {
     pub history: Vec<PastFailure>,
     /// At which version the dead letter of this record is known to be sent; says nothing of any other version.
     pub letter_version: Option<u64>,
+    /// Which messages are never worked on, because a person erased this input's data; kept by whatever comes after.
+    pub erased: Option<Erasure>,
     /// When the record counts as gone, in milliseconds; compared in code, because DynamoDB deletes late.
     pub expires_at_ms: u64,
 }
@@ -106,6 +108,8 @@ pub enum State {
     Done(Box<Done>),
     /// It cannot succeed.
     Failed(Box<Failed>),
+    /// A tombstone: a person erased what stood here, `Record::erased` says when, and no new request has come since.
+    Erased,
 }
 
 impl State {
@@ -117,6 +121,7 @@ impl State {
             Self::Claimed { .. } => "claimed",
             Self::Done(_) => "done",
             Self::Failed(_) => "failed",
+            Self::Erased => "erased",
         }
     }
 }
@@ -190,6 +195,32 @@ impl Failed {
     #[must_use]
     pub fn stage(&self) -> Stage {
         self.reason.stage()
+    }
+}
+
+/// An erasure: no message from before it is worked on, nor a dead letter of a failure before it, whenever that is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erasure {
+    /// When, by the clock of whoever erased, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The version of the tombstone.
+    pub version: u64,
+    /// Until when a message from before may be in some queue.
+    pub until_ms: u64,
+}
+
+impl Erasure {
+    /// Whether a message that was sent then is from before it.
+    #[must_use]
+    pub fn covers(&self, sent_at_ms: u64) -> bool {
+        sent_at_ms <= self.at_ms
+    }
+
+    /// Whether a dead letter or crashed message is from before it. A letter is as old as the failure that it tells of,
+    /// which it names by the record's version; where it names none, its own time says.
+    #[must_use]
+    pub fn covers_letter(&self, told_version: Option<u64>, sent_at_ms: u64) -> bool {
+        told_version.map_or(self.covers(sent_at_ms), |told| told < self.version)
     }
 }
 

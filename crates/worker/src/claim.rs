@@ -66,7 +66,7 @@ impl Job<'_> {
                 Outcome::Duplicate
             }
             ClaimStep::AlreadyFailed(record) => self.bury(&record).await,
-            ClaimStep::AlreadyRedriven => Outcome::Duplicate,
+            ClaimStep::AlreadyRedriven | ClaimStep::AlreadyErased => Outcome::Duplicate,
             ClaimStep::HeldByOther { until_ms } => {
                 let at_least_ms = until_ms.saturating_sub(ask.now_ms);
                 self.return_unclaimed(HandBackCause::HeldByOther, at_least_ms).await

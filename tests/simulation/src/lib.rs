@@ -7,6 +7,7 @@
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::expect_used, clippy::unwrap_used)]
 #![allow(missing_docs)]
 
+pub mod eraser;
 pub mod fleet;
 pub mod oracle;
 pub mod people;

@@ -29,8 +29,8 @@ Runs the real worker over an in-memory SQS, Lambda, DynamoDB and model provider 
   --profile NAME   calm, faulty, storm, outages, kills, poison, deploy, redrive, retention, throttled,
                    capped or refusals (default: the seed decides)
   --all-profiles   run the seeds in each profile, and print a line for each: the first broken seed, if there is one
-  --without LIST   take kinds of trouble away, separated by commas: windows, cap, deploys, redrives, operator, kills,
-                   ledger-faults, queue-faults, letter-faults, model-faults, duplicates, resends, invalid,
+  --without LIST   take kinds of trouble away, separated by commas: windows, cap, deploys, redrives, operator, erasures,
+                   kills, ledger-faults, queue-faults, letter-faults, model-faults, duplicates, resends, invalid,
                    unanswerable, guarded, stubborn, poison, panics, forbidden, skew
   --concurrency N, --batch N   of the event source
   --trace N        with --seed: print the history of one input
@@ -288,10 +288,11 @@ fn print_summary(done: &Done) {
         if ends.is_empty() { "none".to_owned() } else { ends.join(", ") }
     );
     println!(
-        "in crashed, forced by faults: {}; acknowledged while a second delivery remade it: {}; letters moved back twice: {}; calls refused by a rate limit: {}; hand-backs for the spend cap: {}; days with a bill: {}; ledger writes: {}, attempts met by a fault: {}",
+        "in crashed, forced by faults: {}; acknowledged while a second delivery remade it: {}; letters moved back twice: {}; inputs erased: {}; calls refused by a rate limit: {}; hand-backs for the spend cap: {}; days with a bill: {}; ledger writes: {}, attempts met by a fault: {}",
         stats.crashed,
         stats.remade_unfinished,
         stats.copies,
+        stats.erasures,
         stats.throttled,
         stats.capped,
         stats.days_billed,
@@ -315,6 +316,7 @@ fn add(sum: &mut (u64, u64, Stats), jobs: u32, stats: &Stats) {
     s.days_billed += stats.days_billed;
     s.redrives += stats.redrives;
     s.copies += stats.copies;
+    s.erasures += stats.erasures;
     s.redrives_begun += stats.redrives_begun;
     s.redriven += stats.redriven;
     s.redrive_kills += stats.redrive_kills;

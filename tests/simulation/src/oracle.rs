@@ -4,6 +4,7 @@
 
 mod blame;
 mod calls;
+mod erased;
 mod history;
 mod invocations;
 mod ledger;
@@ -45,6 +46,8 @@ pub enum Promise {
     Fenced,
     /// A message sent after a settlement is work; one sent before it is not.
     RedriveOrDuplicate,
+    /// What a person erased is not worked on again, and nothing of it comes back.
+    Erased,
     /// A redrive sends what was asked for, as it was, and no more; what it leaves behind is soon visible again.
     Redriven,
     /// The provider's word is kept, and waits are spread.
@@ -61,7 +64,7 @@ pub enum Promise {
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::NothingLost,
         Self::NotPaidTwice,
         Self::OnlyValidated,
@@ -70,6 +73,7 @@ impl Promise {
         Self::Budgets,
         Self::Fenced,
         Self::RedriveOrDuplicate,
+        Self::Erased,
         Self::Redriven,
         Self::Paced,
         Self::Isolated,
@@ -90,6 +94,7 @@ impl fmt::Display for Promise {
             Self::Budgets => "budgets are kept",
             Self::Fenced => "only the claim's holder changes the record",
             Self::RedriveOrDuplicate => "a redrive is work and a duplicate is not",
+            Self::Erased => "what was erased stays erased",
             Self::Redriven => "a redrive does what was asked for",
             Self::Paced => "the provider is not hammered",
             Self::Isolated => "a bad record fails alone",

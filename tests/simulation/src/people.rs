@@ -241,6 +241,7 @@ pub async fn finish(world: Arc<World>) {
             let over = !state.producing
                 && !state.operating
                 && !state.redriving
+                && !state.erasing
                 && state.queue.live == 0
                 && state.invocations.is_empty();
             if state.violation.is_some() || over {

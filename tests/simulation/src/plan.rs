@@ -212,6 +212,8 @@ pub struct Plan {
     pub operator_every_ms: u64,
     /// How many redrives there are at most; 0: none.
     pub redrives_max: u32,
+    /// How many inputs a person erases.
+    pub erasures: u32,
     /// The provider's true limits; 0: none.
     pub requests_per_minute: u64,
     /// Tokens of input and output together; 0: none.
@@ -225,12 +227,13 @@ pub struct Plan {
 }
 
 /// What the command line may take away, and what it means; the shrinker tries them in this order.
-pub const REMOVABLE: [&str; 20] = [
+pub const REMOVABLE: [&str; 21] = [
     "windows",
     "cap",
     "deploys",
     "redrives",
     "operator",
+    "erasures",
     "kills",
     "ledger-faults",
     "queue-faults",
@@ -285,6 +288,7 @@ impl Plan {
             newer_words_from: u32::MAX,
             operator_every_ms: 0,
             redrives_max: if profile == Profile::Redrive { 12 } else { 0 },
+            erasures: if matches!(profile, Profile::Redrive | Profile::Faulty) { 20 } else { 0 },
             requests_per_minute: 0,
             tokens_per_minute: 0,
             headers: rng.chance(0.5),
@@ -408,6 +412,7 @@ impl Plan {
             "cap" => self.limits.spend_cap_micro_usd = NO_CAP_MICRO_USD,
             "deploys" => self.deploys_ms.clear(),
             "redrives" => self.redrives_max = 0,
+            "erasures" => self.erasures = 0,
             "operator" => (self.operator_every_ms, self.redrives_max) = (0, 0),
             "kills" => {
                 (faults.kill_at_port, faults.kill_at_time) = (0.0, 0.0);

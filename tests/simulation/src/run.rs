@@ -58,6 +58,9 @@ async fn simulate(plan: Plan, trace: Option<u32>) -> Outcome {
     if world.plan.redrives_max > 0 {
         actors.spawn(crate::redriver::redrive(Arc::clone(&world)));
     }
+    if world.plan.erasures > 0 {
+        actors.spawn(crate::eraser::erase(Arc::clone(&world)));
+    }
     actors.spawn(people::pause(Arc::clone(&world)));
     actors.spawn(people::deploy(Arc::clone(&world), Arc::clone(&fleet)));
     let mut finish = std::pin::pin!(people::finish(Arc::clone(&world)));

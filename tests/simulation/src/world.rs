@@ -67,6 +67,7 @@ pub struct State {
     pub producing: bool,
     pub operating: bool,
     pub redriving: bool,
+    pub erasing: bool,
     pub stats: Stats,
     pub violation: Option<Violation>,
     pub trace: Option<u32>,
@@ -102,6 +103,8 @@ pub struct Input {
     pub redrives: u32,
     /// Messages of it in `crashed`.
     pub crashed: u32,
+    /// When a person erased it, and the version of the tombstone.
+    pub erased: Option<(u64, u64)>,
 }
 
 impl Input {
@@ -121,6 +124,7 @@ impl Input {
             readable_from: 0,
             redrives: 0,
             crashed: 0,
+            erased: None,
         }
     }
 }
@@ -255,6 +259,8 @@ pub struct Stats {
     pub redrives: u64,
     /// Of them, second copies of a letter that was moved back before.
     pub copies: u64,
+    /// Inputs that a person erased.
+    pub erasures: u64,
     /// Redrives of the real loop, the messages that they sent, their steps that were killed, and how they ended.
     pub redrives_begun: u64,
     pub redriven: u64,
@@ -362,6 +368,7 @@ impl World {
             producing: true,
             operating: plan.operator_every_ms > 0,
             redriving: plan.redrives_max > 0,
+            erasing: plan.erasures > 0,
             stats: Stats::default(),
             violation: None,
             trace,

@@ -8,7 +8,7 @@ use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::Unsettled;
 use nightshift_core::model::Usage;
-use nightshift_core::record::{Budget, Done, Failed, Record, Revision, State};
+use nightshift_core::record::{Budget, Done, Erasure, Failed, Record, Revision, State};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -89,6 +89,9 @@ pub(super) fn attributes(record: &Record) -> Vec<(&'static str, Option<Attribute
         ("previous_result", record.previous.as_deref().map(text)),
         ("history", (!record.history.is_empty()).then(|| json(&record.history))),
         (LETTER_VERSION, record.letter_version.map(number)),
+        ("erased_at_ms", record.erased.map(|erasure| number(erasure.at_ms))),
+        ("erased_version", record.erased.map(|erasure| number(erasure.version))),
+        ("erased_until_ms", record.erased.map(|erasure| number(erasure.until_ms))),
         (EXPIRES_AT, Some(number(record.expires_at_ms.div_ceil(1_000)))),
     ]
 }
@@ -105,6 +108,7 @@ pub(super) fn record(item: &Item) -> Result<Record, Unreadable> {
     };
     let state = match read.text("state")?.as_str() {
         "open" => State::Open,
+        "erased" => State::Erased,
         "claimed" => {
             State::Claimed { lease_until_ms: read.number("lease_until_ms")?, alone: read.flag("alone")? }
         }
@@ -157,8 +161,15 @@ pub(super) fn record(item: &Item) -> Result<Record, Unreadable> {
         redrives: read.number("redrives")?,
         history: read.optional("history", Reader::json)?.unwrap_or_default(),
         letter_version: read.optional(LETTER_VERSION, Reader::number)?,
+        erased: erasure(&read)?,
         expires_at_ms: read.number::<u64>(EXPIRES_AT)?.saturating_mul(1_000),
     })
+}
+
+fn erasure(read: &Reader<'_>) -> Result<Option<Erasure>, Unreadable> {
+    let Some(at_ms) = read.optional("erased_at_ms", Reader::number)? else { return Ok(None) };
+    let (version, until_ms) = (read.number("erased_version")?, read.number("erased_until_ms")?);
+    Ok(Some(Erasure { at_ms, version, until_ms }))
 }
 
 fn reason(word: &str) -> Result<FailureReason, Unreadable> {
@@ -293,6 +304,7 @@ pub(super) mod tests {
             });
         prop_oneof![
             Just(State::Open),
+            Just(State::Erased),
             any::<(u64, bool)>().prop_map(|(lease_until_ms, alone)| State::Claimed { lease_until_ms, alone }),
             done,
             failed,
@@ -339,15 +351,15 @@ pub(super) mod tests {
         (
             "[0-9a-f]{64}",
             any::<(Option<String>, Option<String>, u64, String, String)>(),
-            any::<(u64, u64, u64, u32, Option<u64>)>(),
+            (any::<(u64, u64, u64, u32, Option<u64>)>(), any::<Option<(u64, u64, u64)>>()),
             // Whole seconds: finer expiry is rounded up, which the test beside shows.
             0_u64..4_000_000_000,
             (states(), prop::option::of(dones())),
             budget,
             history,
         )
-            .prop_map(|(key, texts, times, expires_at_s, (state, previous), budget, history)| {
-                Record {
+            .prop_map(
+                |(key, texts, (times, erased), expires_at_s, (state, previous), budget, history)| Record {
                     key: InputHash::from_stored(key),
                     task: texts.0,
                     reference: texts.1,
@@ -363,9 +375,10 @@ pub(super) mod tests {
                     redrives: times.3,
                     history,
                     letter_version: times.4,
+                    erased: erased.map(|(at_ms, version, until_ms)| Erasure { at_ms, version, until_ms }),
                     expires_at_ms: expires_at_s * 1_000,
-                }
-            })
+                },
+            )
     }
 
     proptest! {
@@ -412,6 +425,7 @@ pub(super) mod tests {
             redrives: 0,
             history: Vec::new(),
             letter_version: None,
+            erased: None,
             expires_at_ms: 1_000,
         }
     }

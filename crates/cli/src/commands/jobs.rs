@@ -200,6 +200,9 @@ impl From<Standing> for Shown {
         };
         match record.state {
             State::Open => {}
+            State::Erased => {
+                shown.settled_at = record.erased.map(|erasure| times::shown(erasure.at_ms));
+            }
             State::Claimed { lease_until_ms, .. } => shown.lease_until = Some(times::shown(lease_until_ms)),
             State::Done(done) => {
                 shown.settled_at = Some(times::shown(done.finished_at_ms));
@@ -251,7 +254,7 @@ fn unreadable(why: &str) -> Failure {
     Failure::failed(format!("The record cannot be read by this build, so a newer one wrote it: {why}."))
 }
 
-fn key_of_job(file: &Path) -> Result<InputHash, Failure> {
+pub(super) fn key_of_job(file: &Path) -> Result<InputHash, Failure> {
     let limit = Limits::default().body_bytes_max;
     let mut body = String::new();
     let read: Box<dyn Read> =

@@ -12,6 +12,7 @@ mod pause;
 mod reconcile;
 mod redrive;
 mod results;
+mod results_delete;
 mod status;
 mod task;
 mod task_try;

@@ -24,8 +24,8 @@ const LINES_AT_A_TIME: usize = 25;
 /// Says what became of each line.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A line has a result, is a dead letter, waits for a review, waits in the queue, was not sent, or is missing: no record, and
-no message left that could become one. The exit code is 0 when each line that was sent is settled, and 3 otherwise.
+A line has a result, is a dead letter, waits for a review, waits in the queue, was erased, was not sent, or is missing: no
+record, and no message left that could become one. The exit code is 0 when each line that was sent is settled, and 3 otherwise.
 Lists what is not a result, or all with --all.
 
 Examples:
@@ -67,6 +67,7 @@ struct Counts {
     dead_letters: u64,
     reviews: u64,
     waiting: u64,
+    erased: u64,
     missing: u64,
     unreadable: u64,
     not_sent: u64,
@@ -79,19 +80,21 @@ impl Counts {
             Fate::Review => &mut self.reviews,
             Fate::DeadLetter(_) => &mut self.dead_letters,
             Fate::Waiting => &mut self.waiting,
+            Fate::Erased => &mut self.erased,
             Fate::Missing => &mut self.missing,
         } += 1;
     }
 
     fn sentence(&self) -> String {
         format!(
-            "{} results, {} dead letters, {} to review, {} waiting, {} missing, {} not sent{}",
+            "{} results, {} dead letters, {} to review, {} waiting, {} missing, {} not sent{}{}",
             self.results,
             self.dead_letters,
             self.reviews,
             self.waiting,
             self.missing,
             self.not_sent,
+            if self.erased == 0 { String::new() } else { format!(", {} erased", self.erased) },
             if self.unreadable == 0 {
                 String::new()
             } else {

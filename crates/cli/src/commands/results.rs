@@ -1,4 +1,4 @@
-//! `results get` and `results export`: the answers, which only these commands show.
+//! `results get` and `results export`: the answers, which only these commands show; `results delete` has a file of its own.
 
 use std::path::PathBuf;
 
@@ -11,6 +11,7 @@ use nightshift_ports::LedgerReader as _;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::results_delete;
 use crate::Context;
 use crate::error::{self, Failure};
 use crate::files;
@@ -36,6 +37,16 @@ Examples:
   nightshift results export --task categorize_ticket --since yesterday --output json > results.jsonl
   nightshift results export --review needed --output csv --to to-review.csv")]
     Export(ExportArguments),
+    /// Erases what is known of these jobs: record, result, dead letters, crashed messages.
+    #[command(after_help = "\
+A tombstone stands in the record's place for 29 days: no worker in flight writes it again, and no message from before is
+worked on; a new message with the same input is a new request. Repeat the command as often as you like.
+
+Examples:
+  nightshift results delete 3ed7af6e0c5f… --reason 'request 12 of the data protection officer'
+  nightshift results delete --job job.json --reason 'request 12'
+  nightshift results delete --reference ticket-4711 --reason 'request 12'")]
+    Delete(results_delete::Arguments),
 }
 
 /// Which keys.
@@ -149,6 +160,7 @@ pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
     match command {
         Command::Get(arguments) => get(&arguments, context).await,
         Command::Export(arguments) => export(&arguments, context).await,
+        Command::Delete(arguments) => results_delete::run(&arguments, context).await,
     }
 }
 

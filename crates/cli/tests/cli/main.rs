@@ -3,6 +3,7 @@
 
 mod doctor;
 mod enqueue;
+mod erasing;
 mod failures;
 mod key;
 mod load_test;

@@ -30,6 +30,7 @@ fn record(text: &str, state: State) -> Record {
         redrives: 0,
         history: Vec::new(),
         letter_version: None,
+        erased: None,
         expires_at_ms: 4_000_000_000_000,
     }
 }

@@ -431,7 +431,8 @@ impl JobRun {
             finished_at_ms: now_ms,
         }));
         record.previous = None;
-        record.expires_at_ms = now_ms + work.limits.result_expiry_ms;
+        let erased_until_ms = record.erased.map_or(0, |erasure| erasure.until_ms);
+        record.expires_at_ms = erased_until_ms.max(now_ms + work.limits.result_expiry_ms);
         Ok(RecordWrite { record, expect: Expect::Fence })
     }
 

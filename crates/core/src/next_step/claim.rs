@@ -6,7 +6,7 @@ use crate::limits::Limits;
 use crate::message::Delivery;
 use crate::next_step::failed;
 use crate::port_error::PortErrorKind;
-use crate::record::{Budget, Expect, Failed, PastFailure, Record, RecordWrite, Revision, State};
+use crate::record::{Budget, Erasure, Expect, Failed, PastFailure, Record, RecordWrite, Revision, State};
 
 /// Everything that a claim is decided by, but the record that already stands.
 #[derive(Debug, Clone)]
@@ -51,6 +51,8 @@ pub enum ClaimStep {
     },
     /// Send its dead letter, then acknowledge.
     AlreadyFailed(Box<Record>),
+    /// Acknowledge: a person erased the data of this input after the message was sent.
+    AlreadyErased,
     /// Acknowledge: a dead letter that was sent back twice, and what the other copy came to has a letter of its own.
     AlreadyRedriven,
     /// Hand back until then.
@@ -102,7 +104,11 @@ impl ClaimAsk<'_> {
         if standing.expires_at_ms <= self.now_ms {
             return self.take_over(standing, self.fresh(standing.version, Vec::new(), 0));
         }
+        if standing.erased.is_some_and(|erasure| self.is_erased_by(standing, erasure)) {
+            return ClaimStep::AlreadyErased;
+        }
         match &standing.state {
+            State::Erased => self.take_over(standing, self.fresh(standing.version, Vec::new(), 0)),
             State::Done(done) => {
                 // A redrive asks for an end to a failure, and there is one.
                 let asked_again =
@@ -152,6 +158,16 @@ impl ClaimAsk<'_> {
         self.take_over(standing, record)
     }
 
+    /// Whether the message is from before the erasure. A letter is as old as the failure that it tells of, whenever it was
+    /// sent back; and what the tombstone was put over is known by its id, whatever the clocks say.
+    fn is_erased_by(&self, standing: &Record, erasure: Erasure) -> bool {
+        let was_worked_on =
+            standing.state == State::Erased && self.delivery.message_id == standing.message_id;
+        was_worked_on
+            || erasure.covers(self.delivery.sent_at_ms)
+            || self.delivery.redrive_of.is_some_and(|version| version < erasure.version)
+    }
+
     /// A redelivery has its first id; a new request has a new one and a later time.
     fn sent_after(&self, standing: &Record, settled_at_ms: u64) -> bool {
         self.delivery.message_id != standing.message_id && self.delivery.sent_at_ms > settled_at_ms
@@ -177,6 +193,7 @@ impl ClaimAsk<'_> {
         record.first_received_ms = standing.first_received_ms;
         record.redrives = standing.redrives;
         keep_previous(&mut record, standing);
+        self.keep_erasure(&mut record, standing);
         record.history = standing.history.clone();
         record.budget = Budget { claims: standing.budget.claims + 1, crashes, ..standing.budget };
         let failure = if crashes >= self.limits.crash_limit {
@@ -211,8 +228,17 @@ impl ClaimAsk<'_> {
         self.take_over(standing, record)
     }
 
-    fn take_over(&self, standing: &Record, record: Record) -> ClaimStep {
+    fn take_over(&self, standing: &Record, mut record: Record) -> ClaimStep {
+        self.keep_erasure(&mut record, standing);
         ClaimStep::TakeOver(Box::new(RecordWrite { record, expect: Expect::Version(standing.version) }))
+    }
+
+    /// What was erased stays so while a message from before may come.
+    fn keep_erasure(&self, record: &mut Record, standing: &Record) {
+        record.erased = standing.erased.filter(|erasure| erasure.until_ms > self.now_ms);
+        if let Some(erasure) = record.erased {
+            record.expires_at_ms = record.expires_at_ms.max(erasure.until_ms);
+        }
     }
 
     fn fresh(&self, standing_version: u64, history: Vec<PastFailure>, redrives: u32) -> Record {
@@ -240,6 +266,7 @@ impl ClaimAsk<'_> {
             redrives: 0,
             history: Vec::new(),
             letter_version: None,
+            erased: None,
             expires_at_ms: self.now_ms + self.limits.failure_expiry_ms,
         }
     }

@@ -70,14 +70,16 @@ impl Panicked<'_> {
             return match &standing.state {
                 State::Claimed { .. } => PanicStep::Count(Box::new(self.claimed(standing))),
                 State::Failed(_) => PanicStep::Then(AfterPanic::Bury(Box::new(standing.clone()))),
-                State::Open | State::Done(_) => PanicStep::Then(AfterPanic::HAND_BACK),
+                State::Open | State::Done(_) | State::Erased => PanicStep::Then(AfterPanic::HAND_BACK),
             };
         }
         PanicStep::Then(match self.ask.refused_by(standing) {
             ClaimStep::TakeOver(claim) => return PanicStep::Count(Box::new(self.unclaimed(*claim))),
             ClaimStep::Fail(write) => return PanicStep::Count(write),
             ClaimStep::AlreadyFailed(record) => AfterPanic::Bury(record),
-            ClaimStep::AlreadyDone { .. } | ClaimStep::AlreadyRedriven => AfterPanic::AlreadySettled,
+            ClaimStep::AlreadyDone { .. } | ClaimStep::AlreadyRedriven | ClaimStep::AlreadyErased => {
+                AfterPanic::AlreadySettled
+            }
             ClaimStep::HeldByOther { until_ms } => AfterPanic::HandBack {
                 cause: HandBackCause::HeldByOther,
                 at_least_ms: until_ms.saturating_sub(self.ask.now_ms),

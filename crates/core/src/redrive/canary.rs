@@ -56,7 +56,7 @@ impl CanarySent {
                 State::Failed(_) => letter.version.is_none_or(|version| version == record.version),
                 // It was reset for this message.
                 State::Open => source == Source::Crashed,
-                State::Claimed { .. } | State::Done(_) => false,
+                State::Claimed { .. } | State::Done(_) | State::Erased => false,
             },
         };
         let version_before = standing.map_or(0, |record| record.version);
@@ -73,6 +73,7 @@ impl CanarySent {
                 State::Done(_) => CanaryOutcome::Succeeded,
                 State::Failed(failed) => CanaryOutcome::Failed(failed.reason.to_string()),
                 State::Open | State::Claimed { .. } => CanaryOutcome::Pending,
+                State::Erased => CanaryOutcome::LeftOut,
             },
             Some(record) if record.version == self.version_before => CanaryOutcome::Pending,
             Some(_) => CanaryOutcome::LeftOut,

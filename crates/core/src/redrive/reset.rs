@@ -22,7 +22,7 @@ pub enum BeforeSending {
         /// By the worker's clock.
         until_ms: u64,
     },
-    /// Delete it: it is an earlier message of a job that has its result, as the worker would find.
+    /// Delete it: it is an earlier message of a job that has its result, or of one that was erased, as the worker would find.
     Settled,
 }
 
@@ -42,9 +42,10 @@ impl BeforeSending {
             return Self::Send;
         };
         match &standing.state {
+            _ if standing.erased.is_some_and(|erasure| erasure.covers(sent_at_ms)) => Self::Settled,
             State::Done(done) if redriven || sent_at_ms <= done.finished_at_ms => Self::Settled,
             // The worker starts a failed job afresh by itself, or sends the letter that its record lacks.
-            State::Done(_) | State::Failed(_) => Self::Send,
+            State::Done(_) | State::Failed(_) | State::Erased => Self::Send,
             State::Open if standing.budget == Budget::default() => Self::Send,
             State::Claimed { lease_until_ms, .. } if *lease_until_ms + LEASE_MARGIN_MS > now_ms => {
                 Self::Wait { until_ms: *lease_until_ms + LEASE_MARGIN_MS }
@@ -95,6 +96,7 @@ pub(super) mod tests {
             redrives: 1,
             history: Vec::new(),
             letter_version: None,
+            erased: None,
             expires_at_ms: 1_000_000,
         }
     }

@@ -212,6 +212,7 @@ mod tests {
             redrives: 0,
             history: Vec::new(),
             letter_version: None,
+            erased: None,
             expires_at_ms: NOW_MS + DAY_MS,
         }
     }

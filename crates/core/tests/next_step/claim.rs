@@ -1,10 +1,13 @@
 //! What a claim means, for every record that may already stand.
 
+use nightshift_core::erase::tombstone;
 use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::limits::Limits;
 use nightshift_core::message::Delivery;
-use nightshift_core::next_step::{ClaimStep, JobRun};
-use nightshift_core::record::{Budget, Expect, HISTORY_MAX, PastFailure, Record, Revision, State};
+use nightshift_core::next_step::{ClaimAsk, ClaimStep, JobRun};
+use nightshift_core::record::{
+    Budget, Expect, HISTORY_MAX, PastFailure, Record, RecordWrite, Revision, State,
+};
 use serde_json::json;
 
 use crate::support::*;
@@ -58,6 +61,7 @@ fn show(step: &ClaimStep) -> String {
         ClaimStep::AlreadyDone { another_message: false } => "already done".to_owned(),
         ClaimStep::AlreadyDone { another_message: true } => "already done, count it".to_owned(),
         ClaimStep::AlreadyFailed(_) => "already failed".to_owned(),
+        ClaimStep::AlreadyErased => "already erased".to_owned(),
         ClaimStep::AlreadyRedriven => "already redriven".to_owned(),
         ClaimStep::HeldByOther { until_ms } => format!("held until {} s", (until_ms - NOW) / SECOND),
     }
@@ -461,4 +465,67 @@ fn a_job_that_is_refused_before_any_work_fails_in_the_write_that_would_have_clai
         show_write(&write),
         "failed unknown_task v8 if Version(7): claims 3 calls 3 reasks 1 crashes 0"
     );
+}
+
+/// A tombstone of a minute ago over the record of `m-1`.
+fn erased() -> Record {
+    tombstone(&key(), Some(&record(State::Open)), "token-erases", NOW - 60 * SECOND).record
+}
+
+#[test]
+fn no_message_from_before_an_erasure_is_worked_on() {
+    let after = NOW - 10 * SECOND;
+    let message = |id: &str, sent_at_ms, redrive_of| Delivery {
+        message_id: id.to_owned(),
+        sent_at_ms,
+        redrive_of,
+        ..delivery()
+    };
+    for (what, delivery, begins) in [
+        ("a redelivery", delivery(), false),
+        ("the same message, by a clock that is ahead", message("m-1", after, None), false),
+        ("a duplicate from before", message("m-2", NOW - 61 * SECOND, None), false),
+        ("a letter from before, sent back since", message("m-3", after, Some(7)), false),
+        ("a new request", message("m-4", after, None), true),
+    ] {
+        let (key, limits, deployed, standing) = (key(), Limits::default(), deployed(), erased());
+        let ask = ask(&key, &delivery, &deployed, &limits);
+        match ask.refused_by(&standing) {
+            ClaimStep::AlreadyErased => assert!(!begins, "{what}"),
+            ClaimStep::TakeOver(write) => {
+                assert!(begins, "{what}");
+                assert_eq!(write.expect, Expect::Version(8));
+                assert_eq!(write.record.erased, standing.erased, "{what}");
+                assert!(write.record.expires_at_ms >= standing.expires_at_ms);
+                // Whatever the new request came to, what was sent before stays unworked.
+                let message = message("m-2", NOW - 61 * SECOND, None);
+                for state in [State::Open, done(), failed()] {
+                    let standing = Record { state, token: THEIRS.to_owned(), ..write.record.clone() };
+                    let ask = ClaimAsk { delivery: &message, ..ask.clone() };
+                    assert_eq!(ask.refused_by(&standing), ClaimStep::AlreadyErased, "{standing:?}");
+                }
+            }
+            step => panic!("{what}: {step:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_tombstone_leaves_nothing_to_those_who_had_the_record() {
+    for standing in [record(State::Open), record(done()), record(failed())] {
+        let write = tombstone(&key(), Some(&standing), "token-erases", NOW);
+        assert_eq!(write.expect, Expect::Version(standing.version));
+        assert!(write.record.version > standing.version && write.record.token != standing.token);
+        let owners = RecordWrite {
+            record: Record { version: standing.version + 5, ..standing.clone() },
+            expect: Expect::Fence,
+        };
+        let late = RecordWrite { expect: Expect::Version(standing.version), ..owners.clone() };
+        for write_of_before in [owners, late] {
+            assert!(!write_of_before.allowed(Some(&write.record)));
+            assert!(!write_of_before.took_effect(&write.record));
+        }
+        assert_eq!((&write.record.reference, write.record.history.len()), (&None, 0));
+    }
+    assert_eq!(tombstone(&key(), None, "token-erases", NOW).expect, Expect::Absent);
 }

@@ -144,6 +144,7 @@ impl World {
                 ClaimStep::AlreadyDone { .. } | ClaimStep::AlreadyFailed(_) | ClaimStep::AlreadyRedriven => {
                     return Ok(());
                 }
+                ClaimStep::AlreadyErased => return Err(TestCaseError::fail("nobody erased it")),
                 ClaimStep::Held(_) => return Err(TestCaseError::fail("a fresh token holds nothing")),
             },
         };

@@ -124,6 +124,7 @@ pub fn record(state: State) -> Record {
             more: serde_json::Map::new(),
         }],
         letter_version: None,
+        erased: None,
         expires_at_ms: NOW + 30 * DAY,
     }
 }

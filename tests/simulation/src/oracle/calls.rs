@@ -44,8 +44,11 @@ impl State {
             }
         };
         let claimed = record.is_some_and(|record| matches!(record.state, Standing::Claimed { .. }));
+        let began_ms = self.invocations.get(&invocation).map_or(0, |running| running.began_ms);
+        // Its claim was granted, and then the input was erased: nobody can call it back.
+        let erased_since = input.erased.is_some_and(|(at_ms, _)| began_ms <= at_ms);
         check(
-            !claimed || input.holder != invocation,
+            (!claimed || input.holder != invocation) && !erased_since,
             Promise::NotPaidTwice,
             "a call by a worker that does not hold the claim",
         );

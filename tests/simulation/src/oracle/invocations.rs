@@ -211,6 +211,7 @@ impl State {
                 ))
             }
             (Outcome::DeadLettered(_), _) => None,
+            _ if self.is_from_before_erasure(n, &message.to_string()) => None,
             (Outcome::Succeeded | Outcome::NeedsReview | Outcome::Duplicate, Some(Standing::Done(done))) => {
                 let older =
                     redrive_of.is_none() && work_of(revision_of(&done.revision)) < work_of(running.revision);

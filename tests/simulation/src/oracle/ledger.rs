@@ -75,6 +75,11 @@ impl State {
             self.violate(now_ms, Promise::Fenced, Some(n), "a write under a stale token took effect");
             return;
         }
+        if self.is_from_before_erasure(n, &new.message_id) {
+            let what = "a message from before an erasure changed the record after it";
+            self.violate(now_ms, Promise::Erased, Some(n), what);
+            return;
+        }
         let back = old.is_some_and(|old| same_claim && old.version >= new.version);
         let reopened =
             old.is_some_and(|old| same_claim && matches!(old.state, Standing::Done(_) | Standing::Failed(_)));
@@ -87,7 +92,8 @@ impl State {
             );
             return;
         }
-        let settled = |old: &Record| matches!(old.state, Standing::Done(_) | Standing::Failed(_));
+        let settled =
+            |old: &Record| matches!(old.state, Standing::Done(_) | Standing::Failed(_) | Standing::Erased);
         let gone = |old: &Record| old.expires_at_ms <= now_ms + tolerance_ms && new.budget.claims == 1;
         let fresh = !same_claim && old.is_none_or(|old| settled(old) || gone(old));
         if !same_claim {
@@ -249,7 +255,7 @@ impl State {
                 self.settled(now_ms, n, asked_ms, failed.failed_at_ms, plan);
                 self.inputs[n as usize].failures.versions.push(new.version);
             }
-            Standing::Open | Standing::Claimed { .. } => {}
+            Standing::Open | Standing::Claimed { .. } | Standing::Erased => {}
         }
     }
 
@@ -301,7 +307,9 @@ fn unkept(old: Option<&Record>, new: &Record, now_ms: u64, plan: &Plan) -> Optio
     let (dated_ms, kept_ms) = match &new.state {
         Standing::Done(done) => (done.finished_at_ms, plan.limits.result_expiry_ms),
         Standing::Failed(failed) => (failed.failed_at_ms, plan.limits.failure_expiry_ms),
-        Standing::Open | Standing::Claimed { .. } => (new.last_claimed_ms, plan.limits.failure_expiry_ms),
+        Standing::Open | Standing::Claimed { .. } | Standing::Erased => {
+            (new.last_claimed_ms, plan.limits.failure_expiry_ms)
+        }
     };
     if new.expires_at_ms < dated_ms + kept_ms {
         return Some("a record expires before its time");
@@ -333,6 +341,7 @@ fn revision_of_writer(state: &State, invocation: u64) -> u32 {
 fn describe(record: &Record) -> String {
     match &record.state {
         Standing::Open => "open".to_owned(),
+        Standing::Erased => "erased".to_owned(),
         Standing::Claimed { alone, .. } => format!("claimed{}", if *alone { " alone" } else { "" }),
         Standing::Done(done) => format!("done{}", if done.needs_review { " for review" } else { "" }),
         Standing::Failed(failed) => format!("failed as {}", failed.reason),

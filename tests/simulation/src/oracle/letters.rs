@@ -44,9 +44,17 @@ impl State {
             Standing::Failed(failed) => failed.reason == reason,
             _ => record.history.last().is_some_and(|past| past.reason == reason.as_str()),
         });
+        let began_ms = self.invocations.get(&invocation).map_or(0, |running| running.began_ms);
+        let erased_since = input.erased.is_some_and(|(at_ms, _)| began_ms <= at_ms);
+        let in_ledger = in_ledger || erased_since;
+        let is_from_before = self.is_from_before_erasure(n, &message.to_string());
         let of_a_failure = input.failures.versions.iter().any(|failed| Some(*failed) == version);
         if let Some(what) = self.lost_from(letter) {
             self.violate(now_ms, Promise::Explained, Some(n), format!("{reason}: {what}"));
+        }
+        if is_from_before && !erased_since && !last_chance {
+            let what = "a worker that began after the erasure sent a dead letter of what was erased";
+            self.violate(now_ms, Promise::Erased, Some(n), what);
         }
         if !body_is_original {
             self.violate(

@@ -74,7 +74,9 @@ impl State {
                 .record
                 .as_deref()
                 .is_some_and(|record| matches!(record.state, Standing::Done(_)) || record.previous.is_some());
-            let settled = has_result || input.letters > 0 || input.crashed > 0;
+            let erased = input.erased.is_some()
+                && input.record.as_deref().is_none_or(|record| record.state == Standing::Erased);
+            let settled = has_result || input.letters > 0 || input.crashed > 0 || erased;
             if !settled {
                 self.violate(
                     now_ms,
@@ -85,6 +87,7 @@ impl State {
                 return;
             }
         }
+        self.judge_erased_letters(now_ms);
         self.judge_spread(now_ms, plan);
         self.judge_use(now_ms, plan);
     }
