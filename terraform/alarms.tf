@@ -11,8 +11,9 @@
 #
 # No data. AWS/SQS has no age while a queue is empty, no in-flight count while nothing is, and no data at all for a queue
 # that was empty and untouched for six hours; Lambda and the worker publish per invocation. So for all of these no data
-# means that nothing is there or nothing ran: `notBreaching`, and FILL(x, 0) inside an expression, which would be without
-# a value as soon as one of its metrics is. ("Available CloudWatch metrics for Amazon SQS")
+# means that nothing is there or nothing ran: `notBreaching`, and FILL(x, 0) around each of them. Without it CloudWatch
+# looks for points further back than the alarm's periods, and keeps an alarm for longer than they are, by a number that is
+# not documented. ("Available CloudWatch metrics for Amazon SQS"; "Configuring how CloudWatch alarms treat missing data")
 #
 # The sentinel publishes its gauges each minute, zeroes included. Where they are missing, `sentinel-silent` says so, and the
 # alarms over them need not.
@@ -52,8 +53,10 @@ locals {
 
   # Burn rates, and why two windows: "Site Reliability Workbook", chapter "Alerting on SLOs". At 14.4 a month's budget is
   # gone in two days, at 6 in five. The long window has a least volume, or one bad job at night would wake somebody; the
-  # short one ends the alarm soon after the failures end.
+  # short one ends the alarm soon after the failures end. With few jobs a short window says nothing, and the long one alone
+  # decides: else twenty jobs an hour would begin and end it with each pause between two failures.
   error_budget_percent = 100 - var.success_objective_percent
+  short_window         = "IF(${local.jobs_all} >= 20, 100 * ${local.jobs_bad} / ${local.jobs_all}, 100)"
 
   # How long a job is handed back at most while the account fails, the stack is paused or the cap is reached (crates/core/src/next_step/hand_back.rs): the longest
   # delay; after half of its receives the time that SQS still keeps it, spread over the receives that are left; never
@@ -64,6 +67,7 @@ locals {
   # An alarm over what such a job says stays raised for longer than it can be away, or it would end and begin again with
   # each try.
   held_periods = ceil((local.held_try_s_max + var.worker.timeout_s + 5 * local.minute_s) / local.minute_s)
+  held_s       = local.held_periods * local.minute_s
 
   alarms = {
     dead-letters-present = {
@@ -76,14 +80,14 @@ locals {
     }
 
     dead-letters-rising = {
-      severity   = "page"
-      summary    = "dead-letters grew by ten or more within 15 minutes: jobs are failing for good right now."
-      metrics    = { visible = ["dead_letters", "ApproximateNumberOfMessagesVisible", "Maximum"], hidden = ["dead_letters", "ApproximateNumberOfMessagesNotVisible", "Maximum"] }
-      expression = "DIFF(${local.depth})"
+      severity = "page"
+      summary  = "Ten or more jobs became dead letters within 15 minutes: jobs are failing for good right now."
+      # What the worker counts: looking at the queue, or emptying it, changes its depth.
+      metrics    = { dead = ["stack", "DeadLetters", "Sum"] }
+      expression = "FILL(dead, 0)"
       threshold  = 10
       period_s   = 15 * local.minute_s
-      periods    = 2 # DIFF has no value for the first one.
-      datapoints = 1
+      periods    = 1
     }
 
     crashed-jobs = {
@@ -158,10 +162,11 @@ locals {
         }
         "5m" = {
           metrics    = local.job_outcomes
-          expression = "IF(${local.jobs_all} >= 1, 100 * ${local.jobs_bad} / ${local.jobs_all}, 0)"
+          expression = local.short_window
           threshold  = 14.4 * local.error_budget_percent
           period_s   = 5 * local.minute_s
-          periods    = 1
+          periods    = 3
+          datapoints = 1
         }
       }
     }
@@ -179,10 +184,11 @@ locals {
         }
         "30m" = {
           metrics    = local.job_outcomes
-          expression = "IF(${local.jobs_all} >= 1, 100 * ${local.jobs_bad} / ${local.jobs_all}, 0)"
+          expression = local.short_window
           threshold  = 6 * local.error_budget_percent
           period_s   = 30 * local.minute_s
-          periods    = 1
+          periods    = 3
+          datapoints = 1
         }
       }
     }
@@ -191,9 +197,9 @@ locals {
       severity   = "ticket"
       summary    = "A fifth of the model's answers fail validation: asked again, they cost twice."
       metrics    = { rejected = ["stack", "OutputRejections", "Sum"], calls = ["stack", "ModelCalls", "Sum"] }
-      expression = "IF(FILL(calls, 0) >= 20, 100 * FILL(rejected, 0) / FILL(calls, 0), 0)"
+      expression = "IF(FILL(calls, 0) >= 10 AND FILL(rejected, 0) >= 3, 100 * FILL(rejected, 0) / FILL(calls, 0), 0)"
       threshold  = 20
-      period_s   = 15 * local.minute_s
+      period_s   = local.hour_s # Ten jobs an hour are seen too.
       periods    = 1
     }
 
@@ -201,9 +207,9 @@ locals {
       severity   = "ticket"
       summary    = "The provider refuses a tenth of the calls for rate: jobs wait longer than they need to."
       metrics    = { throttled = ["stack", "ModelThrottled", "Sum"], calls = ["stack", "ModelCalls", "Sum"] }
-      expression = "IF(FILL(calls, 0) >= 20, 100 * FILL(throttled, 0) / FILL(calls, 0), 0)"
+      expression = "IF(FILL(calls, 0) >= 10 AND FILL(throttled, 0) >= 3, 100 * FILL(throttled, 0) / FILL(calls, 0), 0)"
       threshold  = 10
-      period_s   = 15 * local.minute_s
+      period_s   = local.hour_s # Ten jobs an hour are seen too.
       periods    = 1
     }
 
@@ -214,17 +220,18 @@ locals {
       expression = "IF(FILL(calls, 0) >= 10, 100 * FILL(errors, 0) / FILL(calls, 0), 0)"
       threshold  = 50
       period_s   = 15 * local.minute_s
-      periods    = 1
+      periods    = 4 # Jobs that are handed back try again within 15 minutes; with few of them, some windows have too few calls.
+      datapoints = 1
     }
 
     model-account = {
       severity   = "page"
       summary    = "The provider refuses our account: key, credit, spend limit or model access. No job can be worked on."
       metrics    = { failures = ["stack", "AccountFailures", "Sum"] }
+      expression = "FILL(failures, 0)"
       threshold  = 1
-      period_s   = local.minute_s
-      periods    = local.held_periods
-      datapoints = 1
+      period_s   = local.held_s
+      periods    = 1
     }
 
     queue-paused = {
@@ -272,11 +279,12 @@ locals {
     }
 
     worker-failing = {
-      severity  = "page"
-      summary   = "Invocations of the worker die: a crash, a timeout, too little memory, or a binary that does not start."
-      metrics   = { errors = ["function", "Errors", "Sum"] }
-      threshold = 1
-      period_s  = local.minute_s
+      severity   = "page"
+      summary    = "Invocations of the worker die: a crash, a timeout, too little memory, or a binary that does not start."
+      metrics    = { errors = ["function", "Errors", "Sum"] }
+      expression = "FILL(errors, 0)"
+      threshold  = 1
+      period_s   = local.minute_s
       # When there is little else, the second death is that of the same batch, which comes back after the visibility timeout
       # and may take the function's timeout to die again: a sixth of the other at most. Twice SQS's 12 hours are the day
       # that CloudWatch allows.
@@ -285,41 +293,48 @@ locals {
     }
 
     redrive-failing = {
-      severity  = "ticket"
-      summary   = "Steps of a redrive fail, so that dead letters wait that somebody wants back."
-      metrics   = { errors = ["redrive", "Errors", "Sum"] }
-      threshold = 1
-      period_s  = 5 * local.minute_s
+      severity   = "ticket"
+      summary    = "Steps of a redrive fail, so that dead letters wait that somebody wants back."
+      metrics    = { errors = ["redrive", "Errors", "Sum"] }
+      expression = "FILL(errors, 0)"
+      threshold  = 1
+      period_s   = 5 * local.minute_s
       # One step that met a throttle is followed by another. An hour covers whoever drives it by hand.
       periods    = 12
       datapoints = 2
     }
 
     worker-near-timeout = {
-      severity  = "ticket"
-      summary   = "An invocation ran on past its own deadline, which a slow provider cannot cause."
-      metrics   = { duration_ms = ["function", "Duration", "Maximum"] }
-      threshold = var.worker.timeout_s * 1000 - var.limits.deadline_margin_s * 500 # Half of the margin is for handing back.
-      period_s  = 5 * local.minute_s
-      periods   = 1
+      severity   = "ticket"
+      summary    = "An invocation ran on past its own deadline, which a slow provider cannot cause."
+      metrics    = { duration_ms = ["function", "Duration", "Maximum"] }
+      expression = "FILL(duration_ms, 0)"
+      threshold  = var.worker.timeout_s * 1000 - var.limits.deadline_margin_s * 500 # Half of the margin is for handing back.
+      # Lambda stamps a duration with the invocation's start and publishes it after its end: a shorter period would be over
+      # before it has the point. ("Types of metrics for Lambda functions")
+      period_s = (ceil(var.worker.timeout_s / local.minute_s) + 10) * local.minute_s
+      periods  = 1
     }
 
     worker-throttled = {
-      severity  = "ticket"
-      summary   = "Lambda refuses invocations: the account or the function has no execution left."
-      metrics   = { throttles = ["function", "Throttles", "Sum"] }
-      threshold = 1
-      period_s  = 5 * local.minute_s
-      periods   = 3
+      severity   = "ticket"
+      summary    = "Lambda refuses invocations: the account or the function has no execution left."
+      metrics    = { throttles = ["function", "Throttles", "Sum"] }
+      expression = "FILL(throttles, 0)"
+      threshold  = 1
+      period_s   = 5 * local.minute_s
+      periods    = 3
     }
 
     ledger-failing = {
       severity   = "page"
       summary    = "Reads or writes of the ledger fail after the SDK's own retries: no job can be claimed or stored."
       metrics    = { errors = ["stack", "LedgerErrors", "Sum"] }
+      expression = "FILL(errors, 0)"
       threshold  = 1
       period_s   = local.minute_s
-      periods    = 15
+      # A job that is handed back tries again within `hand_back_s_max`, so that even a single one keeps it raised.
+      periods    = min(1440, max(45, ceil(3 * (var.limits.hand_back_s_max + var.worker.timeout_s) / local.minute_s)))
       datapoints = 3
     }
 

@@ -110,7 +110,7 @@ run "windows_of_the_longest_times_that_sqs_has" {
   }
   assert {
     # 13 days over the twelve receives that are left would be more than the 12 hours that SQS can hide a message.
-    condition     = local.alarms["model-account"].periods == 720 + 5 + 5
+    condition     = local.alarms["model-account"].period_s == 60 * (720 + 5 + 5)
     error_message = "While the account fails, a job is tried again after twelve hours at most."
   }
 }
@@ -120,7 +120,7 @@ run "an_account_that_fails_stays_raised_between_two_tries" {
 
   assert {
     # Seven days over the 49 receives that are left after half of 100: 3 h 26 min; a run of the function and five minutes.
-    condition     = local.alarms["model-account"].periods == 216 && local.alarms["model-account"].datapoints == 1
+    condition     = local.alarms["model-account"].period_s == 60 * 216 && local.alarms["model-account"].periods == 1
     error_message = "A job is tried again after three and a half hours at most."
   }
 }
