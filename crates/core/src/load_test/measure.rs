@@ -49,7 +49,7 @@ impl Sample {
         let ended_ms = record.and_then(|record| match &record.state {
             State::Done(done) => Some(done.finished_at_ms),
             State::Failed(failed) => Some(failed.failed_at_ms),
-            State::Claimed { .. } | State::Open => None,
+            State::Claimed { .. } | State::Open | State::Erased => None,
         });
         let budget = record.map(|record| record.budget).unwrap_or_default();
         Self {
@@ -99,7 +99,8 @@ impl Outcomes {
             Fate::Review => &mut self.reviews,
             Fate::DeadLetter(reason) => self.dead_letters.entry(reason.to_string()).or_default(),
             Fate::Waiting => &mut self.waiting,
-            Fate::Missing => &mut self.missing,
+            // Nobody but an operator erases a test's job, and then nothing of it is left to judge.
+            Fate::Missing | Fate::Erased => &mut self.missing,
         } += 1;
     }
 
