@@ -1,5 +1,7 @@
 //! What no single invocation can see: a snapshot of the stack, and what follows from it.
 
 mod gauges;
+mod pause;
 
 pub use gauges::{BEGUN_MAX, ENTRIES_MAX, Snapshot, StackLimits};
+pub use pause::{Calls, Decision, Money, Signs};
