@@ -130,7 +130,9 @@ locals {
             Sid      = "DrillAlarms" # And keep those quiet that a pause raises.
             Effect   = "Allow"
             Action   = ["cloudwatch:DisableAlarmActions", "cloudwatch:EnableAlarmActions", "cloudwatch:SetAlarmState"]
-            Resource = local.alarm_name_arns
+            # Not each by its name: with a long prefix, the policy would exceed the 6,144 characters that IAM allows one ("IAM
+            # and STS quotas"). It reaches a stack whose prefix begins with this one and a hyphen.
+            Resource = ["arn:${local.partition}:cloudwatch:${local.region}:${local.account}:alarm:${var.prefix}-*"]
           },
           {
             Sid    = "Look" # Actions that know no resource, or list what there is.
