@@ -53,10 +53,10 @@ locals {
 
   # Burn rates, and why two windows: "Site Reliability Workbook", chapter "Alerting on SLOs". At 14.4 a month's budget is
   # gone in two days, at 6 in five. The long window has a least volume, or one bad job at night would wake somebody; the
-  # short one ends the alarm soon after the failures end. With few jobs a short window says nothing, and the long one alone
-  # decides: else twenty jobs an hour would begin and end it with each pause between two failures.
+  # short one ends the alarm soon after the failures end. With few jobs a failure in a short window leaves the
+  # decision to the long one: else twenty jobs an hour would begin and end it with each success between two failures.
   error_budget_percent = 100 - var.success_objective_percent
-  short_window         = "IF(${local.jobs_all} >= 20, 100 * ${local.jobs_bad} / ${local.jobs_all}, 100)"
+  short_window         = "IF(${local.jobs_all} >= 20, 100 * ${local.jobs_bad} / ${local.jobs_all}, IF(${local.jobs_bad} > 0, 100, 0))"
 
   # How long a job is handed back at most while the account fails, the stack is paused or the cap is reached (crates/core/src/next_step/hand_back.rs): the longest
   # delay; after half of its receives the time that SQS still keeps it, spread over the receives that are left; never

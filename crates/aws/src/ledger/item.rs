@@ -167,9 +167,17 @@ pub(super) fn record(item: &Item) -> Result<Record, Unreadable> {
 }
 
 fn erasure(read: &Reader<'_>) -> Result<Option<Erasure>, Unreadable> {
-    let Some(at_ms) = read.optional("erased_at_ms", Reader::number)? else { return Ok(None) };
-    let (version, until_ms) = (read.number("erased_version")?, read.number("erased_until_ms")?);
-    Ok(Some(Erasure { at_ms, version, until_ms }))
+    // All three stand or none does: an erasure that is read in part would be taken for none, and undone.
+    const NAMES: [&str; 3] = ["erased_at_ms", "erased_version", "erased_until_ms"];
+    if !NAMES.iter().any(|name| read.0.contains_key(*name)) {
+        return Ok(None);
+    }
+    let [at_ms, version, until_ms] = NAMES;
+    Ok(Some(Erasure {
+        at_ms: read.number(at_ms)?,
+        version: read.number(version)?,
+        until_ms: read.number(until_ms)?,
+    }))
 }
 
 fn reason(word: &str) -> Result<FailureReason, Unreadable> {
