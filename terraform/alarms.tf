@@ -165,7 +165,7 @@ locals {
           expression = local.short_window
           threshold  = 14.4 * local.error_budget_percent
           period_s   = 5 * local.minute_s
-          periods    = 3
+          periods    = 6 # Twenty jobs an hour have pauses between two failures.
           datapoints = 1
         }
       }
@@ -217,7 +217,7 @@ locals {
       severity   = "ticket" # Jobs wait for the provider for hours; if they wait too long, oldest-job-too-old is a page.
       summary    = "Half of the model calls fail on the provider's side or in the network."
       metrics    = { errors = ["stack", "ModelErrors", "Sum"], calls = ["stack", "ModelCalls", "Sum"] }
-      expression = "IF(FILL(calls, 0) >= 10, 100 * FILL(errors, 0) / FILL(calls, 0), 0)"
+      expression = "IF(FILL(calls, 0) >= 7, 100 * FILL(errors, 0) / FILL(calls, 0), 0)" # One job alone makes at most five.
       threshold  = 50
       period_s   = 15 * local.minute_s
       periods    = 4 # Jobs that are handed back try again within 15 minutes; with few of them, some windows have too few calls.

@@ -127,9 +127,9 @@ locals {
             Resource = flatten([for group in [aws_cloudwatch_log_group.worker, aws_cloudwatch_log_group.redrive, aws_cloudwatch_log_group.sentinel] : [group.arn, "${group.arn}:*"]])
           },
           {
-            Sid      = "DrillAlarms" # And keep those quiet that a pause raises.
-            Effect   = "Allow"
-            Action   = ["cloudwatch:DisableAlarmActions", "cloudwatch:EnableAlarmActions", "cloudwatch:SetAlarmState"]
+            Sid    = "DrillAlarms" # And keep those quiet that a pause raises.
+            Effect = "Allow"
+            Action = ["cloudwatch:DisableAlarmActions", "cloudwatch:EnableAlarmActions", "cloudwatch:SetAlarmState"]
             # Not each by its name: with a long prefix, the policy would exceed the 6,144 characters that IAM allows one ("IAM
             # and STS quotas"). It reaches a stack whose prefix begins with this one and a hyphen.
             Resource = ["arn:${local.partition}:cloudwatch:${local.region}:${local.account}:alarm:${var.prefix}-*"]

@@ -179,7 +179,7 @@ fn terraform_knows_the_providers_that_the_functions_know() {
 fn the_environment_is_read_where_a_program_starts() {
     let programs_of_their_own =
         ["nightshift-cli", "nightshift-demo", "nightshift-local", "nightshift-alarms"];
-    let tests = ["nightshift-tests", "nightshift-simulation", "my-tasks"];
+    let tests = ["nightshift-tests", "nightshift-simulation", "nightshift-drills", "my-tasks"];
     let mut files = 0;
     for (name, of) in packages() {
         if programs_of_their_own.contains(&name.as_str()) || tests.contains(&name.as_str()) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_cloudwatch::Client;
+use aws_sdk_cloudwatch::operation::put_metric_data::builders::PutMetricDataInputBuilder;
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit};
 use nightshift_core::metric::{Datum, MetricBatch, NAMESPACE};
@@ -43,11 +44,8 @@ impl CloudWatchMetrics {
     }
 
     async fn put(&self, at_ms: u64, data: &[Datum]) -> Result<(), PortError> {
-        self.client
-            .put_metric_data()
-            .namespace(NAMESPACE)
-            .set_metric_data(Some(data.iter().map(|datum| metric_datum(at_ms, datum)).collect()))
-            .send()
+        request(at_ms, data)
+            .send_with(&self.client)
             .await
             .map(drop)
             .map_err(|e| port_error("CloudWatch", "PutMetricData", &e))
@@ -70,6 +68,14 @@ impl Metrics for CloudWatchMetrics {
             }
         }
     }
+}
+
+/// What CloudWatch is asked to take: at most `DATA_MAX` data.
+#[must_use]
+pub fn request(at_ms: u64, data: &[Datum]) -> PutMetricDataInputBuilder {
+    PutMetricDataInputBuilder::default()
+        .namespace(NAMESPACE)
+        .set_metric_data(Some(data.iter().map(|datum| metric_datum(at_ms, datum)).collect()))
 }
 
 fn metric_datum(at_ms: u64, datum: &Datum) -> MetricDatum {

@@ -83,12 +83,37 @@ impl Statistic {
 struct Samples {
     /// `(value, how often)`.
     values: Vec<(f64, f64)>,
+    /// Over all of them.
+    count: f64,
+    sum: f64,
+    largest: f64,
+    smallest: f64,
+}
+
+impl Samples {
+    fn add(&mut self, value: f64, count: f64) {
+        let first = self.values.is_empty();
+        self.largest = if first { value } else { self.largest.max(value) };
+        self.smallest = if first { value } else { self.smallest.min(value) };
+        self.count += count;
+        self.sum += value * count;
+        match self.values.iter_mut().find(|(known, _)| known.total_cmp(&value).is_eq()) {
+            Some((_, times)) => *times += count,
+            None => self.values.push((value, count)),
+        }
+    }
 }
 
 /// All that was published.
 #[derive(Debug, Clone, Default)]
 pub struct Data {
-    metrics: BTreeMap<MetricKey, BTreeMap<Minute, Samples>>,
+    metrics: BTreeMap<MetricKey, Published>,
+}
+
+/// What was published of one metric.
+#[derive(Debug, Clone, Default)]
+pub struct Published {
+    minutes: BTreeMap<Minute, Samples>,
 }
 
 /// The statistic of one period, with the number of samples behind it.
@@ -103,16 +128,18 @@ pub struct Value {
 impl Data {
     /// Publishes a value that was seen `count` times, under the minute that its timestamp names.
     pub fn publish(&mut self, metric: &MetricKey, minute: Minute, value: f64, count: f64) {
-        let samples = self.metrics.entry(metric.clone()).or_default().entry(minute).or_default();
-        match samples.values.iter_mut().find(|(known, _)| known.total_cmp(&value).is_eq()) {
-            Some((_, times)) => *times += count,
-            None => samples.values.push((value, count)),
-        }
+        self.metrics.entry(metric.clone()).or_default().minutes.entry(minute).or_default().add(value, count);
     }
 
     /// The metrics that have ever had data.
     pub fn metrics(&self) -> impl Iterator<Item = &MetricKey> {
         self.metrics.keys()
+    }
+
+    /// One of them; `None`: it has never had data.
+    #[must_use]
+    pub fn published(&self, metric: &MetricKey) -> Option<&Published> {
+        self.metrics.get(metric)
     }
 
     /// The statistic over the minutes `from..to`; `None` where there are no samples.
@@ -124,21 +151,30 @@ impl Data {
         to: Minute,
         statistic: Statistic,
     ) -> Option<Value> {
-        let minutes = self.metrics.get(metric)?;
-        let mut values: Vec<(f64, f64)> =
-            minutes.range(from..to).flat_map(|(_, samples)| samples.values.iter().copied()).collect();
-        let samples: f64 = values.iter().map(|(_, count)| count).sum();
+        self.published(metric)?.statistic(from, to, statistic)
+    }
+}
+
+impl Published {
+    /// The statistic over the minutes `from..to`; `None` where there are no samples.
+    #[must_use]
+    pub fn statistic(&self, from: Minute, to: Minute, statistic: Statistic) -> Option<Value> {
+        let within =
+            || self.minutes.range(from..to).map(|(_, samples)| samples).filter(|one| one.count > 0.0);
+        let samples: f64 = within().map(|one| one.count).sum();
         if samples <= 0.0 {
             return None;
         }
-        let sum: f64 = values.iter().map(|(value, count)| value * count).sum();
+        let sum: f64 = within().map(|one| one.sum).sum();
         let value = match statistic {
             Statistic::Sum => sum,
             Statistic::Average => sum / samples,
             Statistic::SampleCount => samples,
-            Statistic::Maximum => values.iter().map(|(value, _)| *value).fold(f64::NEG_INFINITY, f64::max),
-            Statistic::Minimum => values.iter().map(|(value, _)| *value).fold(f64::INFINITY, f64::min),
+            Statistic::Maximum => within().map(|one| one.largest).fold(f64::NEG_INFINITY, f64::max),
+            Statistic::Minimum => within().map(|one| one.smallest).fold(f64::INFINITY, f64::min),
             Statistic::Percentile(share) => {
+                let mut values: Vec<(f64, f64)> =
+                    within().flat_map(|one| one.values.iter().copied()).collect();
                 values.sort_by(|a, b| a.0.total_cmp(&b.0));
                 let rank = share * samples;
                 let mut seen = 0.0;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::data::{Data, Minute};
-use crate::decide::{Judgement, Point, State};
+use crate::decide::{Judgement, Missing, Point, State};
 use crate::math::{MathError, Range};
 use crate::plan::{Alarms, MetricAlarm};
-use crate::readings::Reading;
+use crate::readings::{Absent, FillOfNothing, Premature, Reading};
 
 /// A change of state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,21 +33,36 @@ impl Readings {
     /// Every choice that differs for at least one of these alarms.
     #[must_use]
     pub fn all(alarms: &Alarms) -> Vec<Self> {
-        let most = alarms.metric.iter().map(|alarm| Reading::all(alarm.n).len()).max().unwrap_or_default();
+        let most = alarms.metric.iter().map(|alarm| those_that_matter(alarm).len()).max().unwrap_or_default();
         (0..most).map(Self).collect()
     }
 
-    fn of(self, alarm: &MetricAlarm) -> Option<Reading> {
-        let all = Reading::all(alarm.n);
-        all.get(self.0).or(all.last()).copied()
+    /// The reading, and whether the place before this one has the same.
+    fn of(self, alarm: &MetricAlarm) -> Option<(Reading, bool)> {
+        let all = those_that_matter(alarm);
+        let last = (*all.last()?, true);
+        Some(all.get(self.0).map_or(last, |reading| (*reading, false)))
     }
+}
+
+/// The readings that can differ for an alarm: without an expression there is no operand, and only what keeps its state or
+/// has none can be raised too early.
+fn those_that_matter(alarm: &MetricAlarm) -> Vec<Reading> {
+    let mut all = Reading::all(alarm.n);
+    if alarm.expression.is_none() {
+        all.retain(|one| one.beside_a_number == Absent::Zero && one.fill_of_nothing == FillOfNothing::Filled);
+    }
+    if matches!(alarm.missing, Missing::Breaching | Missing::NotBreaching) {
+        all.retain(|one| one.premature == Premature::OldestBreaching);
+    }
+    all
 }
 
 /// The alarms of a stack under one reading.
 #[derive(Debug, Clone)]
 pub struct Watch<'a> {
     alarms: &'a Alarms,
-    readings: Readings,
+    readings: Vec<Option<(Reading, bool)>>,
     states: BTreeMap<&'a str, State>,
 }
 
@@ -57,6 +72,7 @@ impl<'a> Watch<'a> {
     pub fn new(alarms: &'a Alarms, readings: Readings) -> Self {
         let names = alarms.metric.iter().map(|alarm| alarm.name.as_str());
         let names = names.chain(alarms.composite.iter().map(|alarm| alarm.name.as_str()));
+        let readings = alarms.metric.iter().map(|alarm| readings.of(alarm)).collect();
         Self { alarms, readings, states: names.map(|name| (name, State::InsufficientData)).collect() }
     }
 
@@ -71,12 +87,26 @@ impl<'a> Watch<'a> {
     /// # Errors
     /// When an expression cannot be computed.
     pub fn evaluate(&mut self, now: Minute, data: &Data) -> Result<Vec<Change>, MathError> {
+        self.evaluate_after(now, data, None)
+    }
+
+    /// The same, behind the watch of the place before, which has said already what reads alike.
+    ///
+    /// # Errors
+    /// When an expression cannot be computed.
+    pub fn evaluate_after(
+        &mut self,
+        now: Minute,
+        data: &Data,
+        before: Option<&Self>,
+    ) -> Result<Vec<Change>, MathError> {
         let mut changes = Vec::new();
         let alarms = self.alarms;
-        for alarm in &alarms.metric {
-            let Some(reading) = self.readings.of(alarm) else { continue };
+        for (place, alarm) in alarms.metric.iter().enumerate() {
+            let Some((reading, repeats)) = self.readings.get(place).copied().flatten() else { continue };
             let current = self.state(&alarm.name).unwrap_or(State::InsufficientData);
-            let state = evaluate(alarm, now, data, reading, current)?;
+            let said = before.filter(|_| repeats).and_then(|before| before.state(&alarm.name));
+            let state = said.map_or_else(|| evaluate(alarm, now, data, reading, current), Ok)?;
             self.set(now, &alarm.name, state, alarm.acts, &mut changes);
         }
         for alarm in &alarms.composite {
@@ -110,9 +140,10 @@ pub fn evaluate(
     let length = i64::from(alarm.n) + i64::from(reading.lookback);
     let starts: Vec<Minute> = (1..=length).rev().map(|back| now - back * alarm.period).collect();
     let read = |query: &crate::plan::Query| {
+        let published = data.published(&query.metric);
         starts
             .iter()
-            .map(|start| data.statistic(&query.metric, *start, *start + alarm.period, query.statistic))
+            .map(|start| published?.statistic(*start, *start + alarm.period, query.statistic))
             .collect::<Vec<_>>()
     };
     let values = match (&alarm.expression, alarm.queries.as_slice()) {

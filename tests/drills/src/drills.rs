@@ -1,0 +1,318 @@
+//! What goes wrong, an alarm after the other; and the days on which nothing does.
+
+use crate::run::{Act, Drill};
+use crate::world::{Conditions, World};
+
+const HOUR: u64 = 60;
+const DAY: u64 = 24 * HOUR;
+
+fn a_minute(_: u64) -> f64 {
+    1.0
+}
+
+fn ten_an_hour(_: u64) -> f64 {
+    1.0 / 6.0
+}
+
+fn busy(_: u64) -> f64 {
+    10.0
+}
+
+fn is(change: impl Fn(&mut Conditions) + 'static) -> Act {
+    Box::new(move |world: &World| world.change(&change))
+}
+
+fn well() -> Act {
+    is(|conditions| *conditions = Conditions::default())
+}
+
+/// A fault from `from` until `until`, and `after` more to see it end.
+fn fault(
+    page: &'static str,
+    fault: &'static str,
+    jobs: fn(u64) -> f64,
+    (from, until, after): (u64, u64, u64),
+    begins: Act,
+) -> Drill {
+    let acts = vec![(from, begins), (until, well())];
+    Drill { fault, page: Some(page), beside: &[], jobs, from, until, minutes: until + after, acts }
+}
+
+impl Drill {
+    fn beside(mut self, pages: &'static [&'static str]) -> Self {
+        self.beside = pages;
+        self
+    }
+
+    /// The page counts from this long after the fault.
+    fn counted_after(mut self, minutes: u64) -> Self {
+        self.from += minutes;
+        self
+    }
+
+    fn then(mut self, minute: u64, act: Act) -> Self {
+        self.acts.push((minute, act));
+        self
+    }
+}
+
+/// Alarms that no drill has seen yet.
+pub const UNSEEN: &[&str] = &[
+    "crashed-jobs",
+    "dead-letters-expiring",
+    "jobs-expiring",
+    "no-jobs",
+    "no-progress",
+    "queue-paused",
+    "spend-near-cap",
+    "spend-cap-reached",
+];
+
+/// All of them.
+#[must_use]
+pub fn all() -> Vec<Drill> {
+    [model(), results(), function(), queues(), healthy()].into_iter().flatten().collect()
+}
+
+fn model() -> Vec<Drill> {
+    vec![
+        fault(
+            "model-account",
+            "the key is revoked",
+            a_minute,
+            (30, 150, 5 * HOUR),
+            is(|c| c.model.account = 1.0),
+        )
+        .beside(&["oldest-job-too-old"]),
+        fault(
+            "model-account",
+            "the same, ten jobs an hour",
+            ten_an_hour,
+            (30, 8 * HOUR, 5 * HOUR),
+            is(|c| c.model.account = 1.0),
+        )
+        .beside(&["oldest-job-too-old"]),
+        fault(
+            "model-failing",
+            "four of five calls end in a 500",
+            a_minute,
+            (30, 90, 2 * HOUR),
+            is(|c| c.model.failing = 0.8),
+        )
+        .beside(&[
+            "dead-letters-present",
+            "dead-letters-rising",
+            "success-burning-fast",
+            "success-burning-slow",
+            "oldest-job-too-old",
+        ]),
+        fault(
+            "model-failing",
+            "the same, ten jobs an hour",
+            ten_an_hour,
+            (30, 3 * HOUR, 2 * HOUR),
+            is(|c| c.model.failing = 0.8),
+        )
+        .beside(&[
+            "dead-letters-present",
+            "dead-letters-rising",
+            "success-burning-fast",
+            "success-burning-slow",
+            "oldest-job-too-old",
+        ]),
+        fault(
+            "model-throttled",
+            "the provider refuses a third of the calls for rate",
+            a_minute,
+            (30, 90, 2 * HOUR),
+            is(|c| c.model.throttling = 0.33),
+        ),
+        fault(
+            "model-throttled",
+            "the same, ten jobs an hour",
+            ten_an_hour,
+            (30, 4 * HOUR, 2 * HOUR),
+            is(|c| c.model.throttling = 0.33),
+        ),
+        fault(
+            "output-rejected",
+            "two of five answers are no JSON",
+            a_minute,
+            (30, 90, 2 * HOUR),
+            is(|c| c.model.invalid = 0.4),
+        )
+        .beside(&["dead-letters-present", "success-burning-slow"]),
+        fault(
+            "output-rejected",
+            "the same, ten jobs an hour",
+            ten_an_hour,
+            (30, 4 * HOUR, 2 * HOUR),
+            is(|c| c.model.invalid = 0.4),
+        )
+        .beside(&["dead-letters-present", "success-burning-slow"]),
+    ]
+}
+
+fn results() -> Vec<Drill> {
+    vec![
+        fault(
+            "success-burning-fast",
+            "the model refuses three of ten jobs",
+            a_minute,
+            (30, 3 * HOUR, 4 * HOUR),
+            is(|c| c.model.refusing = 0.3),
+        )
+        .beside(&["dead-letters-present", "dead-letters-rising", "success-burning-slow"]),
+        fault(
+            "success-burning-fast",
+            "the same, twenty jobs an hour",
+            |_| 1.0 / 3.0,
+            (30, 5 * HOUR, 4 * HOUR),
+            is(|c| c.model.refusing = 0.5),
+        )
+        .beside(&["dead-letters-present", "dead-letters-rising", "success-burning-slow"]),
+        fault(
+            "success-burning-slow",
+            "the model refuses one of twelve jobs",
+            |_| 3.0,
+            (30, 5 * HOUR, 7 * HOUR),
+            is(|c| c.model.refusing = 0.083),
+        )
+        .beside(&["dead-letters-present"]),
+        fault(
+            "dead-letters-present",
+            "the model refuses the jobs of one minute",
+            a_minute,
+            (30, 4 * HOUR, HOUR),
+            is(|c| c.model.refusing = 1.0),
+        )
+        .then(31, well())
+        .then(4 * HOUR, Box::new(World::redrive_all)),
+        fault(
+            "dead-letters-rising",
+            "the model refuses every job",
+            |_| 2.0,
+            (30, 90, 2 * HOUR),
+            is(|c| c.model.refusing = 1.0),
+        )
+        .beside(&["dead-letters-present", "success-burning-fast", "success-burning-slow"]),
+    ]
+}
+
+fn function() -> Vec<Drill> {
+    vec![
+        fault(
+            "worker-failing",
+            "each invocation dies after a second",
+            a_minute,
+            (30, 120, 3 * HOUR),
+            is(|c| c.dies_after_ms = Some(1_000)),
+        )
+        .beside(&["no-progress", "oldest-job-too-old"]),
+        fault(
+            "worker-failing",
+            "the same, ten jobs an hour",
+            ten_an_hour,
+            (30, 4 * HOUR, 3 * HOUR),
+            is(|c| c.dies_after_ms = Some(1_000)),
+        )
+        .beside(&["no-progress", "oldest-job-too-old"]),
+        fault(
+            "worker-near-timeout",
+            "the process blocks, on a busy stack",
+            busy,
+            (30, 90, 2 * HOUR),
+            is(|c| c.blocked = true),
+        ),
+        fault(
+            "worker-near-timeout",
+            "the same, ten jobs an hour",
+            ten_an_hour,
+            (30, 3 * HOUR, 2 * HOUR),
+            is(|c| c.blocked = true),
+        ),
+        fault(
+            "worker-throttled",
+            "Lambda refuses invocations",
+            a_minute,
+            (30, 80, 2 * HOUR),
+            is(|c| c.throttled = true),
+        )
+        .beside(&["no-progress"]),
+        fault(
+            "ledger-failing",
+            "DynamoDB answers nothing",
+            a_minute,
+            (30, 120, 2 * HOUR),
+            is(|c| c.ledger_fails = 1.0),
+        )
+        .beside(&["oldest-job-too-old"]),
+        fault(
+            "ledger-failing",
+            "a third of its requests fails",
+            a_minute,
+            (30, 120, 2 * HOUR),
+            is(|c| c.ledger_fails = 0.33),
+        )
+        .beside(&["oldest-job-too-old"]),
+        fault(
+            "ledger-failing",
+            "DynamoDB answers nothing, one job every two hours",
+            |_| 1.0 / 120.0,
+            (121, 8 * HOUR, 2 * HOUR),
+            is(|c| c.ledger_fails = 1.0),
+        )
+        .beside(&["oldest-job-too-old"]),
+        fault(
+            "redrive-failing",
+            "a redrive fails at each step",
+            a_minute,
+            (30, 90, 2 * HOUR),
+            is(|c| c.redrive_fails = true),
+        ),
+    ]
+}
+
+fn queues() -> Vec<Drill> {
+    vec![
+        fault(
+            "sentinel-silent",
+            "the sentinel does not run",
+            a_minute,
+            (30, 90, HOUR),
+            is(|c| c.sentinel_off = true),
+        ),
+        fault(
+            "oldest-job-too-old",
+            "the event source is off",
+            a_minute,
+            (30, 4 * HOUR, 2 * HOUR),
+            is(|c| c.polled = false),
+        )
+        .counted_after(HOUR)
+        .beside(&["no-progress"]),
+    ]
+}
+
+fn healthy() -> Vec<Drill> {
+    let day = |fault, minutes, jobs| Drill {
+        fault,
+        page: None,
+        beside: &[],
+        jobs,
+        from: 0,
+        until: 0,
+        minutes,
+        acts: Vec::new(),
+    };
+    vec![
+        day("steady, a job a minute", DAY, a_minute),
+        day("ten jobs a day, in office hours", DAY, |minute| {
+            if (8 * HOUR..18 * HOUR).contains(&(minute % DAY)) { 1.0 / 60.0 } else { 0.0 }
+        }),
+        day("bursts of a hundred jobs, and a quiet night", DAY, |minute| {
+            let open = (8 * HOUR..18 * HOUR).contains(&(minute % DAY));
+            if open && minute.is_multiple_of(30) { 100.0 } else { 0.0 }
+        }),
+    ]
+}
