@@ -31,9 +31,6 @@ locals {
     crashed      = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.crashed.name } }
   }
 
-  # Looking at a message hides it, so a depth is what is visible and what is not.
-  depth = "FILL(visible, 0) + FILL(hidden, 0)"
-
   minute_s = 60
   hour_s   = 3600
 
