@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_cloudwatch::Client;
-use aws_sdk_cloudwatch::operation::put_metric_data::builders::PutMetricDataInputBuilder;
 use aws_sdk_cloudwatch::primitives::DateTime;
 use aws_sdk_cloudwatch::types::{Dimension, MetricDatum, StandardUnit};
 use nightshift_core::metric::{Datum, MetricBatch, NAMESPACE};
@@ -44,8 +43,11 @@ impl CloudWatchMetrics {
     }
 
     async fn put(&self, at_ms: u64, data: &[Datum]) -> Result<(), PortError> {
-        request(at_ms, data)
-            .send_with(&self.client)
+        self.client
+            .put_metric_data()
+            .namespace(NAMESPACE)
+            .set_metric_data(Some(metric_data(at_ms, data)))
+            .send()
             .await
             .map(drop)
             .map_err(|e| port_error("CloudWatch", "PutMetricData", &e))
@@ -70,12 +72,10 @@ impl Metrics for CloudWatchMetrics {
     }
 }
 
-/// What CloudWatch is asked to take: at most `DATA_MAX` data.
+/// What CloudWatch is asked to take, in its own form.
 #[must_use]
-pub fn request(at_ms: u64, data: &[Datum]) -> PutMetricDataInputBuilder {
-    PutMetricDataInputBuilder::default()
-        .namespace(NAMESPACE)
-        .set_metric_data(Some(data.iter().map(|datum| metric_datum(at_ms, datum)).collect()))
+pub fn metric_data(at_ms: u64, data: &[Datum]) -> Vec<MetricDatum> {
+    data.iter().map(|datum| metric_datum(at_ms, datum)).collect()
 }
 
 fn metric_datum(at_ms: u64, datum: &Datum) -> MetricDatum {

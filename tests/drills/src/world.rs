@@ -14,7 +14,7 @@ use nightshift_core::cost::Price;
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
-use nightshift_core::metric::MetricBatch;
+use nightshift_core::metric::{MetricBatch, NAMESPACE};
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, Usage,
 };
@@ -393,16 +393,14 @@ fn message(held: &Held) -> Message {
 impl Metrics for World {
     /// As CloudWatch reads the adapter's own request.
     async fn publish(&self, batch: &MetricBatch, _within: Duration) {
-        let request = nightshift_aws::metrics::request(batch.at_ms, &batch.data);
-        let namespace = request.get_namespace().clone().unwrap_or_default();
         let mut state = self.lock();
-        for datum in request.get_metric_data().iter().flatten() {
+        for datum in nightshift_aws::metrics::metric_data(batch.at_ms, &batch.data) {
             let dimensions: Vec<(&str, &str)> = datum
                 .dimensions()
                 .iter()
                 .map(|one| (one.name().unwrap_or_default(), one.value().unwrap_or_default()))
                 .collect();
-            let key = MetricKey::new(&namespace, datum.metric_name().unwrap_or_default(), &dimensions);
+            let key = MetricKey::new(NAMESPACE, datum.metric_name().unwrap_or_default(), &dimensions);
             let at_ms = datum.timestamp().and_then(|at| at.to_millis().ok());
             let minute = Self::minute(at_ms.map_or(batch.at_ms, |at_ms| at_ms.unsigned_abs()));
             for (value, count) in datum.values().iter().zip(datum.counts()) {
