@@ -40,6 +40,10 @@ fn drill() -> Result<bool, Box<dyn std::error::Error>> {
     if only.iter().any(|argument| argument == "--defects") {
         return defects(&alarms, &all, &pages);
     }
+    let known = |page: &str| page == "none" || all.iter().any(|drill| drill.page == Some(page));
+    if let Some(page) = only.iter().find(|page| !known(page)) {
+        return Err(format!("no drill is of {page}: name the page of an alarm, or none").into());
+    }
     println!("| alarm | fault | minutes to alarm | minutes to OK | others that fired |");
     println!("| --- | --- | --- | --- | --- |");
     let chosen =
