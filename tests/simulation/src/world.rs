@@ -55,7 +55,8 @@ pub struct State {
     pub documents: BTreeMap<String, Document>,
     pub at_work: BTreeSet<u64>,
     /// Those that run now.
-    pub invocations: HashMap<u64, Invocation>,
+    /// In order: people go through it, and a seed repeats a run.
+    pub invocations: BTreeMap<u64, Invocation>,
     pub invocations_begun: u64,
     pub environments_begun: u32,
     /// The one that is live, the one that was live before, and how many there are.
@@ -357,7 +358,7 @@ impl World {
             redrive: None,
             documents: BTreeMap::new(),
             at_work: BTreeSet::new(),
-            invocations: HashMap::new(),
+            invocations: BTreeMap::new(),
             invocations_begun: 0,
             environments_begun: 0,
             revision: 1,
