@@ -151,6 +151,8 @@ impl State {
         self.note(now_ms, n, || format!("a redrive deletes its message from {}", source.as_str()));
         let input = &mut self.inputs[n as usize];
         let is_done = input.record.as_deref().is_some_and(|record| matches!(record.state, Standing::Done(_)));
+        // An earlier message of what was erased is settled, too: no worker works on it.
+        let is_erased = input.erased.is_some_and(|(at_ms, _)| letter.sent_at_ms <= at_ms);
         match source {
             Source::DeadLetters => input.letters -= 1,
             Source::Crashed => input.crashed -= 1,
@@ -160,7 +162,7 @@ impl State {
             |other: &&mut Letter| other.letter == letter.letter && !other.moved_back && other.sent > 0;
         let sent = letter.sent > 0
             || self.waiting_letters(source).iter_mut().find(equal).map(|other| other.sent -= 1).is_some();
-        if !(sent || source == Source::Crashed && is_done) {
+        if !(sent || source == Source::Crashed && (is_done || is_erased)) {
             self.violate(
                 now_ms,
                 Promise::NothingLost,
