@@ -41,3 +41,21 @@ pub fn tombstone(key: &InputHash, standing: Option<&Record>, token: &str, now_ms
     let expect = standing.map_or(Expect::Absent, |record| Expect::Version(record.version));
     RecordWrite { record, expect }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_write_of_before_takes_effect_over_a_tombstone() {
+        let key = InputHash::of_body("x");
+        let standing = tombstone(&key, None, "before", 1_000).record;
+        let erased = tombstone(&key, Some(&standing), "after", 2_000);
+        assert!(erased.allowed(Some(&standing)));
+        // Whoever read what stood before, a takeover as well as a second eraser, expects its version.
+        assert_eq!(erased.expect, Expect::Version(standing.version));
+        assert!(!erased.allowed(Some(&erased.record)));
+        // And whoever had the claim has its token.
+        assert_ne!(erased.record.token, standing.token);
+    }
+}
