@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aws_sdk_cloudwatch::types::{AlarmType, Dimension, Metric, MetricDataQuery, MetricStat};
+use aws_sdk_cloudwatch::types::AlarmType;
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
@@ -17,6 +17,7 @@ use nightshift_shell::settings::{KeySettings, ProviderSettings};
 use serde_json::Value;
 
 use crate::error::{self, Failure};
+use crate::metrics;
 use crate::stack::Stack;
 use crate::times;
 
@@ -197,22 +198,13 @@ pub async fn sum(
     stack: &Stack,
     namespace: &str,
     metric: &str,
-    (dimension, value): (&str, &str),
+    dimension: (&str, &str),
     since_s: i64,
 ) -> Result<u64, Failure> {
-    let dimension = Dimension::builder().name(dimension).value(value).build();
-    let metric = Metric::builder().namespace(namespace).metric_name(metric).dimensions(dimension).build();
-    let stat = MetricStat::builder().metric(metric).period(60).stat("Sum").build();
+    let query = metrics::query("sum", namespace, metric, dimension, 60, "Sum");
     let now_s = i64::try_from(times::now_ms() / 1_000).unwrap_or_default();
-    let got = aws_sdk_cloudwatch::Client::new(&stack.sdk)
-        .get_metric_data()
-        .metric_data_queries(MetricDataQuery::builder().id("sum").metric_stat(stat).build())
-        .start_time(DateTime::from_secs(since_s))
-        .end_time(DateTime::from_secs(now_s + 60))
-        .send()
-        .await;
-    let got = got.map_err(|e| error::of_aws("cloudwatch:GetMetricData", &e))?;
-    let sum: f64 = got.metric_data_results().iter().flat_map(|result| result.values()).sum();
+    let counted = metrics::values(stack, vec![query], (since_s, now_s + 60)).await?;
+    let sum: f64 = counted.into_values().flatten().sum();
     Ok(sum as u64)
 }
 

@@ -1,14 +1,13 @@
 //! What is looked at while a load test runs: the queue, the alarms, and at its end what CloudWatch counted.
 
-use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat};
-use aws_smithy_types::DateTime;
 use nightshift_core::load_test::{Observed, Plan};
 use nightshift_core::metric::NAMESPACE;
 use tokio::time::Instant;
 
 use crate::alarms;
-use crate::error::{self, Failure};
+use crate::error::Failure;
 use crate::letters;
+use crate::metrics;
 use crate::render::say;
 use crate::stack::Stack;
 use crate::test_jobs;
@@ -78,25 +77,10 @@ async fn sums(stack: &Stack, began_ms: u64, ended_ms: u64) -> Result<[f64; 3], F
     const METRICS: [(&str, &str); 3] =
         [("throttled", "ModelThrottled"), ("calls", "ModelCalls"), ("handed_back", "JobsHandedBack")];
     const MINUTE_S: u64 = 60;
-    let queries = METRICS.map(|(id, metric)| {
-        let dimension = Dimension::builder().name("Stack").value(&stack.prefix).build();
-        let metric = Metric::builder().namespace(NAMESPACE).metric_name(metric).dimensions(dimension).build();
-        let stat = MetricStat::builder().metric(metric).period(60).stat("Sum").build();
-        MetricDataQuery::builder().id(id).metric_stat(stat).build()
-    });
-    let seconds = |s: u64| DateTime::from_secs(i64::try_from(s).unwrap_or_default());
-    let got = aws_sdk_cloudwatch::Client::new(&stack.sdk)
-        .get_metric_data()
-        .set_metric_data_queries(Some(queries.to_vec()))
-        .start_time(seconds(began_ms / 1_000 / MINUTE_S * MINUTE_S))
-        .end_time(seconds((ended_ms / 1_000 / MINUTE_S + 1) * MINUTE_S))
-        .send()
-        .await;
-    let results = got
-        .map_err(|e| error::of_aws("cloudwatch:GetMetricData", &e))?
-        .metric_data_results
-        .unwrap_or_default();
-    Ok(METRICS.map(|(id, _)| {
-        results.iter().filter(|result| result.id() == Some(id)).flat_map(|result| result.values()).sum()
-    }))
+    let stack_is = ("Stack", stack.prefix.as_str());
+    let queries = METRICS.map(|(id, metric)| metrics::query(id, NAMESPACE, metric, stack_is, 60, "Sum"));
+    let minute_s = |minute: u64| i64::try_from(minute * MINUTE_S).unwrap_or_default();
+    let between = (minute_s(began_ms / 1_000 / MINUTE_S), minute_s(ended_ms / 1_000 / MINUTE_S + 1));
+    let counted = metrics::values(stack, queries.to_vec(), between).await?;
+    Ok(METRICS.map(|(id, _)| counted.get(id).into_iter().flatten().sum()))
 }

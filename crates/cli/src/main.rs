@@ -23,6 +23,7 @@ mod letters;
 mod load_page;
 mod load_watch;
 mod mapping;
+mod metrics;
 mod receipt;
 mod render;
 mod sender;

@@ -1,19 +1,17 @@
 //! The control record: what the operator, the workers and the sentinel tell all workers.
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::AttributeValue;
 use nightshift_core::control::{Control, Stored};
 use nightshift_ports::{ControlAnswer, ControlRecord, PortError};
 
 use super::item::{Item, Reader, Unreadable, number, text};
 use super::table::ID;
+use super::write::{self, UPDATE};
 use super::{Change, DynamoLedger, SERVICE, unreadable};
 use crate::error::port_error;
 
 const GET: &str = "GetItem";
-const UPDATE: &str = "UpdateItem";
 
 /// The key of the control record.
 const CONTROL_ID: &str = "control";
@@ -30,31 +28,12 @@ impl ControlRecord for DynamoLedger {
     }
 
     async fn put_control(&self, next: &Control, over: &Control) -> Result<ControlAnswer, PortError> {
-        let Change { update, condition, names, values } = Change::of_control(next, over);
-        let sent = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key(ID, text(CONTROL_ID))
-            .update_expression(update)
-            .condition_expression(condition)
-            .set_expression_attribute_names(Some(names))
-            .set_expression_attribute_values(Some(values))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        match sent {
-            Ok(_) => Ok(ControlAnswer::Written),
-            Err(SdkError::ServiceError(context)) if context.err().is_conditional_check_failed_exception() => {
-                let standing = match context.into_err() {
-                    UpdateItemError::ConditionalCheckFailedException(refusal) => refusal.item,
-                    _ => None,
-                };
-                let standing = control(&standing.unwrap_or_default()).map_err(|e| unreadable(UPDATE, &e))?;
-                Ok(ControlAnswer::Refused(Box::new(standing)))
-            }
-            Err(error) => Err(port_error(SERVICE, UPDATE, &error)),
-        }
+        let refused = match write::update(self, CONTROL_ID, Change::of_control(next, over)).await {
+            Ok(()) => return Ok(ControlAnswer::Written),
+            Err(error) => write::refused_by(error)?,
+        };
+        let standing = control(&refused.unwrap_or_default()).map_err(|e| unreadable(UPDATE, &e))?;
+        Ok(ControlAnswer::Refused(Box::new(standing)))
     }
 }
 

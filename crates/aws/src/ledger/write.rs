@@ -14,7 +14,7 @@ use super::table::ID;
 use super::{Change, DynamoLedger, SERVICE, map, unreadable};
 use crate::error::port_error;
 
-const UPDATE: &str = "UpdateItem";
+pub(super) const UPDATE: &str = "UpdateItem";
 /// About as long as the expression of a whole record is.
 const EXPRESSION_BYTES: usize = 1_536;
 
@@ -54,7 +54,12 @@ pub(super) async fn letter_sent(
     }
 }
 
-async fn update(ledger: &DynamoLedger, key: &str, change: Change) -> Result<(), SdkError<UpdateItemError>> {
+/// One conditional write; a refusal returns what stands.
+pub(super) async fn update(
+    ledger: &DynamoLedger,
+    key: &str,
+    change: Change,
+) -> Result<(), SdkError<UpdateItemError>> {
     ledger
         .client
         .update_item()
@@ -135,7 +140,7 @@ impl Change {
 }
 
 /// The old item of a refused condition; every other error stays one.
-fn refused_by(error: SdkError<UpdateItemError>) -> Result<Option<Item>, PortError> {
+pub(super) fn refused_by(error: SdkError<UpdateItemError>) -> Result<Option<Item>, PortError> {
     match error {
         SdkError::ServiceError(context) if context.err().is_conditional_check_failed_exception() => {
             match context.into_err() {

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricStat};
 use aws_sdk_sqs::types::QueueAttributeName;
-use aws_smithy_types::DateTime;
 use clap::Args;
 use nightshift_core::listing::{Order, Selection, Unsettled};
 use nightshift_core::metric::NAMESPACE;
@@ -18,12 +16,15 @@ use crate::control::{self, Pause};
 use crate::error::{self, Failure};
 use crate::ledger::{self, Entries};
 use crate::mapping::Mapping;
+use crate::metrics;
 use crate::render::{Cell, Row, say};
 use crate::stack::Stack;
 use crate::times;
 
 /// The last hour.
-const WINDOW_S: i32 = 3_600;
+const WINDOW_S: i64 = 3_600;
+/// The sums are put together from values of five minutes each.
+const PERIOD_S: i32 = 300;
 /// Failures that are counted by reason, at most: a screen that is looked at again and again must stay cheap.
 const FAILED_MAX: u64 = 5_000;
 /// Between two looks of `--watch`: CloudWatch has a new point each minute.
@@ -306,36 +307,19 @@ struct Numbers {
 
 /// The sums of the last hour; a metric without data in it is 0.
 async fn numbers(stack: &Stack) -> Result<Numbers, Failure> {
-    let ours = |id: &str, metric: &str| query(id, NAMESPACE, metric, ("Stack", &stack.prefix), "Sum");
+    let ours = |id, metric| metrics::query(id, NAMESPACE, metric, ("Stack", &stack.prefix), PERIOD_S, "Sum");
+    let queue = ("QueueName", stack.jobs_queue());
+    let age = "ApproximateAgeOfOldestMessage";
     let queries = vec![
         ours("succeeded", "JobsSucceeded"),
         ours("dead_lettered", "DeadLetters"),
         ours("handed_back", "JobsHandedBack"),
         ours("cost_usd", "CostUsd"),
-        query(
-            "oldest",
-            "AWS/SQS",
-            "ApproximateAgeOfOldestMessage",
-            ("QueueName", stack.jobs_queue()),
-            "Maximum",
-        ),
+        metrics::query("oldest", "AWS/SQS", age, queue, PERIOD_S, "Maximum"),
     ];
     let now_s = i64::try_from(times::now_ms() / 1_000).unwrap_or_default();
-    let got = aws_sdk_cloudwatch::Client::new(&stack.sdk)
-        .get_metric_data()
-        .set_metric_data_queries(Some(queries))
-        .start_time(DateTime::from_secs(now_s - i64::from(WINDOW_S)))
-        .end_time(DateTime::from_secs(now_s))
-        .send()
-        .await;
-    let results = got
-        .map_err(|e| error::of_aws("cloudwatch:GetMetricData", &e))?
-        .metric_data_results
-        .unwrap_or_default();
-    let values = |id: &str| {
-        let found = results.iter().find(|result| result.id() == Some(id));
-        found.map(|result| result.values().to_vec()).unwrap_or_default()
-    };
+    let counted = metrics::values(stack, queries, (now_s - WINDOW_S, now_s)).await?;
+    let values = |id: &str| counted.get(id).map(Vec::as_slice).unwrap_or_default();
     let sum = |id: &str| Some(values(id).iter().sum());
     Ok(Numbers {
         succeeded: sum("succeeded"),
@@ -345,17 +329,4 @@ async fn numbers(stack: &Stack) -> Result<Numbers, Failure> {
         // The newest point; a queue that nobody uses has none, and nothing waits in it.
         oldest_job_s: Some(values("oldest").first().copied().unwrap_or_default()),
     })
-}
-
-fn query(
-    id: &str,
-    namespace: &str,
-    metric: &str,
-    dimension: (&str, &str),
-    statistic: &str,
-) -> MetricDataQuery {
-    let dimension = Dimension::builder().name(dimension.0).value(dimension.1).build();
-    let metric = Metric::builder().namespace(namespace).metric_name(metric).dimensions(dimension).build();
-    let stat = MetricStat::builder().metric(metric).period(300).stat(statistic).build();
-    MetricDataQuery::builder().id(id).metric_stat(stat).build()
 }
