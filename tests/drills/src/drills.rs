@@ -38,6 +38,19 @@ fn fault(
     Drill { fault, page: Some(page), beside: &[], jobs, from, until, minutes: until + after, acts }
 }
 
+/// The same fault on a stack with a job a minute, and on one with ten an hour, where it may last as long as `few_until`.
+fn at_both_volumes(
+    page: &'static str,
+    what: &'static str,
+    (until, few_until, after): (u64, u64, u64),
+    change: fn(&mut Conditions),
+) -> [Drill; 2] {
+    [
+        fault(page, what, a_minute, (30, until, after), is(change)),
+        fault(page, "the same, ten jobs an hour", ten_an_hour, (30, few_until, after), is(change)),
+    ]
+}
+
 impl Drill {
     fn beside(mut self, pages: &'static [&'static str]) -> Self {
         self.beside = pages;
@@ -75,82 +88,42 @@ pub fn all() -> Vec<Drill> {
 }
 
 fn model() -> Vec<Drill> {
-    vec![
-        fault(
-            "model-account",
-            "the key is revoked",
-            a_minute,
-            (30, 150, 5 * HOUR),
-            is(|c| c.model.account = 1.0),
-        )
-        .beside(&["oldest-job-too-old"]),
-        fault(
-            "model-account",
-            "the same, ten jobs an hour",
-            ten_an_hour,
-            (30, 8 * HOUR, 5 * HOUR),
-            is(|c| c.model.account = 1.0),
-        )
-        .beside(&["oldest-job-too-old"]),
-        fault(
-            "model-failing",
-            "four of five calls end in a 500",
-            a_minute,
-            (30, 90, 2 * HOUR),
-            is(|c| c.model.failing = 0.8),
-        )
-        .beside(&[
-            "dead-letters-present",
-            "dead-letters-rising",
-            "success-burning-fast",
-            "success-burning-slow",
-            "oldest-job-too-old",
-        ]),
-        fault(
-            "model-failing",
-            "the same, ten jobs an hour",
-            ten_an_hour,
-            (30, 3 * HOUR, 2 * HOUR),
-            is(|c| c.model.failing = 0.8),
-        )
-        .beside(&[
-            "dead-letters-present",
-            "dead-letters-rising",
-            "success-burning-fast",
-            "success-burning-slow",
-            "oldest-job-too-old",
-        ]),
-        fault(
-            "model-throttled",
-            "the provider refuses a third of the calls for rate",
-            a_minute,
-            (30, 90, 2 * HOUR),
-            is(|c| c.model.throttling = 0.33),
-        ),
-        fault(
-            "model-throttled",
-            "the same, ten jobs an hour",
-            ten_an_hour,
-            (30, 4 * HOUR, 2 * HOUR),
-            is(|c| c.model.throttling = 0.33),
-        ),
-        fault(
-            "output-rejected",
-            "two of five answers are no JSON",
-            a_minute,
-            (30, 90, 2 * HOUR),
-            is(|c| c.model.invalid = 0.4),
-        )
-        .beside(&["dead-letters-present", "success-burning-slow"]),
-        fault(
-            "output-rejected",
-            "the same, ten jobs an hour",
-            ten_an_hour,
-            (30, 4 * HOUR, 2 * HOUR),
-            is(|c| c.model.invalid = 0.4),
-        )
-        .beside(&["dead-letters-present", "success-burning-slow"]),
+    let account = at_both_volumes("model-account", "the key is revoked", (150, 8 * HOUR, 5 * HOUR), |c| {
+        c.model.account = 1.0;
+    });
+    let failing =
+        at_both_volumes("model-failing", "four of five calls end in a 500", (90, 3 * HOUR, 2 * HOUR), |c| {
+            c.model.failing = 0.8
+        });
+    let throttled = at_both_volumes(
+        "model-throttled",
+        "the provider refuses a third of the calls for rate",
+        (90, 4 * HOUR, 2 * HOUR),
+        |c| c.model.throttling = 0.33,
+    );
+    let rejected = at_both_volumes(
+        "output-rejected",
+        "two of five answers are no JSON",
+        (90, 4 * HOUR, 2 * HOUR),
+        |c| c.model.invalid = 0.4,
+    );
+    [
+        account.map(|drill| drill.beside(&["oldest-job-too-old"])),
+        failing.map(|drill| {
+            drill.beside(&[
+                "dead-letters-present",
+                "dead-letters-rising",
+                "success-burning-fast",
+                "success-burning-slow",
+                "oldest-job-too-old",
+            ])
+        }),
+        throttled,
+        rejected.map(|drill| drill.beside(&["dead-letters-present", "success-burning-slow"])),
     ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn results() -> Vec<Drill> {
@@ -200,23 +173,14 @@ fn results() -> Vec<Drill> {
 }
 
 fn function() -> Vec<Drill> {
-    vec![
-        fault(
-            "worker-failing",
-            "each invocation dies after a second",
-            a_minute,
-            (30, 120, 3 * HOUR),
-            is(|c| c.dies_after_ms = Some(1_000)),
-        )
-        .beside(&["no-progress", "oldest-job-too-old"]),
-        fault(
-            "worker-failing",
-            "the same, ten jobs an hour",
-            ten_an_hour,
-            (30, 4 * HOUR, 3 * HOUR),
-            is(|c| c.dies_after_ms = Some(1_000)),
-        )
-        .beside(&["no-progress", "oldest-job-too-old"]),
+    let dying = at_both_volumes(
+        "worker-failing",
+        "each invocation dies after a second",
+        (120, 4 * HOUR, 3 * HOUR),
+        |c| c.dies_after_ms = Some(1_000),
+    );
+    let dying = dying.map(|drill| drill.beside(&["no-progress", "oldest-job-too-old"]));
+    let others = vec![
         fault(
             "worker-near-timeout",
             "the process blocks, on a busy stack",
@@ -270,7 +234,8 @@ fn function() -> Vec<Drill> {
             (30, 90, 2 * HOUR),
             is(|c| c.redrive_fails = true),
         ),
-    ]
+    ];
+    dying.into_iter().chain(others).collect()
 }
 
 fn queues() -> Vec<Drill> {
