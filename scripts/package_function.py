@@ -8,6 +8,7 @@ The paths are this machine's; none of them may be in the binary, or it would dif
 import base64
 import hashlib
 import pathlib
+import re
 import sys
 import zipfile
 
@@ -20,6 +21,8 @@ GLIBC_NEWEST = (2, 34)
 # Our own limit: a larger zip starts slower.  Lambda's is 50 MB ("Lambda quotas").
 ZIP_BYTES_MAX = 8 * 1000 * 1000
 MACHINES = {"arm64": "EM_AARCH64", "x86_64": "EM_X86_64"}
+# What C's `__DATE__` becomes: a string of its own.
+C_DATE = re.compile(rb"\0((?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ 123]\d 20\d\d)\0")
 # What the runtime image has beside glibc's own libraries.
 LIBRARIES = {
     "libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1",
@@ -32,6 +35,11 @@ def check(binary, architecture, paths=()):
     for path in paths:
         if path.encode() in content:
             raise SystemExit(f"{binary}: holds the path {path}, and would be another file on another machine")
+    if date := C_DATE.search(content):
+        raise SystemExit(
+            f"{binary}: holds the date {date[1].decode()}, and would be another file tomorrow: some C code asks for __DATE__; "
+            "scripts/build defines it away for what is built with its CFLAGS"
+        )
     with open(binary, "rb") as file:
         elf = ELFFile(file)
         if elf["e_machine"] != MACHINES[architecture]:

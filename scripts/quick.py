@@ -140,7 +140,7 @@ def main():
     if "terraform" in chosen["also"]:
         results.append(run("scripts/check-terraform", "fmt", "validate", "test"))
     for target in sorted(chosen["left_out"]):
-        print(f"left out: {target}, which takes minutes: cargo test -p nightshift-tests --test {target}")
+        print(f"left out: {target}, which takes minutes: cargo test --workspace --test {target}")
     if "terraform" in chosen["also"]:
         print("left out: plan, refusals, tflint, checkov and the stack: scripts/test terraform stack")
     print(f"quick: {'passed' if all(results) else 'FAILED'}; scripts/test runs everything")

@@ -29,6 +29,9 @@ locals {
     jobs         = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.jobs.name } }
     dead_letters = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.dead_letters.name } }
     crashed      = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.crashed.name } }
+    given_up     = { namespace = "AWS/SQS", dimensions = { QueueName = "${var.prefix}-events-failed" } }
+    pipe         = { namespace = "AWS/EventBridge/Pipes", dimensions = { PipeName = local.event_pipes.results.name } }
+    pipe_large   = { namespace = "AWS/EventBridge/Pipes", dimensions = { PipeName = local.event_pipes.large.name } }
   }
 
   minute_s = 60
@@ -97,13 +100,15 @@ locals {
     }
 
     oldest-job-too-old = {
-      severity   = "page"
-      summary    = "A job has waited for an hour or more."
-      metrics    = local.job_ages
-      expression = local.oldest_job_s
-      threshold  = local.hour_s
+      severity = "page"
+      summary  = "For half an hour the oldest job has been older than half an hour."
+      metrics  = merge(local.job_ages, { paused = ["stack", "Paused", "Maximum"] })
+      # While it is paused jobs are meant to wait: queue-paused says that. What waited through a pause is worked off after
+      # it, and half an hour is time for that; a new fault is seen as soon as an age of one hour would show it.
+      expression = "IF(FILL(paused, 0), 0, ${local.oldest_job_s})"
+      threshold  = local.hour_s / 2
       period_s   = 5 * local.minute_s
-      periods    = 1
+      periods    = 6
     }
 
     no-progress = {
@@ -114,7 +119,10 @@ locals {
       # is what is visible: an invocation that dies keeps its jobs hidden for the visibility timeout, so a queue shorter than
       # what the deaths hide never raises this; worker-failing counts the deaths themselves.
       # While it is paused nothing is expected to be settled: queue-paused says that.
-      expression = "IF(waiting > 0 AND FILL(paused, 0) == 0 AND FILL(settled, 0) == 0, 1, 0)"
+      # In an outage `settled` has no point at all, and what FILL makes of such a series is not documented. Beside another
+      # series a missing point counts as 0; and without a condition IF has no value, so that a silent sentinel decides
+      # nothing. ("Use metric math")
+      expression = "IF(paused, 0, IF(waiting, settled + waiting == waiting, 0))"
       threshold  = 1
       period_s   = 5 * local.minute_s
       periods    = 3        # An invocation may work for five minutes before it publishes.
@@ -266,9 +274,9 @@ locals {
     spend-cap-reached = {
       severity = "page"
       summary  = "The day's spend cap holds jobs back until the next UTC day."
-      metrics  = { spent = ["stack", "SpendToday", "Maximum"], held = ["spend_cap", "JobsHandedBack", "Sum"] }
-      # Something may be left, and pay for no call.
-      expression = "IF(FILL(spent, 0) >= ${var.limits.spend_cap_usd_per_day}, 1, FILL(held, 0))"
+      metrics  = { spent = ["stack", "SpendToday", "Maximum"], held = ["spend_cap", "JobsHandedBack", "Sum"], paused = ["spend_cap", "Paused", "Maximum"] }
+      # Something may be left, and pay for no call. Once the sentinel has paused for it, no job is handed back any more.
+      expression = "IF(FILL(spent, 0) >= ${var.limits.spend_cap_usd_per_day}, 1, MAX([FILL(held, 0), FILL(paused, 0)]))"
       threshold  = 1
       period_s   = local.minute_s
       periods    = local.held_periods
@@ -333,6 +341,24 @@ locals {
       # A job that is handed back tries again within `hand_back_s_max`, so that even a single one keeps it raised.
       periods    = min(1440, max(45, ceil(3 * (var.limits.hand_back_s_max + var.worker.timeout_s) / local.minute_s)))
       datapoints = 3
+    }
+
+    events-failing = {
+      severity = "ticket" # Results are stored as ever; only those who wait for events do not hear of them.
+      summary  = "Events of results are not sent, or were given up."
+      enabled  = var.events
+      metrics = {
+        failed       = ["pipe", "ExecutionFailed", "Sum"]
+        failed_large = ["pipe_large", "ExecutionFailed", "Sum"]
+        given_up     = ["given_up", "ApproximateNumberOfMessagesVisible", "Maximum"]
+        looked_at    = ["given_up", "ApproximateNumberOfMessagesNotVisible", "Maximum"]
+      }
+      # A pipe that fails for long is disabled by AWS and then says nothing; what it gave up until then stays in the queue.
+      expression = "FILL(failed, 0) + FILL(failed_large, 0) + FILL(given_up, 0) + FILL(looked_at, 0)"
+      threshold  = 1
+      period_s   = 5 * local.minute_s
+      periods    = 6
+      datapoints = 2 # One failure that the next attempt mends is none; between attempts the wait grows.
     }
 
     no-jobs = {

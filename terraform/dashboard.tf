@@ -4,14 +4,16 @@ locals {
   failure_reasons = [
     "invalid_message", "unknown_task", "invalid_input", "request_rejected", "refused", "truncated",
     "invalid_output", "attempts_exhausted", "capacity_timeout", "result_too_large", "poison", "internal",
+    "review_rejected",
   ]
 
   pause_causes = ["operator", "account", "outage", "spend_cap", "deaths", "in_flight"]
 
-  alarm_arns = concat(
-    [for page in keys(local.composite_alarms) : aws_cloudwatch_composite_alarm.stack[page].arn],
-    [for key, alarm in local.metric_alarms : aws_cloudwatch_metric_alarm.stack[key].arn if alarm.acts],
-  )
+  # Made of their names, so that a plan shows the whole dashboard: an alarm's ARN is known after the apply alone.
+  alarm_arns = [for name in concat(
+    [for page in keys(local.composite_alarms) : aws_cloudwatch_composite_alarm.stack[page].alarm_name],
+    [for key, alarm in local.metric_alarms : aws_cloudwatch_metric_alarm.stack[key].alarm_name if alarm.acts],
+  ) : "arn:${local.partition}:cloudwatch:${local.region}:${local.account}:alarm:${name}"]
 
   # Rows of three: title, statistic, metrics as [source, name] or [source, name, options], and what else a graph needs.
   graphs = [
@@ -57,7 +59,7 @@ locals {
         ["stack", "DeadLettersWaiting", { label = "dead-letters" }],
         ["stack", "CrashedWaiting", { label = "crashed", color = "#d62728" }],
         ["stack", "ReviewsWaiting", { label = "reviews" }],
-        ["stack", "RedrivesRunning", { label = "redrives under way" }],
+        ["stack", "RedrivesRunning", { label = "redrives under way", color = "#9467bd" }],
       ]
       options = {}
     },
@@ -100,7 +102,7 @@ locals {
     {
       title   = "Worker"
       stat    = "Sum"
-      metrics = [["function", "Invocations", {}], ["function", "Errors", { color = "#d62728" }], ["function", "Throttles", {}], ["function", "ConcurrentExecutions", { stat = "Maximum" }], ["stack", "LedgerErrors", {}]]
+      metrics = [["function", "Invocations", {}], ["function", "Errors", { color = "#d62728" }], ["function", "Throttles", {}], ["function", "ConcurrentExecutions", { stat = "Maximum", color = "#7f7f7f" }], ["stack", "LedgerErrors", {}]]
       options = {}
     },
   ]

@@ -44,6 +44,18 @@ locals {
         }
       },
     ],
+    # "Authorizing EventBridge to use a customer managed key"
+    [for arn in var.events ? [local.bus_arn] : [] : {
+      Sid       = "EventsAreKept"
+      Effect    = "Allow"
+      Principal = { Service = "events.amazonaws.com" }
+      Action    = ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"]
+      Resource  = "*"
+      Condition = {
+        StringEquals = { "aws:SourceAccount" = local.account }
+        ArnEquals    = { "aws:SourceArn" = arn }
+      }
+    }],
     # Whoever sends encrypts, and decrypts to verify ("Amazon SQS Key management"). Bound to the jobs queue by what SQS tells
     # KMS, and not to the source: EventBridge's requests to KMS do not name theirs. The queue's own policy does that.
     [for name, sender in var.senders : {

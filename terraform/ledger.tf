@@ -15,8 +15,9 @@ resource "aws_dynamodb_table" "ledger" {
   hash_key                    = "id"
   deletion_protection_enabled = var.protect_data
 
-  stream_enabled   = var.ledger.stream
-  stream_view_type = var.ledger.stream ? "NEW_IMAGE" : null
+  # With events, both images: only a change of state is one. DynamoDB does not change a view; the stream is made anew.
+  stream_enabled   = var.ledger.stream || var.events
+  stream_view_type = var.events ? "NEW_AND_OLD_IMAGES" : var.ledger.stream ? "NEW_IMAGE" : null
 
   attribute {
     name = "id"

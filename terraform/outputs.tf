@@ -46,8 +46,18 @@ output "ledger_table" {
 }
 
 output "ledger_stream_arn" {
-  description = "Stream of new and changed records; null where ledger.stream is off."
-  value       = var.ledger.stream ? aws_dynamodb_table.ledger.stream_arn : null
+  description = "Stream of new and changed records; null where ledger.stream and events are off."
+  value       = var.ledger.stream || var.events ? aws_dynamodb_table.ledger.stream_arn : null
+}
+
+output "events_bus" {
+  description = "EventBridge bus of results, reviews and dead letters; null where events is off."
+  value       = one(aws_cloudwatch_event_bus.results[*].name)
+}
+
+output "events_failed_queue_url" {
+  description = "Where the pipes say which events they gave up; null where events is off."
+  value       = one(aws_sqs_queue.events_failed[*].url)
 }
 
 output "worker_function" {
@@ -91,7 +101,7 @@ output "topics" {
 }
 
 output "policies" {
-  description = "Managed policies to attach to producers, readers, operators and those who erase data."
+  description = "Managed policies to attach to producers, readers, operators, those who erase data and, with events, consumers."
   value       = { for role, policy in aws_iam_policy.stack : role => policy.arn }
 }
 

@@ -9,7 +9,40 @@ locals {
     Resource = [aws_lambda_function.worker.arn, "${aws_lambda_function.worker.arn}:*"]
   }
 
-  policies = {
+  # Rules on this bus alone, with their targets. A target that needs a role needs iam:PassRole, which is not given here:
+  # whoever acts on results decides what as. Outputs that did not fit into their event are the reader's to read.
+  consumer = [for bus in aws_cloudwatch_event_bus.results : {
+    description = "Act on the results of ${var.prefix}"
+    statements = [
+      {
+        Sid      = "SeeTheBus"
+        Effect   = "Allow"
+        Action   = ["events:DescribeEventBus"]
+        Resource = [bus.arn]
+      },
+      {
+        Sid    = "RulesOnTheBus"
+        Effect = "Allow"
+        Action = [
+          "events:DeleteRule",
+          "events:DescribeRule",
+          "events:DisableRule",
+          "events:EnableRule",
+          "events:ListTagsForResource",
+          "events:ListTargetsByRule",
+          "events:PutRule",
+          "events:PutTargets",
+          "events:RemoveTargets",
+          "events:TagResource",
+        ]
+        Resource = ["arn:${local.partition}:events:${local.region}:${local.account}:rule/${bus.name}/*"]
+      },
+    ]
+  }]
+
+  policies = merge(local.policies_always, { for policy in local.consumer : "consumer" => policy })
+
+  policies_always = {
     producer = {
       description = "Send jobs to ${var.prefix}"
       statements = [
@@ -55,6 +88,52 @@ locals {
           Condition = { # Records of jobs alone.
             "ForAllValues:StringNotLike" = { "dynamodb:LeadingKeys" = ["*#*", "control"] }
           }
+        },
+        {
+          Sid      = "EraseKeptMessages" # Of results that wait for review.
+          Effect   = "Allow"
+          Action   = ["dynamodb:UpdateItem"]
+          Resource = [aws_dynamodb_table.ledger.arn]
+          Condition = {
+            "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["body#*"] }
+          }
+        },
+      ]
+    }
+
+    reviewer = {
+      description = "Review results of ${var.prefix}: accept, edit, reject"
+      statements = [
+        local.find_the_stack,
+        {
+          Sid      = "ReadWhatWaits"
+          Effect   = "Allow"
+          Action   = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query"]
+          Resource = [aws_dynamodb_table.ledger.arn, "${aws_dynamodb_table.ledger.arn}/index/*"]
+        },
+        {
+          Sid      = "Decide"
+          Effect   = "Allow"
+          Action   = ["dynamodb:UpdateItem"]
+          Resource = [aws_dynamodb_table.ledger.arn]
+          Condition = { # Records of jobs alone.
+            "ForAllValues:StringNotLike" = { "dynamodb:LeadingKeys" = ["*#*", "control"] }
+          }
+        },
+        {
+          Sid      = "Trace"
+          Effect   = "Allow"
+          Action   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+          Resource = [aws_dynamodb_table.ledger.arn]
+          Condition = {
+            "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["trace#*"] }
+          }
+        },
+        {
+          Sid      = "Reject"
+          Effect   = "Allow"
+          Action   = ["sqs:SendMessage"]
+          Resource = [aws_sqs_queue.dead_letters.arn]
         },
       ]
     }
@@ -111,7 +190,7 @@ locals {
           {
             Sid      = "PauseAndResume"
             Effect   = "Allow"
-            Action   = ["lambda:GetEventSourceMapping", "lambda:UpdateEventSourceMapping"]
+            Action   = ["lambda:UpdateEventSourceMapping"]
             Resource = [aws_lambda_event_source_mapping.worker.arn]
           },
           {
@@ -127,9 +206,9 @@ locals {
             Resource = flatten([for group in [aws_cloudwatch_log_group.worker, aws_cloudwatch_log_group.redrive, aws_cloudwatch_log_group.sentinel] : [group.arn, "${group.arn}:*"]])
           },
           {
-            Sid    = "DrillAlarms" # And keep those quiet that a pause raises.
+            Sid    = "DrillAlarms"
             Effect = "Allow"
-            Action = ["cloudwatch:DisableAlarmActions", "cloudwatch:EnableAlarmActions", "cloudwatch:SetAlarmState"]
+            Action = ["cloudwatch:SetAlarmState"]
             # Not each by its name: with a long prefix, the policy would exceed the 6,144 characters that IAM allows one ("IAM
             # and STS quotas"). It reaches a stack whose prefix begins with this one and a hyphen.
             Resource = ["arn:${local.partition}:cloudwatch:${local.region}:${local.account}:alarm:${var.prefix}-*"]

@@ -18,6 +18,10 @@ locals {
     NIGHTSHIFT_CRASHED_URL              = aws_sqs_queue.crashed.url
     NIGHTSHIFT_LEDGER_TABLE             = aws_dynamodb_table.ledger.name
     NIGHTSHIFT_REDRIVE_FUNCTION         = aws_lambda_function.redrive.function_name
+    NIGHTSHIFT_WORKER_FUNCTION          = aws_lambda_function.worker.function_name
+    NIGHTSHIFT_WORKER_MAPPING           = aws_lambda_event_source_mapping.worker.uuid
+    NIGHTSHIFT_BATCH_SIZE               = var.queues.batch_size
+    NIGHTSHIFT_MAXIMUM_CONCURRENCY      = var.queues.maximum_concurrency
     NIGHTSHIFT_SPEND_CAP_USD_PER_DAY    = var.limits.spend_cap_usd_per_day
     NIGHTSHIFT_RETENTION_MS             = var.queues.retention_days * local.day_s * 1000
     NIGHTSHIFT_DEAD_LETTER_RETENTION_MS = var.queues.dead_letter_retention_days * local.day_s * 1000
@@ -53,10 +57,22 @@ locals {
         }
       },
       {
-        Sid      = "DriveRedrives"
+        Sid      = "PauseAndReopen" # By the event source alone; what is deployed is Terraform's.
+        Effect   = "Allow"
+        Action   = ["lambda:GetEventSourceMapping", "lambda:UpdateEventSourceMapping"]
+        Resource = [aws_lambda_event_source_mapping.worker.arn]
+      },
+      {
+        Sid      = "KnowWhichVersionIsLive"
+        Effect   = "Allow"
+        Action   = ["lambda:GetAlias"]
+        Resource = [aws_lambda_function.worker.arn]
+      },
+      {
+        Sid      = "DriveRedrivesAndProbe"
         Effect   = "Allow"
         Action   = ["lambda:InvokeFunction"]
-        Resource = [aws_lambda_function.redrive.arn]
+        Resource = [aws_lambda_function.redrive.arn, aws_lambda_alias.live.arn]
       },
       {
         Sid       = "PublishMetrics" # PutMetricData knows no resources; the namespace is the narrowest there is.

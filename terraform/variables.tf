@@ -362,7 +362,7 @@ variable "ledger" {
   description = <<-EOT
     The table of results and failures.
     table_name: another table than <prefix>-ledger: one that was restored (runbook/procedures/restore-the-ledger.md).
-    stream: switches on a DynamoDB stream (new images) for those who act on results as they arrive.
+    stream: switches on a DynamoDB stream (new images), for a reader of your own; `events` needs none.
   EOT
   type = object({
     table_name          = optional(string)
@@ -377,6 +377,12 @@ variable "ledger" {
     condition     = alltrue([for days in [var.ledger.result_expiry_days, var.ledger.failure_expiry_days] : days >= 1 && days == floor(days)])
     error_message = "Expiries in ledger must be whole days, at least 1."
   }
+}
+
+variable "events" {
+  description = "true sends an event for each result, review and dead letter to the EventBridge bus <prefix>-results (terraform/events.schema.json), by two pipes from the table's stream, which then has both images. DynamoDB lets two read a stream at once: these are the two, and further consumers are rules on the bus. Switched on or off, a stream that `ledger.stream` made is made anew, with another ARN."
+  type        = bool
+  default     = false
 }
 
 variable "protect_data" {

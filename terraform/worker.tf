@@ -237,6 +237,16 @@ resource "aws_lambda_alias" "live" {
   function_version = aws_lambda_function.worker.version
 }
 
+# The sentinel asks asynchronously for a probe, and asks again where one is lost: Lambda itself need not try again.
+resource "aws_lambda_function_event_invoke_config" "worker" {
+  region = var.region
+
+  function_name                = aws_lambda_function.worker.function_name
+  qualifier                    = aws_lambda_alias.live.name
+  maximum_retry_attempts       = 0
+  maximum_event_age_in_seconds = 60
+}
+
 resource "aws_lambda_event_source_mapping" "worker" {
   region = var.region
   tags   = local.tags
@@ -252,7 +262,8 @@ resource "aws_lambda_event_source_mapping" "worker" {
   }
 
   lifecycle {
-    # An operator disables it to pause the stack; an apply in the middle of an incident must not switch it on again.
+    # An operator or the sentinel disables it to pause the stack; an apply in the middle of an incident must not switch it
+    # on again.
     ignore_changes = [enabled]
 
     precondition {

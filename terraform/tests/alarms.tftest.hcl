@@ -14,6 +14,7 @@ mock_provider "aws" {
 
 variables {
   artifacts_dir = "tests/artifacts"
+  events        = true
   jobs_expected = { from_hour = 6, to_hour = 18, within_hours = 3 }
   protect_data  = false # Or the mocks could not be destroyed: terraform_data.protection is real.
 }
@@ -76,7 +77,7 @@ run "what_notifies_whom" {
     error_message = "A burn rate is raised by both windows together."
   }
   assert {
-    condition     = aws_cloudwatch_metric_alarm.stack["oldest-job-too-old"].alarm_description == "A job has waited for an hour or more. Runbook: the page oldest-job-too-old in the folder runbook/ of the repository that this stack was deployed from."
+    condition     = aws_cloudwatch_metric_alarm.stack["oldest-job-too-old"].alarm_description == "For half an hour the oldest job has been older than half an hour. Runbook: the page oldest-job-too-old in the folder runbook/ of the repository that this stack was deployed from."
     error_message = "The description says what happened and where to read on, with no link that leads nowhere."
   }
 }
@@ -133,8 +134,9 @@ run "what_no_data_means" {
     error_message = "A quiet night has no data but the sentinel's, and must raise nothing; no-progress keeps its state, and a silent sentinel is what sentinel-silent is for."
   }
   assert {
-    # Without FILL an expression has no value as soon as one of its metrics has none. `waiting` is bare: see no-progress.
-    condition     = alltrue([for alarm in local.metric_alarms : alltrue([for id in keys(alarm.metrics) : strcontains(alarm.expression, "FILL(${id}, 0)") || id == "waiting"]) if can(alarm.expression)])
+    # Without FILL an expression has no value as soon as one of its metrics has none. What no-progress makes of a missing
+    # point stands beside it.
+    condition     = alltrue([for key, alarm in local.metric_alarms : alltrue([for id in keys(alarm.metrics) : strcontains(alarm.expression, "FILL(${id}, 0)")]) if can(alarm.expression) && key != "no-progress"])
     error_message = "A metric in an expression is not filled."
   }
 }

@@ -44,10 +44,16 @@ run "the_function" {
     error_message = "Of the ledger it writes the control record alone."
   }
   assert {
+    condition = [for statement in jsondecode(aws_iam_role_policy.sentinel.policy).Statement : statement.Resource if contains(statement.Action, "lambda:UpdateEventSourceMapping")] == [
+      [aws_lambda_event_source_mapping.worker.arn]
+    ]
+    error_message = "It turns the worker's event source, and no other."
+  }
+  assert {
     condition = alltrue([for statement in jsondecode(aws_iam_role_policy.sentinel.policy).Statement :
-      !contains(statement.Action, "lambda:InvokeFunction") || statement.Resource == [aws_lambda_function.redrive.arn]
+      !contains(statement.Action, "lambda:InvokeFunction") || statement.Resource == [aws_lambda_function.redrive.arn, aws_lambda_alias.live.arn]
     ])
-    error_message = "It invokes the redrive alone."
+    error_message = "It invokes the redrive, and the worker for a probe."
   }
 }
 

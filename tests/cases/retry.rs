@@ -58,6 +58,7 @@ impl Run {
             price: CallPrice::new(Price::flat(1, 1), 1_000, 100),
             model: "model-1",
             revision: &Revision::default(),
+            opened_at_ms: 0,
         };
         let failure = ModelFailure {
             class,

@@ -16,7 +16,6 @@ use crate::queue_suite::{Queues, Received};
 /// The ledger's table.
 pub const TABLE: &str = "contract-ledger";
 
-/// The table.
 pub struct Table(pub aws_sdk_dynamodb::Client);
 
 impl Table {
@@ -26,7 +25,6 @@ impl Table {
         Self(client)
     }
 
-    /// The item of this id.
     pub async fn item(&self, id: &str) -> Option<Item> {
         let key = dynamo::AttributeValue::S(id.to_owned());
         let get = self.0.get_item().table_name(TABLE).key("id", key).consistent_read(true);

@@ -85,6 +85,7 @@ async fn ledger_port(ledger: Arc<dyn Ledger>, inspect: &dyn Inspect, differences
     if !differences.no_size_limit {
         ledger_suite::an_item_that_is_too_large_is_refused(&*ledger).await;
     }
+    ledger_suite::parts(&*ledger).await;
     ledger_suite::duplicates(&*ledger, inspect).await;
     ledger_suite::control(&*ledger, inspect).await;
     ledger_suite::spend(&*ledger, inspect).await;
@@ -109,11 +110,12 @@ async fn ledger(url: &str, differences: LedgerDifferences) {
 /// One request for each operation; and what a reply that was lost on the way makes the SDK repeat, changes nothing.
 async fn requests(ledger: &DynamoLedger, wire: &wire::Wire, table: &Table) {
     let key = InputHash::of_body("requests");
+    let of_one = Expect::Exactly { version: 2, token: "one".to_owned() };
     let writes = [
         RecordWrite { record: ledger_suite::a_record(&key, "one", 1), expect: Expect::Absent },
         RecordWrite { record: ledger_suite::a_record(&key, "one", 2), expect: Expect::Fence },
-        RecordWrite { record: ledger_suite::a_record(&key, "two", 3), expect: Expect::Version(2) },
-        RecordWrite { record: ledger_suite::a_record(&key, "late", 4), expect: Expect::Version(2) },
+        RecordWrite { record: ledger_suite::a_record(&key, "two", 3), expect: of_one.clone() },
+        RecordWrite { record: ledger_suite::a_record(&key, "late", 4), expect: of_one.clone() },
     ];
     wire.sent();
     for (write, taken) in writes.iter().zip([true, true, true, false]) {
@@ -132,7 +134,7 @@ async fn requests(ledger: &DynamoLedger, wire: &wire::Wire, table: &Table) {
     for write in [
         RecordWrite { record: ledger_suite::a_record(&key, "one", 1), expect: Expect::Absent },
         RecordWrite { record: ledger_suite::a_record(&key, "one", 2), expect: Expect::Fence },
-        RecordWrite { record: ledger_suite::a_record(&key, "two", 3), expect: Expect::Version(2) },
+        RecordWrite { record: ledger_suite::a_record(&key, "two", 3), expect: of_one.clone() },
     ] {
         wire.lose_replies(1);
         let answer = ledger.write(&write).await.unwrap();
@@ -198,7 +200,7 @@ async fn what_other_releases_wrote_is_taken_over_and_kept(ledger: &dyn Ledger, t
         assert!(name.starts_with(standing.state.as_str()), "{name}: {}", standing.state.as_str());
         for (step, state) in ledger_suite::a_life().into_iter().enumerate() {
             let takes_over = state.as_str() == "claimed";
-            let expect = if takes_over { Expect::Version(standing.version) } else { Expect::Fence };
+            let expect = if takes_over { Expect::exactly(&standing) } else { Expect::Fence };
             let token = if takes_over { format!("worker {step}") } else { standing.token.clone() };
             let record = Record { version: standing.version + 1, token, state, ..standing };
             let answer = ledger.write(&RecordWrite { record: record.clone(), expect }).await.unwrap();

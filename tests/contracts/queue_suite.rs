@@ -140,7 +140,6 @@ pub async fn hand_backs_that_cannot_be(
     check_refusal("a delay beyond twelve hours", visibility.change(&job.handle, 43_201).await, &refuses);
 }
 
-/// Sends any dead letter.
 pub async fn send_one(dead_letters: &dyn DeadLetters) -> Result<(), PortError> {
     dead_letters.send(&letter("b", Vec::new())).await
 }

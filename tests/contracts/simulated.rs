@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use nightshift_core::control::{Control, Stored};
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::input_hash::InputHash;
+use nightshift_core::kept::{KeepAnswer, Part};
 use nightshift_core::record::RecordWrite;
+use nightshift_core::sentinel::Calls;
 use nightshift_core::spend::{SpendAnswer, SpendChange, UtcDay};
 use nightshift_ports::{
     ControlAnswer, ControlRecord, DeadLetters, Ledger, PortError, Visibility, WriteAnswer,
@@ -70,12 +72,21 @@ impl Ledger for Simulated {
         self.ports.put(write).await
     }
 
+    async fn keep(&self, part: &Part, now_ms: u64) -> Result<KeepAnswer, PortError> {
+        self.world().lock().adopt(&part.key);
+        self.ports.keep(part, now_ms).await
+    }
+
     async fn count_duplicate(&self, key: &InputHash, message_id: &str) -> Result<(), PortError> {
         self.ports.count_duplicate(key, message_id).await
     }
 
     async fn note_letter_sent(&self, key: &InputHash, version: u64) -> Result<(), PortError> {
         self.ports.note_letter_sent(key, version).await
+    }
+
+    async fn tell_calls(&self, minute: u64, calls: &Calls) -> Result<(), PortError> {
+        self.ports.tell_calls(minute, calls).await
     }
 
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {

@@ -3,7 +3,8 @@
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::Unsettled;
 use nightshift_core::record::{Expect, Record, RecordWrite, State};
-use nightshift_core::spend::{SpendChange, SpendKind, UtcDay};
+use nightshift_core::sentinel::Calls;
+use nightshift_core::spend::{SpendChange, SpendKind, Spent, UtcDay};
 use nightshift_ports::{Ledger, LedgerWatch};
 
 use crate::ledger_suite;
@@ -14,6 +15,17 @@ const LATER_MS: u64 = 5_000_000_000_000;
 pub async fn watch(ledger: &dyn Ledger, watch: &dyn LedgerWatch) {
     the_oldest_come_first_and_no_more_than_asked_for(ledger, watch).await;
     money_that_counts_against_the_cap(ledger, watch).await;
+    calls_that_environments_tell_of(ledger, watch).await;
+}
+
+async fn calls_that_environments_tell_of(ledger: &dyn Ledger, watch: &dyn LedgerWatch) {
+    let minute = LATER_MS / 60_000;
+    assert_eq!(watch.calls(minute).await.unwrap(), Calls::default(), "a minute of which nothing was told");
+    for (answered, failed, refused_micro_usd) in [(1, 2, None), (0, 3, Some(7)), (0, 0, Some(9))] {
+        ledger.tell_calls(minute, &Calls { answered, failed, refused_micro_usd }).await.unwrap();
+    }
+    let told = Calls { answered: 1, failed: 5, refused_micro_usd: Some(7) };
+    assert_eq!(watch.calls(minute).await.unwrap(), told);
 }
 
 async fn the_oldest_come_first_and_no_more_than_asked_for(ledger: &dyn Ledger, watch: &dyn LedgerWatch) {
@@ -49,13 +61,20 @@ async fn the_oldest_come_first_and_no_more_than_asked_for(ledger: &dyn Ledger, w
 
 async fn money_that_counts_against_the_cap(ledger: &dyn Ledger, watch: &dyn LedgerWatch) {
     let day = UtcDay::of(LATER_MS);
-    assert_eq!(watch.committed_micro_usd(day).await.unwrap(), 0, "a day that nothing was spent on");
-    let id = "watched".to_owned();
-    for (kind, committed) in [
-        (SpendKind::Reserve { micro_usd: 30, cap_micro_usd: 100 }, 30),
-        (SpendKind::Settle { reserved_micro_usd: 30, spent_micro_usd: 12 }, 12),
+    assert_eq!(watch.spent(day).await.unwrap(), Spent::default(), "a day that nothing was spent on");
+    let settle = |reserved_micro_usd, spent_micro_usd, answered_at_ms| SpendKind::Settle {
+        reserved_micro_usd,
+        spent_micro_usd,
+        answered_at_ms,
+    };
+    for (id, kind, committed_micro_usd, answered_at_ms) in [
+        ("watched", SpendKind::Reserve { micro_usd: 30, cap_micro_usd: 100 }, 30, None),
+        ("watched", settle(30, 12, Some(LATER_MS)), 12, Some(LATER_MS)),
+        // Nothing was answered in this one, and what others were told stands.
+        ("another", settle(0, 1, None), 13, Some(LATER_MS)),
     ] {
-        ledger.spend(&SpendChange { id: id.clone(), day, kind }).await.unwrap();
-        assert_eq!(watch.committed_micro_usd(day).await.unwrap(), committed);
+        let id = id.to_owned();
+        ledger.spend(&SpendChange { id, day, kind }).await.unwrap();
+        assert_eq!(watch.spent(day).await.unwrap(), Spent { committed_micro_usd, answered_at_ms });
     }
 }

@@ -21,13 +21,14 @@ import sys
 PACKAGE = ("@cdktn/provider-aws", "25.7.0")
 
 RESOURCES = """
-    cloudwatch_composite_alarm cloudwatch_dashboard cloudwatch_event_rule cloudwatch_event_target
+    cloudwatch_composite_alarm cloudwatch_dashboard cloudwatch_event_bus cloudwatch_event_rule cloudwatch_event_target
     cloudwatch_log_group cloudwatch_log_metric_filter cloudwatch_metric_alarm
     dynamodb_resource_policy dynamodb_table
     iam_policy iam_role iam_role_policy iam_role_policy_attachment
     kms_alias kms_key kms_key_policy
     lambda_alias lambda_event_source_mapping lambda_function lambda_function_event_invoke_config
     lambda_permission
+    pipes_pipe
     scheduler_schedule scheduler_schedule_group
     secretsmanager_secret secretsmanager_secret_policy secretsmanager_secret_version
     sns_topic sns_topic_policy sns_topic_subscription

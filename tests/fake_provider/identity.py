@@ -51,7 +51,8 @@ def _queue_attribute(v, *_):
 def _table(v, arn, iam, region, account, context):
     found = {"id": v["name"], "arn": arn("dynamodb", f"table/{v['name']}")}
     if v.get("stream_enabled"):
-        label = "2026-01-01T00:00:00.000"
+        views = ["KEYS_ONLY", "NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES"]
+        label = f"2026-01-01T00:00:0{views.index(v['stream_view_type'])}.000"
         found.update(stream_label=label, stream_arn=f"{found['arn']}/stream/{label}")
     return found
 
@@ -173,6 +174,7 @@ _TYPES = {
         "id": v["dashboard_name"],
         "dashboard_arn": f"arn:{partition(region)}:cloudwatch::{account}:dashboard/{v['dashboard_name']}",
     },
+    "aws_cloudwatch_event_bus": lambda v, arn, *_: {"id": v["name"], "arn": arn("events", f"event-bus/{v['name']}")},
     "aws_cloudwatch_event_rule": lambda v, arn, *_: {"id": v["name"], "arn": arn("events", f"rule/{v['name']}")},
     "aws_cloudwatch_event_target": lambda v, *_: {"id": f"{v['rule']}-{v.get('target_id') or 'terraform'}"},
     "aws_cloudwatch_log_group": lambda v, arn, *_: {"id": v["name"], "arn": arn("logs", f"log-group:{v['name']}"), "log_group_class": "STANDARD", "deletion_protection_enabled": False},
@@ -192,6 +194,7 @@ _TYPES = {
     "aws_lambda_function": _function,
     "aws_lambda_function_event_invoke_config": lambda v, *_: {"id": v["function_name"] + (f":{v['qualifier']}" if v.get("qualifier") else "")},
     "aws_lambda_permission": lambda v, *_: {"id": v["statement_id"]},
+    "aws_pipes_pipe": lambda v, arn, *_: {"id": v["name"], "arn": arn("pipes", f"pipe/{v['name']}")},
     "aws_scheduler_schedule": lambda v, arn, *_: {
         "id": f"{v.get('group_name') or 'default'}/{v['name']}", "group_name": "default", "action_after_completion": "NONE",
         "arn": arn("scheduler", f"schedule/{v.get('group_name') or 'default'}/{v['name']}"),
@@ -216,6 +219,7 @@ _TYPES = {
 NAME_OF = {
     "aws_cloudwatch_composite_alarm": ("alarm_name",),
     "aws_cloudwatch_dashboard": ("dashboard_name",),
+    "aws_cloudwatch_event_bus": ("name",),
     "aws_cloudwatch_event_rule": ("name",),
     "aws_cloudwatch_log_group": ("name",),
     "aws_cloudwatch_metric_alarm": ("alarm_name",),
@@ -227,6 +231,7 @@ NAME_OF = {
     "aws_lambda_event_source_mapping": ("event_source_arn", "function_name"),
     "aws_lambda_function": ("function_name",),
     "aws_lambda_permission": ("function_name", "qualifier", "statement_id"),
+    "aws_pipes_pipe": ("name",),
     "aws_scheduler_schedule": ("group_name", "name"),
     "aws_secretsmanager_secret": ("name",),
     "aws_sns_topic": ("name",),

@@ -50,6 +50,12 @@ RULES = {
         "json": ["dashboard_body"],
         "pattern": {"dashboard_name": r"[0-9A-Za-z_-]{1,255}"},
     },
+    "aws_cloudwatch_event_bus": {
+        "doc": "Resource: aws_cloudwatch_event_bus",
+        "replace": ["name", "event_source_name"],
+        "lengths": {"description": (0, 512), "kms_key_identifier": (0, 2048)},
+        "pattern": {"name": r"(?!default$)[/.\-_A-Za-z0-9]{1,256}"},
+    },
     "aws_cloudwatch_event_rule": {
         "doc": "Resource: aws_cloudwatch_event_rule",
         "defaults": {"event_bus_name": "default", "force_destroy": False, "state": "ENABLED"},
@@ -130,7 +136,8 @@ RULES = {
         "kept_blocks": ["attribute", "point_in_time_recovery", "server_side_encryption", "ttl", "warm_throughput"],
         "off_blocks": ["server_side_encryption"],
         "pattern": {"name": r"[a-zA-Z0-9_.-]{3,255}"},
-        "new_if": {"stream_arn": ["stream_enabled"], "stream_label": ["stream_enabled"]},
+        # internal/service/dynamodb/table.go, CustomizeDiff: a stream with another view is another stream.
+        "new_if": {"stream_arn": ["stream_enabled", "stream_view_type"], "stream_label": ["stream_enabled", "stream_view_type"]},
     },
     "aws_iam_policy": {
         "doc": "Resource: aws_iam_policy",
@@ -252,6 +259,29 @@ RULES = {
             "principal_org_id", "qualifier", "source_account", "source_arn", "statement_id", "statement_id_prefix",
         ],
         "conflicts": [["statement_id", "statement_id_prefix"]],
+    },
+    "aws_pipes_pipe": {
+        "doc": "Resource: aws_pipes_pipe",
+        "defaults": {"desired_state": "RUNNING"},
+        "replace": ["name", "name_prefix", "source"],
+        "enum": {
+            "desired_state": ["RUNNING", "STOPPED"],
+            "source_parameters.dynamodb_stream_parameters.starting_position": ["TRIM_HORIZON", "LATEST"],
+            "source_parameters.dynamodb_stream_parameters.on_partial_batch_item_failure": ["AUTOMATIC_BISECT"],
+        },
+        "ranges": {
+            "source_parameters.dynamodb_stream_parameters.batch_size": (1, 10000),
+            "source_parameters.dynamodb_stream_parameters.maximum_retry_attempts": (-1, 10000),
+            "source_parameters.dynamodb_stream_parameters.maximum_record_age_in_seconds": (-1, 604800),
+        },
+        "lengths": {
+            "description": (0, 512), "target_parameters.input_template": (0, 8192),
+            "source_parameters.filter_criteria.filter.pattern": (1, 4096),
+            "target_parameters.eventbridge_event_bus_parameters.source": (1, 256),
+            "target_parameters.eventbridge_event_bus_parameters.detail_type": (1, 128),
+        },
+        "conflicts": [["name", "name_prefix"]],
+        "pattern": {"name": r"[.\-_A-Za-z0-9]{1,64}"},
     },
     "aws_scheduler_schedule": {
         "doc": "Resource: aws_scheduler_schedule",

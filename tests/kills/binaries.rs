@@ -15,9 +15,8 @@ pub fn build(package: &str) -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--locked", "--target-dir"])
         .arg(target)
-        // As `scripts/demo` builds them: together, so that the libraries of others, the AWS SDK among them, have the same
-        // features for whoever asks, and are built once.
-        .args(["--package", "nightshift-worker-function", "--package", "nightshift-demo"])
+        // With the features of the workspace, as the test itself was built.
+        .args(["--workspace", "--bin", "nightshift-worker-function", "--bin", "nightshift-demo"])
         .current_dir(root)
         .output()
         .unwrap();

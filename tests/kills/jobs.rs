@@ -41,7 +41,6 @@ const BROKEN: [&str; 10] = [
 pub struct Jobs {
     /// Message bodies, in the order in which they are sent.
     pub bodies: Vec<String>,
-    /// How many messages have each key.
     pub messages_by_key: BTreeMap<String, u64>,
     /// The key of each prompt that the model can be shown.
     pub key_by_prompt: BTreeMap<String, String>,

@@ -35,7 +35,6 @@ const END_MAX: Duration = Duration::from_secs(20);
 pub struct Plan {
     /// Decides faults, answers and times.
     pub seed: u64,
-    /// Kills in all.
     pub kills: u64,
     /// Kills so far, of all lanes.
     pub killed: AtomicU64,

@@ -77,7 +77,6 @@ fn run(clone: &Path, commands: &str) -> String {
     )
 }
 
-/// The section of this heading.
 fn section<'t>(readme: &'t str, heading: &str) -> &'t str {
     let after = readme.split_once(&format!("\n## {heading}\n")).expect(heading).1;
     after.split("\n## ").next().unwrap()

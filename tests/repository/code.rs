@@ -15,7 +15,6 @@ use crate::root;
 
 /// One of our packages.
 pub struct Package {
-    /// Its folder.
     pub folder: PathBuf,
     /// The names of its normal dependencies, ours and others'.
     pub dependencies: BTreeSet<String>,
@@ -65,7 +64,6 @@ fn is_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-/// The first name in a text.
 fn first_name(text: &str) -> String {
     text.trim_start_matches(|c| !is_name(c)).chars().take_while(|c| is_name(*c)).collect()
 }

@@ -83,3 +83,41 @@ fn every_request_of_the_command_names_its_action() {
         assert!(requests <= named, "crates/cli/src/{name}: {requests} requests, {named} of them named");
     }
 }
+
+/// What `nightshift review` asks through ports, and the action of each.
+const REVIEWER: [(&str, &str); 7] = [
+    ("Entries::new(", "dynamodb:Query"),
+    ("ledger::record(", "dynamodb:BatchGetItem"),
+    ("ledger.parts(", "dynamodb:GetItem"),
+    ("ledger.write(", "dynamodb:UpdateItem"),
+    ("ledger.note_letter_sent(", "dynamodb:UpdateItem"),
+    ("trace::begin(", "dynamodb:PutItem"),
+    ("queue.send(", "sqs:SendMessage"),
+];
+
+#[test]
+fn whoever_reviews_may_do_what_it_asks_and_no_more() {
+    let source = read("crates/cli/src/commands/review.rs");
+    // A port's method that is not in the table would be a request that this test does not see.
+    for part in source.split(['&', ' ', '(', '\n']).filter(|part| part.starts_with("ledger.")) {
+        let known = REVIEWER.iter().any(|(asks, _)| asks.trim_end_matches('(') == part);
+        assert!(known, "review.rs asks {part}: name its action in REVIEWER");
+    }
+    let mut asked: BTreeSet<String> = REVIEWER
+        .iter()
+        .map(|(asks, action)| {
+            assert!(
+                source.contains(asks),
+                "review.rs does not ask {asks} any longer: take it out of REVIEWER"
+            );
+            (*action).to_owned()
+        })
+        .collect();
+    asked.extend(
+        ["stack.rs", "trace.rs"].iter().flat_map(|file| actions(&read(&format!("crates/cli/src/{file}")))),
+    );
+    let mut allowed = actions(&policy("reviewer"));
+    // The key of a condition looks like an action.
+    allowed.remove("dynamodb:LeadingKeys");
+    assert_eq!(asked, allowed, "asked, and allowed by the policy `reviewer`");
+}

@@ -34,7 +34,7 @@ const FUNCTIONS: [(&str, &[ByLambda]); 3] = [
 ];
 
 /// What IAM calls an operation, by the Service Authorization Reference.
-const ACTIONS: [(&str, &str); 16] = [
+const ACTIONS: [(&str, &str); 19] = [
     ("update_item", "dynamodb:UpdateItem"),
     ("get_item", "dynamodb:GetItem"),
     // A transaction is allowed by the actions that it is made of; ours are updates.
@@ -54,6 +54,9 @@ const ACTIONS: [(&str, &str); 16] = [
     ("get_parameter", "ssm:GetParameter"),
     // The API's name of it is another than IAM's.
     ("invoke", "lambda:InvokeFunction"),
+    ("get_event_source_mapping", "lambda:GetEventSourceMapping"),
+    ("update_event_source_mapping", "lambda:UpdateEventSourceMapping"),
+    ("get_alias", "lambda:GetAlias"),
 ];
 
 /// Read on one machine only: Terraform never sets a key.
@@ -179,7 +182,8 @@ fn terraform_knows_the_providers_that_the_functions_know() {
 fn the_environment_is_read_where_a_program_starts() {
     let programs_of_their_own =
         ["nightshift-cli", "nightshift-demo", "nightshift-local", "nightshift-alarms"];
-    let tests = ["nightshift-tests", "nightshift-simulation", "nightshift-drills", "my-tasks"];
+    let tests =
+        ["nightshift-tests", "nightshift-simulation", "nightshift-drills", "nightshift-load", "my-tasks"];
     let mut files = 0;
     for (name, of) in packages() {
         if programs_of_their_own.contains(&name.as_str()) || tests.contains(&name.as_str()) {

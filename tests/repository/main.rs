@@ -18,6 +18,39 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
+/// Packages with their features, as a build of all targets of such dependencies has them.
+fn features(edges: &str) -> BTreeSet<String> {
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--workspace",
+            "--locked",
+            "--prefix",
+            "none",
+            "--no-dedupe",
+            "--format",
+            "{p} with {f}",
+        ])
+        .args(["--edges", edges])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    String::from_utf8(tree.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn programs_have_the_features_of_others_that_tests_have() {
+    let (tests, programs) = (features("normal,build,dev"), features("normal,build"));
+    assert!(programs.len() > 200, "cargo tree names {} packages", programs.len());
+    let apart: Vec<&String> = programs.difference(&tests).collect();
+    assert!(
+        apart.is_empty(),
+        "only a dev-dependency asks for more of these: name it in [dependencies] of tests/Cargo.toml, \
+         or the programs that tests start are built from a second AWS SDK: {apart:#?}"
+    );
+}
+
 #[test]
 fn dependencies_point_down() {
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
@@ -25,6 +58,7 @@ fn dependencies_point_down() {
         ("nightshift-tasks", &["nightshift-core"][..]),
         // A user's: what they make it depend on is theirs, as long as it is a task's business.
         ("my-tasks", &["nightshift-core", "nightshift-tasks"][..]),
+        ("nightshift-load-report", &["nightshift-core"][..]),
         ("nightshift-ports", &["nightshift-core"][..]),
         ("nightshift-worker", &["nightshift-core", "nightshift-ports"][..]),
         ("nightshift-redrive", &["nightshift-core", "nightshift-ports"][..]),
@@ -45,6 +79,7 @@ fn dependencies_point_down() {
                 "nightshift-tasks",
                 "my-tasks",
                 "nightshift-ports",
+                "nightshift-load-report",
                 "nightshift-models",
                 "nightshift-aws",
                 "nightshift-shell",
@@ -80,7 +115,9 @@ fn dependencies_point_down() {
         ),
     ]);
     for (package, of) in packages() {
-        if ["nightshift-tests", "nightshift-simulation", "nightshift-drills"].contains(&package.as_str()) {
+        if ["nightshift-tests", "nightshift-simulation", "nightshift-drills", "nightshift-load"]
+            .contains(&package.as_str())
+        {
             continue; // sees all
         }
         let allowed =
@@ -266,7 +303,6 @@ fn an_operator_may_do_what_the_runbook_says() {
     assert!(commands > 100, "the scan finds the commands: {commands}");
 }
 
-/// The blocks of commands on a page.
 fn command_blocks(page: &str) -> Vec<&str> {
     page.split("\n```sh\n").skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect()
 }

@@ -8,7 +8,7 @@ use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::FailureClass;
 use nightshift_shell::runtime::Handler as _;
-use nightshift_tests::memory::{START_MS, Says, World, again, message};
+use nightshift_tests::memory::{LastStep, START_MS, Says, World, again, message};
 use nightshift_worker_function::handler::{BatchHandler, InvocationError};
 use serde_json::json;
 use tokio::time::Instant;
@@ -269,4 +269,17 @@ async fn b8_a_record_that_waits_for_capacity_leaves_its_neighbours_their_answers
     assert_eq!(stage.calls(), 5);
     assert!(started.elapsed() >= Duration::from_secs(20));
     assert!(!report.outcomes.contains(&handed_back(HandBackCause::Capacity)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_never_ends_at_the_end_costs_the_records_no_answer() {
+    for hangs in [LastStep::Publication, LastStep::Settlement] {
+        let stage = Stage::new(|_, _| good());
+        stage.world.hang(hangs);
+        let kill = Duration::from_millis(TIMEOUT_MS);
+        let answered = tokio::time::timeout(kill, stage.invoke(vec![stage.message("m-1", "one")])).await;
+        let report = answered.unwrap_or_else(|_| panic!("{hangs:?}: Lambda kills it first"));
+        assert_eq!(report.outcomes, [Outcome::Succeeded], "{hangs:?}");
+        assert!(stage.is_stored("one"), "{hangs:?}");
+    }
 }

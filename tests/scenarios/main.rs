@@ -16,5 +16,7 @@ mod model_call;
 mod numbers;
 mod over_aws;
 mod panics;
+mod pause;
 mod redrives;
+mod reviews;
 mod stage;

@@ -36,7 +36,6 @@ pub fn ticket(text: &str) -> String {
     json!({"task": "categorize_ticket", "input": {"text": text}}).to_string()
 }
 
-/// Its key.
 pub fn key(text: &str) -> InputHash {
     InputHash::of_job("categorize_ticket", &json!({"text": text}))
 }
@@ -90,12 +89,10 @@ pub fn handed_back(cause: HandBackCause) -> Outcome {
     Outcome::HandedBack(cause)
 }
 
-/// The reason of a dead letter.
 pub fn reason(letter: &DeadLetter) -> String {
     attribute(letter, REASON_ATTRIBUTE)
 }
 
-/// The context of a dead letter.
 pub fn context(letter: &DeadLetter) -> Value {
     serde_json::from_str(&attribute(letter, CONTEXT_ATTRIBUTE)).unwrap()
 }

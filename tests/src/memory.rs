@@ -3,7 +3,7 @@
 //!
 //! The simulation has a larger world of its own, with time, fleets and kills.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use nightshift_core::control::{Control, Stored};
 use nightshift_core::cost::Price;
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::input_hash::InputHash;
+use nightshift_core::kept::{KeepAnswer, PARTS_MAX, Part, part_id};
 use nightshift_core::limits::Limits;
 use nightshift_core::listing::{
     Counted, Entry, Look, Lookup, Order, Page, Place, Position, ResultSelection, Scanned, Selection,
@@ -23,10 +24,11 @@ use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, ReportedUsage, RetryAdvice, Usage,
 };
 use nightshift_core::record::{Record, RecordWrite, State};
-use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind, UtcDay};
+use nightshift_core::sentinel::Calls;
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind, Spent, UtcDay};
 use nightshift_ports::{
-    Clock, ControlAnswer, ControlRecord, DeadLetters, Entropy, Ledger, LedgerReader, Metrics, Model,
-    PortError, PortErrorKind, Visibility, WriteAnswer,
+    Clock, ControlAnswer, ControlRecord, DeadLetters, Entropy, Ledger, LedgerReader, LedgerWatch, Metrics,
+    Model, PortError, PortErrorKind, Visibility, WriteAnswer,
 };
 use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::{Deployment, Message, Ports, Worker};
@@ -71,6 +73,15 @@ pub enum Says {
     After(Duration, Box<Says>),
 }
 
+/// What an invocation does when its records have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastStep {
+    /// Its numbers go to CloudWatch.
+    Publication,
+    /// What it spent goes into the day's record.
+    Settlement,
+}
+
 /// Decides about the next write, which is the n-th from 0.
 pub type OnWrite = Box<dyn FnMut(usize, &RecordWrite) -> Option<LedgerFault> + Send>;
 /// Decides what is said to the next call, which is the n-th from 0.
@@ -86,19 +97,25 @@ pub struct World {
 
 struct WorldState {
     records: HashMap<InputHash, Record>,
+    parts: HashMap<String, Part>,
+    parts_meet: Option<LedgerFault>,
+    /// The sparse index: under each word, by the time of the first receive.
+    unsettled: BTreeMap<&'static str, BTreeSet<(u64, InputHash)>>,
     writes: Vec<RecordWrite>,
     duplicates: BTreeMap<String, Vec<String>>,
     letters: Vec<DeadLetter>,
     visibility: Vec<(String, u32)>,
     calls: Vec<ModelRequest>,
     metrics: Vec<MetricBatch>,
-    spent: HashMap<UtcDay, u64>,
+    told: BTreeMap<u64, Calls>,
+    spent: HashMap<UtcDay, Spent>,
     control: Stored,
     on_write: OnWrite,
     on_call: OnCall,
     letters_fail: bool,
     reservations_left: Option<usize>,
     settlements_fail: bool,
+    hangs: Option<LastStep>,
     visibility_fails: bool,
 }
 
@@ -110,12 +127,16 @@ impl World {
             started: Instant::now(),
             state: Mutex::new(WorldState {
                 records: HashMap::new(),
+                parts: HashMap::new(),
+                parts_meet: None,
+                unsettled: BTreeMap::new(),
                 writes: Vec::new(),
                 duplicates: BTreeMap::new(),
                 letters: Vec::new(),
                 visibility: Vec::new(),
                 calls: Vec::new(),
                 metrics: Vec::new(),
+                told: BTreeMap::new(),
                 spent: HashMap::new(),
                 control: Stored::default(),
                 on_write: Box::new(|_, _| None),
@@ -123,6 +144,7 @@ impl World {
                 letters_fail: false,
                 reservations_left: None,
                 settlements_fail: false,
+                hangs: None,
                 visibility_fails: false,
             }),
             tokens: AtomicU64::new(0),
@@ -199,6 +221,23 @@ impl World {
         self.state().control = control.stored();
     }
 
+    /// What meets each part of a kept message that is written; nothing, at first.
+    pub fn parts_meet(&self, fault: Option<LedgerFault>) {
+        self.state().parts_meet = fault;
+    }
+
+    /// Puts a part of a kept message there, as another worker would.
+    pub fn put_part(&self, part: Part) {
+        self.state().parts.insert(part.id(), part);
+    }
+
+    /// The parts that stand beside a key, in their order.
+    #[must_use]
+    pub fn kept_parts(&self, key: &InputHash) -> Vec<Part> {
+        let state = self.state();
+        (0..PARTS_MAX).filter_map(|index| state.parts.get(&part_id(key, index)).cloned()).collect()
+    }
+
     /// Whether dead letters can be sent.
     pub fn fail_letters(&self, fail: bool) {
         self.state().letters_fail = fail;
@@ -214,6 +253,17 @@ impl World {
         self.state().settlements_fail = fail;
     }
 
+    /// What an invocation does at its end, and never comes to the end of.
+    pub fn hang(&self, step: LastStep) {
+        self.state().hangs = Some(step);
+    }
+
+    async fn hang_at(&self, step: LastStep) {
+        if self.state().hangs == Some(step) {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Whether the visibility can be changed.
     pub fn fail_visibility(&self, fail: bool) {
         self.state().visibility_fails = fail;
@@ -221,7 +271,7 @@ impl World {
 
     /// Puts a record there, as if it had been written long ago.
     pub fn put(&self, record: Record) {
-        self.state().records.insert(record.key.clone(), record);
+        self.state().stand(record);
     }
 
     /// The record of a key.
@@ -274,10 +324,22 @@ impl World {
         std::mem::take(&mut self.state().visibility)
     }
 
+    /// What workers told of their calls, of all minutes.
+    #[must_use]
+    pub fn told(&self) -> Calls {
+        self.state().told.values().fold(Calls::default(), |sum, calls| sum.and(*calls))
+    }
+
+    /// What stands in the control record.
+    #[must_use]
+    pub fn control_record(&self) -> Control {
+        Control::read(self.state().control.clone())
+    }
+
     /// What the day's record says: what was spent, and what is reserved.
     #[must_use]
     pub fn committed_micro_usd(&self) -> u64 {
-        self.state().spent.values().sum()
+        self.state().spent.values().map(|day| day.committed_micro_usd).sum()
     }
 
     /// What each invocation published.
@@ -302,18 +364,36 @@ impl WorldState {
     fn carry_out(&mut self, write: &RecordWrite) -> WriteAnswer {
         let standing = self.records.get(&write.record.key);
         if write.allowed(standing) {
-            self.records.insert(write.record.key.clone(), write.record.clone());
+            self.stand(write.record.clone());
             return WriteAnswer::Written;
         }
         WriteAnswer::Refused(standing.map(|record| Box::new(record.clone())))
     }
 
+    fn carry_out_part(&mut self, part: &Part, now_ms: u64) -> KeepAnswer {
+        if !part.allowed(self.parts.get(&part.id()), now_ms) {
+            return KeepAnswer::Refused;
+        }
+        self.parts.insert(part.id(), part.clone());
+        KeepAnswer::Kept
+    }
+
+    fn stand(&mut self, record: Record) {
+        let place = |record: &Record| (record.first_received_ms, record.key.clone());
+        let new = Unsettled::of(&record.state).map(|word| (word, place(&record)));
+        let old = self.records.insert(record.key.clone(), record);
+        if let Some((old, word)) = old.and_then(|old| Some((place(&old), Unsettled::of(&old.state)?))) {
+            self.unsettled.entry(word.as_str()).or_default().remove(&old);
+        }
+        if let Some((word, place)) = new {
+            self.unsettled.entry(word.as_str()).or_default().insert(place);
+        }
+    }
+
     /// What the sparse index holds under a word, oldest first.
-    fn unsettled(&self, unsettled: Unsettled) -> Vec<&Record> {
-        let mut found: Vec<_> =
-            self.records.values().filter(|record| Unsettled::of(&record.state) == Some(unsettled)).collect();
-        found.sort_by_key(|record| (record.first_received_ms, &record.key));
-        found
+    fn unsettled(&self, unsettled: Unsettled) -> impl Iterator<Item = &Record> {
+        let places = self.unsettled.get(unsettled.as_str()).into_iter().flatten();
+        places.filter_map(|(_, key)| self.records.get(key))
     }
 
     fn lookup(&self, key: &InputHash) -> Lookup {
@@ -369,8 +449,27 @@ impl Ledger for World {
             }
             Some(LedgerFault::Gone) => Ok(WriteAnswer::Refused(None)),
             Some(LedgerFault::FindsInstead(record)) => {
-                state.records.insert(record.key.clone(), *record);
+                state.stand(*record);
                 Ok(state.carry_out(write))
+            }
+        }
+    }
+
+    async fn keep(&self, part: &Part, now_ms: u64) -> Result<KeepAnswer, PortError> {
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        match state.parts_meet.clone() {
+            Some(LedgerFault::Fails(kind)) => Err(Self::failed("keep", kind)),
+            Some(LedgerFault::ReplyLost(kind)) => {
+                state.carry_out_part(part, now_ms);
+                Err(Self::failed("keep", kind))
+            }
+            Some(LedgerFault::RepeatedBySdk) => {
+                state.carry_out_part(part, now_ms);
+                Ok(state.carry_out_part(part, now_ms))
+            }
+            Some(LedgerFault::Gone | LedgerFault::FindsInstead(_)) | None => {
+                Ok(state.carry_out_part(part, now_ms))
             }
         }
     }
@@ -390,7 +489,18 @@ impl Ledger for World {
         Ok(())
     }
 
+    async fn tell_calls(&self, minute: u64, calls: &Calls) -> Result<(), PortError> {
+        tokio::task::yield_now().await;
+        let mut state = self.state();
+        let told = state.told.entry(minute).or_default();
+        *told = told.and(*calls);
+        Ok(())
+    }
+
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
+        if matches!(change.kind, SpendKind::Settle { .. }) {
+            self.hang_at(LastStep::Settlement).await;
+        }
         tokio::task::yield_now().await;
         let mut state = self.state();
         if state.settlements_fail && matches!(change.kind, SpendKind::Settle { .. }) {
@@ -402,14 +512,16 @@ impl Ledger for World {
                 None => return Err(Self::failed("spend", PortErrorKind::Throttled)),
             }
         }
-        let spent = state.spent.entry(change.day).or_default();
+        let day = state.spent.entry(change.day).or_default();
+        let spent = &mut day.committed_micro_usd;
         match change.kind {
             SpendKind::Reserve { micro_usd, cap_micro_usd } if *spent + micro_usd > cap_micro_usd => {
                 return Ok(SpendAnswer::CapReached { left_micro_usd: cap_micro_usd.saturating_sub(*spent) });
             }
             SpendKind::Reserve { micro_usd, .. } => *spent += micro_usd,
-            SpendKind::Settle { reserved_micro_usd, spent_micro_usd } => {
+            SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms } => {
                 *spent = (*spent + spent_micro_usd).saturating_sub(reserved_micro_usd);
+                day.answered_at_ms = day.answered_at_ms.max(answered_at_ms);
             }
         }
         Ok(SpendAnswer::Counted)
@@ -427,7 +539,7 @@ impl LedgerReader for World {
     ) -> Result<Page, PortError> {
         let from = after.cloned().unwrap_or_else(|| Position::start(1));
         let state = self.state();
-        let mut rest = state.unsettled(selection.unsettled);
+        let mut rest: Vec<&Record> = state.unsettled(selection.unsettled).collect();
         if order == Order::NewestFirst {
             rest.reverse();
         }
@@ -463,6 +575,10 @@ impl LedgerReader for World {
         Ok(keys.iter().map(|key| state.lookup(key)).collect())
     }
 
+    async fn parts(&self, key: &InputHash) -> Result<Vec<Part>, PortError> {
+        Ok(self.kept_parts(key))
+    }
+
     async fn scan_for_reference(&self, reference: &str, _: Option<&InputHash>) -> Result<Scanned, PortError> {
         let state = self.state();
         let found = state.records.values().filter(|record| record.reference.as_deref() == Some(reference));
@@ -485,6 +601,28 @@ impl LedgerReader for World {
         let items = self.state().records.len() as u64;
         // Any size will do that grows with what it holds.
         Ok(TableSize { items, bytes: items * 1_024 })
+    }
+}
+
+#[async_trait]
+impl LedgerWatch for World {
+    async fn oldest(&self, unsettled: Unsettled, since_ms: u64, limit: u32) -> Result<Vec<Entry>, PortError> {
+        let state = self.state();
+        let since = state.unsettled(unsettled).skip_while(|record| record.first_received_ms < since_ms);
+        Ok(since.take(limit as usize).map(Entry::of).collect())
+    }
+
+    async fn records(&self, keys: &[InputHash]) -> Result<Vec<Record>, PortError> {
+        let state = self.state();
+        Ok(keys.iter().filter_map(|key| state.records.get(key)).cloned().collect())
+    }
+
+    async fn calls(&self, minute: u64) -> Result<Calls, PortError> {
+        Ok(self.state().told.get(&minute).copied().unwrap_or_default())
+    }
+
+    async fn spent(&self, day: UtcDay) -> Result<Spent, PortError> {
+        Ok(self.state().spent.get(&day).copied().unwrap_or_default())
     }
 }
 
@@ -579,6 +717,7 @@ impl Model for World {
 #[async_trait]
 impl Metrics for World {
     async fn publish(&self, batch: &MetricBatch, _within: Duration) {
+        self.hang_at(LastStep::Publication).await;
         self.state().metrics.push(batch.clone());
     }
 }

@@ -3,10 +3,9 @@ what is there and not what a plan says."""
 
 import json
 import os
-import pathlib
 import subprocess
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from stack import BUSY, ROOT
 
 
 class Account:
@@ -43,7 +42,7 @@ class Account:
                 **os.environ, "TF_IN_AUTOMATION": "1", "AWS_REGION": "eu-central-1", "FAKE_AWS_STORE": str(self.store),
                 "FAKE_AWS_BUCKETS": str(self.folder / "buckets"),
             },
-            capture_output=True, text=True, timeout=300,
+            capture_output=True, text=True, timeout=BUSY * 300,
         )
 
     def options(self, variables):

@@ -8,6 +8,10 @@ plan       a second plan has nothing to change
 deploy     scripts/deploy and scripts/destroy, as a user runs them
 beside     a second stack with another prefix in another region
 recreate   destroy and recreate under the same names, twice in a row, timed
+events     a stack that sends events: what the pipes, as they were applied, make of the stream of the real worker's writes.
+           MiniStack keeps pipes and delivers to no bus: tests/events/pipe.py stands in.
+runbook    each command of the runbook that an operator may run, with the fault of its page: runbook.py
+administrators   and those that need an administrator, on a stack that they make: runbook_administrator.py
 faults     at once, on a stack each: the function's processes killed in mid-call; the ledger's writes
            refused for a while; the function frozen until Lambda's timeout kills it.  Nothing is lost.
 
@@ -25,28 +29,15 @@ import sys
 import tempfile
 import time
 
-from stack import ROOT, Stack, require, wait_until
+import runbook as runbook_test
+from stack import HOME, REGION, ROOT, require, scripts_stack, stack_of, wait_until
 
-HOME = pathlib.Path(os.environ.get("NIGHTSHIFT_STACK_HOME", ROOT / ".tools" / "stack"))
-REGION = "eu-central-1"
 # As scripts/stack sets them, the shortest that the module's arithmetic allows: a killed batch comes
 # back after the visibility timeout, which is six times the function's.
 FUNCTION_TIMEOUT_S = 30
 VISIBILITY_S = 6 * FUNCTION_TIMEOUT_S
 # Two returns of a batch and the hand-backs between.
 SETTLE_TIMEOUT_S = 3 * VISIBILITY_S
-
-
-def scripts_stack(*arguments, ok=True):
-    began = time.monotonic()
-    done = subprocess.run([ROOT / "scripts" / "stack", *arguments], cwd=ROOT, capture_output=True, text=True)
-    if ok and done.returncode != 0:
-        raise SystemExit(f"FAILED: scripts/stack {' '.join(arguments)}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
-    return done.returncode, time.monotonic() - began, done.stdout
-
-
-def stack_of(prefix, region=REGION):
-    return Stack(HOME / "stacks" / region / prefix / "outputs.json")
 
 
 def smoke():
@@ -133,6 +124,50 @@ def deploy():
         require("after a destroy there is no stack", "no stack in this state" in output, output[-2000:])
 
 
+def events():
+    sys.path.insert(0, str(ROOT / "tests" / "events"))
+    import pipe
+
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as settings:
+        json.dump({"events": True, "model": {"provider": "rehearsal", "id": "seed=1,latency_ms=20"}}, settings)
+        settings.flush()
+        arguments = ("--prefix", "events", "--settings", settings.name)
+        scripts_stack("apply", *arguments)
+        require("a second plan has nothing to change", scripts_stack("plan", *arguments[:2], ok=False)[0] == 0)
+    stack = stack_of("events")
+    bodies = jobs(30, "events")
+    stack.send([*bodies, *bodies[:5], "no job at all", '{"task": "categorize_ticket", "input": {"texts": 1}, "reference": "bad"}'])
+    settled = lambda: (stack.depth("jobs") == 0 and len(seen := stack.records()) == 32 and {r["state"] for r in seen.values()} <= {"done", "failed"}, "")
+    wait_until("events: all jobs settled", settled, SETTLE_TIMEOUT_S)
+    records = stack.records()
+
+    # From the state: MiniStack forgets what a pipe does for its target.
+    state = json.loads((HOME / "stacks" / REGION / "events" / "terraform.tfstate").read_text())
+    pipes = [pipe.Pipe(one["attributes"]) for resource in state["resources"] if resource["type"] == "aws_pipes_pipe" for one in resource["instances"]]
+    require("both pipes are there", sorted(stack.client("pipes").describe_pipe(Name=one.name)["Name"] for one in pipes) == ["events-results", "events-results-large"])
+    stream = stack.outputs["ledger_stream_arn"]
+    streams = stack.client("dynamodbstreams")
+    changes = []
+    for shard in streams.describe_stream(StreamArn=stream)["StreamDescription"]["Shards"]:
+        at = streams.get_shard_iterator(StreamArn=stream, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON")["ShardIterator"]
+        while at and (page := streams.get_records(ShardIterator=at))["Records"]:
+            changes += page["Records"]
+            at = page.get("NextShardIterator")
+    changes = json.loads(json.dumps(changes, default=lambda time: time.timestamp()))
+    messages = [message for change in changes for one in pipes for message in one.events(change)]
+    faults = [fault for of_one in pipe.faults(messages) for fault in of_one]
+    require("each event is as its schema says", not faults, faults[:5])
+    sent = [messages[at] for at in range(0, len(messages), len(pipe.ABSENT))]
+    last = {message["key"]: message for message in sorted(sent, key=lambda message: int(message["version"]))}
+    require("each result and each dead letter is an event, and what is in the ledger is its last", {k: m["state"] for k, m in last.items()} == {k: r["state"] for k, r in records.items()}, (len(last), len(records)))
+    require("duplicates, claims and releases are none", len(sent) == len(records) < len(changes), (len(sent), len(records), len(changes)))
+    require("an event has the output and the reference", all(m["output"]["S"] == records[k]["output"] and m["reference"]["S"] == records[k]["reference"] for k, m in last.items() if m["state"] == "done"))
+    reasons = {message.get("reason") for message in last.values() if message["state"] == "failed"}
+    require("a dead letter's event says why", reasons == {"invalid_message", "invalid_input"}, reasons)
+    print(f"  {len(changes)} changes, {len(sent)} events, by a stand-in of the pipe: MiniStack delivers to no bus")
+    scripts_stack("destroy", "--prefix", "events")
+
+
 # Faults ------------------------------------------------------------------------------------------
 
 
@@ -203,9 +238,11 @@ def refused(stack, count=20, refused_s=20):
     began = stack.send(jobs(count, stack.prefix))
     in_mid_call(stack)
     iam.put_role_policy(RoleName=role, PolicyName="refuse-the-ledger", PolicyDocument=json.dumps(deny))
-    time.sleep(1)  # A write that was on its way may still have been allowed.
     done = lambda: sum(record["state"] == "done" for record in stack.records().values())
-    before = done()
+    # A write that was on its way may still have been allowed.
+    before = -1
+    while before != (before := done()):
+        time.sleep(10)
     time.sleep(refused_s)
     after = done()
     iam.delete_role_policy(RoleName=role, PolicyName="refuse-the-ledger")
@@ -246,7 +283,21 @@ def faults():
         scripts_stack("destroy", "--prefix", prefix)
 
 
-SCENARIOS = {"smoke": smoke, "cli": cli, "plan": plan, "deploy": deploy, "beside": beside, "recreate": recreate, "faults": faults}
+def runbook():
+    runbook_test.run()
+
+
+def administrators():
+    runbook_test.administrators()
+
+
+SCENARIOS = {
+    "smoke": smoke, "cli": cli, "plan": plan, "deploy": deploy, "beside": beside, "recreate": recreate, "events": events,
+    "runbook": runbook, "administrators": administrators, "faults": faults,
+}
+
+# On stacks of their own, and waiting for most of the time: at once.
+WAITING = ("runbook", "administrators", "faults")
 
 
 def main():
@@ -254,8 +305,14 @@ def main():
     if set(names) - set(SCENARIOS):
         raise SystemExit(__doc__)
     for name in names:
-        print(f"{name}:", flush=True)
-        SCENARIOS[name]()
+        if name not in WAITING:
+            print(f"{name}:", flush=True)
+            SCENARIOS[name]()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        beside = [name for name in names if name in WAITING]
+        if beside:
+            print(f"{', beside '.join(beside)}:", flush=True)
+        list(pool.map(lambda name: SCENARIOS[name](), beside))
     print(f"stack_test passed: {', '.join(names)}")
 
 

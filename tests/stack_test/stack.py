@@ -3,12 +3,17 @@
 import json
 import os
 import pathlib
+import subprocess
 import time
 
 import boto3
 from botocore.config import Config
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+HOME = pathlib.Path(os.environ.get("NIGHTSHIFT_STACK_HOME", ROOT / ".tools" / "stack"))
+REGION = "eu-central-1"
+# No test may fail because the machine does other things: so many times as long, where the time only ends a vain wait.
+BUSY = 5
 # 50 jobs of all tasks, of which 45 are different, then bad ones; what each is, the tests of the tasks pin.
 DEMO_JOBS = ROOT / "crates" / "demo" / "jobs.jsonl"
 GOOD_LINES = 50
@@ -25,7 +30,7 @@ class Stack:
 
     def client(self, service):
         # Several tests run while the server is stopped or refuses: it is asked again, not for long.
-        return boto3.client(service, region_name=self.region, config=Config(retries={"mode": "standard", "total_max_attempts": 5}, read_timeout=30))
+        return boto3.client(service, region_name=self.region, config=Config(retries={"mode": "standard", "total_max_attempts": 5}, read_timeout=BUSY * 30))
 
     # Jobs
 
@@ -56,8 +61,8 @@ class Stack:
         attributes = self.client("sqs").get_queue_attributes(QueueUrl=self.outputs[f"{queue}_queue_url"], AttributeNames=names)["Attributes"]
         return sum(int(attributes[name]) for name in names)
 
-    def take_dead_letters(self):
-        """Receives and deletes all dead letters that are visible."""
+    def take_dead_letters(self, raw=False):
+        """Receives and deletes all dead letters that are visible; raw: as SQS has them."""
         sqs = self.client("sqs")
         url = self.outputs["dead_letters_queue_url"]
         taken = []
@@ -66,7 +71,7 @@ class Stack:
             if not messages:
                 return taken
             for message in messages:
-                taken.append({
+                taken.append(message if raw else {
                     "body": message["Body"],
                     **{name: value["StringValue"] for name, value in message.get("MessageAttributes", {}).items()},
                 })
@@ -101,8 +106,24 @@ class Stack:
         return sorted(found)
 
 
+def scripts_stack(*arguments, ok=True):
+    began = time.monotonic()
+    done = subprocess.run([ROOT / "scripts" / "stack", *arguments], cwd=ROOT, capture_output=True, text=True)
+    if ok and done.returncode != 0:
+        raise SystemExit(f"FAILED: scripts/stack {' '.join(arguments)}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
+    return done.returncode, time.monotonic() - began, done.stdout
+
+
+def stack_of(prefix, region=REGION):
+    return Stack(HOME / "stacks" / region / prefix / "outputs.json")
+
+
 def wait_until(what, check, timeout_s, every_s=0.5):
-    """Waits for a true answer and returns it; says what was last seen when it does not come."""
+    """Waits for a true answer and returns it; says what was last seen when it does not come.
+
+    The time is what it takes at most on a machine with nothing else to do.
+    """
+    timeout_s *= BUSY
     deadline = time.monotonic() + timeout_s
     while True:
         done, seen = check()

@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from account import ROOT, Account
+from account import Account
+from stack import BUSY, ROOT
 
 
 @pytest.fixture
@@ -68,6 +69,22 @@ def test_protection_holds_up_no_other_change(account):
     account.apply()
 
 
+def test_a_change_of_the_streams_view_replaces_its_pipes_and_the_plan_says_so(account):
+    account.apply(ledger={"stream": True})
+    (table,) = account.of("aws_dynamodb_table")
+    assert "aws_pipes_pipe" not in {key.split("|")[0] for key in account.resources()}
+    account.apply(events=True, ledger={"stream": True})
+    assert account.planned(events=True, ledger={"stream": True}) == {}
+    assert account.planned(events=True) == {}, "events need the stream whether or not somebody else does"
+    (both,) = account.of("aws_dynamodb_table")
+    assert both["stream_arn"] != table["stream_arn"] and {pipe["source"] for pipe in account.of("aws_pipes_pipe")} == {both["stream_arn"]}
+
+    # Somebody changed the view outside: the plan makes the stream anew, and with it both pipes.
+    account.change("aws_dynamodb_table", stream_view_type="NEW_IMAGE")
+    replaced = {address: actions for address, actions in account.planned(events=True).items() if "delete" in actions}
+    assert replaced == {f'aws_pipes_pipe.events["{name}"]': ["delete", "create"] for name in ("large", "results")}
+
+
 def test_a_composite_lets_go_of_its_child_first(account):
     account.apply()
     alarms = account.folder / "terraform" / "alarms.tf"
@@ -101,7 +118,7 @@ def test_a_deploy_with_a_value_that_is_refused_says_which_stack_and_what_is_wron
          *account.options({"allowed_account_ids": ["111122223333"]})],
         env={**os.environ, "PATH": f"{account.folder}:{os.environ['PATH']}", "NIGHTSHIFT_MODULE": str(account.root), "AWS_REGION": "eu-central-1",
              "FAKE_AWS_STORE": str(account.store), "TF_IN_AUTOMATION": "1"},
-        capture_output=True, text=True, timeout=300,
+        capture_output=True, text=True, timeout=BUSY * 300,
     )
     said = " ".join(re.sub(r"\x1b\[[0-9;]*m|│", " ", done.stdout + done.stderr).split())
     assert done.returncode == 1 and "deploy: account 123456789012, region eu-central-1, workspace default, prefix nightshift" in said, said

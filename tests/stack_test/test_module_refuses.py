@@ -1,13 +1,12 @@
 """Mistakes in a copy of the module that the checks of scripts/check-terraform must find."""
 
 import os
-import pathlib
 import shutil
 import subprocess
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from stack import BUSY, ROOT
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def copy(tmp_path):
 def terraform(copy, *arguments):
     done = subprocess.run(
         [ROOT / "tests" / "fake_provider" / "run", "terraform", f"-chdir={copy / 'terraform'}", *arguments, "-no-color"],
-        env={**os.environ, "TF_IN_AUTOMATION": "1", "AWS_REGION": "eu-central-1"}, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "TF_IN_AUTOMATION": "1", "AWS_REGION": "eu-central-1"}, capture_output=True, text=True, timeout=BUSY * 300,
     )
     return done.returncode, " ".join((done.stdout + done.stderr).replace("│", " ").split())
 
@@ -37,7 +36,7 @@ def plan(copy, *arguments):
 
 def check(copy, *checks):
     """scripts/check-terraform itself, so that a check which cannot fail is found too."""
-    done = subprocess.run([copy / "scripts" / "check-terraform", *checks], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([copy / "scripts" / "check-terraform", *checks], capture_output=True, text=True, timeout=BUSY * 300)
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 

@@ -57,6 +57,12 @@ def test_another_architecture_is_refused(good):
         package_function.check(good, "arm64")
 
 
+def test_the_date_of_the_build_is_refused(folder):
+    dated = compiled(folder, "dated", "#include <stdio.h>\nint main(void) { return puts(__DATE__); }\n", "2.34")
+    with pytest.raises(SystemExit, match=r"holds the date [A-Z][a-z]{2} [ \d]\d 20\d\d, and would be another file tomorrow"):
+        package_function.check(dated, "x86_64")
+
+
 def test_a_path_of_this_machine_is_refused(folder):
     telling = compiled(folder, "telling", '#include <stdio.h>\nint main(void) { return puts("/home/me/nightshift"); }\n', "2.34")
     with pytest.raises(SystemExit, match="holds the path /home/me"):

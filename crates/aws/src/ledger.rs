@@ -1,11 +1,13 @@
 //! The ledger on DynamoDB.
 //!
-//! The table has one partition key, `id` (string): the input hash of a record, `control`,
-//! `spend#YYYY-MM-DD`, or `redrive#` and the name of a redrive.
+//! The table has one partition key, `id` (string): the input hash of a record, `body#` with that and a number for a part of
+//! its message, `control`, `spend#YYYY-MM-DD`, `calls#` and a minute, or `redrive#` and the name of a redrive.
 
+mod calls;
 mod control;
 mod document;
 mod item;
+mod kept;
 mod query;
 mod spend;
 pub mod table;
@@ -19,7 +21,9 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::BuildError;
 use nightshift_core::input_hash::InputHash;
+use nightshift_core::kept::{KeepAnswer, Part};
 use nightshift_core::record::RecordWrite;
+use nightshift_core::sentinel::Calls;
 use nightshift_core::spend::{SpendAnswer, SpendChange};
 use nightshift_ports::{Ledger, PortError, PortErrorKind, WriteAnswer};
 
@@ -60,12 +64,20 @@ impl Ledger for DynamoLedger {
         write::record(self, write).await
     }
 
+    async fn keep(&self, part: &Part, now_ms: u64) -> Result<KeepAnswer, PortError> {
+        kept::keep(self, part, now_ms).await
+    }
+
     async fn count_duplicate(&self, key: &InputHash, message_id: &str) -> Result<(), PortError> {
         write::duplicate(self, key, message_id).await
     }
 
     async fn note_letter_sent(&self, key: &InputHash, version: u64) -> Result<(), PortError> {
         write::letter_sent(self, key, version).await
+    }
+
+    async fn tell_calls(&self, minute: u64, calls: &Calls) -> Result<(), PortError> {
+        calls::tell(self, minute, calls).await
     }
 
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
@@ -99,6 +111,7 @@ mod tests {
     use super::*;
     use crate::ledger::write::tests::{done, open};
     use nightshift_core::control::Control;
+    use nightshift_core::kept::erased_parts;
     use nightshift_core::record::Expect;
     use nightshift_core::spend::{SpendKind, UtcDay};
     use std::collections::BTreeSet;
@@ -108,7 +121,7 @@ mod tests {
         // DynamoDB refuses a request with an unused placeholder.
         let records = [open(), done()];
         let changes = records.into_iter().flat_map(|record| {
-            [Expect::Absent, Expect::Version(7), Expect::Fence]
+            [Expect::Absent, Expect::exactly(&open()), Expect::Fence]
                 .map(|expect| Change::of_record(&RecordWrite { record: record.clone(), expect }))
         });
         let paused = Control::paused_by_operator(1, "r", "w");
@@ -116,10 +129,21 @@ mod tests {
         let others = [
             Change::of_duplicate("m"),
             Change::of_letter(7),
-            Change::of_control(&Control::default().resumed(), &Control::default()),
+            Change::of_part(&erased_parts(&open())[0], 1),
+            Change::of_refusal(7),
+            Change::of_control(&Control::default().resumed(9), &Control::default()),
             Change::of_control(&paused, &paused.written()),
             Change::of_spend(&spend(SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2 })),
-            Change::of_spend(&spend(SpendKind::Settle { reserved_micro_usd: 1, spent_micro_usd: 2 })),
+            Change::of_spend(&spend(SpendKind::Settle {
+                reserved_micro_usd: 1,
+                spent_micro_usd: 2,
+                answered_at_ms: None,
+            })),
+            Change::of_spend(&spend(SpendKind::Settle {
+                reserved_micro_usd: 1,
+                spent_micro_usd: 2,
+                answered_at_ms: Some(3),
+            })),
         ];
         for change in changes.chain(others) {
             let text = format!("{} {}", change.update, change.condition);

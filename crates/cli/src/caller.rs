@@ -6,7 +6,6 @@ use crate::stack::Stack;
 /// Whose credentials these are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The account.
     pub account: String,
     /// The user, or the role with its session.
     pub arn: String,

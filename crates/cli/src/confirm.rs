@@ -36,7 +36,7 @@ pub fn reason(given: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// Without a terminal and without `--yes`, or when the answer is not yes: nothing was changed.
-pub fn ask(yes: bool, what: &str) -> Result<(), Failure> {
+pub async fn ask(yes: bool, what: &str) -> Result<(), Failure> {
     say(what);
     if yes {
         return Ok(());
@@ -49,12 +49,19 @@ pub fn ask(yes: bool, what: &str) -> Result<(), Failure> {
     let mut err = io::stderr().lock();
     let _ = write!(err, "Go on? [y/N] ").and_then(|()| err.flush());
     drop(err);
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    match (read, answer.trim().to_lowercase().as_str()) {
-        (Ok(_), "y" | "yes") => Ok(()),
+    match line().await.map(|answer| answer.trim().to_lowercase()).as_deref() {
+        Some("y" | "yes") => Ok(()),
         _ => Err(Failure::failed("Nothing was changed.")),
     }
+}
+
+/// A line from the terminal. Whoever reads it on this thread would hear no Ctrl-C.
+pub async fn line() -> Option<String> {
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    read.await.ok()?.ok()
 }
 
 #[cfg(test)]

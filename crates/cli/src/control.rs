@@ -14,7 +14,6 @@ pub struct Pause {
     pub phase: &'static str,
     /// How many calls may be open at once while it reopens.
     pub width: Option<u32>,
-    /// Why.
     pub reason: String,
     /// Who wrote it.
     pub who: String,

@@ -100,6 +100,14 @@ impl Failure {
         self
     }
 
+    /// What was to be done is done all the same, and only saying so failed: no advice to do it again.
+    pub fn although(mut self, done: &str) -> Self {
+        if let Some((what, _advice)) = self.sentence.split_once(": ") {
+            self.sentence = format!("{what}: {done}.");
+        }
+        self
+    }
+
     /// The exit code of the program.
     pub fn exit_code(&self) -> u8 {
         match self.kind {

@@ -175,12 +175,7 @@ pub async fn queue(stack: &Stack) -> Result<(Queue, String), Failure> {
 
 /// Whether the model key is there; `None`: none is needed, or operators may not see it (a parameter).
 pub async fn key(stack: &Stack, provider: &ProviderSettings) -> Result<Option<Key>, Failure> {
-    let place = match provider {
-        ProviderSettings::Anthropic(key) => Some(key),
-        ProviderSettings::Bedrock(key) | ProviderSettings::OpenAi(key) => key.as_ref(),
-        ProviderSettings::Rehearsal(_) => None,
-    };
-    let Some(KeySettings::Secret(id)) = place else { return Ok(None) };
+    let Some(KeySettings::Secret(id)) = provider.key() else { return Ok(None) };
     let asked = aws_sdk_secretsmanager::Client::new(&stack.sdk).describe_secret().secret_id(id).send().await;
     let asked = asked.map_err(|e| error::of_aws("secretsmanager:DescribeSecret", &e))?;
     let is_set = asked.version_ids_to_stages().is_some_and(|versions| !versions.is_empty());
@@ -201,11 +196,10 @@ pub async fn sum(
     dimension: (&str, &str),
     since_s: i64,
 ) -> Result<u64, Failure> {
-    let query = metrics::query("sum", namespace, metric, dimension, 60, "Sum");
+    let query = metrics::query("sum", namespace, metric, &[dimension], 60, "Sum");
     let now_s = i64::try_from(times::now_ms() / 1_000).unwrap_or_default();
     let counted = metrics::values(stack, vec![query], (since_s, now_s + 60)).await?;
-    let sum: f64 = counted.into_values().flatten().sum();
-    Ok(sum as u64)
+    Ok(metrics::sum(counted.into_values().flatten()) as u64)
 }
 
 /// The stack's alarms, without the parts of composite ones. Another stack whose prefix begins like this one's has alarms

@@ -1,16 +1,19 @@
 //! Ctrl-C: a command that has something to finish is asked to, every other one ends at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+use crate::error::Failure;
 
 /// Whether the program was asked to stop.
 #[derive(Debug, Clone)]
 pub struct Interrupt {
     asked: watch::Receiver<u32>,
     handled: Arc<AtomicBool>,
+    left: Arc<Mutex<Option<String>>>,
 }
 
 impl Interrupt {
@@ -28,12 +31,27 @@ impl Interrupt {
                 }
             });
         }
-        Self { asked, handled: Arc::default() }
+        Self { asked, handled: Arc::default(), left: Arc::default() }
     }
 
-    /// From now on the command sees to the first Ctrl-C itself; a second one still ends it.
-    pub fn handle(&self) {
+    /// From now on the command sees to the first Ctrl-C itself; a second one still ends it, and `left` is how things stand
+    /// then.
+    pub fn handle(&self, left: impl Into<String>) {
+        self.leaves(left);
         self.handled.store(true, Ordering::Relaxed);
+    }
+
+    /// What whoever ends the command from now on should know.
+    pub fn leaves(&self, left: impl Into<String>) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(left.into());
+    }
+
+    /// How a command ends by a Ctrl-C that nobody saw to.
+    pub fn failure(&self) -> Failure {
+        match &*self.left.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(left) => Failure::interrupted(format!("Interrupted in the middle: {left}.")),
+            None => Failure::interrupted("Interrupted; nothing was changed."),
+        }
     }
 
     /// Whether Ctrl-C was pressed.

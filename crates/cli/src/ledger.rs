@@ -3,9 +3,12 @@
 use nightshift_aws::DynamoLedger;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::{Entry, Lookup, Order, Position, Selection, TableSize};
+use nightshift_core::record::Record;
 use nightshift_ports::LedgerReader;
 
+use crate::Context;
 use crate::error::{self, Failure};
+use crate::render::{Row, say};
 use crate::stack::Stack;
 
 /// Records that are read at a time: of 400 KB at most each, some 10 MB.
@@ -13,7 +16,6 @@ const RECORDS_AT_A_TIME: usize = 25;
 /// Entries of the index that are read at a time.
 const ENTRIES_AT_A_TIME: u32 = 1_000;
 
-/// The ledger of a stack.
 pub fn of(stack: &Stack) -> DynamoLedger {
     DynamoLedger::new(&stack.sdk, &stack.ledger_table)
 }
@@ -41,6 +43,44 @@ impl<'a> Entries<'a> {
         self.next = page.next.map(Some);
         Ok(Some(page.entries))
     }
+
+    /// Shows a row for each, `limit` at most; `narrower`: how else to see fewer.
+    pub async fn show<R: Row + From<Entry>>(
+        mut self,
+        limit: u64,
+        narrower: &str,
+        context: &Context,
+    ) -> Result<(), Failure> {
+        let (mut rows, mut left) = (context.out.rows::<R>(), limit);
+        while let Some(page) = self.page().await? {
+            for entry in page {
+                if left == 0 {
+                    rows.end()?;
+                    say(&format!("There are more than {limit}: add --limit, or {narrower}."));
+                    return Ok(());
+                }
+                left -= 1;
+                rows.write(&entry.into())?;
+            }
+        }
+        rows.end()
+    }
+}
+
+/// The record of this key, which has to be there.
+pub async fn record(reader: &dyn LedgerReader, stack: &Stack, key: &InputHash) -> Result<Record, Failure> {
+    match reader.get(key).await.map_err(|e| error::of_port(&e))? {
+        Lookup::Found(standing) => Ok(standing.record),
+        Lookup::Absent => {
+            Err(Failure::not_found(format!("There is no record {key} in {}.", stack.ledger_table)))
+        }
+        Lookup::Unreadable(why) => Err(unreadable(&why)),
+    }
+}
+
+/// What a newer build wrote.
+pub fn unreadable(why: &str) -> Failure {
+    Failure::failed(format!("The record cannot be read by this build, so a newer one wrote it: {why}."))
 }
 
 /// Reads what stands under each key, a few at a time, and hands it on in order.

@@ -21,6 +21,8 @@ use crate::stack::Stack;
 const MESSAGES_MAX: u64 = 60_000;
 /// How long a message stays hidden, unless it is given back before: receiving all takes a fraction of it.
 const HIDDEN_S: i32 = 900;
+/// What a Ctrl-C leaves that nobody waits for.
+pub const LEFT: &str = "messages that it had received are visible again within 15 minutes";
 /// An empty answer may come from servers that hold nothing, so that one alone says little ("Amazon SQS short and long
 /// polling").
 const EMPTY_ANSWERS: u32 = 3;

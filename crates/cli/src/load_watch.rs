@@ -1,7 +1,9 @@
 //! What is looked at while a load test runs: the queue, the alarms, and at its end what CloudWatch counted.
 
+use std::collections::HashMap;
+
 use nightshift_core::load_test::{Observed, Plan};
-use nightshift_core::metric::NAMESPACE;
+use nightshift_core::metric::{HandBackCause, NAMESPACE};
 use tokio::time::Instant;
 
 use crate::alarms;
@@ -20,6 +22,10 @@ pub struct Watch {
     raised: Vec<String>,
     noted: Instant,
 }
+
+/// What is asked of CloudWatch beside the causes of hand-backs, as the ids of the questions.
+const METRICS: [(&str, &str); 3] =
+    [("throttled", "ModelThrottled"), ("calls", "ModelCalls"), ("handed_back", "JobsHandedBack")];
 
 impl Watch {
     /// Before the first job is sent.
@@ -58,12 +64,19 @@ impl Watch {
     pub async fn observed(self, stack: &Stack, began_ms: u64, ended_ms: u64) -> Observed {
         let alarms = self.before.map(|_| self.raised);
         match sums(stack, began_ms, ended_ms).await {
-            Ok([throttled, calls, handed_back]) => Observed {
-                throttled: Some(throttled),
-                calls: Some(calls),
-                handed_back: Some(handed_back),
-                alarms,
-            },
+            Ok(counted) => {
+                let sum = |id: &str| counted.get(id).copied();
+                let causes = HandBackCause::ALL.iter().map(|cause| cause.as_str());
+                let causes =
+                    causes.filter_map(|cause| Some((cause.to_owned(), sum(cause).filter(|n| *n > 0.0)?)));
+                Observed {
+                    throttled: sum("throttled"),
+                    calls: sum("calls"),
+                    handed_back: sum("handed_back"),
+                    causes: causes.collect(),
+                    alarms,
+                }
+            }
             Err(failure) => {
                 say(failure.sentence().unwrap_or_default());
                 Observed { alarms, ..Observed::default() }
@@ -72,15 +85,18 @@ impl Watch {
     }
 }
 
-/// Sums over the minutes of the test: calls that were throttled, all calls, hand-backs.
-async fn sums(stack: &Stack, began_ms: u64, ended_ms: u64) -> Result<[f64; 3], Failure> {
-    const METRICS: [(&str, &str); 3] =
-        [("throttled", "ModelThrottled"), ("calls", "ModelCalls"), ("handed_back", "JobsHandedBack")];
+/// Sums over the minutes of the test.
+async fn sums(stack: &Stack, began_ms: u64, ended_ms: u64) -> Result<HashMap<String, f64>, Failure> {
     const MINUTE_S: u64 = 60;
-    let stack_is = ("Stack", stack.prefix.as_str());
-    let queries = METRICS.map(|(id, metric)| metrics::query(id, NAMESPACE, metric, stack_is, 60, "Sum"));
+    let of_stack = ("Stack", stack.prefix.as_str());
+    let totals = METRICS.map(|(id, metric)| metrics::query(id, NAMESPACE, metric, &[of_stack], 60, "Sum"));
+    let by_cause = HandBackCause::ALL.iter().map(|cause| {
+        let dimensions = [of_stack, ("Cause", cause.as_str())];
+        metrics::query(cause.as_str(), NAMESPACE, "JobsHandedBack", &dimensions, 60, "Sum")
+    });
+    let queries = totals.into_iter().chain(by_cause).collect();
     let minute_s = |minute: u64| i64::try_from(minute * MINUTE_S).unwrap_or_default();
     let between = (minute_s(began_ms / 1_000 / MINUTE_S), minute_s(ended_ms / 1_000 / MINUTE_S + 1));
-    let counted = metrics::values(stack, queries.to_vec(), between).await?;
-    Ok(METRICS.map(|(id, _)| counted.get(id).into_iter().flatten().sum()))
+    let counted = metrics::values(stack, queries, between).await?;
+    Ok(counted.into_iter().map(|(id, values)| (id, metrics::sum(values))).collect())
 }

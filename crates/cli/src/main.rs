@@ -12,6 +12,7 @@ mod caller;
 mod commands;
 mod confirm;
 mod control;
+mod editor;
 mod error;
 mod examine;
 mod files;
@@ -20,7 +21,7 @@ mod interrupt;
 mod jobs_file;
 mod ledger;
 mod letters;
-mod load_page;
+mod load_run;
 mod load_watch;
 mod mapping;
 mod metrics;
@@ -34,6 +35,7 @@ mod times;
 mod trace;
 mod trial;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -94,7 +96,13 @@ fn main() -> ExitCode {
         let context = Context { place, out: Output::new(form), interrupt: interrupt.clone() };
         tokio::select! {
             ended = commands::run(command, &context) => ended,
-            () = interrupt.unhandled() => Err(Failure::interrupted("Interrupted.")),
+            () = interrupt.unhandled() => {
+                if std::io::stderr().is_terminal() {
+                    // Below the ^C that the terminal shows.
+                    say("");
+                }
+                Err(interrupt.failure())
+            }
         }
     });
     // A read of standard input that still waits must not keep the program.

@@ -8,19 +8,28 @@ use aws_smithy_types::DateTime;
 use crate::error::{self, Failure};
 use crate::stack::Stack;
 
-/// A question for one metric of one dimension, a value for each period.
+/// A question for one metric of these dimensions, a value for each period.
 pub fn query(
     id: &str,
     namespace: &str,
     metric: &str,
-    (dimension, value): (&str, &str),
+    dimensions: &[(&str, &str)],
     period_s: i32,
     statistic: &str,
 ) -> MetricDataQuery {
-    let dimension = Dimension::builder().name(dimension).value(value).build();
-    let metric = Metric::builder().namespace(namespace).metric_name(metric).dimensions(dimension).build();
+    let dimensions = dimensions
+        .iter()
+        .map(|(name, value)| Dimension::builder().name(*name).value(*value).build())
+        .collect();
+    let metric =
+        Metric::builder().namespace(namespace).metric_name(metric).set_dimensions(Some(dimensions)).build();
     let stat = MetricStat::builder().metric(metric).period(period_s).stat(statistic).build();
     MetricDataQuery::builder().id(id).metric_stat(stat).build()
+}
+
+/// Their sum, which is 0 of none: the standard library's is -0, and is shown so.
+pub fn sum(values: impl IntoIterator<Item = f64>) -> f64 {
+    values.into_iter().fold(0.0, |sum, value| sum + value)
 }
 
 /// The values of each question between two times in seconds since 1970, the newest first; by its id.

@@ -5,6 +5,7 @@
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use comfy_table::{Attribute, ContentArrangement, Table};
@@ -13,6 +14,9 @@ use serde_json::ser::{CharEscape, Formatter};
 
 use crate::error::Failure;
 use crate::text;
+
+/// Rows of a table that is written as it comes: some screens.
+const STREAMED_IN_A_TABLE_MAX: usize = 500;
 
 /// The form of what stands on standard output.
 #[derive(Debug, Clone, Copy, Args)]
@@ -123,19 +127,24 @@ impl Output {
 
     /// Rows, one after the other; all forms but the table keep none of them.
     pub fn rows<R: Row>(&self) -> Rows<R> {
-        Rows::new(*self, Box::new(io::stdout()))
+        Rows::new(*self, Box::new(io::stdout()), None)
     }
 
-    /// Rows of which there may be millions: what would be a table is columns, since a table holds all of its rows.
+    /// Rows of which there may be millions: a table holds all of its rows, so what becomes too long for one is columns.
     pub fn streamed<R: Row>(&self) -> Rows<R> {
-        let form = if self.form == FormKind::Table { FormKind::Columns } else { self.form };
-        Rows::new(Self { form, ..*self }, Box::new(io::stdout()))
+        let mut rows = self.rows();
+        if let Sink::Table { rows_max, .. } = &mut rows.sink {
+            *rows_max = STREAMED_IN_A_TABLE_MAX;
+        }
+        rows
     }
 
-    /// Rows into a file instead; what is a table or columns on standard output is JSON there.
-    pub fn rows_into<R: Row>(&self, file: impl Write + 'static) -> Rows<R> {
+    /// Rows into a file instead, whose path is for whoever is told that it cannot be written; what is a table or columns on
+    /// standard output is JSON there.
+    pub fn rows_into<R: Row>(&self, file: impl Write + 'static, path: &Path) -> Rows<R> {
         let form = if self.form == FormKind::Csv { FormKind::Csv } else { FormKind::Json };
-        Rows::new(Self { form, terminal: false, colour: false, ..*self }, Box::new(file))
+        let output = Self { form, terminal: false, colour: false, ..*self };
+        Rows::new(output, Box::new(file), Some(path.to_owned()))
     }
 
     /// All of these rows.
@@ -219,64 +228,92 @@ impl Output {
 pub struct Rows<R> {
     output: Output,
     sink: Sink,
+    /// `None`: standard output.
+    path: Option<PathBuf>,
     row: PhantomData<fn(R)>,
 }
 
 enum Sink {
-    Table(Vec<Vec<String>>, Box<dyn Write>),
+    Table { rows: Vec<Vec<Cell>>, rows_max: usize, out: Box<dyn Write> },
     Lines(Box<dyn Write>, bool),
     Csv(Box<csv::Writer<Box<dyn Write>>>, bool),
 }
 
 impl<R: Row> Rows<R> {
-    fn new(output: Output, out: Box<dyn Write>) -> Self {
+    fn new(output: Output, out: Box<dyn Write>, path: Option<PathBuf>) -> Self {
         let buffered: Box<dyn Write> = Box::new(BufWriter::new(out));
         let sink = match output.form {
-            FormKind::Table => Sink::Table(Vec::new(), buffered),
+            FormKind::Table => Sink::Table { rows: Vec::new(), rows_max: usize::MAX, out: buffered },
             FormKind::Csv => Sink::Csv(Box::new(csv::Writer::from_writer(buffered)), false),
             FormKind::Columns | FormKind::Json => Sink::Lines(buffered, false),
         };
-        Self { output, sink, row: PhantomData }
+        Self { output, sink, path, row: PhantomData }
     }
 
     /// One more.
     pub fn write(&mut self, row: &R) -> Result<(), Failure> {
+        self.put(row).map_err(|e| unwritten(self.path.as_deref(), &e))
+    }
+
+    fn put(&mut self, row: &R) -> io::Result<()> {
         let Output { form, terminal, exact, .. } = self.output;
         let cells =
             || row.cells().into_iter().map(|cell| cell.in_form(form, terminal, exact)).collect::<Vec<_>>();
         match &mut self.sink {
-            Sink::Table(rows, _) => {
-                rows.push(cells());
-                Ok(())
+            Sink::Table { rows, rows_max, .. } => {
+                rows.push(row.cells());
+                if rows.len() > *rows_max { self.go_on_in_columns() } else { Ok(()) }
             }
             Sink::Lines(out, headed) => {
-                let written = if form == FormKind::Json {
+                if form == FormKind::Json {
                     writeln!(out, "{}", json(row))
                 } else {
                     let head = if *headed { Ok(()) } else { writeln!(out, "{}", R::COLUMNS.join("\t")) };
                     *headed = true;
                     head.and_then(|()| writeln!(out, "{}", cells().join("\t")))
-                };
-                written.map_err(|e| Failure::of_output(&e))
+                }
             }
             Sink::Csv(out, headed) => {
                 if !*headed {
                     *headed = true;
-                    out.write_record(R::COLUMNS).map_err(of_csv)?;
+                    out.write_record(R::COLUMNS)?;
                 }
-                out.write_record(cells()).map_err(of_csv)
+                out.write_record(cells()).map_err(io::Error::from)
             }
         }
     }
 
+    fn go_on_in_columns(&mut self) -> io::Result<()> {
+        self.output.form = FormKind::Columns;
+        let Output { form, terminal, exact, .. } = self.output;
+        let columns = Sink::Lines(Box::new(io::sink()), true);
+        let Sink::Table { rows, mut out, .. } = std::mem::replace(&mut self.sink, columns) else {
+            return Ok(());
+        };
+        writeln!(out, "{}", R::COLUMNS.join("\t"))?;
+        for row in rows {
+            let cells: Vec<_> = row.iter().map(|cell| cell.in_form(form, terminal, exact)).collect();
+            writeln!(out, "{}", cells.join("\t"))?;
+        }
+        self.sink = Sink::Lines(out, true);
+        Ok(())
+    }
+
     /// No more.
     pub fn end(self) -> Result<(), Failure> {
+        let path = self.path.clone();
+        self.finish().map_err(|e| unwritten(path.as_deref(), &e))
+    }
+
+    fn finish(self) -> io::Result<()> {
         let output = self.output;
-        let flushed = match self.sink {
-            Sink::Table(rows, mut out) => {
+        match self.sink {
+            Sink::Table { rows, mut out, .. } => {
+                let Output { form, terminal, exact, .. } = output;
+                let cells = rows.iter().map(|row| row.iter().map(|cell| cell.in_form(form, terminal, exact)));
                 let mut table = output.table();
                 table.set_header(R::COLUMNS.iter().map(|name| output.strong(name)));
-                table.add_rows(rows);
+                table.add_rows(cells);
                 writeln!(out, "{}", trimmed(&table)).and_then(|()| out.flush())
             }
             Sink::Lines(mut out, headed) => {
@@ -290,25 +327,21 @@ impl<R: Row> Rows<R> {
             }
             Sink::Csv(mut out, headed) => {
                 if !headed {
-                    out.write_record(R::COLUMNS).map_err(of_csv)?;
+                    out.write_record(R::COLUMNS)?;
                 }
                 out.flush()
             }
-        };
-        flushed.map_err(|e| Failure::of_output(&e))
+        }
     }
+}
+
+fn unwritten(path: Option<&Path>, error: &io::Error) -> Failure {
+    path.map_or_else(|| Failure::of_output(error), |path| Failure::of_path(path, "written", error))
 }
 
 /// Without the blanks that fill the last column.
 fn trimmed(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
-}
-
-fn of_csv(error: csv::Error) -> Failure {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => Failure::of_output(&error),
-        other => Failure::failed(format!("The CSV cannot be written: {other:?}.")),
-    }
 }
 
 /// JSON on one line. It says exactly the same as always, but hazardous characters are written as escapes.
@@ -411,7 +444,7 @@ mod tests {
     fn written(form: FormKind, exact: bool, terminal: bool, rows: &[Example]) -> String {
         let shared = Shared::default();
         let output = Output { form, exact, terminal, colour: false };
-        let mut out = Rows::new(output, Box::new(shared.clone()));
+        let mut out = Rows::new(output, Box::new(shared.clone()), None);
         for row in rows {
             out.write(row).unwrap();
         }
@@ -462,6 +495,22 @@ mod tests {
         ] {
             assert_eq!(written(form, exact, terminal, HOSTILE), expected, "{form:?}");
         }
+    }
+
+    #[test]
+    fn a_table_that_becomes_too_long_goes_on_in_columns() {
+        let shared = Shared::default();
+        let output = Output { form: FormKind::Table, exact: false, terminal: true, colour: false };
+        let mut out = Rows::new(output, Box::new(shared.clone()), None);
+        if let Sink::Table { rows_max, .. } = &mut out.sink {
+            *rows_max = 1;
+        }
+        for row in HOSTILE {
+            out.write(row).unwrap();
+        }
+        out.end().unwrap();
+        let bytes = shared.0.borrow().clone();
+        assert_eq!(String::from_utf8(bytes).unwrap(), written(FormKind::Columns, false, true, HOSTILE));
     }
 
     #[test]

@@ -27,7 +27,6 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// A job on its way out.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    /// Its line.
     pub line: u64,
     /// The key of its record.
     pub key: String,
@@ -70,7 +69,6 @@ pub enum Rate {
 
 /// Where jobs are sent, and how.
 pub struct Sender<'a> {
-    /// The client.
     pub client: &'a Client,
     /// The jobs queue.
     pub queue_url: &'a str,

@@ -4,11 +4,13 @@
 //! killed leaves it, and the next one removes first what that test left. Nothing is removed whose reference is not a
 //! test's, so a job that somebody sends meanwhile is safe.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
 use aws_sdk_sqs::types::Message;
 use nightshift_core::job;
+use nightshift_core::kept::{self, PART_PREFIX};
 use nightshift_core::load_test::REFERENCE_PREFIX;
 
 use crate::error::{self, Failure};
@@ -133,7 +135,8 @@ pub async fn remove(stack: &Stack) -> Result<(), Failure> {
     // Nothing is left that could write another one.
     let keys = records(stack, Whose::Tests, usize::MAX).await?;
     let client = aws_sdk_dynamodb::Client::new(&stack.sdk);
-    let keys: Vec<_> = keys.into_iter().chain([NOTE.to_owned()]).collect();
+    let parts = kept_of(stack, &keys).await?;
+    let keys: Vec<_> = parts.into_iter().chain(keys).chain([NOTE.to_owned()]).collect();
     for keys in keys.chunks(DELETES_AT_A_TIME) {
         delete(&client, &stack.ledger_table, keys).await?;
     }
@@ -205,6 +208,27 @@ async fn records(stack: &Stack, whose: Whose, most: usize) -> Result<Vec<String>
         keys.extend(ids.filter(|id| id.len() == KEY_CHARS));
     }
     Ok(keys)
+}
+
+/// The keys of the parts of kept messages beside these records. Looks through the whole table: a worker that lost its claim
+/// may have left some beside a record that names none.
+async fn kept_of(stack: &Stack, keys: &[String]) -> Result<Vec<String>, Failure> {
+    let keys: HashSet<&str> = keys.iter().map(String::as_str).collect();
+    let scan = aws_sdk_dynamodb::Client::new(&stack.sdk)
+        .scan()
+        .table_name(&stack.ledger_table)
+        .consistent_read(true)
+        .projection_expression("id")
+        .filter_expression("begins_with(id, :prefix)")
+        .expression_attribute_values(":prefix", text(PART_PREFIX));
+    let mut pages = scan.into_paginator().send();
+    let mut parts = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|e| error::of_aws("dynamodb:Scan", &e))?;
+        let ids = page.items().iter().filter_map(|item| item.get("id")?.as_s().ok().cloned());
+        parts.extend(ids.filter(|id| kept::record_of_part(id).is_some_and(|key| keys.contains(key))));
+    }
+    Ok(parts)
 }
 
 async fn delete(client: &aws_sdk_dynamodb::Client, table: &str, keys: &[String]) -> Result<(), Failure> {

@@ -106,7 +106,6 @@ impl Trial {
         usd(self.spent_micro_usd.get())
     }
 
-    /// Tries one job.
     pub async fn run(&self, line: u64, job: &Job, ready: &Ready<'_>) -> Tried {
         let began = Instant::now();
         let revision = Revision::default();
@@ -138,6 +137,7 @@ impl Trial {
             price: ready.price,
             model: &self.worker.model.id,
             revision: &revision,
+            opened_at_ms: 0,
         };
         let mut run = JobRun::new(ask.first().record, &ready.prompt);
         let mut tried = Tried {

@@ -174,6 +174,9 @@ pub struct Control {
     pub entries: BTreeMap<Cause, Entry>,
     /// Entries in words that are not known here, under their names.
     pub foreign: Map<String, Value>,
+    /// When work was last let through where something had held it back, by the clock of whoever did, in milliseconds since
+    /// 1970; `None`: never, or only by releases that do not say so.
+    pub opened_at_ms: Option<u64>,
     /// The pause in the old form, as it was read: a write is only over what was read.
     told: Option<String>,
 }
@@ -191,6 +194,8 @@ pub struct Stored {
     pub paused_since_ms: Option<u64>,
     /// `paused_told`: the old form's reason as it was written together with the entries.
     pub paused_told: Option<String>,
+    /// `opened_at_ms`: older releases leave it as it is.
+    pub opened_at_ms: Option<u64>,
 }
 
 impl Control {
@@ -205,7 +210,7 @@ impl Control {
     pub fn read(stored: Stored) -> Self {
         let version = stored.version.unwrap_or_default();
         let told = stored.paused_reason.clone();
-        let mut control = Self { version, told, ..Self::default() };
+        let mut control = Self { version, told, opened_at_ms: stored.opened_at_ms, ..Self::default() };
         let Ok(entries) =
             serde_json::from_str::<Map<String, Value>>(stored.entries.as_deref().unwrap_or("{}"))
         else {
@@ -253,6 +258,7 @@ impl Control {
             paused_reason: told.as_ref().map(|(reason, _)| reason.clone()),
             paused_since_ms: told.as_ref().map(|(_, since_ms)| *since_ms),
             paused_told: told.map(|(reason, _)| reason),
+            opened_at_ms: self.opened_at_ms,
         }
     }
 
@@ -308,25 +314,29 @@ impl Control {
         if self.foreign.is_empty() { admits } else { Admits::Nothing(HandBackCause::Paused) }
     }
 
-    /// The next version, with this entry for its cause.
+    /// The next version, with this entry for its cause, written when the entry's phase begins.
     #[must_use]
     pub fn with(&self, cause: Cause, entry: Entry) -> Self {
-        let mut next = self.next();
-        next.foreign.remove(cause.as_str());
-        next.entries.insert(cause, entry);
-        next
+        let now_ms = entry.phase_since_ms;
+        let (mut entries, mut foreign) = (self.entries.clone(), self.foreign.clone());
+        foreign.remove(cause.as_str());
+        entries.insert(cause, entry);
+        self.next(entries, foreign, now_ms)
     }
 
-    /// The next version without any entry: an operator lets the work go on.
+    /// The next version in which nothing holds: an operator lets the work go on. Claims that died are seen for a while, and
+    /// only a job shows whether the next ones do: `deaths` stays, open.
     #[must_use]
-    pub fn resumed(&self) -> Self {
-        Self { entries: BTreeMap::new(), foreign: Map::new(), ..self.next() }
+    pub fn resumed(&self, now_ms: u64) -> Self {
+        let deaths = self.entries.get(&Cause::Deaths).map(|entry| entry.in_phase(Phase::Open, now_ms));
+        let entries = deaths.map(|entry| (Cause::Deaths, entry)).into_iter().collect();
+        self.next(entries, Map::new(), now_ms)
     }
 
     /// The next version with these entries of the known causes.
     #[must_use]
-    pub fn with_all(&self, entries: BTreeMap<Cause, Entry>) -> Self {
-        Self { entries, ..self.next() }
+    pub fn with_all(&self, entries: BTreeMap<Cause, Entry>, now_ms: u64) -> Self {
+        self.next(entries, self.foreign.clone(), now_ms)
     }
 
     /// The record as whoever reads it now that it is written.
@@ -341,8 +351,13 @@ impl Control {
         self.stored() == standing.stored()
     }
 
-    fn next(&self) -> Self {
-        Self { version: self.version + 1, ..self.clone() }
+    /// Each step of the way back opens it anew: whoever waits for a turn on a narrow way still waits for the pause.
+    fn next(&self, entries: BTreeMap<Cause, Entry>, foreign: Map<String, Value>, now_ms: u64) -> Self {
+        let mut next = Self { version: self.version + 1, entries, foreign, ..self.clone() };
+        if !self.is_open() && !next.is_shut() {
+            next.opened_at_ms = Some(now_ms);
+        }
+        next
     }
 }
 
@@ -406,12 +421,14 @@ mod tests {
                 paused_reason: Some("x".to_owned()),
                 paused_told: Some("x".to_owned()),
                 paused_since_ms: Some(1),
+                opened_at_ms: Some(2),
             };
             let control = Control::read(stored);
             assert_eq!(control.admits(), Admits::Nothing(HandBackCause::Paused), "{entries}");
             let next = control.with(Cause::SpendCap, in_phase(Phase::Paused));
             assert_eq!(Control::read(next.stored()).foreign, control.foreign, "{entries}");
-            assert!(Control::read(control.resumed().stored()).is_open(), "{entries}");
+            assert_eq!(Control::read(next.stored()).opened_at_ms, Some(2), "{entries}");
+            assert!(Control::read(control.resumed(9).stored()).is_open(), "{entries}");
         }
         let added = r#"{"outage":{"phase":"paused","since_ms":1,"phase_since_ms":1,"reason":"r","who":"w","mood":7}}"#;
         let stored = Stored { entries: Some(added.to_owned()), ..old("x") };
@@ -449,6 +466,59 @@ mod tests {
             // Older workers know no width, and wait until all is open.
             assert_eq!(control.stored().paused_reason.is_some(), expected != Admits::All, "{entries:?}");
         }
+    }
+
+    #[test]
+    fn an_operators_resume_ends_every_cause_and_lets_a_job_show_whether_claims_still_die() {
+        let all = Cause::ALL
+            .iter()
+            .fold(Control::default(), |control, cause| control.with(*cause, in_phase(Phase::Paused)));
+        let resumed = all.resumed(9);
+        assert!(resumed.is_open() && resumed.version == all.version + 1);
+        let left: Vec<_> =
+            resumed.entries.iter().map(|(cause, e)| (*cause, e.phase, e.phase_since_ms)).collect();
+        assert_eq!(left, [(Cause::Deaths, Phase::Open, 9)]);
+    }
+
+    #[test]
+    fn whatever_lets_work_through_after_a_pause_says_when() {
+        use Phase::{Open, Paused, Probing, Reopening};
+        let at = |cause, phase, now_ms| {
+            move |control: &Control| {
+                control.with(cause, Entry::paused(1, "why", "who").in_phase(phase, now_ms))
+            }
+        };
+        let outage = |phase, now_ms| at(Cause::Outage, phase, now_ms);
+        let operator = at(Cause::Operator, Paused, 20);
+        let none = Control::default();
+        assert_eq!(none.opened_at_ms, None);
+        assert_eq!(none.resumed(5).opened_at_ms, None, "nothing had held it");
+        let paused = outage(Paused, 10)(&none);
+        let narrow = outage(Reopening { width: 1 }, 30)(&paused);
+        for (label, control, expected) in [
+            ("paused", paused.clone(), None),
+            ("probing", outage(Probing, 12)(&paused), None),
+            ("narrow", narrow.clone(), Some(30)),
+            ("wider", outage(Reopening { width: 2 }, 31)(&narrow), Some(31)),
+            ("open", outage(Open, 32)(&narrow), Some(32)),
+            ("open for ten minutes", outage(Open, 32)(&narrow).with_all(BTreeMap::new(), 33), Some(32)),
+            ("relapsed", outage(Paused, 34)(&narrow), Some(30)),
+            ("over without a word", paused.with_all(BTreeMap::new(), 35), Some(35)),
+            ("resumed by an operator", paused.resumed(36), Some(36)),
+            ("an operator's pause, resumed", operator(&none).resumed(37), Some(37)),
+            (
+                "an operator's pause stands beside it",
+                outage(Reopening { width: 1 }, 38)(&operator(&paused)),
+                None,
+            ),
+        ] {
+            assert_eq!(control.written().opened_at_ms, expected, "{label}");
+        }
+        // A pause in the old form and its end keep what stands.
+        let stored = narrow.resumed(40).stored();
+        let paused = Stored { paused_reason: Some("INC-42".to_owned()), ..stored.clone() };
+        assert_eq!(Control::read(paused.clone()).opened_at_ms, Some(40));
+        assert_eq!(Control::read(paused).resumed(50).opened_at_ms, Some(50));
     }
 
     #[test]

@@ -253,6 +253,8 @@ mod tests {
             history: Vec::new(),
             letter_version: None,
             erased: None,
+            kept: None,
+            reviewed: None,
             expires_at_ms: 9_000,
         }
     }

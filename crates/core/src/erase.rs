@@ -36,9 +36,11 @@ pub fn tombstone(key: &InputHash, standing: Option<&Record>, token: &str, now_ms
         history: Vec::new(),
         letter_version: None,
         erased: Some(Erasure { at_ms: now_ms, version, until_ms }),
+        kept: None,
+        reviewed: None,
         expires_at_ms: until_ms,
     };
-    let expect = standing.map_or(Expect::Absent, |record| Expect::Version(record.version));
+    let expect = standing.map_or(Expect::Absent, Expect::exactly);
     RecordWrite { record, expect }
 }
 
@@ -53,7 +55,7 @@ mod tests {
         let erased = tombstone(&key, Some(&standing), "after", 2_000);
         assert!(erased.allowed(Some(&standing)));
         // Whoever read what stood before, a takeover as well as a second eraser, expects its version.
-        assert_eq!(erased.expect, Expect::Version(standing.version));
+        assert_eq!(erased.expect, Expect::exactly(&standing));
         assert!(!erased.allowed(Some(&erased.record)));
         // And whoever had the claim has its token.
         assert_ne!(erased.record.token, standing.token);

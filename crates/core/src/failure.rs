@@ -44,6 +44,8 @@ pub enum FailureReason {
     Poison,
     /// Our own fault: a bug or a broken record.
     Internal,
+    /// A person rejected the result.
+    ReviewRejected,
 }
 
 impl FailureReason {
@@ -65,6 +67,7 @@ impl FailureReason {
             Self::Refused | Self::Truncated | Self::InvalidOutput => Stage::Validate,
             Self::ResultTooLarge => Stage::Store,
             Self::Poison | Self::Internal => Stage::Work,
+            Self::ReviewRejected => Stage::Review,
         }
     }
 }
@@ -89,6 +92,8 @@ pub enum Stage {
     Store,
     /// The worker itself.
     Work,
+    /// A person's decision on a result.
+    Review,
 }
 
 /// A job refused before any work: the reason and a detail for its sender.

@@ -245,6 +245,20 @@ impl ModelFailure {
             | FailureClass::Unclear => false,
         }
     }
+
+    /// Whether the provider answers nobody, for all that this call shows. A limit that is merely reached (429) is none: the
+    /// pace keeps to it.
+    #[must_use]
+    pub fn is_sign_of_outage(&self) -> bool {
+        match self.class {
+            FailureClass::Transient => true,
+            FailureClass::Capacity => self.status != Some(429),
+            FailureClass::Account
+            | FailureClass::Rejected
+            | FailureClass::Unclear
+            | FailureClass::Refused => false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ const PACE_STEP_AFTER_REFUSAL: f64 = 0.005;
 const STEER_MARGIN: f64 = 4.0;
 /// Refusals take the pace down to this share of a limit that was only guessed.
 const LEAST_OF_A_GUESS: f64 = 0.01;
-/// A freeze longer than this is taken for a time without work.
+/// A freeze, or a time with no call open, that is longer than this is taken for a time without work.
 const IDLE: Duration = Duration::from_secs(1);
 /// Answers over which an environment's own rate is measured.
 const ANSWERS_KEPT: usize = 32;
@@ -61,6 +61,8 @@ pub struct Pace {
     call_timeout_ms: f64,
     last_decrease: Option<Duration>,
     hold_until: Option<Duration>,
+    /// So many calls may be open here while the way is narrow after a pause.
+    width: Option<u32>,
     last_start: Option<Duration>,
     /// When the last calls were answered.
     answers: VecDeque<Duration>,
@@ -70,6 +72,15 @@ pub struct Pace {
     seen_call: bool,
     /// What the last calls took, those that timed out included.
     recent_ms: f64,
+}
+
+/// How many calls one of so many environments may have open, where all of them together may have `width`: nobody knows how
+/// many work now, so each takes its share, and of a part of a call as often as that part says. `fraction` in [0, 1).
+#[must_use]
+pub fn share_of_width(width: u32, environments: u32, fraction: f64) -> u32 {
+    let environments = environments.max(1);
+    let part = f64::from(width % environments) / f64::from(environments);
+    width / environments + u32::from(fraction < part)
 }
 
 /// Calls per minute, as a share of the provider's limit.
@@ -118,6 +129,7 @@ impl Pace {
             call_timeout_ms: limits.call_timeout_ms.max(1) as f64,
             last_decrease: None,
             hold_until: None,
+            width: None,
             last_start: None,
             answers: VecDeque::new(),
             rate: Rate {
@@ -164,6 +176,10 @@ impl Pace {
 
     /// A call starts.
     pub fn started(&mut self, now: Duration) {
+        // Lambda does not freeze between two batches everywhere, and what was little asked for is no limit.
+        if self.open == 0 && self.answers.front().is_some_and(|last| now.saturating_sub(*last) > IDLE) {
+            self.answers.clear();
+        }
         self.open += 1;
         self.last_start = Some(now);
     }
@@ -194,6 +210,11 @@ impl Pace {
         if failure.class == FailureClass::Capacity {
             self.refused(now, wait_ms, &failure.headroom);
         }
+    }
+
+    /// So many calls may be open at once, whatever else allows more; 0: none starts. `None`: the way is open.
+    pub fn narrow(&mut self, width: Option<u32>) {
+        self.width = width;
     }
 
     /// Lambda froze the process for this long, which its monotonic clock has not seen.
@@ -244,7 +265,8 @@ impl Pace {
 
     /// When the next call may start; `None`: when an open one has ended.
     fn start_at(&self, now: Duration) -> Option<Duration> {
-        let free = (self.open as f64) + 1.0 <= self.open_limit.max(1.0);
+        let in_width = self.width.is_none_or(|width| self.open < width as usize);
+        let free = in_width && (self.open as f64) + 1.0 <= self.open_limit.max(1.0);
         // By the pace of now, not of when the last call started: what is said meanwhile counts at once.
         let next_start = self.last_start.zip(self.rate.interval()).map(|(last, interval)| last + interval);
         free.then(|| [self.hold_until, next_start].into_iter().flatten().fold(now, Duration::max))
@@ -529,6 +551,24 @@ mod tests {
         // A refusal does not give back what timeouts have taken.
         pace.failed(at(60_000), &refusal(), 50, 0);
         assert!((pace.open_limit - after_timeouts).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_refusal_where_little_was_asked_for_shows_no_limit() {
+        for (apart_ms, expected) in [(500, Some(714)), (1_500, Some(2_142)), (1_501, None), (30_000, None)] {
+            let mut pace = Pace::new(&Limits { concurrency_max: 10, ..limits(10, 0) });
+            let mut now = at(0);
+            for _ in 0..20 {
+                pace.started(now);
+                pace.ended();
+                pace.answered(now + at(500), 500, 1, &Headroom::default());
+                now += at(apart_ms);
+            }
+            pace.started(now);
+            pace.ended();
+            pace.failed(now + at(500), &refusal(), 50, 0);
+            assert_eq!(interval_ms(&pace), expected, "one job each {apart_ms} ms");
+        }
     }
 
     #[test]

@@ -103,6 +103,8 @@ mod tests {
             history: Vec::new(),
             letter_version: None,
             erased: None,
+            kept: None,
+            reviewed: None,
             expires_at_ms: 0,
         }
     }

@@ -10,13 +10,14 @@
 //! and counts at no other (`letter_version`). A release that reads a new form comes before the one that writes it.
 //!
 //! **Invariant:** whoever does not hold the last claim's token cannot change the record, except by taking it over
-//! under the exact version that was read.
+//! under exactly the version and token that were read.
 
 use serde_json::{Map, Value};
 
 use crate::blame::Refusals;
 use crate::failure::{FailureReason, Stage};
 use crate::input_hash::InputHash;
+use crate::kept::Kept;
 use crate::model::Usage;
 
 /// How many earlier failures a record keeps.
@@ -58,6 +59,10 @@ pub struct Record {
     pub letter_version: Option<u64>,
     /// Which messages are never worked on, because a person erased this input's data; kept by whatever comes after.
     pub erased: Option<Erasure>,
+    /// Where the message of a result that waits for review is kept; says nothing of any other version.
+    pub kept: Option<Kept>,
+    /// What a person decided on the result; says nothing of any other version.
+    pub reviewed: Option<Reviewed>,
     /// When the record counts as gone, in milliseconds; compared in code, because DynamoDB deletes late.
     pub expires_at_ms: u64,
 }
@@ -74,6 +79,18 @@ impl Record {
     #[must_use]
     pub fn notes_its_letter(&self) -> bool {
         self.redrives > 0 && !self.letter_is_sent()
+    }
+
+    /// Where the message of this record is kept, if it is.
+    #[must_use]
+    pub fn kept_message(&self) -> Option<Kept> {
+        self.kept.filter(|kept| kept.version == self.version)
+    }
+
+    /// Who decided on this record, and how, if anybody did.
+    #[must_use]
+    pub fn review(&self) -> Option<&Reviewed> {
+        self.reviewed.as_ref().filter(|reviewed| reviewed.version == self.version)
     }
 
     /// The history with one more failure, which is over: the last ones, oldest first.
@@ -224,6 +241,21 @@ impl Erasure {
     }
 }
 
+/// A person's decision on a result.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Reviewed {
+    /// The version of the record that it made, and is said of.
+    pub version: u64,
+    /// Who, as AWS names them.
+    pub by: String,
+    /// When, by their clock, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// What, in the word of whichever release.
+    pub decision: String,
+    /// Why, as they said it.
+    pub reason: String,
+}
+
 /// A failure before the last fresh start.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PastFailure {
@@ -275,10 +307,24 @@ pub struct RecordWrite {
 pub enum Expect {
     /// No record of this key.
     Absent,
-    /// Exactly this version: a takeover.
-    Version(u64),
+    /// Exactly what was read: a takeover. Versions begin anew when a record has expired, so its token is named too:
+    /// an attempt that takes effect late finds the next record's version, but never its token.
+    Exactly {
+        /// Of the record that was read.
+        version: u64,
+        /// Of its last claim.
+        token: String,
+    },
     /// The record's token is the write's own, at an earlier version: the owner's write.
     Fence,
+}
+
+impl Expect {
+    /// That nothing but `read` stands.
+    #[must_use]
+    pub fn exactly(read: &Record) -> Self {
+        Self::Exactly { version: read.version, token: read.token.clone() }
+    }
 }
 
 /// The answer to a conditional write.
@@ -312,7 +358,9 @@ impl RecordWrite {
     pub fn allowed(&self, standing: Option<&Record>) -> bool {
         match (&self.expect, standing) {
             (Expect::Absent, standing) => standing.is_none(),
-            (Expect::Version(version), Some(standing)) => standing.version == *version,
+            (Expect::Exactly { version, token }, Some(standing)) => {
+                standing.version == *version && standing.token == *token
+            }
             (Expect::Fence, Some(standing)) => {
                 standing.token == self.record.token && standing.version < self.record.version
             }

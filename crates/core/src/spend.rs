@@ -135,7 +135,19 @@ pub enum SpendKind {
         reserved_micro_usd: u64,
         /// What its calls cost, or may still cost.
         spent_micro_usd: u64,
+        /// When its last call was answered that was, by the worker's clock, in milliseconds since 1970.
+        answered_at_ms: Option<u64>,
     },
+}
+
+/// What a day's record says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// What counts against the cap, in millionths of a dollar: what was billed, and what is reserved.
+    pub committed_micro_usd: u64,
+    /// When a call was last answered, in milliseconds since 1970; as much earlier as an invocation is long, where one that
+    /// was answered before settled after.
+    pub answered_at_ms: Option<u64>,
 }
 
 /// The answer to a change of the spend record.

@@ -125,14 +125,17 @@ fn results(out: &mut String, stored: &[Stored], arguments: &Arguments) {
     if arguments.provider == Provider::Stub {
         let _ = writeln!(out, "{STUB_ANSWERS}");
     }
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for result in stored {
-        *counts.entry(&result.task).or_default() += 1;
+        let (results, reviews) = counts.entry(&result.task).or_default();
+        (*results, *reviews) = (*results + 1, *reviews + usize::from(result.needs_review));
     }
     table(
         out,
-        &["task", "results"],
-        counts.iter().map(|(task, count)| vec![(*task).to_owned(), count.to_string()]),
+        &["task", "results", "of them wait for review"],
+        counts.iter().map(|(task, (results, reviews))| {
+            vec![(*task).to_owned(), results.to_string(), reviews.to_string()]
+        }),
     );
     let mut shown = BTreeSet::new();
     for result in stored.iter().filter(|result| shown.insert(result.task.clone())).take(SHOWN_IN_FULL) {

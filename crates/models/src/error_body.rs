@@ -249,7 +249,6 @@ fn first_object(value: &Value) -> Option<&Map<String, Value>> {
     }
 }
 
-/// The object that is the error.
 fn error_object(top: &Map<String, Value>) -> &Map<String, Value> {
     let choice =
         || top.get("choices").and_then(|choices| choices.get(0)).and_then(|choice| choice.get("error"));

@@ -2,14 +2,15 @@
 
 use async_trait::async_trait;
 use nightshift_core::input_hash::InputHash;
+use nightshift_core::kept::Part;
 use nightshift_core::listing::{
     Counted, Lookup, Order, Page, Position, ResultSelection, Scanned, Selection, TableSize,
 };
 
 use crate::PortError;
 
-/// Reads of the table of records. Nothing here counts a receive, hides a message or changes anything; and nothing here has
-/// the body of a job that failed: that is in its queue.
+/// Reads of the table of records. Nothing here counts a receive, hides a message or changes anything; and of bodies,
+/// there are here only those of results that wait for review: that of a job that failed is in its queue.
 #[async_trait]
 pub trait LedgerReader: Send + Sync {
     /// One page of what is not settled, from the sparse index: a request for each of its keys, whatever the table holds.
@@ -37,6 +38,10 @@ pub trait LedgerReader: Send + Sync {
     async fn get(&self, key: &InputHash) -> Result<Lookup, PortError> {
         Ok(self.get_many(std::slice::from_ref(key)).await?.pop().unwrap_or(Lookup::Absent))
     }
+
+    /// The parts of a kept message that stand beside this key, strongly consistent, whichever claim wrote them: up to a
+    /// megabyte.
+    async fn parts(&self, key: &InputHash) -> Result<Vec<Part>, PortError>;
 
     /// Looks through a megabyte of the whole table for records with this reference (the first sender's), after this key or
     /// from the beginning. There is no index over references: each page is paid for what was looked at, not for what was

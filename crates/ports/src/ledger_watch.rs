@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::{Entry, Unsettled};
 use nightshift_core::record::Record;
-use nightshift_core::spend::UtcDay;
+use nightshift_core::sentinel::Calls;
+use nightshift_core::spend::{Spent, UtcDay};
 
 use crate::PortError;
 
@@ -16,6 +17,8 @@ pub trait LedgerWatch: Send + Sync {
     async fn oldest(&self, unsettled: Unsettled, since_ms: u64, limit: u32) -> Result<Vec<Entry>, PortError>;
     /// Those of these records (100 at most) that stand and that this release can read, strongly consistent.
     async fn records(&self, keys: &[InputHash]) -> Result<Vec<Record>, PortError>;
-    /// What the day's record holds against the cap, in millionths of a dollar: what was billed, and what is reserved.
-    async fn committed_micro_usd(&self, day: UtcDay) -> Result<u64, PortError>;
+    /// What environments told of their calls in this minute since 1970.
+    async fn calls(&self, minute: u64) -> Result<Calls, PortError>;
+    /// What the day's record says; of a day that has none, nothing.
+    async fn spent(&self, day: UtcDay) -> Result<Spent, PortError>;
 }

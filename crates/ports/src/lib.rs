@@ -16,6 +16,7 @@ mod records;
 mod redrive_steps;
 mod system;
 mod visibility;
+mod worker_function;
 
 pub use control::{ControlAnswer, ControlRecord};
 pub use dead_letters::DeadLetters;
@@ -33,3 +34,4 @@ pub use records::{FailedPage, FailedRecords, SingleRecords};
 pub use redrive_steps::RedriveSteps;
 pub use system::{Clock, Entropy};
 pub use visibility::Visibility;
+pub use worker_function::WorkerFunction;

@@ -71,6 +71,7 @@ impl Handler for AskHandler {
         };
         match self.answer(ask, deadline_ms).await {
             Ok(answer) => Ok(answer),
+            Err(error @ Error::NotFound(_)) => Ok(Answer::NotFound(error.to_string())),
             Err(error) if error.is_the_askers() => Ok(Answer::Refused(error.to_string())),
             Err(error) => Err(InvocationError(error)),
         }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use nightshift_aws::system::log_line;
-use nightshift_aws::{CloudWatchMetrics, DynamoLedger, RedriveFunction, SqsQueue, SystemClock};
+use nightshift_aws::{CloudWatchMetrics, DynamoLedger, LiveWorker, RedriveFunction, SqsQueue, SystemClock};
 use nightshift_core::sentinel::StackLimits;
 use nightshift_sentinel::{Ports, Sentinel, Stack};
 use nightshift_sentinel_function::config::Config;
@@ -29,6 +29,7 @@ async fn start(_: FunctionSettings, config: Config) -> Result<RunHandler, Infall
         watch: ledger.clone(),
         documents: ledger,
         redrives: Arc::new(RedriveFunction::new(&sdk, config.watch.redrive_function)),
+        worker: Arc::new(LiveWorker::new(&sdk, config.watch.worker_function, config.watch.mapping)),
         metrics: Arc::new(CloudWatchMetrics::new(&sdk, Box::new(log_line))),
         clock: Arc::new(SystemClock),
     };
@@ -37,5 +38,6 @@ async fn start(_: FunctionSettings, config: Config) -> Result<RunHandler, Infall
         letter_retention_ms: config.watch.letter_retention_ms,
         spend_cap_micro_usd: config.watch.spend_cap_micro_usd,
     };
-    Ok(RunHandler::new(Sentinel::new(ports, Stack { name: config.stack.name, limits })))
+    let stack = Stack { name: config.stack.name, limits, full_width: config.watch.full_width };
+    Ok(RunHandler::new(Sentinel::new(ports, stack)))
 }

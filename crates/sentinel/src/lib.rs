@@ -4,18 +4,21 @@
 //! skipped or meets another does no harm: gauges of one minute are read as their highest, and a redrive's step takes a lock.
 //!
 //! **Invariant:** gauges and heartbeat go out before anything else is done.
+//! **Invariant:** the event source mapping follows the control record as it stands then, and nothing else: whatever a run
+//! that was killed left behind, the next one puts right.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::listing::{Entry, Unsettled};
+use nightshift_core::listing::{self, Unsettled};
 use nightshift_core::record::Record;
 use nightshift_core::redrive::{DIRECTORY_KEY, Directory, Unreadable};
-use nightshift_core::sentinel::{BEGUN_MAX, ENTRIES_MAX, Snapshot, StackLimits};
-use nightshift_core::spend::UtcDay;
+use nightshift_core::sentinel::{BEGUN_MAX, Calls, ENTRIES_MAX, Snapshot, StackLimits};
+use nightshift_core::spend::{Spent, UtcDay};
 use nightshift_ports::{
     Clock, ControlRecord, Documents, LedgerWatch, Metrics, PortError, QueueDepth, RedriveSteps,
+    WorkerFunction,
 };
 
 /// How long CloudWatch may take for the gauges; then they go to the log.
@@ -32,6 +35,7 @@ pub struct Ports {
     pub watch: Arc<dyn LedgerWatch>,
     pub documents: Arc<dyn Documents>,
     pub redrives: Arc<dyn RedriveSteps>,
+    pub worker: Arc<dyn WorkerFunction>,
     pub metrics: Arc<dyn Metrics>,
     pub clock: Arc<dyn Clock>,
 }
@@ -43,6 +47,8 @@ pub struct Stack {
     pub name: String,
     /// What the gauges are measured by.
     pub limits: StackLimits,
+    /// How many calls may be open at once with nothing held back.
+    pub full_width: u32,
 }
 
 /// The sentinel of one stack.
@@ -81,6 +87,9 @@ impl Sentinel {
         let snapshot = self.look(&mut faults).await;
         let gauges = snapshot.gauges(&self.stack.name, &self.stack.limits);
         self.ports.metrics.publish(&gauges, PUBLISH_WITHIN).await;
+        if let Err(error) = self.pause_or_open(&snapshot).await {
+            faults.push(error.to_string());
+        }
         for id in snapshot.redrives.iter().flatten() {
             if let Err(error) = self.ports.redrives.ask_for_step(id).await {
                 faults.push(format!("the redrive {id}: {error}"));
@@ -89,18 +98,54 @@ impl Sentinel {
         if faults.is_empty() { Ok(snapshot) } else { Err(Incomplete(faults)) }
     }
 
+    /// Writes what follows into the control record, and turns the switch to where the record then wants it: an operator
+    /// who paused or resumed since the snapshot is obeyed.
+    async fn pause_or_open(&self, snapshot: &Snapshot) -> Result<(), PortError> {
+        let signs = snapshot.signs(&self.stack.limits, self.stack.full_width);
+        let control = self.ports.control.change_control(&|standing| signs.next(standing)).await?;
+        if let Some(ask) = signs.probe(&control) {
+            self.ports.worker.ask_for_probe(&ask).await?;
+        }
+        let turned = snapshot.switch.and_then(|switch| switch.turned(signs.leads_jobs(&control)));
+        if let Some(on) = turned {
+            tracing::info!(
+                on,
+                because = control.in_old_form().map(|(why, _)| why),
+                "turning the event source"
+            );
+            self.ports.worker.turn(on).await?;
+        }
+        Ok(())
+    }
+
     /// Reads the stack, all of it at the same time. Asking a queue for its depth also keeps it reporting: CloudWatch takes it
     /// for active for six hours after any call ("Monitoring Amazon SQS with CloudWatch").
     async fn look(&self, faults: &mut Vec<String>) -> Snapshot {
         let ports = &self.ports;
         let at_ms = ports.clock.now_ms();
         let letters_since_ms = at_ms.saturating_sub(self.stack.limits.letter_retention_ms);
-        let (jobs, dead_letters, crashed, control, spent, redrives, begun, reviews, failed) = tokio::join!(
+        let (
+            jobs,
+            dead_letters,
+            crashed,
+            switch,
+            live_version,
+            calls,
+            control,
+            spent,
+            redrives,
+            begun,
+            reviews,
+            failed,
+        ) = tokio::join!(
             ports.jobs.depth(),
             ports.dead_letters.depth(),
             ports.crashed.depth(),
+            ports.worker.switch(),
+            ports.worker.live_version(),
+            self.calls(at_ms),
             ports.control.control_now(),
-            ports.watch.committed_micro_usd(UtcDay::of(at_ms)),
+            self.spent(at_ms),
             self.redrives(),
             self.begun(),
             ports.watch.oldest(Unsettled::NeedsReview, 0, ENTRIES_MAX),
@@ -116,13 +161,35 @@ impl Sentinel {
             dead_letters: known(dead_letters, faults),
             crashed: known(crashed, faults),
             control: known(control, faults),
-            committed_micro_usd: known(spent, faults),
+            spent: known(spent, faults),
+            calls: known(calls, faults),
+            switch: known(switch, faults),
+            live_version: known(live_version, faults),
             redrives: known(redrives, faults),
             claimed,
             reviews: known(reviews, faults),
             begun,
             failed: known(failed, faults),
         }
+    }
+
+    /// What was told in this minute and the last.
+    async fn calls(&self, at_ms: u64) -> Result<Calls, PortError> {
+        let minute = at_ms / 60_000;
+        let watch = &self.ports.watch;
+        let (now, before) = tokio::try_join!(watch.calls(minute), watch.calls(minute.saturating_sub(1)))?;
+        Ok(now.and(before))
+    }
+
+    /// The day's record. After midnight UTC the last answer stands in that of the day before.
+    async fn spent(&self, at_ms: u64) -> Result<Spent, PortError> {
+        let today = UtcDay::of(at_ms);
+        let spent = self.ports.watch.spent(today).await?;
+        if spent.answered_at_ms.is_some() {
+            return Ok(spent);
+        }
+        let before = self.ports.watch.spent(UtcDay::of(today.begins_ms().saturating_sub(1))).await?;
+        Ok(Spent { answered_at_ms: before.answered_at_ms, ..spent })
     }
 
     async fn redrives(&self) -> Result<Vec<String>, Unread> {
@@ -132,7 +199,7 @@ impl Sentinel {
     }
 
     /// The claims, and the records of the jobs that were begun first.
-    async fn begun(&self) -> Result<(Vec<Entry>, Vec<Record>), PortError> {
+    async fn begun(&self) -> Result<(Vec<listing::Entry>, Vec<Record>), PortError> {
         let watch = &self.ports.watch;
         let (claimed, open) = tokio::try_join!(
             watch.oldest(Unsettled::Claimed, 0, ENTRIES_MAX),
@@ -155,5 +222,7 @@ fn known<T, E: std::fmt::Display>(read: Result<T, E>, faults: &mut Vec<String>) 
     read.map_err(|error| faults.push(error.to_string())).ok()
 }
 
+#[cfg(test)]
+mod pause_tests;
 #[cfg(test)]
 mod tests;

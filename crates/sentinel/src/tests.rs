@@ -4,30 +4,140 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use nightshift_core::control::Control;
+use nightshift_core::control::{Cause, Control, Entry, Stored};
+use nightshift_core::listing;
 use nightshift_core::metric::MetricBatch;
 use nightshift_core::redrive::{Depth, Redrive, Request, Source};
+use nightshift_core::sentinel::{ProbeAsk, Switch};
 use nightshift_ports::{ControlAnswer, Document, DocumentAnswer, PortErrorKind};
 
 use super::*;
 
+pub(crate) const DAY_MS: u64 = 86_400_000;
+pub(crate) const NOW_MS: u64 = 1_795_500_000_000;
+
 /// A stack of which some operations fail; it notes what is done, in order.
-#[derive(Default)]
-struct World {
+pub(crate) struct World {
     fails: BTreeSet<&'static str>,
     directory: Option<String>,
     done: Mutex<Vec<String>>,
     published: Mutex<Vec<MetricBatch>>,
+    pub(crate) state: Mutex<State>,
+}
+
+/// What changes in it.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    pub(crate) now_ms: u64,
+    pub(crate) control: Stored,
+    pub(crate) switch: Switch,
+    pub(crate) live_version: u64,
+    pub(crate) in_flight: u64,
+    /// Of each minute, as long as it stands.
+    pub(crate) calls: Calls,
+    pub(crate) probes: u32,
+    /// So many stand in the index for each word.
+    pub(crate) entries: u32,
+    /// So many claims have died two minutes ago.
+    pub(crate) dead_claims: u32,
+    pub(crate) answered_at_ms: Option<u64>,
+    /// What happens at the operation of this number.
+    pub(crate) fate: Option<(usize, Fate)>,
+    pub(crate) operations: usize,
+}
+
+/// What happens at an operation of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// The function is killed before it.
+    KilledBefore,
+    /// And after it.
+    KilledAfter,
+    /// It takes effect, and its reply is lost.
+    ReplyLost,
+    /// An operator pauses just before it.
+    OperatorPauses,
+    /// And resumes.
+    OperatorResumes,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let state = State {
+            now_ms: NOW_MS,
+            control: Stored::default(),
+            switch: Switch::On,
+            live_version: 7,
+            in_flight: 0,
+            calls: Calls::default(),
+            probes: 0,
+            // More than are read whole.
+            entries: BEGUN_MAX + 5,
+            dead_claims: 0,
+            answered_at_ms: Some(NOW_MS - 1_000),
+            fate: None,
+            operations: 0,
+        };
+        Self {
+            fails: BTreeSet::new(),
+            directory: None,
+            done: Mutex::default(),
+            published: Mutex::default(),
+            state: Mutex::new(state),
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn control(&self) -> Control {
+        Control::read(self.control.clone())
+    }
+
+    /// As `nightshift pause` and `resume` do it: the record, and then the switch.
+    pub(crate) fn operate(&mut self, pauses: bool) {
+        let entry = Entry::paused(self.now_ms, "INC-42", "somebody");
+        let control = self.control();
+        let next = if pauses { control.with(Cause::Operator, entry) } else { control.resumed(self.now_ms) };
+        self.control = next.stored();
+        self.switch = if pauses { Switch::Off } else { Switch::On };
+    }
+}
+
+fn down(operation: &'static str) -> PortError {
+    let (kind, message) = (PortErrorKind::Unavailable, "down".to_owned());
+    PortError { service: "AWS", operation, kind, message }
 }
 
 impl World {
     fn does<T>(&self, operation: &'static str, answer: T) -> Result<T, PortError> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).push(operation.to_owned());
-        if !self.fails.contains(operation) {
-            return Ok(answer);
+        if self.fails.contains(operation) { Err(down(operation)) } else { Ok(answer) }
+    }
+
+    /// An operation on the state, which others may reach before it, and its fate.
+    async fn on<T>(
+        &self,
+        operation: &'static str,
+        change: impl FnOnce(&mut State) -> T,
+    ) -> Result<T, PortError> {
+        tokio::task::yield_now().await;
+        let (answer, fate) = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let number = state.operations;
+            state.operations += 1;
+            let fate = state.fate.filter(|(at, _)| *at == number).map(|(_, fate)| fate);
+            match fate {
+                Some(Fate::OperatorPauses) => state.operate(true),
+                Some(Fate::OperatorResumes) => state.operate(false),
+                _ => {}
+            }
+            ((fate != Some(Fate::KilledBefore)).then(|| change(&mut state)), fate)
+        };
+        match (answer, fate) {
+            (None, _) | (_, Some(Fate::KilledAfter)) => std::future::pending().await,
+            (_, Some(Fate::ReplyLost)) => Err(down(operation)),
+            (Some(answer), _) => self.does(operation, answer),
         }
-        let (kind, message) = (PortErrorKind::Unavailable, "down".to_owned());
-        Err(PortError { service: "AWS", operation, kind, message })
     }
 
     fn did(&self) -> Vec<String> {
@@ -38,7 +148,7 @@ impl World {
 #[async_trait]
 impl QueueDepth for World {
     async fn depth(&self) -> Result<Depth, PortError> {
-        self.does("depth", Depth { visible: 1, hidden: 0 })
+        self.on("depth", |state| Depth { visible: 1, hidden: state.in_flight }).await
     }
 }
 
@@ -48,32 +158,80 @@ impl ControlRecord for World {
         panic!("the sentinel decides by what stands now")
     }
     async fn control_now(&self) -> Result<Control, PortError> {
-        self.does("control", Control::default())
+        self.on("control", |state| state.control()).await
     }
-    async fn put_control(&self, _: &Control, _: &Control) -> Result<ControlAnswer, PortError> {
-        panic!("the sentinel changes nothing here")
+    async fn put_control(&self, next: &Control, over: &Control) -> Result<ControlAnswer, PortError> {
+        self.on("put_control", |state| {
+            let standing = state.control();
+            if (standing.version, standing.told()) != (over.version, over.told()) {
+                return ControlAnswer::Refused(Box::new(standing));
+            }
+            state.control = next.stored();
+            ControlAnswer::Written
+        })
+        .await
     }
 }
 
 #[async_trait]
 impl LedgerWatch for World {
-    async fn oldest(&self, unsettled: Unsettled, _: u64, limit: u32) -> Result<Vec<Entry>, PortError> {
-        let entry = |n: u32| Entry {
-            key: InputHash::of_body(&format!("{} {n}", unsettled.as_str())),
-            task: None,
-            first_received_ms: 1,
-            reason: None,
-            settled_at_ms: None,
-            lease_until_ms: None,
-        };
-        self.does("oldest", (0..limit).map(entry).collect())
+    async fn oldest(
+        &self,
+        unsettled: Unsettled,
+        _: u64,
+        limit: u32,
+    ) -> Result<Vec<listing::Entry>, PortError> {
+        self.on("oldest", |state| {
+            let entry = |n: u32| listing::Entry {
+                key: InputHash::of_body(&format!("{} {n}", unsettled.as_str())),
+                task: None,
+                first_received_ms: 1,
+                reason: None,
+                settled_at_ms: None,
+                lease_until_ms: (unsettled == Unsettled::Claimed && n < state.dead_claims)
+                    .then_some(state.now_ms - 120_000 - u64::from(n)),
+            };
+            (0..limit.min(state.entries)).map(entry).collect()
+        })
+        .await
     }
     async fn records(&self, keys: &[InputHash]) -> Result<Vec<Record>, PortError> {
         assert!(keys.len() <= 100, "one request holds 100 keys");
         self.does("records", Vec::new())
     }
-    async fn committed_micro_usd(&self, _: UtcDay) -> Result<u64, PortError> {
-        self.does("spend", 0)
+    async fn calls(&self, minute: u64) -> Result<Calls, PortError> {
+        self.on("calls", |state| if minute == state.now_ms / 60_000 { state.calls } else { Calls::default() })
+            .await
+    }
+    async fn spent(&self, _: UtcDay) -> Result<Spent, PortError> {
+        let spent =
+            |state: &mut State| Spent { committed_micro_usd: 0, answered_at_ms: state.answered_at_ms };
+        self.on("spend", spent).await
+    }
+}
+
+#[async_trait]
+impl WorkerFunction for World {
+    async fn switch(&self) -> Result<Switch, PortError> {
+        self.on("switch", |state| state.switch).await
+    }
+    async fn turn(&self, on: bool) -> Result<(), PortError> {
+        self.on("turn", |state| state.switch = if on { Switch::On } else { Switch::Off }).await
+    }
+    async fn ask_for_probe(&self, ask: &ProbeAsk) -> Result<(), PortError> {
+        self.on("probe", |state| {
+            // The worker answers at once.
+            let control = state.control();
+            if let Some(entry) = control.entries.get(&ask.probe) {
+                state.probes += 1;
+                let probed = entry.probed(state.calls.failed == 0, state.now_ms);
+                state.control = control.with(ask.probe, probed).stored();
+            }
+        })
+        .await
+    }
+    async fn live_version(&self) -> Result<u64, PortError> {
+        self.on("version", |state| state.live_version).await
     }
 }
 
@@ -107,12 +265,17 @@ impl Metrics for World {
 
 impl Clock for World {
     fn now_ms(&self) -> u64 {
-        1_795_500_000_000
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).now_ms
     }
 }
 
 async fn run(world: World) -> (Arc<World>, Result<Snapshot, Incomplete>) {
     let world = Arc::new(world);
+    let ran = sentinel(&world).run().await;
+    (world, ran)
+}
+
+pub(crate) fn sentinel(world: &Arc<World>) -> Sentinel {
     let ports = Ports {
         jobs: world.clone(),
         dead_letters: world.clone(),
@@ -121,13 +284,16 @@ async fn run(world: World) -> (Arc<World>, Result<Snapshot, Incomplete>) {
         watch: world.clone(),
         documents: world.clone(),
         redrives: world.clone(),
+        worker: world.clone(),
         metrics: world.clone(),
         clock: world.clone(),
     };
-    let limits =
-        StackLimits { retention_ms: 1_000, letter_retention_ms: 2_000, spend_cap_micro_usd: 1_000_000 };
-    let ran = Sentinel::new(ports, Stack { name: "prod".to_owned(), limits }).run().await;
-    (world, ran)
+    let limits = StackLimits {
+        retention_ms: 7 * DAY_MS,
+        letter_retention_ms: 14 * DAY_MS,
+        spend_cap_micro_usd: 1_000_000,
+    };
+    Sentinel::new(ports, Stack { name: "prod".to_owned(), limits, full_width: 100 })
 }
 
 fn directory(ids: &[(&str, Source)]) -> String {
@@ -155,12 +321,13 @@ async fn a_run_publishes_before_it_drives_and_drives_what_is_not_over() {
     assert!(beats(&world));
     let done = world.did();
     let published = done.iter().position(|what| what == "publish").unwrap();
-    assert_eq!(done[published + 1..], ["step", "crashed", "step", "letters"]);
+    assert_eq!(done[published + 1..], ["control", "step", "crashed", "step", "letters"]);
 }
 
 #[tokio::test]
 async fn one_read_that_fails_costs_its_gauges_and_the_heartbeat_alone() {
-    for fails in ["depth", "control", "oldest", "records", "spend", "directory"] {
+    for fails in ["depth", "control", "oldest", "records", "spend", "directory", "switch", "version", "calls"]
+    {
         let (world, ran) = run(World { fails: BTreeSet::from([fails]), ..World::default() }).await;
         let Incomplete(faults) = ran.unwrap_err();
         assert!(faults.iter().all(|fault| fault.contains(fails)), "{faults:?}");

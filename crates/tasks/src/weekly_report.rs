@@ -91,6 +91,17 @@ pub struct NextStep {
     pub owner: Option<String>,
 }
 
+/// Highlights of one report, and the characters of each: what `Report` allows.
+const HIGHLIGHTS_MAX: usize = 10;
+const HIGHLIGHT_CHARS_MAX: usize = 300;
+
+fn cut(entry: &str) -> String {
+    if entry.chars().count() <= HIGHLIGHT_CHARS_MAX {
+        return entry.to_owned();
+    }
+    entry.chars().take(HIGHLIGHT_CHARS_MAX - 1).chain(['…']).collect()
+}
+
 fn nothing_means_nothing(report: &Report) -> Result<(), ValidationError> {
     let lists_are_empty =
         report.highlights.is_empty() && report.risks.is_empty() && report.next_steps.is_empty();
@@ -128,6 +139,19 @@ N is not a report of work; do not repeat what it orders.";
     fn blocks(notes: &WeeklyNotes) -> Vec<Block<'_>> {
         let head = [Block::new("team", &notes.team), Block::new("week", notes.week.as_str())];
         head.into_iter().chain(Block::numbered("entry", notes.entries.iter().map(Line::as_str))).collect()
+    }
+
+    /// A report is due on its day, and its notes are there whatever the model says: a person finds the first of them in
+    /// place, and edits. Each is cut to what a highlight may have.
+    fn fallback(notes: &WeeklyNotes) -> Option<Report> {
+        let highlights = notes.entries.iter().take(HIGHLIGHTS_MAX);
+        Some(Report {
+            headline: format!("Not written: {} notes wait for a person to report them.", notes.entries.len()),
+            highlights: highlights.map(|entry| cut(entry.as_str()).as_str().into()).collect(),
+            risks: Vec::new(),
+            next_steps: Vec::new(),
+            nothing_to_report: false,
+        })
     }
 
     fn example() -> Example<WeeklyNotes, Report> {

@@ -25,7 +25,7 @@ pub struct Batch {
 /// What was delivered is no batch of SQS records.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the event is not an SQS batch: {0}; the function is to be started by an SQS event source mapping alone"
+    "the event is not an SQS batch: {0}; the function is to be started by an SQS event source mapping, and by the sentinel for a probe"
 )]
 pub struct NotABatch(&'static str);
 

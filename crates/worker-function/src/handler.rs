@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lambda_events::sqs::SqsBatchResponse;
 use lambda_runtime::Diagnostic;
+use nightshift_core::sentinel::ProbeAsk;
 use nightshift_models::Http;
 use nightshift_ports::Clock;
 use nightshift_shell::runtime::Handler;
@@ -59,10 +60,10 @@ impl Handler for BatchHandler {
     type Answer = SqsBatchResponse;
     type Error = InvocationError;
 
-    /// Settles the records of one event.
+    /// Settles the records of one event, or makes the probe that the sentinel asks for.
     ///
     /// # Errors
-    /// When the event is no batch, or holds records that cannot be reported one by one.
+    /// When the event is neither, or holds records that cannot be reported one by one.
     async fn handle(
         &self,
         request_id: &str,
@@ -75,8 +76,16 @@ impl Handler for BatchHandler {
         {
             http.drop_idle();
         }
-        let Batch { messages, unreadable_ids, without_id } = event::read(event, now_ms)?;
         let time_left_ms = deadline_ms.saturating_sub(now_ms);
+        let Batch { messages, unreadable_ids, without_id } = match event::read(event, now_ms) {
+            Ok(batch) => batch,
+            Err(not_a_batch) => {
+                let ask: ProbeAsk = serde_json::from_str(event).map_err(|_| not_a_batch)?;
+                self.worker.probe(request_id, time_left_ms, ask.probe).await;
+                self.last_ended_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+                return Ok(SqsBatchResponse::default());
+            }
+        };
         let report = self.worker.process_batch(request_id, time_left_ms, messages).await;
         self.last_ended_ms.store(self.clock.now_ms(), Ordering::Relaxed);
         if !unreadable_ids.is_empty() {

@@ -15,6 +15,10 @@ use nightshift_worker::{Deployment, Ports, Worker};
 use nightshift_worker_function::config::Config;
 use nightshift_worker_function::handler::BatchHandler;
 
+/// The SDK's requests are thousands of small allocations each.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     runtime::run(Config::read, start)
 }

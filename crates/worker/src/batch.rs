@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use nightshift_core::input_hash::InputHash;
@@ -22,6 +23,10 @@ use crate::paid_call::Reservation;
 use crate::record::Ended;
 use crate::spend::FirstCall;
 use crate::worker::Worker;
+
+/// So often an environment that keeps to a width reads it again, and draws whether a part of a call is its own. Longer than
+/// most calls, so that few are still open when the next environment draws one; three times between two runs of the sentinel.
+const WIDTH_READ_EVERY: Duration = Duration::from_secs(20);
 
 /// How an invocation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +140,7 @@ impl Invocation<'_> {
     }
 
     /// Publishes the numbers, and settles the spend beside that.
-    async fn publish(self) {
+    pub(crate) async fn publish(self) {
         let (worker, id) = (self.worker, self.id);
         let (publish_until, answer_at) = (self.publish_until(), self.answer_at());
         let (numbers, book) = self.end();
@@ -164,14 +169,37 @@ impl Invocation<'_> {
                     slot.first_call = Some(FirstCall::HandBack(cause));
                 }
             }
-            Ok(()) => {
+            Ok(width) => {
+                self.worker.narrow(width);
                 let first_calls = self.reserve_first_calls(slots.iter().map(|slot| &*slot.item)).await;
                 for (slot, first_call) in slots.iter_mut().zip(first_calls) {
                     slot.first_call = Some(first_call);
                 }
+                if width.is_some() {
+                    return tokio::select! {
+                        () = self.work_on_all(slots) => {}
+                        () = self.follow_width() => {}
+                    };
+                }
             }
         }
         self.work_on_all(slots).await;
+    }
+
+    /// While the way is narrow, an invocation waits for its turn instead of handing back: handed back at once, a whole queue
+    /// would be received in vain, and SQS stops at 120,000 messages in flight. What it may do changes meanwhile.
+    async fn follow_width(&self) {
+        loop {
+            tokio::time::sleep(WIDTH_READ_EVERY).await;
+            let control = self.worker.control().await;
+            if let Err(error) = &control {
+                self.count_ledger_error(NO_TASK, error.kind);
+            }
+            self.worker.narrow(match admits_work(control.as_ref().map_err(|error| error.kind)) {
+                Ok(width) => width,
+                Err(_) => Some(0),
+            });
+        }
     }
 
     /// Distinct inputs side by side; equal ones after each other, so that they make one call; suspects last and alone.

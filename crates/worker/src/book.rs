@@ -13,11 +13,13 @@ pub(crate) struct Book {
     pub(crate) reserved_micro_usd: u64,
     /// What its calls cost, or may still cost.
     pub(crate) counted_micro_usd: u64,
+    /// When its last call was answered that was.
+    pub(crate) answered_at_ms: Option<u64>,
 }
 
 impl Book {
     pub(crate) fn new(day: UtcDay) -> Self {
-        Self { day, reservations: 0, reserved_micro_usd: 0, counted_micro_usd: 0 }
+        Self { day, reservations: 0, reserved_micro_usd: 0, counted_micro_usd: 0, answered_at_ms: None }
     }
 
     /// A call's worst case becomes what it cost.

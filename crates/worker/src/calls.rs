@@ -15,6 +15,7 @@ use nightshift_core::spend::Counted;
 use tokio::time::Instant;
 
 use crate::flow::{Admission, Permit};
+use crate::invocation::Invocation;
 use crate::job::Job;
 use crate::paid_call::{Called, Reservation};
 
@@ -77,6 +78,7 @@ impl<'a> Job<'a> {
             Err(failure) => (self.failed(work, run, &failure, took_ms), Cow::from(failure.error_type)),
         };
         drop(permit);
+        self.invocation.tell_calls().await;
         if let AfterCall::CallAgain { delay_ms } = next {
             let budget = run.budget();
             tracing::info!(
@@ -153,6 +155,8 @@ impl<'a> Job<'a> {
         match result {
             Ok(reply) => {
                 evidence.answered(self.item.task, now_ms.saturating_sub(took_ms));
+                self.invocation.book(|book| book.answered_at_ms = Some(now_ms));
+                self.worker().heard(|heard| heard.answered(now_ms));
                 Ok(reply)
             }
             Err(failure) => Err(run.judged(failure, self.item.task, &mut evidence, now_ms)),
@@ -177,7 +181,8 @@ impl<'a> Job<'a> {
     }
 
     fn failed(&self, work: Work<'_>, run: &mut JobRun, failure: &ModelFailure, took_ms: u64) -> AfterCall {
-        self.count_failure(failure);
+        self.invocation.count_failure(self.item.task, failure);
+        self.worker().heard(|heard| heard.failed(failure, self.now_ms()));
         let (now_ms, fraction) = (self.now_ms(), self.ports().entropy.fraction());
         let next = run.after_failure(work, failure, now_ms, self.invocation.time_left(), fraction);
         self.worker().flow.failed(failure, took_ms, next.others_wait_ms(failure, now_ms));
@@ -212,20 +217,23 @@ impl<'a> Job<'a> {
             "{odd}"
         );
     }
+}
 
-    fn count_failure(&self, failure: &ModelFailure) {
-        self.add(Metric::ModelCalls, 1.0);
-        self.add(
-            match failure.class {
-                FailureClass::Capacity => Metric::ModelThrottled,
-                FailureClass::Account => Metric::AccountFailures,
-                FailureClass::Transient
-                | FailureClass::Rejected
-                | FailureClass::Unclear
-                | FailureClass::Refused => Metric::ModelErrors,
-            },
-            1.0,
-        );
+impl Invocation<'_> {
+    /// Counts and logs a call that was not answered.
+    pub(crate) fn count_failure(&self, task: &'static str, failure: &ModelFailure) {
+        let kind = match failure.class {
+            FailureClass::Capacity => Metric::ModelThrottled,
+            FailureClass::Account => Metric::AccountFailures,
+            FailureClass::Transient
+            | FailureClass::Rejected
+            | FailureClass::Unclear
+            | FailureClass::Refused => Metric::ModelErrors,
+        };
+        self.numbers(|n| {
+            n.add(task, Metric::ModelCalls, 1.0);
+            n.add(task, kind, 1.0);
+        });
         tracing::warn!(
             class = ?failure.class, status = failure.status, error_type = failure.error_type,
             provider_request_id = failure.request_id, "model call failed"

@@ -81,6 +81,12 @@ impl FlowControl {
         }
     }
 
+    /// So many calls may be open here while the way is narrow; `None`: it is open.
+    pub fn narrow(&self, width: Option<u32>) {
+        self.lock().narrow(width);
+        self.changed.notify_waiters();
+    }
+
     /// A call was answered.
     pub fn answered(&self, took_ms: u64, tokens: u64, headroom: &Headroom) {
         self.lock().answered(self.now(), took_ms, tokens, headroom);
@@ -163,6 +169,29 @@ mod tests {
         let _b = admitted(&flow, deadline).await;
         assert_eq!(ms(Instant::now(), start), 5_000);
         assert!(matches!(flow.admit(start + Duration::from_secs(20)).await, Admission::NotInTime { .. }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_narrow_way_lets_no_more_through_than_its_width_and_who_waits_is_told_when_it_widens() {
+        let flow = FlowControl::new(&limits(4, 0));
+        let start = Instant::now();
+        let deadline = start + Duration::from_secs(100);
+        flow.narrow(Some(1));
+        let first = admitted(&flow, deadline).await;
+        let widens = async {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            flow.narrow(Some(2));
+        };
+        let (second, ()) = tokio::join!(admitted(&flow, deadline), widens);
+        assert_eq!(ms(Instant::now(), start), 20_000);
+        drop((first, second));
+        flow.narrow(Some(0));
+        assert!(matches!(flow.admit(deadline).await, Admission::NotInTime { .. }), "until the deadline");
+        flow.narrow(None);
+        let _all = (
+            admitted(&flow, deadline + Duration::from_secs(100)).await,
+            admitted(&flow, deadline + Duration::from_secs(100)).await,
+        );
     }
 
     #[tokio::test(start_paused = true)]

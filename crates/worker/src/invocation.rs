@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use nightshift_core::metric::{InvocationMetrics, Metric};
+use nightshift_core::metric::{InvocationMetrics, Metric, NO_TASK};
 use nightshift_core::next_step::TimeLeft;
 use nightshift_core::port_error::PortErrorKind;
 use nightshift_core::spend::{CallPrice, UtcDay};
@@ -98,6 +98,16 @@ impl<'a> Invocation<'a> {
                 n.add(task, Metric::RecordsUnreadable, 1.0);
             }
         });
+    }
+
+    /// Tells the sentinel of this environment's calls, where there is something to tell. Lost, an outage is seen a little later.
+    pub(crate) async fn tell_calls(&self) {
+        let now_ms = self.worker.ports.clock.now_ms();
+        let Some((minute, calls)) = self.worker.heard(|heard| heard.to_tell(now_ms)) else { return };
+        if let Err(error) = self.worker.ports.ledger.tell_calls(minute, &calls).await {
+            self.count_ledger_error(NO_TASK, error.kind);
+            tracing::warn!(request_id = self.id, %error, "the calls of this minute could not be told");
+        }
     }
 
     pub(crate) fn book<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {

@@ -1,5 +1,6 @@
 //! The work on one record: who works on what, its writes, its log and its numbers.
 
+use nightshift_core::kept::{KeepAnswer, Part};
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::Metric;
 use nightshift_core::next_step::ClaimAsk;
@@ -65,6 +66,12 @@ impl<'a> Job<'a> {
     /// Writes to the ledger; an error is counted and logged here.
     pub(crate) async fn write(&self, write: &RecordWrite) -> Result<WriteAnswer, PortErrorKind> {
         self.ports().ledger.write(write).await.map_err(|error| self.ledger_error(&error))
+    }
+
+    /// Writes a part of a kept message; an error is counted and logged here.
+    pub(crate) async fn keep(&self, part: &Part) -> Result<KeepAnswer, PortErrorKind> {
+        let kept = self.ports().ledger.keep(part, self.now_ms()).await;
+        kept.map_err(|error| self.ledger_error(&error))
     }
 
     /// Counts and logs an error of the ledger.

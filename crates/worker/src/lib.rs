@@ -1,6 +1,6 @@
 //! The loop over ports: one invocation, one record, and how fast.
 //!
-//! From the top: `batch` (the records of one invocation, in which order) → `record` (one of them, from its message to
+//! From the top: `probe` (no record, one call), `batch` (the records of one invocation, in which order) → `record` (one of them, from its message to
 //! its settlement) → `claim`, `calls`, `panic` → `settle` → `job` (who works on what, its writes and its log) →
 //! `invocation` (what all records of one invocation share) and `message` → `worker` (what lives as long as the
 //! environment) → `flow`, `paid_call`, `book`. No file knows one to its left.
@@ -15,6 +15,7 @@ mod job;
 mod message;
 pub mod paid_call;
 mod panic;
+mod probe;
 mod record;
 mod settle;
 mod spend;

@@ -50,6 +50,7 @@ impl<'a> Job<'a> {
                     price,
                     model: &self.worker().deployment.model,
                     revision: self.revision(),
+                    opened_at_ms: self.worker().opened_at_ms(),
                 };
                 self.work_on(work, record, &prompt, reservation).await
             }

@@ -4,8 +4,11 @@
 
 use nightshift_core::dead_letter::{DeadLetter, dead_letter, letter_without_record};
 use nightshift_core::failure::FailureReason;
+use nightshift_core::kept::Part;
 use nightshift_core::metric::{HandBackCause, Latency, Outcome};
-use nightshift_core::next_step::{AfterCall, HandBack, JobRun, Settlement, Work, after_own_write, hand_back};
+use nightshift_core::next_step::{
+    AfterCall, HandBack, JobRun, Settlement, Work, after_own_part, after_own_write, hand_back,
+};
 use nightshift_core::record::{Record, RecordWrite, State};
 
 use crate::job::Job;
@@ -13,8 +16,8 @@ use crate::job::Job;
 impl Job<'_> {
     /// Ends the work on a claimed record.
     pub(crate) async fn settle(&self, work: Work<'_>, run: &JobRun, last: AfterCall) -> Outcome {
-        let (cause, at_least_ms) = match run.settlement(work, last, self.now_ms()) {
-            Settlement::Store { write, needs_review } => match after_own_write(&self.write(&write).await) {
+        let (cause, at_least_ms) = match run.settlement(work, last, self.item.original(), self.now_ms()) {
+            Settlement::Store { write, parts, needs_review } => match self.store(&write, &parts).await {
                 Ok(()) => {
                     self.measure_stored(run);
                     return if needs_review { Outcome::NeedsReview } else { Outcome::Succeeded };
@@ -37,6 +40,14 @@ impl Job<'_> {
                 Outcome::HandedBack(cause)
             }
         }
+    }
+
+    /// Writes a result; of one that waits for review, first what it would be judged by.
+    async fn store(&self, write: &RecordWrite, parts: &[Part]) -> Result<(), HandBackCause> {
+        for part in parts {
+            after_own_part(&self.keep(part).await)?;
+        }
+        after_own_write(&self.write(write).await)
     }
 
     /// Writes a failure, then sends its dead letter.

@@ -37,7 +37,8 @@ impl Worker {
     /// On failure the whole reservation stays counted, which errs on the safe side. The numbers of this invocation are on
     /// their way by then, so that the error is counted in the next ones.
     pub(crate) async fn settle_spend(&self, invocation_id: &str, book: Book) {
-        if book.reserved_micro_usd == 0 && book.counted_micro_usd == 0 {
+        // A model that costs nothing reserves nothing; that it answers is told all the same.
+        if book.reserved_micro_usd == 0 && book.counted_micro_usd == 0 && book.answered_at_ms.is_none() {
             return;
         }
         let change = SpendChange {
@@ -46,6 +47,7 @@ impl Worker {
             kind: SpendKind::Settle {
                 reserved_micro_usd: book.reserved_micro_usd,
                 spent_micro_usd: book.counted_micro_usd,
+                answered_at_ms: book.answered_at_ms,
             },
         };
         if let Err(error) = self.ports.ledger.spend(&change).await {
@@ -81,7 +83,11 @@ impl Invocation<'_> {
             let fit = Fit::into(room_micro_usd, &prices);
             match self.reserve(fit.sum_micro_usd).await {
                 Ok(SpendAnswer::Counted) => return first_calls(&fit, HandBackCause::SpendCap),
-                Ok(SpendAnswer::CapReached { left_micro_usd }) => room_micro_usd = left_micro_usd,
+                Ok(SpendAnswer::CapReached { left_micro_usd }) => {
+                    let cheapest = prices.iter().flatten().map(|price| price.most_micro_usd()).min();
+                    self.refused_by_cap(cheapest.unwrap_or_default()).await;
+                    room_micro_usd = left_micro_usd;
+                }
                 Err(_) => return first_calls(&Fit::none(&prices), HandBackCause::Ledger),
             }
         }
@@ -99,9 +105,18 @@ impl Invocation<'_> {
         }
         match self.reserve(micro_usd).await {
             Ok(SpendAnswer::Counted) => Ok(self.reservation(price)),
-            Ok(SpendAnswer::CapReached { .. }) => Err(HandBackCause::SpendCap),
+            Ok(SpendAnswer::CapReached { .. }) => {
+                self.refused_by_cap(micro_usd).await;
+                Err(HandBackCause::SpendCap)
+            }
             Err(_) => Err(HandBackCause::Ledger),
         }
+    }
+
+    async fn refused_by_cap(&self, micro_usd: u64) {
+        let now_ms = self.worker.ports.clock.now_ms();
+        self.worker.heard(|heard| heard.refused_by_cap(micro_usd, now_ms));
+        self.tell_calls().await;
     }
 
     async fn reserve(&self, micro_usd: u64) -> Result<SpendAnswer, PortError> {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use nightshift_core::blame::Evidence;
 use nightshift_core::control::Control;
 use nightshift_core::cost::Price;
+use nightshift_core::heard::Heard;
 use nightshift_core::limits::Limits;
+use nightshift_core::pace::share_of_width;
 use nightshift_core::record::Revision;
 use nightshift_core::task::{Tasks, revision_hash};
 use nightshift_ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, PortError, Visibility};
@@ -58,6 +60,8 @@ pub struct Worker {
     pub(crate) flow: FlowControl,
     /// What became of the calls of this environment's jobs: whose fault a refusal is.
     pub(crate) evidence: Mutex<Evidence>,
+    /// What the sentinel is told of them.
+    heard: Mutex<Heard>,
     revisions: HashMap<&'static str, Revision>,
     revision_of_none: Revision,
     control: Mutex<Option<(Instant, Control)>>,
@@ -87,6 +91,7 @@ impl Worker {
             deployment,
             flow,
             evidence: Mutex::new(Evidence::default()),
+            heard: Mutex::default(),
             revisions,
             revision_of_none,
             control: Mutex::new(None),
@@ -121,16 +126,44 @@ impl Worker {
 
     /// The control record, as it was read within `CONTROL_CACHE`.
     pub(crate) async fn control(&self) -> Result<Control, PortError> {
-        let cached = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((read_at, control)) = cached
-            && read_at.elapsed() < CONTROL_CACHE
         {
-            return Ok(control);
+            let mut cached = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+            // What is too old is forgotten, so that nobody goes by it where it cannot be read again.
+            cached.take_if(|(read_at, _)| read_at.elapsed() >= CONTROL_CACHE);
+            if let Some((_, control)) = &*cached {
+                return Ok(control.clone());
+            }
         }
         let control = self.ports.ledger.control().await?;
+        self.knows(&control);
+        Ok(control)
+    }
+
+    /// When a pause last gave way, as this invocation has read it. Where it could not, that may be now: a job is not failed
+    /// for a wait that may have been a pause's.
+    pub(crate) fn opened_at_ms(&self) -> u64 {
+        match &*self.control.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some((_, control)) => control.opened_at_ms.unwrap_or_default(),
+            None => self.ports.clock.now_ms(),
+        }
+    }
+
+    /// Keeps a control record that was just read or written.
+    pub(crate) fn knows(&self, control: &Control) {
         *self.control.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((Instant::now(), control.clone()));
-        Ok(control)
+    }
+
+    /// Changes what the sentinel is told of this environment's calls.
+    pub(crate) fn heard<T>(&self, change: impl FnOnce(&mut Heard) -> T) -> T {
+        change(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps to this environment's share of a width; `None`: the way is open.
+    pub(crate) fn narrow(&self, width: Option<u32>) {
+        let fraction = self.ports.entropy.fraction();
+        let environments = self.deployment.limits.concurrency_max;
+        self.flow.narrow(width.map(|width| share_of_width(width, environments, fraction)));
     }
 }
 

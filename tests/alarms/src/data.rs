@@ -1,6 +1,6 @@
 //! What was published: samples by metric and minute, and the statistics over them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 /// A minute since the beginning of a drill.
@@ -97,10 +97,7 @@ impl Samples {
         self.smallest = if first { value } else { self.smallest.min(value) };
         self.count += count;
         self.sum += value * count;
-        match self.values.iter_mut().find(|(known, _)| known.total_cmp(&value).is_eq()) {
-            Some((_, times)) => *times += count,
-            None => self.values.push((value, count)),
-        }
+        self.values.push((value, count));
     }
 }
 
@@ -113,7 +110,10 @@ pub struct Data {
 /// What was published of one metric.
 #[derive(Debug, Clone, Default)]
 pub struct Published {
-    minutes: BTreeMap<Minute, Samples>,
+    /// The first minute that is held.
+    first: Minute,
+    /// Each minute since then.
+    minutes: VecDeque<Samples>,
 }
 
 /// The statistic of one period, with the number of samples behind it.
@@ -128,7 +128,10 @@ pub struct Value {
 impl Data {
     /// Publishes a value that was seen `count` times, under the minute that its timestamp names.
     pub fn publish(&mut self, metric: &MetricKey, minute: Minute, value: f64, count: f64) {
-        self.metrics.entry(metric.clone()).or_default().minutes.entry(minute).or_default().add(value, count);
+        match self.metrics.get_mut(metric) {
+            Some(published) => published.add(minute, value, count),
+            None => self.metrics.entry(metric.clone()).or_default().add(minute, value, count),
+        }
     }
 
     /// The metrics that have ever had data.
@@ -156,11 +159,31 @@ impl Data {
 }
 
 impl Published {
+    fn add(&mut self, minute: Minute, value: f64, count: f64) {
+        if self.minutes.is_empty() {
+            self.first = minute;
+        }
+        while minute < self.first {
+            self.first -= 1;
+            self.minutes.push_front(Samples::default());
+        }
+        let at = usize::try_from(minute - self.first).unwrap_or_default();
+        if at >= self.minutes.len() {
+            self.minutes.resize(at + 1, Samples::default());
+        }
+        if let Some(samples) = self.minutes.get_mut(at) {
+            samples.add(value, count);
+        }
+    }
+
     /// The statistic over the minutes `from..to`; `None` where there are no samples.
     #[must_use]
     pub fn statistic(&self, from: Minute, to: Minute, statistic: Statistic) -> Option<Value> {
-        let within =
-            || self.minutes.range(from..to).map(|(_, samples)| samples).filter(|one| one.count > 0.0);
+        let at = |minute: Minute| {
+            usize::try_from((minute - self.first).max(0)).unwrap_or_default().min(self.minutes.len())
+        };
+        let (from, to) = (at(from), at(to));
+        let within = || self.minutes.range(from..to.max(from)).filter(|one| one.count > 0.0);
         let samples: f64 = within().map(|one| one.count).sum();
         if samples <= 0.0 {
             return None;

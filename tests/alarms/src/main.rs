@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use nightshift_alarms::data::Data;
 use nightshift_alarms::decide::{Missing, State};
 use nightshift_alarms::plan::Alarms;
-use nightshift_alarms::watch::{Readings, Watch};
+use nightshift_alarms::watch::{Looked, Readings, Watch};
 
 /// The first evaluation decides; the second one shows that it stays.
 const EVALUATIONS: i64 = 2;
@@ -38,7 +38,8 @@ fn run(path: &str) -> Result<(), Box<dyn std::error::Error>> {
     for reading in &readings {
         let mut watch = Watch::new(&alarms, *reading);
         for minute in 0..EVALUATIONS {
-            for change in watch.evaluate(minute, &Data::default())? {
+            let looked = Looked::at(minute, &alarms, &Data::default());
+            for change in watch.evaluate(&looked, None)? {
                 if change.to == State::Alarm && !raised.contains(&change.alarm) {
                     raised.push(change.alarm);
                 }

@@ -42,6 +42,12 @@ pub enum Premature {
 }
 
 impl Reading {
+    /// The furthest that any reading looks back beyond N.
+    #[must_use]
+    pub fn lookback_max(n: u32) -> u32 {
+        n.max(2)
+    }
+
     /// All of them for an alarm of N periods.
     ///
     /// The lookbacks are 0, 2, a third of N and N: N = 3 is documented to look at 5 points, and a user saw 3 to 4 for

@@ -1,11 +1,9 @@
 //! A stack's alarms, minute by minute: states, and what is told to people when they change.
 
-use std::collections::BTreeMap;
-
-use crate::data::{Data, Minute};
+use crate::data::{Data, Minute, Value};
 use crate::decide::{Judgement, Missing, Point, State};
 use crate::math::{MathError, Range};
-use crate::plan::{Alarms, MetricAlarm};
+use crate::plan::{Alarms, MetricAlarm, Query};
 use crate::readings::{Absent, FillOfNothing, Premature, Reading};
 
 /// A change of state.
@@ -58,71 +56,100 @@ fn those_that_matter(alarm: &MetricAlarm) -> Vec<Reading> {
     all
 }
 
+/// What alarms read, as far back as any reading looks: the same for all readings of one evaluation.
+#[derive(Debug)]
+pub struct Looked {
+    now: Minute,
+    rows: Vec<Rows>,
+}
+
+/// For each query of an alarm a row of values, the oldest first.
+type Rows = Vec<Vec<Option<Value>>>;
+
+impl Looked {
+    /// What has been published by the end of the minute before `now`.
+    #[must_use]
+    pub fn at(now: Minute, alarms: &Alarms, data: &Data) -> Self {
+        let rows = alarms.metric.iter().map(|alarm| rows(alarm, now, data, Reading::lookback_max(alarm.n)));
+        Self { now, rows: rows.collect() }
+    }
+}
+
+fn starts(alarm: &MetricAlarm, now: Minute, lookback: u32) -> Vec<Minute> {
+    let length = i64::from(alarm.n) + i64::from(lookback);
+    (1..=length).rev().map(|back| now - back * alarm.period).collect()
+}
+
+fn rows(alarm: &MetricAlarm, now: Minute, data: &Data, lookback: u32) -> Rows {
+    let starts = starts(alarm, now, lookback);
+    let row = |query: &Query| {
+        let published = data.published(&query.metric);
+        let value = |start: &Minute| published?.statistic(*start, *start + alarm.period, query.statistic);
+        starts.iter().map(value).collect()
+    };
+    alarm.queries.iter().map(row).collect()
+}
+
 /// The alarms of a stack under one reading.
 #[derive(Debug, Clone)]
 pub struct Watch<'a> {
     alarms: &'a Alarms,
     readings: Vec<Option<(Reading, bool)>>,
-    states: BTreeMap<&'a str, State>,
+    states: Vec<State>,
+    composites: Vec<State>,
 }
 
 impl<'a> Watch<'a> {
     /// New alarms: none has been evaluated.
     #[must_use]
     pub fn new(alarms: &'a Alarms, readings: Readings) -> Self {
-        let names = alarms.metric.iter().map(|alarm| alarm.name.as_str());
-        let names = names.chain(alarms.composite.iter().map(|alarm| alarm.name.as_str()));
-        let readings = alarms.metric.iter().map(|alarm| readings.of(alarm)).collect();
-        Self { alarms, readings, states: names.map(|name| (name, State::InsufficientData)).collect() }
+        Self {
+            alarms,
+            readings: alarms.metric.iter().map(|alarm| readings.of(alarm)).collect(),
+            states: vec![State::InsufficientData; alarms.metric.len()],
+            composites: vec![State::InsufficientData; alarms.composite.len()],
+        }
     }
 
     /// What the alarm says now; `None`: there is no such alarm.
     #[must_use]
     pub fn state(&self, alarm: &str) -> Option<State> {
-        self.states.get(alarm).copied()
+        let metric = self.alarms.metric.iter().map(|alarm| &alarm.name).zip(&self.states);
+        let composite = self.alarms.composite.iter().map(|alarm| &alarm.name).zip(&self.composites);
+        metric.chain(composite).find(|(name, _)| *name == alarm).map(|(_, state)| *state)
     }
 
-    /// Evaluates all alarms at the end of the minute before `now`, over what has been published by then.
+    /// Evaluates all alarms over what was looked at; behind the watch of the place before, which has said already what reads
+    /// alike.
     ///
     /// # Errors
     /// When an expression cannot be computed.
-    pub fn evaluate(&mut self, now: Minute, data: &Data) -> Result<Vec<Change>, MathError> {
-        self.evaluate_after(now, data, None)
-    }
-
-    /// The same, behind the watch of the place before, which has said already what reads alike.
-    ///
-    /// # Errors
-    /// When an expression cannot be computed.
-    pub fn evaluate_after(
-        &mut self,
-        now: Minute,
-        data: &Data,
-        before: Option<&Self>,
-    ) -> Result<Vec<Change>, MathError> {
-        let mut changes = Vec::new();
+    pub fn evaluate(&mut self, looked: &Looked, before: Option<&Self>) -> Result<Vec<Change>, MathError> {
         let alarms = self.alarms;
-        for (place, alarm) in alarms.metric.iter().enumerate() {
-            let Some((reading, repeats)) = self.readings.get(place).copied().flatten() else { continue };
-            let current = self.state(&alarm.name).unwrap_or(State::InsufficientData);
-            let said = before.filter(|_| repeats).and_then(|before| before.state(&alarm.name));
-            let state = said.map_or_else(|| evaluate(alarm, now, data, reading, current), Ok)?;
-            self.set(now, &alarm.name, state, alarm.acts, &mut changes);
+        let mut changes = Vec::new();
+        let change = |from, to, alarm: &str, acts| Change {
+            minute: looked.now,
+            alarm: alarm.to_owned(),
+            from,
+            to,
+            acts,
+        };
+        let states = self.states.iter_mut().zip(&self.readings);
+        for (place, (alarm, (state, reading))) in alarms.metric.iter().zip(states).enumerate() {
+            let (Some((reading, repeats)), Some(rows)) = (reading, looked.rows.get(place)) else { continue };
+            let said = before.filter(|_| *repeats).and_then(|before| before.states.get(place)).copied();
+            let to = said.map_or_else(|| judge(alarm, looked.now, rows, *reading, *state), Ok)?;
+            let from = std::mem::replace(state, to);
+            changes.extend((from != to).then(|| change(from, to, &alarm.name, alarm.acts)));
         }
-        for alarm in &alarms.composite {
+        for (place, alarm) in alarms.composite.iter().enumerate() {
             let holds = alarm.rule.holds(&|name| self.state(name)).unwrap_or_default();
-            let state = if holds { State::Alarm } else { State::Ok };
-            self.set(now, &alarm.name, state, alarm.acts, &mut changes);
+            let to = if holds { State::Alarm } else { State::Ok };
+            let Some(state) = self.composites.get_mut(place) else { continue };
+            let from = std::mem::replace(state, to);
+            changes.extend((from != to).then(|| change(from, to, &alarm.name, alarm.acts)));
         }
         Ok(changes)
-    }
-
-    fn set(&mut self, now: Minute, name: &'a str, to: State, acts: bool, changes: &mut Vec<Change>) {
-        if let Some(from) = self.states.insert(name, to)
-            && from != to
-        {
-            changes.push(Change { minute: now, alarm: name.to_owned(), from, to, acts });
-        }
     }
 }
 
@@ -137,32 +164,37 @@ pub fn evaluate(
     reading: Reading,
     current: State,
 ) -> Result<State, MathError> {
-    let length = i64::from(alarm.n) + i64::from(reading.lookback);
-    let starts: Vec<Minute> = (1..=length).rev().map(|back| now - back * alarm.period).collect();
-    let read = |query: &crate::plan::Query| {
-        let published = data.published(&query.metric);
-        starts
-            .iter()
-            .map(|start| published?.statistic(*start, *start + alarm.period, query.statistic))
-            .collect::<Vec<_>>()
+    judge(alarm, now, &rows(alarm, now, data, reading.lookback), reading, current)
+}
+
+fn judge(
+    alarm: &MetricAlarm,
+    now: Minute,
+    rows: &Rows,
+    reading: Reading,
+    current: State,
+) -> Result<State, MathError> {
+    let starts = starts(alarm, now, reading.lookback);
+    // The newest of a row that may be longer.
+    let newest = |row: &Vec<Option<Value>>| -> Vec<Option<f64>> {
+        row.iter().skip(row.len().saturating_sub(starts.len())).map(|value| Some((*value)?.value)).collect()
     };
-    let values = match (&alarm.expression, alarm.queries.as_slice()) {
-        (Some(expression), queries) => {
+    let values = match (&alarm.expression, rows.as_slice()) {
+        (Some(expression), rows) => {
             let series = |id: &str| {
-                let query = queries.iter().find(|query| query.id == id)?;
-                Some(read(query).into_iter().map(|value| Some(value?.value)).collect())
+                let place = alarm.queries.iter().position(|query| query.id == id)?;
+                rows.get(place).map(newest)
             };
             expression.series(&Range { series: &series, starts: &starts, reading })?
         }
-        (None, [query]) => {
-            let values = read(query);
+        (None, [row]) => {
             if alarm.ignores_low_samples
-                && let Some(least) = query.statistic.samples_least()
-                && values.iter().rev().take(alarm.n as usize).flatten().any(|value| value.samples < least)
+                && let Some(least) = alarm.queries.first().and_then(|query| query.statistic.samples_least())
+                && row.iter().rev().take(alarm.n as usize).flatten().any(|value| value.samples < least)
             {
                 return Ok(current);
             }
-            values.into_iter().map(|value| Some(value?.value)).collect()
+            newest(row)
         }
         (None, _) => Vec::new(),
     };

@@ -118,7 +118,6 @@ pub async fn run(fleet: Fleet) -> Used {
     }
 }
 
-/// The provider.
 struct Provider {
     fleet: Fleet,
     output: String,

@@ -11,7 +11,6 @@ pub struct Defect {
     pub make: fn(&mut Alarms),
 }
 
-/// All of them.
 #[must_use]
 pub fn all() -> Vec<Defect> {
     let defect = |what, page, fault, make| Defect { what, page, fault, make };
@@ -61,11 +60,11 @@ pub fn all() -> Vec<Defect> {
             });
         }),
         defect(
-            "no hold between the tries of few jobs",
+            "each quarter of an hour has to have its calls",
             "model-failing",
             "the same, ten jobs an hour",
             |alarms| {
-                change(alarms, "model-failing", |alarm| (alarm.n, alarm.m) = (1, 1));
+                change(alarms, "model-failing", |alarm| alarm.m = alarm.n);
             },
         ),
         defect(
@@ -76,6 +75,60 @@ pub fn all() -> Vec<Defect> {
                 change(alarms, "model-throttled", |alarm| alarm.period = 15);
             },
         ),
+        defect(
+            "FILL of a series that has no point in an outage",
+            "no-progress",
+            "Lambda takes nothing from the queue",
+            |alarms| {
+                change(alarms, "no-progress", |alarm| {
+                    let filled = "IF(waiting > 0 AND FILL(paused, 0) == 0 AND FILL(settled, 0) == 0, 1, 0)";
+                    alarm.expression = Expr::parse(filled).ok();
+                });
+            },
+        ),
+        defect(
+            "SQS's age alone, which leaves out what was received three times",
+            "jobs-expiring",
+            "the key is revoked for days",
+            |alarms| {
+                change(alarms, "jobs-expiring", |alarm| {
+                    alarm.expression = Expr::parse("FILL(waiting_s, 0)").ok();
+                });
+            },
+        ),
+        defect("a cause that nobody writes", "queue-paused", "somebody pauses the stack", |alarms| {
+            change(alarms, "queue-paused", |alarm| {
+                let cause = ("Cause".to_owned(), "pause".to_owned());
+                alarm.queries[0].metric.dimensions.extend([cause]);
+            });
+        }),
+        defect("a pause that pages twice", "queue-paused", "somebody pauses the stack", |alarms| {
+            change(alarms, "oldest-job-too-old", |alarm| {
+                alarm.expression = Expr::parse("MAX([FILL(begun_s, 0), FILL(waiting_s, 0)])").ok();
+            });
+        }),
+        defect(
+            "two percent instead of twenty",
+            "spend-near-cap",
+            "each call costs a hundred times as much",
+            |alarms| change(alarms, "spend-near-cap", |alarm| alarm.threshold /= 10.0),
+        ),
+        defect(
+            "an hour in which each run has to see it",
+            "crashed-jobs",
+            "a job kills whoever reads it",
+            |alarms| {
+                change(alarms, "crashed-jobs", |alarm| {
+                    alarm.queries[0].statistic = nightshift_alarms::data::Statistic::Minimum;
+                    alarm.period = 60;
+                });
+            },
+        ),
+        defect("the hours of another time zone", "no-jobs", "the sender stops at noon", |alarms| {
+            change(alarms, "no-jobs", |alarm| {
+                alarm.expression = Expr::parse("IF(HOUR(sent) >= 18, FILL(sent, 0), 1)").ok();
+            });
+        }),
     ]
 }
 

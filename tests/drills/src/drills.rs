@@ -14,11 +14,15 @@ fn ten_an_hour(_: u64) -> f64 {
     1.0 / 6.0
 }
 
+fn an_hour(_: u64) -> f64 {
+    1.0 / 60.0
+}
+
 fn busy(_: u64) -> f64 {
     10.0
 }
 
-fn is(change: impl Fn(&mut Conditions) + 'static) -> Act {
+fn is(change: impl Fn(&mut Conditions) + Send + Sync + 'static) -> Act {
     Box::new(move |world: &World| world.change(&change))
 }
 
@@ -63,28 +67,21 @@ impl Drill {
         self
     }
 
+    /// Somebody receives ten dead letters in each of these minutes.
+    fn looked_at(mut self, minutes: std::ops::Range<u64>) -> Self {
+        self.acts.extend(minutes.map(|minute| (minute, Box::new(World::look_at_letters) as Act)));
+        self
+    }
+
     fn then(mut self, minute: u64, act: Act) -> Self {
         self.acts.push((minute, act));
         self
     }
 }
 
-/// Alarms that no drill has seen yet.
-pub const UNSEEN: &[&str] = &[
-    "crashed-jobs",
-    "dead-letters-expiring",
-    "jobs-expiring",
-    "no-jobs",
-    "no-progress",
-    "queue-paused",
-    "spend-near-cap",
-    "spend-cap-reached",
-];
-
-/// All of them.
 #[must_use]
 pub fn all() -> Vec<Drill> {
-    [model(), results(), function(), queues(), healthy()].into_iter().flatten().collect()
+    [model(), results(), function(), queues(), waits(), money(), healthy()].into_iter().flatten().collect()
 }
 
 fn model() -> Vec<Drill> {
@@ -173,13 +170,21 @@ fn results() -> Vec<Drill> {
 }
 
 fn function() -> Vec<Drill> {
+    // After so many deaths in a row the sentinel pauses the stack, and asks again when another version is there.
     let dying = at_both_volumes(
         "worker-failing",
         "each invocation dies after a second",
-        (120, 4 * HOUR, 3 * HOUR),
+        (60, 4 * HOUR, 3 * HOUR),
         |c| c.dies_after_ms = Some(1_000),
     );
-    let dying = dying.map(|drill| drill.beside(&["no-progress", "oldest-job-too-old"]));
+    let dying = dying.map(|drill| {
+        let mended = drill.until;
+        drill.then(mended, Box::new(|world: &World| world.deploy(1))).beside(&[
+            "no-progress",
+            "oldest-job-too-old",
+            "queue-paused",
+        ])
+    });
     let others = vec![
         fault(
             "worker-near-timeout",
@@ -210,7 +215,7 @@ fn function() -> Vec<Drill> {
             (30, 120, 2 * HOUR),
             is(|c| c.ledger_fails = 1.0),
         )
-        .beside(&["oldest-job-too-old"]),
+        .beside(&["sentinel-silent", "oldest-job-too-old"]),
         fault(
             "ledger-failing",
             "a third of its requests fails",
@@ -218,7 +223,7 @@ fn function() -> Vec<Drill> {
             (30, 120, 2 * HOUR),
             is(|c| c.ledger_fails = 0.33),
         )
-        .beside(&["oldest-job-too-old"]),
+        .beside(&["sentinel-silent", "oldest-job-too-old"]),
         fault(
             "ledger-failing",
             "DynamoDB answers nothing, one job every two hours",
@@ -226,7 +231,7 @@ fn function() -> Vec<Drill> {
             (121, 8 * HOUR, 2 * HOUR),
             is(|c| c.ledger_fails = 1.0),
         )
-        .beside(&["oldest-job-too-old"]),
+        .beside(&["sentinel-silent", "oldest-job-too-old"]),
         fault(
             "redrive-failing",
             "a redrive fails at each step",
@@ -241,6 +246,15 @@ fn function() -> Vec<Drill> {
 fn queues() -> Vec<Drill> {
     vec![
         fault(
+            "events-failing",
+            "the pipe may not send, and the queue of what it gave up is emptied in the end",
+            a_minute,
+            (30, 4 * HOUR, 2 * HOUR),
+            is(|c| c.events_refused = true),
+        )
+        .then(60, well())
+        .then(4 * HOUR, Box::new(World::purge_events_failed)),
+        fault(
             "sentinel-silent",
             "the sentinel does not run",
             a_minute,
@@ -249,13 +263,115 @@ fn queues() -> Vec<Drill> {
         ),
         fault(
             "oldest-job-too-old",
-            "the event source is off",
+            "Lambda takes nothing from the queue",
             a_minute,
             (30, 4 * HOUR, 2 * HOUR),
             is(|c| c.polled = false),
         )
         .counted_after(HOUR)
         .beside(&["no-progress"]),
+        fault(
+            "no-progress",
+            "Lambda takes nothing from the queue",
+            a_minute,
+            (30, 80, HOUR),
+            is(|c| c.polled = false),
+        ),
+        fault(
+            "queue-paused",
+            "somebody pauses the stack",
+            a_minute,
+            (30, 4 * HOUR, 2 * HOUR),
+            Box::new(World::pause),
+        )
+        .then(4 * HOUR, Box::new(World::resume)),
+        fault(
+            "queue-paused",
+            "the provider answers nobody",
+            busy,
+            (30, 4 * HOUR, 2 * HOUR),
+            is(|c| c.model.failing = 1.0),
+        ),
+    ]
+}
+
+/// What takes days.
+fn waits() -> Vec<Drill> {
+    let half = 3 * DAY + 12 * HOUR;
+    // Received every half an hour, a hundred times.
+    let given_up = 33 + 100 * 30;
+    vec![
+        fault(
+            "jobs-expiring",
+            "Lambda takes nothing from the queue for days",
+            an_hour,
+            (60, 4 * DAY, HOUR),
+            is(|c| c.polled = false),
+        )
+        .counted_after(HOUR + half)
+        .beside(&["no-progress", "oldest-job-too-old"]),
+        fault(
+            "jobs-expiring",
+            "the key is revoked for days",
+            an_hour,
+            (60, 4 * DAY, 5 * HOUR),
+            is(|c| c.model.account = 1.0),
+        )
+        .counted_after(HOUR + half)
+        .beside(&["model-account", "oldest-job-too-old"]),
+        fault(
+            "dead-letters-expiring",
+            "a dead letter waits for a week",
+            ten_an_hour,
+            (60, 7 * DAY + 3 * HOUR, HOUR),
+            is(|c| c.model.refusing = 1.0),
+        )
+        .then(67, well())
+        .then(7 * DAY + 3 * HOUR, Box::new(World::redrive_all))
+        .counted_after(7 * DAY)
+        .beside(&["dead-letters-present"]),
+        fault(
+            "crashed-jobs",
+            "a job kills whoever reads it",
+            ten_an_hour,
+            (given_up, given_up + 2 * HOUR, 2 * HOUR),
+            Box::new(|_| ()),
+        )
+        .then(33, Box::new(|world: &World| world.send("KILLS")))
+        .then(given_up + 2 * HOUR, Box::new(World::throw_away_crashed))
+        .beside(&["worker-failing", "oldest-job-too-old"]),
+        fault(
+            "no-jobs",
+            "the sender stops at noon",
+            |minute| if minute < 12 * HOUR { 0.1 } else { 0.0 },
+            (12 * HOUR, 15 * HOUR, 2 * HOUR),
+            well(),
+        )
+        .then(15 * HOUR, Box::new(|world: &World| world.send("It is back."))),
+    ]
+}
+
+fn money() -> Vec<Drill> {
+    let dear = |page, what, (jobs, times): (fn(u64) -> f64, u64), (from, after)| {
+        fault(page, what, jobs, (from, DAY, after), Box::new(|_| ()))
+            .then(30, Box::new(move |world: &World| world.deploy(times)))
+            .then(DAY, Box::new(|world: &World| world.deploy(1)))
+    };
+    vec![
+        dear(
+            "spend-near-cap",
+            "each call costs a hundred times as much",
+            (|minute| if minute < 80 { 40.0 } else { 1.0 / 6.0 }, 100),
+            (80, HOUR),
+        )
+        .beside(&["spend-cap-reached", "oldest-job-too-old"]),
+        dear(
+            "spend-cap-reached",
+            "each call costs five hundred times as much",
+            (|minute| if minute < 90 { 10.0 } else { 1.0 / 6.0 }, 500),
+            (80, 4 * HOUR),
+        )
+        .beside(&["spend-near-cap", "queue-paused"]),
     ]
 }
 
@@ -279,5 +395,27 @@ fn healthy() -> Vec<Drill> {
             let open = (8 * HOUR..18 * HOUR).contains(&(minute % DAY));
             if open && minute.is_multiple_of(30) { 100.0 } else { 0.0 }
         }),
+        // It takes eleven minutes, as a hundred thousand do with ten times the concurrency.
+        day("a nightly bulk of 10,000, in its tenth of the concurrency", 2 * HOUR, |minute| {
+            if minute == 30 { 10_000.0 } else { 0.0 }
+        }),
+        day("a million a day, for ten minutes of it", HOUR, |minute| {
+            if (20..30).contains(&minute) { 694.0 } else { 0.0 }
+        }),
+        day("a weekend with nothing to do", 7 * DAY, |minute| {
+            let open = (8 * HOUR..18 * HOUR).contains(&(minute % DAY));
+            if open && minute / DAY < 5 { 1.0 / 60.0 } else { 0.0 }
+        }),
+        day("a deploy while jobs are at work", 3 * HOUR, busy)
+            .then(HOUR, Box::new(|world: &World| world.deploy(1))),
+        day("a pause of a night, on purpose, and ten jobs a minute", DAY, busy)
+            .then(HOUR, Box::new(World::pause))
+            .then(9 * HOUR, Box::new(World::resume))
+            .beside(&["queue-paused"]),
+        day("somebody looks through the dead letters", 4 * HOUR, |_| 3.0)
+            .then(120, is(|c| c.model.refusing = 1.0))
+            .then(121, well())
+            .looked_at(130..230)
+            .beside(&["dead-letters-present"]),
     ]
 }

@@ -24,7 +24,6 @@ pub struct Held {
     visible_ms: u64,
 }
 
-/// A queue.
 #[derive(Debug, Default)]
 pub struct Queue {
     held: BTreeMap<u64, Held>,

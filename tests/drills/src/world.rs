@@ -4,39 +4,50 @@
 //! evaluated minute by minute, and only what becomes a metric counts.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use nightshift_alarms::data::{Data, MetricKey, Minute};
-use nightshift_core::control::Control;
+use nightshift_core::control::{Cause, Control};
 use nightshift_core::cost::Price;
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::input_hash::InputHash;
+use nightshift_core::kept::{KeepAnswer, Part};
 use nightshift_core::limits::Limits;
+use nightshift_core::listing::{Entry, Unsettled};
 use nightshift_core::metric::{MetricBatch, NAMESPACE};
 use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, Usage,
 };
-use nightshift_core::record::{RecordWrite, WriteAnswer};
-use nightshift_core::sentinel::{Snapshot, StackLimits};
-use nightshift_core::spend::{SpendAnswer, SpendChange};
+use nightshift_core::record::{Record, RecordWrite, WriteAnswer};
+use nightshift_core::redrive::{Depth, Directory, Redrive, Request, Source};
+use nightshift_core::sentinel::{Calls, StackLimits};
+use nightshift_core::spend::{SpendAnswer, SpendChange, Spent, UtcDay};
 use nightshift_core::split_mix::SplitMix64;
 use nightshift_ports::{
-    Clock, ControlAnswer, ControlRecord, DeadLetters, Entropy, Ledger, Metrics, Model, PortError,
-    PortErrorKind, Visibility,
+    Clock, ControlAnswer, ControlRecord, DeadLetters, Document, DocumentAnswer, Documents, Entropy, Ledger,
+    LedgerWatch, Metrics, Model, PortError, PortErrorKind, QueueDepth, RedriveSteps, Visibility,
 };
+use nightshift_sentinel::{Sentinel, Stack};
 use nightshift_tests::memory::{self, START_MS};
 use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::{Deployment, Message, Ports, Worker};
+use tokio::time::Instant;
 
+use crate::function::Function;
 use crate::queue::{Held, Queue};
 
 const MINUTE_MS: u64 = 60_000;
 /// A process that is blocked still ends, 3 s before Lambda would kill it.
 const BLOCKED_UNTIL_MS: u64 = 297_000;
+/// The multiples of it, without their whole parts, lie evenly in any stretch, in no pattern that a job's tries could meet:
+/// a share of the calls is that share of any few of them, and no alarm hangs by luck.
+const GOLDEN_RATIO: f64 = 1.618_033_988_749_895;
 /// Lambda tries a throttled invocation again about this often.
 const THROTTLED_TRY_S: u64 = 20;
+
+static GOOD_ANSWER: LazyLock<String> = LazyLock::new(|| nightshift_tests::ticket_answer().to_string());
 
 /// What is wrong just now; nothing, at first.
 #[derive(Debug, Clone)]
@@ -48,7 +59,7 @@ pub struct Conditions {
     pub blocked: bool,
     /// Lambda refuses invocations.
     pub throttled: bool,
-    /// The event source is on.
+    /// Lambda takes from the queue.
     pub polled: bool,
     /// The share of ledger requests that fails.
     pub ledger_fails: f64,
@@ -56,6 +67,8 @@ pub struct Conditions {
     pub redrive_fails: bool,
     /// The sentinel does not run.
     pub sentinel_off: bool,
+    /// The pipe may not send its events, and gives one up each minute.
+    pub events_refused: bool,
 }
 
 /// What the provider does, as shares of the calls; the rest is answered well.
@@ -88,6 +101,7 @@ impl Default for Conditions {
             ledger_fails: 0.0,
             redrive_fails: false,
             sentinel_off: false,
+            events_refused: false,
         }
     }
 }
@@ -112,11 +126,18 @@ struct State {
     jobs: Queue,
     dead_letters: Queue,
     crashed: Queue,
+    events_failed: Queue,
     data: Data,
     rng: SplitMix64,
+    /// Environments that wait, of the version that is deployed.
     idle: Vec<Arc<Worker>>,
+    version: u64,
+    price_times: u64,
+    /// The event source mapping, as the sentinel turns it.
+    switched_on: bool,
     running: u32,
     invocations: u64,
+    calls: u64,
     /// Jobs that are due and not yet sent, in parts.
     due: f64,
     written: u64,
@@ -134,11 +155,16 @@ impl World {
                 jobs: Queue::default(),
                 dead_letters: Queue::default(),
                 crashed: Queue::default(),
+                events_failed: Queue::default(),
                 data: Data::default(),
                 rng: SplitMix64::new(7),
                 idle: Vec::new(),
+                version: 1,
+                price_times: 1,
+                switched_on: true,
                 running: 0,
                 invocations: 0,
+                calls: 0,
                 due: 0.0,
                 written: 0,
             }),
@@ -150,13 +176,35 @@ impl World {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn minute(at_ms: u64) -> Minute {
+    fn minute_of(at_ms: u64) -> Minute {
         ((at_ms - START_MS) / MINUTE_MS) as Minute
     }
 
     /// Something begins or ends.
     pub fn change(&self, change: impl FnOnce(&mut Conditions)) {
         change(&mut self.lock().conditions);
+    }
+
+    /// Another version of the worker, whose model costs so many times as much as the first one's.
+    pub fn deploy(&self, price_times: u64) {
+        let mut state = self.lock();
+        state.version += 1;
+        state.price_times = price_times;
+        state.idle.clear();
+    }
+
+    /// Somebody pauses the stack, as the control record says it.
+    pub fn pause(&self) {
+        self.table.set_control(&Control::paused_by_operator(
+            self.table.now_ms(),
+            "as the drill wants",
+            "drill",
+        ));
+    }
+
+    /// Nothing pauses the stack any more.
+    pub fn resume(&self) {
+        self.table.set_control(&Control::default());
     }
 
     /// What was published.
@@ -195,11 +243,44 @@ impl World {
         }
     }
 
-    /// One second: what is due is sent, and what is ready is worked on.
-    pub fn second(self: &Arc<Self>, nth: u64, jobs_per_minute: f64) {
+    /// Somebody empties the queue of what the pipe gave up.
+    pub fn purge_events_failed(&self) {
+        let now_ms = self.table.now_ms();
+        let queue = &mut self.lock().events_failed;
+        let held: Vec<Held> = queue.receive(now_ms, usize::MAX, 0);
+        held.iter().for_each(|message| drop(queue.delete(&message.handle())));
+    }
+
+    /// Somebody throws away what is in `crashed`.
+    pub fn throw_away_crashed(&self) {
+        self.lock().crashed = Queue::default();
+    }
+
+    /// One minute: what is due is sent, and what is ready is worked on, each second.
+    pub async fn minute(self: &Arc<Self>, jobs_per_minute: f64) {
+        let began = Instant::now();
+        for second in 0..60 {
+            let rest = (60 - second) as f64 * jobs_per_minute / 60.0;
+            if self.nothing_happens(rest) {
+                self.lock().due += rest;
+                break;
+            }
+            self.second(second, jobs_per_minute / 60.0);
+            tokio::time::sleep_until(began + Duration::from_secs(second + 1)).await;
+        }
+        tokio::time::sleep_until(began + Duration::from_millis(MINUTE_MS)).await;
+    }
+
+    /// Nothing in the rest of a minute in which so many jobs become due, in parts.
+    fn nothing_happens(&self, due: f64) -> bool {
+        let state = self.lock();
+        state.running == 0 && state.due + due < 1.0 && !state.jobs.is_ready(self.table.now_ms() + MINUTE_MS)
+    }
+
+    fn second(self: &Arc<Self>, nth: u64, jobs: f64) {
         let due = {
             let mut state = self.lock();
-            state.due += jobs_per_minute / 60.0;
+            state.due += jobs;
             let due = state.due.floor();
             state.due -= due;
             due as u64
@@ -213,7 +294,7 @@ impl World {
             }
             return;
         }
-        if conditions.polled {
+        if conditions.polled && self.lock().switched_on {
             let batches = std::iter::from_fn(|| Some(self.receive(now_ms)).filter(|batch| !batch.is_empty()));
             batches.for_each(|batch| drop(tokio::spawn(Arc::clone(self).invoke(batch))));
         }
@@ -241,7 +322,9 @@ impl World {
     async fn invoke(self: Arc<Self>, batch: Vec<Held>) {
         let began_ms = self.table.now_ms();
         let conditions = self.lock().conditions.clone();
-        let worker = self.lock().idle.pop().unwrap_or_else(|| Arc::new(self.worker()));
+        let (worker, version) = self.environment();
+        let running = self.lock().running;
+        self.lambda("worker", began_ms, "ConcurrentExecutions", f64::from(running));
         let timeout_ms = self.limits.function_timeout_ms;
         let messages = batch.iter().map(message).collect();
         let id = {
@@ -271,10 +354,42 @@ impl World {
                 state.jobs.delete(&message.handle());
             }
         }
-        state.idle.push(worker);
+        if version == state.version {
+            state.idle.push(worker);
+        }
     }
 
-    fn worker(self: &Arc<Self>) -> Worker {
+    /// One that waits, or a new one, and its version.
+    fn environment(self: &Arc<Self>) -> (Arc<Worker>, u64) {
+        let (idle, version, price_times) = {
+            let mut state = self.lock();
+            (state.idle.pop(), state.version, state.price_times)
+        };
+        (idle.unwrap_or_else(|| Arc::new(self.worker(version, price_times))), version)
+    }
+
+    /// The probe that the sentinel asks for, in an environment of its own.
+    pub(crate) async fn probe(self: Arc<Self>, cause: Cause) {
+        let dies = self.lock().conditions.dies_after_ms.is_some();
+        if !dies {
+            let (worker, _) = self.environment();
+            worker.probe("probe", self.limits.function_timeout_ms, cause).await;
+        }
+    }
+
+    pub(crate) fn is_switched_on(&self) -> bool {
+        self.lock().switched_on
+    }
+
+    pub(crate) fn switch(&self, on: bool) {
+        self.lock().switched_on = on;
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    fn worker(self: &Arc<Self>, version: u64, price_times: u64) -> Worker {
         let ports = Ports {
             ledger: self.clone(),
             dead_letters: self.clone(),
@@ -287,10 +402,10 @@ impl World {
         let deployment = Deployment {
             stack: self.names.stack.clone(),
             model: "model-1".to_owned(),
-            price: Price::flat(1_000_000, 5_000_000),
+            price: Price::flat(price_times * 1_000_000, price_times * 5_000_000),
             limits: self.limits.clone(),
             built_at_ms: START_MS - 1,
-            function_version: 1,
+            function_version: version,
         };
         Worker::new(ports, Box::new(nightshift_tasks::registry()), deployment)
     }
@@ -298,57 +413,57 @@ impl World {
     fn lambda(&self, function: &str, at_ms: u64, name: &str, value: f64) {
         let function = format!("{}-{function}", self.names.stack);
         let key = MetricKey::new("AWS/Lambda", name, &[("FunctionName", &function)]);
-        self.lock().data.publish(&key, Self::minute(at_ms), value, 1.0);
+        self.lock().data.publish(&key, Self::minute_of(at_ms), value, 1.0);
     }
 
-    /// One run of the sentinel: the core's own gauges over what the queues hold. It is shown no record that was begun, so
-    /// that the age of the oldest job is that of SQS alone here.
-    pub async fn sentinel(&self) {
+    /// One run of the sentinel, as its function makes one.
+    pub async fn sentinel(self: &Arc<Self>) {
         if self.lock().conditions.sentinel_off {
             return;
         }
-        // The numbers are of the minute that ends.
-        let now_ms = self.table.now_ms() - 1;
-        let snapshot = {
-            let mut state = self.lock();
-            Snapshot {
-                at_ms: now_ms,
-                jobs: Some(state.jobs.depth(now_ms)),
-                dead_letters: Some(state.dead_letters.depth(now_ms)),
-                crashed: Some(state.crashed.depth(now_ms)),
-                control: Some(Control::default()),
-                committed_micro_usd: Some(self.table.committed_micro_usd()),
-                redrives: Some(Vec::new()),
-                claimed: Some(Vec::new()),
-                reviews: Some(Vec::new()),
-                begun: Some(Vec::new()),
-                failed: Some(Vec::new()),
-            }
+        let depth = |queue: fn(&mut State) -> &mut Queue| Arc::new(DepthOf { world: self.clone(), queue });
+        let ports = nightshift_sentinel::Ports {
+            jobs: depth(|state| &mut state.jobs),
+            dead_letters: depth(|state| &mut state.dead_letters),
+            crashed: depth(|state| &mut state.crashed),
+            control: self.clone(),
+            watch: self.clone(),
+            documents: self.clone(),
+            redrives: self.clone(),
+            worker: Arc::new(Function(self.clone())),
+            metrics: self.clone(),
+            clock: self.table.clone(),
         };
         let limits = StackLimits {
             retention_ms: self.limits.retention_ms,
             letter_retention_ms: 2 * self.limits.retention_ms,
             spend_cap_micro_usd: self.limits.spend_cap_micro_usd,
         };
-        let gauges = snapshot.gauges(&self.names.stack, &limits);
-        Metrics::publish(self, &gauges, Duration::from_secs(1)).await;
+        let full_width = self.limits.concurrency_max * self.limits.batch_size;
+        let stack = Stack { name: self.names.stack.clone(), limits, full_width };
+        // What it could not read is in what it did not publish.
+        let _ = Sentinel::new(ports, stack).run().await;
     }
 
     /// What AWS publishes by itself at the end of a minute.
     pub fn minute_ends(&self, minute: Minute) {
         let now_ms = self.table.now_ms();
-        if self.lock().conditions.redrive_fails {
-            self.lambda("redrive", now_ms - 1, "Errors", 1.0);
-        }
         let mut guard = self.lock();
         let state = &mut *guard;
-        if state.conditions.polled {
+        if state.conditions.events_refused {
+            let pipe = format!("{}-results", self.names.stack);
+            let failed = MetricKey::new("AWS/EventBridge/Pipes", "ExecutionFailed", &[("PipeName", &pipe)]);
+            state.data.publish(&failed, minute, 1.0, 1.0);
+            state.events_failed.send(now_ms, "{}".to_owned(), Vec::new());
+        }
+        if state.conditions.polled && state.switched_on {
             state.jobs.touch(now_ms);
         }
         let queues = [
             ("jobs", &mut state.jobs),
             ("dead-letters", &mut state.dead_letters),
             ("crashed", &mut state.crashed),
+            ("events-failed", &mut state.events_failed),
         ];
         for (name, queue) in queues {
             let name = format!("{}-{name}", self.names.stack);
@@ -368,7 +483,7 @@ impl World {
 
     fn ledger_answers(&self) -> Result<(), PortError> {
         let share = self.lock().conditions.ledger_fails;
-        if self.draw() < share {
+        if share > 0.0 && self.draw() < share {
             let message = "as the drill wants".to_owned();
             let kind = PortErrorKind::Unavailable;
             return Err(PortError { service: "DynamoDB", operation: "any", kind, message });
@@ -402,7 +517,7 @@ impl Metrics for World {
                 .collect();
             let key = MetricKey::new(NAMESPACE, datum.metric_name().unwrap_or_default(), &dimensions);
             let at_ms = datum.timestamp().and_then(|at| at.to_millis().ok());
-            let minute = Self::minute(at_ms.map_or(batch.at_ms, |at_ms| at_ms.unsigned_abs()));
+            let minute = Self::minute_of(at_ms.map_or(batch.at_ms, |at_ms| at_ms.unsigned_abs()));
             for (value, count) in datum.values().iter().zip(datum.counts()) {
                 state.data.publish(&key, minute, *value, *count);
             }
@@ -415,7 +530,11 @@ impl Model for World {
     async fn call(&self, _: &ModelRequest) -> Result<ModelReply, ModelFailure> {
         let model = self.lock().conditions.model.clone();
         let latency_ms = (model.latency_ms as f64 * (0.5 + self.draw())) as u64;
-        let mut draw = self.draw();
+        let mut draw = {
+            let mut state = self.lock();
+            state.calls += 1;
+            (state.calls as f64 * GOLDEN_RATIO).fract()
+        };
         let mut is = |share: f64| {
             draw -= share;
             draw < 0.0
@@ -434,7 +553,7 @@ impl Model for World {
         } else if is(model.invalid) {
             Answer::Text(format!("I think that it is about billing, {latency_ms}."))
         } else {
-            Answer::Text(nightshift_tests::ticket_answer().to_string())
+            Answer::Text(GOOD_ANSWER.clone())
         };
         tokio::time::sleep(Duration::from_millis(latency_ms)).await;
         Ok(ModelReply {
@@ -495,11 +614,82 @@ impl ControlRecord for World {
     }
 }
 
+/// One queue, as the sentinel asks for it.
+struct DepthOf {
+    world: Arc<World>,
+    queue: fn(&mut State) -> &mut Queue,
+}
+
+#[async_trait]
+impl QueueDepth for DepthOf {
+    async fn depth(&self) -> Result<Depth, PortError> {
+        let now_ms = self.world.table.now_ms();
+        Ok((self.queue)(&mut self.world.lock()).depth(now_ms))
+    }
+}
+
+#[async_trait]
+impl LedgerWatch for World {
+    async fn oldest(&self, unsettled: Unsettled, since_ms: u64, limit: u32) -> Result<Vec<Entry>, PortError> {
+        self.ledger_answers()?;
+        self.table.oldest(unsettled, since_ms, limit).await
+    }
+
+    async fn records(&self, keys: &[InputHash]) -> Result<Vec<Record>, PortError> {
+        self.ledger_answers()?;
+        self.table.records(keys).await
+    }
+
+    async fn calls(&self, minute: u64) -> Result<Calls, PortError> {
+        self.ledger_answers()?;
+        LedgerWatch::calls(self.table.as_ref(), minute).await
+    }
+
+    async fn spent(&self, day: UtcDay) -> Result<Spent, PortError> {
+        self.ledger_answers()?;
+        self.table.spent(day).await
+    }
+}
+
+/// The directory of the redrives: one is under way while its steps fail.
+#[async_trait]
+impl Documents for World {
+    async fn read(&self, key: &str) -> Result<Option<Document>, PortError> {
+        self.ledger_answers()?;
+        if !self.lock().conditions.redrive_fails {
+            return Ok(None);
+        }
+        let mut directory = Directory::default();
+        let request = Request::all(Source::DeadLetters, "as the drill wants", "drill");
+        let begun = Redrive::begin("r-1".to_owned(), request, START_MS, Depth::default(), 1);
+        directory.add(&begun.expect("an empty queue is not too large"));
+        Ok(Some(Document { key: key.to_owned(), version: 1, json: directory.to_json(), expires_at_ms: None }))
+    }
+
+    async fn write(&self, document: &Document, _: Option<u64>) -> Result<DocumentAnswer, PortError> {
+        panic!("the sentinel writes no {}", document.key)
+    }
+}
+
+#[async_trait]
+impl RedriveSteps for World {
+    async fn ask_for_step(&self, _: &str) -> Result<(), PortError> {
+        let now_ms = self.table.now_ms();
+        self.lambda("redrive", now_ms, "Errors", 1.0);
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Ledger for World {
     async fn put(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
         self.ledger_answers()?;
         Ledger::put(self.table.as_ref(), write).await
+    }
+
+    async fn keep(&self, part: &Part, now_ms: u64) -> Result<KeepAnswer, PortError> {
+        self.ledger_answers()?;
+        self.table.keep(part, now_ms).await
     }
 
     async fn count_duplicate(&self, key: &InputHash, message_id: &str) -> Result<(), PortError> {
@@ -510,6 +700,10 @@ impl Ledger for World {
     async fn note_letter_sent(&self, key: &InputHash, version: u64) -> Result<(), PortError> {
         self.ledger_answers()?;
         self.table.note_letter_sent(key, version).await
+    }
+
+    async fn tell_calls(&self, minute: u64, calls: &Calls) -> Result<(), PortError> {
+        self.table.tell_calls(minute, calls).await
     }
 
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {

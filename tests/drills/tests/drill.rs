@@ -2,12 +2,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a command
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
 use nightshift_alarms::plan::Alarms;
-use nightshift_drills::{defects, drills, report, run};
+use nightshift_drills::{dashboard, defects, drills, report, run};
 
 const STACK: &str = "nightshift";
 
@@ -25,37 +25,56 @@ fn main() -> ExitCode {
 fn drill() -> Result<bool, Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let plan = arguments.next().ok_or("name the plan as JSON, as scripts/drill does")?;
-    let only: Vec<String> = arguments.collect();
-    let alarms = Alarms::of_plan(&std::fs::read_to_string(plan)?)?;
+    let mut only: Vec<String> = arguments.collect();
+    let plan = std::fs::read_to_string(plan)?;
+    let alarms = Alarms::of_plan(&plan)?;
+    let graphs = dashboard::of_plan(&plan)?;
     let pages = report::pages(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runbook"))?;
     let all = drills::all();
     let without = report::without_drill(&alarms, STACK, &all);
-    let unknown = without.iter().filter(|page| !drills::UNSEEN.contains(&page.as_str()));
-    let mut wrong: Vec<String> =
-        unknown.map(|page| format!("{page} has no drill: add one to tests/drills/src/drills.rs")).collect();
-    let stale = drills::UNSEEN.iter().filter(|page| without.iter().all(|other| other != *page));
-    wrong.extend(
-        stale.map(|page| format!("{page} has a drill, or is not planned: take it off drills::UNSEEN")),
-    );
+    let mut wrong: Vec<String> = without
+        .iter()
+        .map(|page| format!("{page} has no drill: add one to tests/drills/src/drills.rs"))
+        .collect();
     if only.iter().any(|argument| argument == "--defects") {
         return defects(&alarms, &all, &pages);
     }
+    let picture = only.iter().position(|argument| argument == "--dashboard").map(|at| {
+        let file = only.drain(at..(at + 2).min(only.len())).next_back();
+        file.unwrap_or_default()
+    });
     let known = |page: &str| page == "none" || all.iter().any(|drill| drill.page == Some(page));
     if let Some(page) = only.iter().find(|page| !known(page)) {
         return Err(format!("no drill is of {page}: name the page of an alarm, or none").into());
     }
-    println!("| alarm | fault | minutes to alarm | minutes to OK | others that fired |");
-    println!("| --- | --- | --- | --- | --- |");
     let chosen =
         |drill: &run::Drill| only.is_empty() || only.iter().any(|page| page == drill.page.unwrap_or("none"));
-    for drill in all.iter().filter(|drill| chosen(drill)) {
-        let seen = run::run(drill, &alarms, STACK);
-        println!("{}", report::row(drill, &seen));
-        wrong.extend(
-            report::wrong(drill, &seen, &pages).into_iter().map(|why| format!("{}: {why}", drill.fault)),
-        );
+    let chosen: Vec<&run::Drill> = all.iter().filter(|drill| chosen(drill)).collect();
+    if let Some(file) = picture {
+        let data =
+            chosen.iter().map(|drill| (drill.fault.to_owned(), run::data(drill, STACK), drill.minutes));
+        std::fs::write(file, dashboard::page(&graphs, &data.collect::<Vec<_>>()))?;
+        return Ok(true);
     }
-    println!("no drill yet: {}", drills::UNSEEN.join(", "));
+    println!("| alarm | fault | minutes to alarm | minutes to OK | others that fired |");
+    println!("| --- | --- | --- | --- | --- |");
+    let mut emitted = BTreeSet::new();
+    run::run_all(
+        &chosen,
+        |drill| run::run(drill, &alarms, STACK),
+        |drill, seen| {
+            println!("{}", report::row(drill, seen));
+            emitted.extend(seen.metrics.iter().cloned());
+            wrong.extend(
+                report::wrong(drill, seen, &pages).into_iter().map(|why| format!("{}: {why}", drill.fault)),
+            );
+        },
+    );
+    // Only all drills together show all that it names.
+    if only.is_empty() {
+        let unseen = dashboard::unseen(&graphs, &emitted);
+        wrong.extend(unseen.map(|metric| format!("the dashboard names {metric}, which no drill emitted")));
+    }
     wrong.iter().for_each(|why| println!("FAILED  {why}"));
     Ok(wrong.is_empty())
 }
@@ -66,18 +85,27 @@ fn defects(
     all: &[run::Drill],
     pages: &BTreeMap<String, report::Page>,
 ) -> Result<bool, Box<dyn std::error::Error>> {
+    let of = |defect: &defects::Defect| {
+        let drill = |drill: &&run::Drill| drill.page == Some(defect.page) && drill.fault == defect.fault;
+        all.iter().find(drill).ok_or(format!("there is no drill {}: {}", defect.page, defect.fault))
+    };
+    let defects = defects::all();
+    let defects: Vec<(&defects::Defect, &run::Drill)> =
+        defects.iter().map(|defect| Ok((defect, of(defect)?))).collect::<Result<_, String>>()?;
     let mut seen_all = true;
-    for defect in defects::all() {
-        let drill = all
-            .iter()
-            .find(|drill| drill.page == Some(defect.page) && drill.fault == defect.fault)
-            .ok_or_else(|| format!("there is no drill {}: {}", defect.page, defect.fault))?;
-        let mut mutant = alarms.clone();
-        (defect.make)(&mut mutant);
-        let why = report::wrong(drill, &run::run(drill, &mutant, STACK), pages);
-        seen_all &= !why.is_empty();
-        let word = if why.is_empty() { "MISSED" } else { "caught" };
-        println!("{word}  {}: {} ({})", defect.page, defect.what, why.join("; "));
-    }
+    run::run_all(
+        &defects,
+        |(defect, drill)| {
+            let mut mutant = alarms.clone();
+            (defect.make)(&mut mutant);
+            run::run(drill, &mutant, STACK)
+        },
+        |(defect, drill), seen| {
+            let why = report::wrong(drill, seen, pages);
+            seen_all &= !why.is_empty();
+            let word = if why.is_empty() { "MISSED" } else { "caught" };
+            println!("{word}  {}: {} ({})", defect.page, defect.what, why.join("; "));
+        },
+    );
     Ok(seen_all)
 }

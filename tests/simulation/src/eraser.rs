@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nightshift_core::erase::tombstone;
-use nightshift_core::record::Erasure;
+use nightshift_core::kept::erased_parts;
+use nightshift_core::record::{Erasure, Record, State as Standing};
 use tokio::time::{sleep, sleep_until};
 
-use crate::oracle::Promise;
+use crate::oracle::{Epoch, Promise};
 use crate::plan::MINUTE;
 use crate::rng::Rng;
 use crate::world::{Letter, State, World};
@@ -58,8 +59,16 @@ impl State {
             return;
         }
         let version = write.record.version;
-        input.record = Some(Box::new(write.record));
+        let parts = erased_parts(&write.record);
+        if matches!(input.record.as_deref(), Some(Record { state: Standing::Claimed { .. }, .. })) {
+            let next = Epoch { ledger_faults: input.epoch.ledger_faults, ..Epoch::default() };
+            input.ended.push((input.holder, std::mem::replace(&mut input.epoch, next)));
+        }
         (input.erased, input.duplicates) = (Some((now_ms, version)), (0, None));
+        self.stand(n, Some(write.record));
+        for part in &parts {
+            self.part_is_written(now_ms, part, now_ms);
+        }
         self.stats.erasures += 1;
         self.note(now_ms, n, || format!("a person erases it: tombstone v{version}"));
     }

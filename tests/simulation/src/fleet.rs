@@ -11,7 +11,7 @@ use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::{BatchReport, Deployment, Message, Ports, Worker};
 use tokio::time::{sleep, sleep_until};
 
-use crate::oracle::Seen;
+use crate::oracle::{Promise, Seen};
 use crate::ports::SimPorts;
 use crate::queue::Received;
 use crate::rng::Rng;
@@ -24,6 +24,9 @@ pub const PRICE: Price = Price::flat(1_000_000, 5_000_000);
 const OVERHEAD_MS: u64 = 5;
 /// An environment of an old revision is used no longer than this after a deploy.
 const OLD_KEPT_MS: u64 = 20 * 60 * 1_000;
+
+/// A worker of a bad deploy lives no longer.
+const DEADLY_MS: u64 = 150;
 
 /// One environment with its worker.
 struct Warm {
@@ -41,8 +44,8 @@ pub struct Fleet {
 }
 
 /// How an invocation ended for Lambda.
-enum End {
-    Report(BatchReport),
+enum End<T> {
+    Done(T),
     Killed,
     TimedOut,
 }
@@ -130,7 +133,8 @@ impl Fleet {
     /// One of the pollers, for as long as the run lasts.
     pub async fn poll(self: Arc<Self>) {
         loop {
-            let batch = self.receive();
+            let leads = self.world.lock().mapping.leads(self.world.now_ms());
+            let batch = if leads { self.receive() } else { Vec::new() };
             if batch.is_empty() {
                 self.world.work.notified().await;
                 continue;
@@ -186,43 +190,89 @@ impl Fleet {
         let world = &self.world;
         let plan = &world.plan;
         let warm = self.check_out();
+        let messages = {
+            let state = world.lock();
+            let messages = batch.iter().map(|(message, handle)| {
+                let queued = &state.queue.messages[*message as usize];
+                Message {
+                    message_id: message.to_string(),
+                    receipt_handle: handle.clone(),
+                    body: state.inputs[queued.input as usize].kind.body(queued.input, queued.reference),
+                    sent_at_ms: queued.sent_at_ms,
+                    receive_count: queued.receive_count,
+                    attributes: queued.attributes.clone(),
+                    group: queued.group.clone(),
+                }
+            });
+            messages.collect()
+        };
+        let running = Invocation {
+            batch: batch.clone(),
+            seen: Seen {
+                ledger_errors: warm.environment.late_ledger_errors.swap(0, Ordering::Relaxed),
+                ..Seen::default()
+            },
+            ..Invocation::default()
+        };
+        let id = self.begin(&warm, running).await;
+        let invocation_id = format!("invocation-{id}");
+        let work = warm.worker.process_batch(&invocation_id, self.time_left_ms(), messages);
+        match self.run(&warm, work).await {
+            End::Done(report) => {
+                world.lock().invocation_ended(world.now_ms(), id, &report, plan);
+                self.acknowledge(&batch, &report).await;
+                self.check_in(warm);
+            }
+            End::Killed => world.lock().invocation_died(world.now_ms(), id),
+            End::TimedOut => {
+                self.timed_out();
+                world.lock().invocation_died(world.now_ms(), id);
+            }
+        }
+        world.progress.notify_one();
+    }
+
+    /// Answers what the sentinel asks for, for as long as the run lasts.
+    pub async fn answer_probes(self: Arc<Self>) {
+        let world = &self.world;
+        loop {
+            let Some(cause) = world.lock().probes.pop_front() else {
+                world.probe.notified().await;
+                continue;
+            };
+            let warm = self.check_out();
+            let id = self.begin(&warm, Invocation { is_probe: true, ..Invocation::default() }).await;
+            let invocation_id = format!("probe-{id}");
+            let end = self.run(&warm, warm.worker.probe(&invocation_id, self.time_left_ms(), cause)).await;
+            world.lock().invocations.remove(&id);
+            match end {
+                End::Done(()) => self.check_in(warm),
+                End::Killed => {}
+                End::TimedOut => self.timed_out(),
+            }
+            world.progress.notify_one();
+        }
+    }
+
+    /// An invocation begins in this environment.
+    async fn begin(&self, warm: &Warm, running: Invocation) -> u64 {
+        let world = &self.world;
         let began_ms = world.now_ms();
-        let ends_ms = began_ms + plan.limits.function_timeout_ms;
-        let (id, messages) = {
+        let id = {
             let mut state = world.lock();
             state.invocations_begun += 1;
             state.stats.invocations += 1;
             let id = state.invocations_begun;
-            let messages = batch
-                .iter()
-                .map(|(message, handle)| {
-                    let queued = &state.queue.messages[*message as usize];
-                    Message {
-                        message_id: message.to_string(),
-                        receipt_handle: handle.clone(),
-                        body: state.inputs[queued.input as usize].kind.body(queued.input, queued.reference),
-                        sent_at_ms: queued.sent_at_ms,
-                        receive_count: queued.receive_count,
-                        attributes: queued.attributes.clone(),
-                        group: queued.group.clone(),
-                    }
-                })
-                .collect();
             let running = Invocation {
                 environment: warm.environment.id,
                 revision: warm.environment.revision,
                 began_ms,
-                ends_ms,
+                ends_ms: began_ms + world.plan.limits.function_timeout_ms,
                 cap_left_micro_usd: u64::MAX,
-                seen: Seen {
-                    ledger_errors: warm.environment.late_ledger_errors.swap(0, Ordering::Relaxed),
-                    ..Seen::default()
-                },
-                batch: batch.clone(),
-                ..Invocation::default()
+                ..running
             };
             state.invocations.insert(id, running);
-            (id, messages)
+            id
         };
         warm.ports.invocation.store(id, Ordering::Relaxed);
         sleep(Duration::from_millis(OVERHEAD_MS)).await;
@@ -231,50 +281,40 @@ impl Fleet {
             running.day = Some(day);
             running.seen.starts_ms = warm.ports.now_ms();
         }
-        let end = self.run(&warm, id, messages).await;
-        match end {
-            End::Report(report) => {
-                world.lock().invocation_ended(world.now_ms(), id, &report, plan);
-                self.acknowledge(&batch, &report).await;
-                if !warm.environment.is_dead() && !self.draw(|rng| rng.chance(world.faults().recycle)) {
-                    self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(warm);
-                }
-            }
-            End::Killed => world.lock().invocation_died(world.now_ms(), id),
-            End::TimedOut => {
-                let mut state = world.lock();
-                let now_ms = world.now_ms();
-                state.violate(
-                    now_ms,
-                    crate::oracle::Promise::InTime,
-                    None,
-                    "an invocation ran into its timeout",
-                );
-                state.invocation_died(now_ms, id);
-            }
+        id
+    }
+
+    fn time_left_ms(&self) -> u64 {
+        self.world.plan.limits.function_timeout_ms - OVERHEAD_MS
+    }
+
+    fn timed_out(&self) {
+        self.world.violate(Promise::InTime, None, "an invocation ran into its timeout");
+    }
+
+    fn check_in(&self, warm: Warm) {
+        if !warm.environment.is_dead() && !self.draw(|rng| rng.chance(self.world.faults().recycle)) {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(warm);
         }
-        world.progress.notify_one();
     }
 
     /// Runs one invocation; whatever ends it, its future is gone when this returns.
-    async fn run(&self, warm: &Warm, id: u64, messages: Vec<Message>) -> End {
-        let plan = &self.world.plan;
-        let time_left_ms = plan.limits.function_timeout_ms - OVERHEAD_MS;
+    async fn run<T>(&self, warm: &Warm, work: impl Future<Output = T>) -> End<T> {
+        let time_left_ms = self.time_left_ms();
         let timeout = tokio::time::Instant::now() + Duration::from_millis(time_left_ms);
+        let is_deadly = self.world.lock().deadly.contains(&warm.environment.revision);
         let killed_after_ms = warm.environment.draw(|rng| {
             let killed = rng.chance(self.world.faults().kill_at_time);
             // Most invocations are much shorter than their timeout.
             let after_ms = rng.range(0, rng.clone().pick(&[100, 2_000, 10_000, time_left_ms]));
-            killed.then_some(after_ms)
+            if is_deadly { Some(after_ms.min(DEADLY_MS)) } else { killed.then_some(after_ms) }
         });
         let killed_at = tokio::time::Instant::now()
             + Duration::from_millis(killed_after_ms.unwrap_or(u64::from(u32::MAX)));
-        let invocation_id = format!("invocation-{id}");
-        let work = warm.worker.process_batch(&invocation_id, time_left_ms, messages);
         tokio::select! {
             biased;
             () = warm.environment.killed.notified() => End::Killed,
-            report = work => End::Report(report),
+            done = work => End::Done(done),
             () = sleep_until(killed_at) => {
                 warm.environment.die();
                 End::Killed

@@ -1,7 +1,7 @@
 //! The real worker over in-memory ports on virtual time, with the promises of the design as the oracle.
 //!
 //! Read `plan` for what can go wrong, `queue`, `fleet` and `ports` for the world in which it does, `people` for who acts
-//! on it, and `oracle` for what must hold all the same. Everything comes from one seed.
+//! on it, `redriver` and `sentinel` for what else runs, and `oracle` for what must hold all the same. Everything comes from one seed.
 
 // A simulation that meets the impossible must stop at once, and its indices are its own.
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::expect_used, clippy::unwrap_used)]
@@ -13,10 +13,13 @@ pub mod oracle;
 pub mod people;
 pub mod plan;
 pub mod ports;
+pub mod process;
 pub mod queue;
 pub mod redriver;
+pub mod reviewer;
 pub mod rng;
 pub mod run;
+pub mod sentinel;
 pub mod shrink;
 pub mod work;
 pub mod world;

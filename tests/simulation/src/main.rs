@@ -27,10 +27,10 @@ Runs the real worker over an in-memory SQS, Lambda, DynamoDB and model provider 
   --seed N         run one seed
   --jobs N         distinct inputs of each run (default: the seed decides); without a seed or profile, of one faulty run
   --profile NAME   calm, faulty, storm, outages, kills, poison, deploy, redrive, retention, throttled,
-                   capped or refusals (default: the seed decides)
+                   capped, refusals or watched (default: the seed decides)
   --all-profiles   run the seeds in each profile, and print a line for each: the first broken seed, if there is one
-  --without LIST   take kinds of trouble away, separated by commas: windows, cap, deploys, redrives, operator, erasures,
-                   kills, ledger-faults, queue-faults, letter-faults, model-faults, duplicates, resends, invalid,
+  --without LIST   take kinds of trouble away, separated by commas: windows, sentinel, cap, deploys, redrives, operator,
+                   erasures, reviews, kills, ledger-faults, queue-faults, letter-faults, model-faults, duplicates, resends, invalid,
                    unanswerable, guarded, stubborn, poison, panics, forbidden, skew
   --concurrency N, --batch N   of the event source
   --trace N        with --seed: print the history of one input
@@ -38,6 +38,7 @@ Runs the real worker over an in-memory SQS, Lambda, DynamoDB and model provider 
   --no-shrink      report a failure as it was found
   --quiet          print only the last line
   --mutants        apply each defect of tests/mutants in turn and show which promise catches it
+  --load           a load test of a fleet instead, at a million jobs an hour: scripts/simulate --load --help
 ";
 
 /// What the command line asks for.
@@ -287,12 +288,21 @@ fn print_summary(done: &Done) {
         stats.redrive_kills,
         if ends.is_empty() { "none".to_owned() } else { ends.join(", ") }
     );
+    let pauses: Vec<_> = stats.pauses.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
     println!(
-        "in crashed, forced by faults: {}; acknowledged while a second delivery remade it: {}; letters moved back twice: {}; inputs erased: {}; calls refused by a rate limit: {}; hand-backs for the spend cap: {}; days with a bill: {}; ledger writes: {}, attempts met by a fault: {}",
+        "pauses begun: {}; runs of the sentinel: {}, {} killed; probes: {}",
+        if pauses.is_empty() { "none".to_owned() } else { pauses.join(", ") },
+        stats.sentinel_runs,
+        stats.sentinel_kills,
+        stats.probes
+    );
+    println!(
+        "in crashed, forced by faults: {}; acknowledged while a second delivery remade it: {}; letters moved back twice: {}; inputs erased: {}; reviews: {}; calls refused by a rate limit: {}; hand-backs for the spend cap: {}; days with a bill: {}; ledger writes: {}, attempts met by a fault: {}",
         stats.crashed,
         stats.remade_unfinished,
         stats.copies,
         stats.erasures,
+        stats.reviews,
         stats.throttled,
         stats.capped,
         stats.days_billed,
@@ -317,6 +327,13 @@ fn add(sum: &mut (u64, u64, Stats), jobs: u32, stats: &Stats) {
     s.redrives += stats.redrives;
     s.copies += stats.copies;
     s.erasures += stats.erasures;
+    s.reviews += stats.reviews;
+    s.sentinel_runs += stats.sentinel_runs;
+    s.sentinel_kills += stats.sentinel_kills;
+    s.probes += stats.probes;
+    for (cause, count) in &stats.pauses {
+        *s.pauses.entry(cause.clone()).or_default() += count;
+    }
     s.redrives_begun += stats.redrives_begun;
     s.redriven += stats.redriven;
     s.redrive_kills += stats.redrive_kills;

@@ -4,6 +4,7 @@
 
 mod blame;
 mod calls;
+mod causes;
 mod erased;
 mod history;
 mod invocations;
@@ -12,10 +13,13 @@ mod letters;
 mod money;
 mod numbers;
 mod pace;
+mod pauses;
 mod prompt;
 mod queue;
 mod reasons;
+mod records;
 mod redrive;
+mod reviews;
 
 use std::fmt;
 
@@ -26,6 +30,7 @@ pub use history::{Call, CallEnd, Epoch};
 pub use ledger::Asked;
 pub use letters::ArrivedLetter;
 pub use numbers::Seen;
+pub use pauses::{Pauses, Writer};
 
 /// What is promised, in the words of the summary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +53,8 @@ pub enum Promise {
     RedriveOrDuplicate,
     /// What a person erased is not worked on again, and nothing of it comes back.
     Erased,
+    /// A result that waits for review has the message that it was made for.
+    Reviewable,
     /// A redrive sends what was asked for, as it was, and no more; what it leaves behind is soon visible again.
     Redriven,
     /// The provider's word is kept, and waits are spread.
@@ -58,13 +65,16 @@ pub enum Promise {
     InTime,
     /// When faults stop, the queue drains.
     Progress,
+    /// Each pause has a cause, and its owner begins and ends it; jobs wait in the queue meanwhile.
+    Paused,
+    /// What could work ends up working, and begins with little.
+    Reopens,
     /// What could go on does: a batch side by side, a message that is handed back, a provider that has room.
     Prompt,
 }
 
 impl Promise {
-    /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::NothingLost,
         Self::NotPaidTwice,
         Self::OnlyValidated,
@@ -74,11 +84,14 @@ impl Promise {
         Self::Fenced,
         Self::RedriveOrDuplicate,
         Self::Erased,
+        Self::Reviewable,
         Self::Redriven,
         Self::Paced,
         Self::Isolated,
         Self::InTime,
         Self::Progress,
+        Self::Paused,
+        Self::Reopens,
         Self::Prompt,
     ];
 }
@@ -95,11 +108,14 @@ impl fmt::Display for Promise {
             Self::Fenced => "only the claim's holder changes the record",
             Self::RedriveOrDuplicate => "a redrive is work and a duplicate is not",
             Self::Erased => "what was erased stays erased",
+            Self::Reviewable => "a result that waits for review has its message",
             Self::Redriven => "a redrive does what was asked for",
             Self::Paced => "the provider is not hammered",
             Self::Isolated => "a bad record fails alone",
             Self::InTime => "no invocation reaches its timeout",
             Self::Progress => "when faults stop, the queue drains",
+            Self::Paused => "a pause has its cause and its owner",
+            Self::Reopens => "a pause ends, and the way back is gentle",
             Self::Prompt => "nothing waits without need",
         })
     }
@@ -108,13 +124,10 @@ impl fmt::Display for Promise {
 /// A broken promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Which.
     pub promise: Promise,
-    /// Whose.
     pub input: Option<u32>,
     /// Virtual time.
     pub at_ms: u64,
-    /// How.
     pub what: String,
 }
 

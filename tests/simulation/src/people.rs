@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nightshift_core::control::{Cause, Control, Entry};
+use nightshift_core::control::{Cause, Control, Entry, Phase};
 use nightshift_core::message::{Attribute, AttributeValue};
 use tokio::time::{sleep, sleep_until};
 
 use crate::fleet::Fleet;
-use crate::oracle::Promise;
+use crate::oracle::{Promise, Writer};
 use crate::plan::{Away, DAY, HOUR, MINUTE, SECOND};
 use crate::queue::group_of;
 use crate::rng::Rng;
+use crate::sentinel::wake_pollers;
 use crate::work::Kind;
 use crate::world::{Letter, World};
 
@@ -21,7 +22,9 @@ pub async fn produce(world: Arc<World>) {
     let mut rng = Rng::new(plan.seed, "producer", 0);
     let mut sends: Vec<(u64, u32)> = Vec::with_capacity(plan.jobs as usize);
     for n in 0..plan.jobs {
-        let at_ms = rng.range(0, plan.arrival_ms);
+        let at_random_ms = rng.range(0, plan.arrival_ms);
+        let at_ms =
+            plan.schedule.as_ref().map_or(at_random_ms, |schedule| schedule.scheduled_ms(u64::from(n)));
         sends.push((at_ms, n));
         if rng.chance(plan.faults.sent_twice) {
             // Close together, minutes apart, or hours.
@@ -169,34 +172,79 @@ fn review(state: &mut crate::world::State, n: u32) {
     }
 }
 
-/// Pauses and resumes the stack by its control record when the plan says so.
+/// Pauses and resumes the stack when the plan says so, as `nightshift pause` and `resume` do: the record, and then the switch.
 pub async fn pause(world: Arc<World>) {
     let plan = &world.plan;
+    let mut rng = Rng::new(plan.seed, "pauses", 0);
     let windows = plan.windows.iter().filter(|window| window.what == Away::Paused);
     let mut edges: Vec<u64> = windows.flat_map(|window| [window.from_ms, window.until_ms]).collect();
+    edges.extend(&plan.resumes_ms);
     edges.sort_unstable();
     for at_ms in edges {
         if at_ms > world.elapsed_ms() {
             sleep_until(world.instant(at_ms)).await;
         }
-        let paused = plan.away(Away::Paused, world.elapsed_ms());
-        let now_ms = world.now_ms();
-        let mut state = world.lock();
-        let standing = Control::read(state.control.clone());
-        let next = if paused {
-            standing.with(Cause::Operator, Entry::paused(now_ms, "by the plan", "the operator"))
-        } else {
-            standing.resumed()
-        };
-        state.control = next.stored();
+        operates(&world, plan.away(Away::Paused, world.elapsed_ms()), &mut rng).await;
+    }
+    // `queue-paused` calls somebody: what only a person can end, or only a sentinel that there is none of.
+    loop {
+        sleep(Duration::from_millis(rng.range(10 * MINUTE, HOUR))).await;
+        let long_ms = world.now_ms() - 30 * MINUTE;
+        let control = Control::read(world.lock().control.clone());
+        let waits = control.holding().any(|(cause, entry)| {
+            let is_asked_for = match cause {
+                Cause::Operator => false,
+                Cause::Deaths => entry.phase == Phase::Paused,
+                _ => !plan.sentinel,
+            };
+            is_asked_for && entry.phase_since_ms < long_ms
+        });
+        if waits {
+            operates(&world, false, &mut rng).await;
+        }
     }
 }
 
-/// Deploys when the plan says so.
+async fn operates(world: &Arc<World>, pauses: bool, rng: &mut Rng) {
+    let now_ms = world.now_ms();
+    {
+        let mut state = world.lock();
+        let standing = Control::read(state.control.clone());
+        let next = if pauses {
+            standing.with(Cause::Operator, Entry::paused(now_ms, "by the plan", "the operator"))
+        } else {
+            standing.resumed(now_ms)
+        };
+        state.control_write(now_ms, &next, &standing, Writer::Operator, &world.plan);
+    }
+    // A terminal is closed in between, now and then.
+    if rng.chance(0.8) {
+        sleep(Duration::from_millis(rng.range(100, 3 * SECOND))).await;
+        let for_ms = rng.range(SECOND, 90 * SECOND);
+        let _ = world.lock().mapping.turn(world.now_ms(), !pauses, for_ms);
+        wake_pollers(world, for_ms);
+    }
+}
+
+/// Deploys when the plan says so; a bad deploy is rolled back, or another one follows.
 pub async fn deploy(world: Arc<World>, fleet: Arc<Fleet>) {
-    for (nth, at_ms) in world.plan.deploys_ms.clone().into_iter().enumerate() {
+    let plan = &world.plan;
+    let mut rng = Rng::new(plan.seed, "deploys", 0);
+    let deploys = plan.deploys_ms.iter().enumerate();
+    let mut edges: Vec<(u64, bool, bool)> =
+        deploys.map(|(nth, at_ms)| (*at_ms, plan.rolls_back && nth % 2 == 1, false)).collect();
+    for window in plan.windows.iter().filter(|window| window.what == Away::Deploy) {
+        edges.extend([(window.from_ms, false, true), (window.until_ms, rng.chance(0.5), false)]);
+    }
+    edges.sort_unstable();
+    for (at_ms, back, is_deadly) in edges {
         sleep_until(world.instant(at_ms)).await;
-        fleet.deploy(world.plan.rolls_back && nth % 2 == 1);
+        fleet.deploy(back);
+        if is_deadly {
+            let mut state = world.lock();
+            let revision = state.revision;
+            state.deadly.insert(revision);
+        }
     }
 }
 
@@ -242,6 +290,7 @@ pub async fn finish(world: Arc<World>) {
                 && !state.operating
                 && !state.redriving
                 && !state.erasing
+                && !state.reviewing
                 && state.queue.live == 0
                 && state.invocations.is_empty();
             if state.violation.is_some() || over {

@@ -1,6 +1,7 @@
 //! What one run does: everything that a seed decides, and what the command line changes about it.
 
 use nightshift_core::limits::Limits;
+use nightshift_core::load_test;
 use nightshift_core::output_validation::REASK_BYTES_MAX;
 
 use crate::rng::Rng;
@@ -38,11 +39,13 @@ pub enum Profile {
     Capped,
     /// A gateway that refuses everybody for a while, and a firewall that refuses single texts, both without a reason.
     Refusals,
+    /// What the sentinel pauses for, and what it must not, one after the other; operators beside it, and itself killed.
+    Watched,
 }
 
 impl Profile {
     /// All of them, in the order in which consecutive seeds take them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Calm,
         Self::Faulty,
         Self::Storm,
@@ -55,6 +58,7 @@ impl Profile {
         Self::Throttled,
         Self::Capped,
         Self::Refusals,
+        Self::Watched,
     ];
 
     /// The word on the command line.
@@ -73,6 +77,7 @@ impl Profile {
             Self::Throttled => "throttled",
             Self::Capped => "capped",
             Self::Refusals => "refusals",
+            Self::Watched => "watched",
         }
     }
 
@@ -130,6 +135,9 @@ pub struct Faults {
     pub sent_again: f64,
     /// An item past its expiry is really deleted when it is looked at; otherwise it still stands there.
     pub expired_deleted: f64,
+    /// The sentinel's schedule leaves out a run, or starts two.
+    pub run_skipped: f64,
+    pub run_twice: f64,
     /// Most that a worker's clock is wrong, in milliseconds.
     pub skew_ms: u64,
 }
@@ -147,18 +155,21 @@ pub enum Away {
     Ledger,
     /// `SendMessage` to the dead-letter queue.
     Letters,
-    /// The stack is paused by the control record.
+    /// The stack is paused by an operator.
     Paused,
+    /// Room within the provider's rate limit, for everybody.
+    Limit,
+    /// A deploy that works: one is live that kills its workers.
+    Deploy,
+    /// The sentinel.
+    Sentinel,
 }
 
 /// A time in which something is away, in milliseconds of virtual time.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
-    /// What.
     pub what: Away,
-    /// From.
     pub from_ms: u64,
-    /// Until.
     pub until_ms: u64,
 }
 
@@ -210,10 +221,16 @@ pub struct Plan {
     pub newer_words_from: u32,
     /// How often the operator looks at the dead letters; 0: never.
     pub operator_every_ms: u64,
+    /// The sentinel runs each minute.
+    pub sentinel: bool,
+    /// When an operator resumes, besides the ends of pauses.
+    pub resumes_ms: Vec<u64>,
     /// How many redrives there are at most; 0: none.
     pub redrives_max: u32,
     /// How many inputs a person erases.
     pub erasures: u32,
+    /// How often a person reviews a result.
+    pub reviews: u32,
     /// The provider's true limits; 0: none.
     pub requests_per_minute: u64,
     /// Tokens of input and output together; 0: none.
@@ -224,16 +241,20 @@ pub struct Plan {
     pub latency_ms: (u64, u64),
     /// Names of what the command line took away.
     pub without: Vec<String>,
+    /// When each input is sent, instead of at random: a load test's.
+    pub schedule: Option<load_test::Plan>,
 }
 
 /// What the command line may take away, and what it means; the shrinker tries them in this order.
-pub const REMOVABLE: [&str; 21] = [
+pub const REMOVABLE: [&str; 23] = [
     "windows",
+    "sentinel",
     "cap",
     "deploys",
     "redrives",
     "operator",
     "erasures",
+    "reviews",
     "kills",
     "ledger-faults",
     "queue-faults",
@@ -268,6 +289,8 @@ impl Plan {
         let jobs = rng.range(60, jobs_max) as u32;
         let arrival_ms = match profile {
             Profile::Outages => rng.range(2 * HOUR, 2 * DAY),
+            // All at once before it, or as a trickle through it.
+            Profile::Watched => rng.pick(&[MINUTE, 2 * HOUR, DAY]),
             // At once in full batches, or one by one for days.
             Profile::Capped => rng.pick(&[10 * SECOND, 10 * SECOND, 2 * DAY]),
             Profile::Deploy | Profile::Redrive => rng.range(20 * MINUTE, 12 * HOUR),
@@ -287,13 +310,21 @@ impl Plan {
             rolls_back: false,
             newer_words_from: u32::MAX,
             operator_every_ms: 0,
+            sentinel: true,
+            resumes_ms: Vec::new(),
             redrives_max: if profile == Profile::Redrive { 12 } else { 0 },
             erasures: if matches!(profile, Profile::Redrive | Profile::Faulty) { 20 } else { 0 },
+            reviews: if matches!(profile, Profile::Redrive | Profile::Faulty | Profile::Deploy) {
+                20
+            } else {
+                0
+            },
             requests_per_minute: 0,
             tokens_per_minute: 0,
             headers: rng.chance(0.5),
             latency_ms: rng.pick(&[(200, 3_000), (1_000, 8_000), (50, 400)]),
             without: Vec::new(),
+            schedule: None,
             limits,
         };
         plan.fill(&mut rng);
@@ -330,6 +361,28 @@ impl Plan {
                 if rng.chance(0.5) {
                     add(Away::Account, rng.range(0, 2 * DAY), rng.range(HOUR, 2 * DAY));
                 }
+            }
+            Profile::Watched => {
+                let within_ms = self.arrival_ms.max(20 * MINUTE);
+                const KINDS: [Away; 8] = [
+                    Away::Account,
+                    Away::Gateway,
+                    Away::Provider,
+                    Away::Limit,
+                    Away::Paused,
+                    Away::Deploy,
+                    Away::Sentinel,
+                    Away::Ledger,
+                ];
+                for _ in 0..rng.range(1, 4) {
+                    let longest_ms = rng.pick(&[10 * MINUTE, HOUR, 6 * HOUR]);
+                    add(rng.pick(&KINDS), rng.range(0, within_ms), rng.range(MINUTE, longest_ms));
+                }
+                if rng.chance(0.1) {
+                    // Longer than SQS keeps a job.
+                    add(Away::Paused, rng.range(0, within_ms), 8 * DAY);
+                }
+                self.resumes_ms = (0..rng.range(0, 3)).map(|_| rng.range(0, 2 * within_ms)).collect();
             }
             Profile::Refusals => {
                 for _ in 0..rng.range(1, 3) {
@@ -409,10 +462,12 @@ impl Plan {
         let faults = &mut self.faults;
         match what {
             "windows" => self.windows.clear(),
+            "sentinel" => self.sentinel = false,
             "cap" => self.limits.spend_cap_micro_usd = NO_CAP_MICRO_USD,
             "deploys" => self.deploys_ms.clear(),
             "redrives" => self.redrives_max = 0,
             "erasures" => self.erasures = 0,
+            "reviews" => self.reviews = 0,
             "operator" => (self.operator_every_ms, self.redrives_max) = (0, 0),
             "kills" => {
                 (faults.kill_at_port, faults.kill_at_time) = (0.0, 0.0);
@@ -445,6 +500,20 @@ impl Plan {
         }
         self.without.push(what.to_owned());
         self
+    }
+
+    /// Calls that may be open at once, in all environments together.
+    #[must_use]
+    pub fn full_width(&self) -> u32 {
+        self.limits.concurrency_max * self.limits.batch_size
+    }
+
+    /// When the last of these windows ended that have begun, at this virtual time; `None`: one lasts.
+    #[must_use]
+    pub fn last_ended_ms(&self, at_ms: u64, of: &dyn Fn(Away) -> bool) -> Option<u64> {
+        let begun = self.windows.iter().filter(|window| of(window.what) && window.from_ms <= at_ms);
+        let last_ms = begun.map(|window| window.until_ms).max().unwrap_or(0);
+        (last_ms <= at_ms).then_some(last_ms)
     }
 
     /// Whether something is away at this virtual time.
@@ -507,8 +576,9 @@ fn shares(profile: Profile) -> Shares {
         Profile::Storm => Shares { poison: 10, panics: 10, stubborn: 100, ..some },
         Profile::Redrive => Shares { invalid: 60, unanswerable: 150, ..some },
         Profile::Throttled => Shares { invalid: 5, unanswerable: 5, stubborn: 10, ..some },
-        // Further calls, and dear ones.
         Profile::Refusals => Shares { forbidden: 40, ..some },
+        Profile::Watched => Shares { forbidden: 10, ..some },
+        // Further calls, and dear ones.
         Profile::Capped => Shares { unanswerable: 80, stubborn: 200, panics: 10, ..some },
         _ => some,
     }
@@ -538,12 +608,16 @@ fn faults(profile: Profile, strength: f64) -> Faults {
         sent_twice: 0.03,
         sent_again: 0.03,
         expired_deleted: 0.5,
+        run_skipped: 0.05,
+        run_twice: 0.05,
         skew_ms: 2_000,
     };
     let mut faults = match profile {
         Profile::Calm => Faults { skew_ms: 2_000, sent_twice: 0.03, sent_again: 0.03, ..Faults::default() },
         Profile::Storm => scaled(moderate, 4.0 * strength),
-        Profile::Outages | Profile::Retention | Profile::Refusals => scaled(moderate, 0.3 * strength),
+        Profile::Outages | Profile::Retention | Profile::Refusals | Profile::Watched => {
+            scaled(moderate, 0.3 * strength)
+        }
         Profile::Kills => Faults { kill_at_port: 0.004, kill_at_time: 0.1, ..scaled(moderate, 0.5) },
         Profile::Poison => Faults {
             skew_ms: 2_000,
@@ -591,6 +665,8 @@ fn scaled(faults: Faults, by: f64) -> Faults {
         model_miscounts: s(faults.model_miscounts),
         sent_twice: s(faults.sent_twice),
         sent_again: s(faults.sent_again),
+        run_skipped: s(faults.run_skipped),
+        run_twice: s(faults.run_twice),
         ..faults
     }
 }

@@ -10,6 +10,7 @@ use nightshift_core::control::Control;
 use nightshift_core::dead_letter::{CONTEXT_ATTRIBUTE, DeadLetter, HASH_ATTRIBUTE, REASON_ATTRIBUTE};
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
+use nightshift_core::kept::{KeepAnswer, Part};
 use nightshift_core::message::AttributeValue;
 use nightshift_core::metric::MetricBatch;
 use nightshift_core::model::{
@@ -18,6 +19,7 @@ use nightshift_core::model::{
 };
 use nightshift_core::output_validation::REASK_BYTES_MAX;
 use nightshift_core::record::{RecordWrite, State as Standing};
+use nightshift_core::sentinel::Calls;
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind};
 use nightshift_ports::{
     Clock, ControlAnswer, ControlRecord, DeadLetters, Entropy, Ledger, Metrics, Model, PortError,
@@ -26,8 +28,8 @@ use nightshift_ports::{
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::oracle::{ArrivedLetter, Asked, CallEnd, Promise};
-use crate::plan::{Away, HOUR};
+use crate::oracle::{ArrivedLetter, Asked, CallEnd, Promise, Writer};
+use crate::plan::{Away, HOUR, Plan};
 use crate::queue::{HandleAnswer, why_refused};
 use crate::work::{
     CHECK_IS_WRONG, CutOff, Kind, OUTPUT_TOKENS_MAX, OVERHEAD_BYTES, check_of, cut_off, oversize,
@@ -38,6 +40,9 @@ use crate::world::{Environment, Failures, Letter, State, World};
 const ATTEMPTS_MAX: u32 = 3;
 const ATTEMPT_TIMEOUT_MS: u64 = 1_200;
 pub(crate) const OPERATION_TIMEOUT_MS: u64 = 2_500;
+
+/// What was told of older minutes, nobody reads.
+const TOLD_MINUTES: usize = 10;
 
 /// All ports of one environment.
 pub struct SimPorts {
@@ -248,8 +253,9 @@ fn expire(state: &mut State, world: &World, now_ms: u64, write: &RecordWrite) {
     let input = &mut state.inputs[n as usize];
     let expired = input.record.as_deref().is_some_and(|record| record.expires_at_ms + 1_000 <= now_ms);
     if expired && state.queue_rng.chance(world.plan.faults.expired_deleted) {
-        (input.record, input.duplicates) = (None, (0, None));
         (input.failures, input.readable_from) = (Failures::default(), 0);
+        input.duplicates = (0, None);
+        state.stand(n, None);
         state.note(now_ms, n, || "DynamoDB deletes the expired record".to_owned());
     }
 }
@@ -274,21 +280,15 @@ impl ControlRecord for SimPorts {
     async fn put_control(&self, next: &Control, over: &Control) -> Result<ControlAnswer, PortError> {
         let later = || {
             let (next, over) = (next.clone(), over.clone());
-            self.later(move |world| _ = control_write(&mut world.lock(), &next, &over));
+            self.later(move |world| _ = control_write(world, &next, &over));
         };
-        let apply = || control_write(&mut self.world.lock(), next, over);
+        let apply = || control_write(&self.world, next, over);
         self.attempts("UpdateItem", |_| (), later, apply).await
     }
 }
 
-/// A change of the control record reaches the table.
-pub fn control_write(state: &mut State, next: &Control, over: &Control) -> ControlAnswer {
-    let standing = Control::read(state.control.clone());
-    if (standing.version, standing.told()) != (over.version, over.told()) {
-        return ControlAnswer::Refused(Box::new(standing));
-    }
-    state.control = next.stored();
-    ControlAnswer::Written
+fn control_write(world: &World, next: &Control, over: &Control) -> ControlAnswer {
+    world.lock().control_write(world.now_ms(), next, over, Writer::Worker, &world.plan)
 }
 
 #[async_trait]
@@ -320,8 +320,22 @@ impl Ledger for SimPorts {
         })
     }
 
-    async fn count_duplicate(&self, key: &InputHash, message_id: &str) -> Result<(), PortError> {
+    async fn keep(&self, part: &Part, now_ms: u64) -> Result<KeepAnswer, PortError> {
         let world = &self.world;
+        self.attempts(
+            "UpdateItem",
+            |_| (),
+            || {
+                let part = part.clone();
+                self.later(move |world| _ = world.lock().part_is_written(world.now_ms(), &part, now_ms));
+            },
+            || world.lock().part_is_written(world.now_ms(), part, now_ms),
+        )
+        .await
+    }
+
+    async fn count_duplicate(&self, key: &InputHash, message_id: &str) -> Result<(), PortError> {
+        let (world, invocation) = (&self.world, self.invocation());
         self.attempts(
             "UpdateItem",
             |_| (),
@@ -329,6 +343,9 @@ impl Ledger for SimPorts {
             || {
                 let mut state = world.lock();
                 let Some(&n) = state.by_key.get(key) else { return };
+                if let Some(running) = state.invocations.get_mut(&invocation) {
+                    running.seen.duplicates.extend(message_id.parse::<u32>());
+                }
                 let input = &mut state.inputs[n as usize];
                 let (count, last) = &mut input.duplicates;
                 if input.record.is_none() || last.as_deref() == Some(message_id) {
@@ -358,6 +375,20 @@ impl Ledger for SimPorts {
             },
         )
         .await
+    }
+
+    async fn tell_calls(&self, minute: u64, calls: &Calls) -> Result<(), PortError> {
+        let add = move |world: &World, calls: Calls| {
+            let mut state = world.lock();
+            let told = state.told.entry(minute).or_default();
+            *told = told.and(calls);
+            while state.told.len() > TOLD_MINUTES {
+                state.told.pop_first();
+            }
+        };
+        let (world, calls) = (&self.world, *calls);
+        let later = || self.later(move |world| add(world, calls));
+        self.attempts("UpdateItem", |_| (), later, || add(world, calls)).await
     }
 
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
@@ -394,6 +425,7 @@ fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64
                     running.cap_left_micro_usd = running.cap_left_micro_usd.min(left_micro_usd);
                     running.cap_refusals += 1;
                 }
+                state.pauses.heard_of_cap(world.now_ms());
                 return SpendAnswer::CapReached { left_micro_usd };
             }
             day.reserved_micro_usd += i128::from(micro_usd);
@@ -404,14 +436,19 @@ fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64
                 running.cap_left_micro_usd = known_micro_usd.min(left_micro_usd);
             }
         }
-        SpendKind::Settle { reserved_micro_usd, spent_micro_usd } => {
-            let calls_micro_usd = state.invocations.get(&invocation).map(|running| running.calls_micro_usd);
-            over =
+        SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms } => {
+            day.answered_at_ms = answered_at_ms.or(day.answered_at_ms);
+            let running = state.invocations.get(&invocation);
+            let calls_micro_usd = running.map(|running| running.calls_micro_usd);
+            let of_another = running.and_then(|running| running.day).filter(|day| *day != change.day);
+            over = of_another.map(|day| format!("an invocation of {day} was settled on {}", change.day));
+            let dear =
                 calls_micro_usd.filter(|calls_micro_usd| spent_micro_usd > *calls_micro_usd).map(|calls| {
                     format!(
                         "{spent_micro_usd} millionths of a dollar were settled for calls of at most {calls}"
                     )
                 });
+            over = over.or(dear);
             day.reserved_micro_usd -= i128::from(reserved_micro_usd);
             day.spent_micro_usd += i128::from(spent_micro_usd);
         }
@@ -475,7 +512,7 @@ impl DeadLetters for SimPorts {
 impl SimPorts {
     /// Judges a dead letter; returns the input that it says, and the reference of its message; and the version of the
     /// failed record that it tells of.
-    fn letter_arrives(&self, letter: &DeadLetter) -> (Option<(u32, u32)>, Option<u64>) {
+    pub(crate) fn letter_arrives(&self, letter: &DeadLetter) -> (Option<(u32, u32)>, Option<u64>) {
         let world = &self.world;
         let now_ms = world.now_ms();
         let text = |name: &str| {
@@ -537,7 +574,7 @@ impl Visibility for SimPorts {
                 answer = state.queue.change_visibility(receipt_handle, u64::from(delay_s) * 1_000, now_ms);
             }
             if let (Some(running), Some(id)) = (state.invocations.get_mut(&self.invocation()), id) {
-                running.seen.hidden.insert(id as u32);
+                running.seen.hidden.insert(id as u32, delay_s);
             }
             if let Some(message) = id.and_then(|id| state.queue.messages.get_mut(id)) {
                 let (n, receives) = (message.input, message.receive_count);
@@ -633,6 +670,7 @@ impl Drop for OpenCall<'_> {
             let mut state = self.world.lock();
             // Cut off for its time, it is a failed call; dropped before, it is none that anybody heard of.
             if now_ms > self.began_ms + self.timeout_ms {
+                state.pauses.heard(now_ms, CallEnd::Transient, false);
                 state.call_is_counted(
                     now_ms,
                     self.n,
@@ -652,6 +690,11 @@ impl Model for SimPorts {
     async fn call(&self, request: &ModelRequest) -> Result<ModelReply, ModelFailure> {
         self.gate().await;
         let world = &self.world;
+        let is_probe =
+            world.lock().invocations.get(&self.invocation()).is_some_and(|running| running.is_probe);
+        if is_probe {
+            return self.probed(request).await;
+        }
         let n = request.turns.first().and_then(|turn| match turn {
             Turn::User(text) => text.strip_prefix("n=")?.lines().next()?.parse::<u32>().ok(),
             Turn::Assistant(_) => None,
@@ -666,7 +709,13 @@ impl Model for SimPorts {
             let mut state = world.lock();
             let now_ms = world.now_ms();
             let id = state.call_begins(now_ms, n, invocation, request, told_until_ms, &world.plan);
-            let verdict = verdict(&mut state, world, n, request);
+            let mut verdict = verdict(&mut state, world, n, request);
+            let request_id = Some(format!("req-{id}"));
+            match &mut verdict.result {
+                Ok(reply) => reply.request_id = request_id,
+                // Where nobody answered, nobody gave it an id.
+                Err(failure) => failure.request_id = request_id.filter(|_| failure.status.is_some()),
+            }
             let told_micro_usd = crate::fleet::PRICE.of(verdict.told);
             state.call_is_billed(
                 now_ms,
@@ -704,7 +753,12 @@ impl Model for SimPorts {
         self.gate().await;
         open.ended = true;
         let heard = result.is_ok().then(|| (verdict.told, world.now_ms() - began_ms));
-        world.lock().call_is_counted(world.now_ms(), n, invocation, end, heard, &world.plan);
+        let limited = matches!(&result, Err(failure) if failure.status == Some(429));
+        {
+            let mut state = world.lock();
+            state.pauses.heard(world.now_ms(), end, limited);
+            state.call_is_counted(world.now_ms(), n, invocation, end, heard, &world.plan);
+        }
         self.received(n, id, invocation, end, &result);
         result
     }
@@ -723,40 +777,41 @@ impl SimPorts {
         let now_ms = self.world.now_ms();
         let mut state = self.world.lock();
         state.call_ends(now_ms, n, id, end);
-        match result {
-            Ok(reply) => state.call_is_answered(n, id, &reply.answer),
-            Err(failure) => {
-                let told_ms =
-                    failure.advice.retry_after_ms.as_deref().and_then(|ms| ms.parse::<u64>().ok()).or_else(
-                        || failure.advice.retry_after.as_deref()?.parse::<u64>().ok().map(|s| s * 1_000),
-                    );
-                let input = &mut state.inputs[n as usize];
-                let record = input.record.as_deref();
-                if failure.advice.should_retry == Some(false) {
-                    input.epoch.no_retry = record.map(|record| record.token.clone());
-                }
-                if failure.class == FailureClass::Transient && told_ms.is_none() {
-                    let in_row = input.epoch.calls.iter().rev();
-                    let row = in_row
-                        .take_while(|call| {
-                            call.invocation == invocation
-                                && matches!(call.end, CallEnd::Transient | CallEnd::Capacity)
-                        })
-                        .count()
-                        .min(input.epoch.calls_in_claim as usize);
-                    input.epoch.failed_at = Some((now_ms, row.saturating_sub(1) as u32));
-                }
-                if let Some(told_ms) = told_ms {
-                    // Seven hours is what a claim, a visibility and its jitter can honour for sure.
-                    let until_ms = now_ms + told_ms.min(7 * HOUR);
-                    let message = record.and_then(|record| record.message_id.parse::<usize>().ok());
-                    if let Some(message) = message.and_then(|id| state.queue.messages.get_mut(id)) {
-                        message.not_before_ms = until_ms;
-                    }
-                    if failure.class == FailureClass::Capacity {
-                        self.environment.told_until_ms.fetch_max(until_ms, Ordering::Relaxed);
-                    }
-                }
+        state.call_is_heard(n, id, result);
+        let Err(failure) = result else { return };
+        let told_ms = failure
+            .advice
+            .retry_after_ms
+            .as_deref()
+            .and_then(|ms| ms.parse::<u64>().ok())
+            .or_else(|| failure.advice.retry_after.as_deref()?.parse::<u64>().ok().map(|s| s * 1_000));
+        let input = &mut state.inputs[n as usize];
+        let record = input.record.clone();
+        let record = record.as_deref();
+        let epoch = input.epoch_of(invocation);
+        if failure.advice.should_retry == Some(false) {
+            epoch.no_retry = record.map(|record| record.token.clone());
+        }
+        if failure.class == FailureClass::Transient && told_ms.is_none() {
+            let in_row = epoch.calls.iter().rev();
+            let row = in_row
+                .take_while(|call| {
+                    call.invocation == invocation
+                        && matches!(call.end, CallEnd::Transient | CallEnd::Capacity)
+                })
+                .count()
+                .min(epoch.calls_in_claim as usize);
+            epoch.failed_at = Some((now_ms, row.saturating_sub(1) as u32));
+        }
+        if let Some(told_ms) = told_ms {
+            // Seven hours is what a claim, a visibility and its jitter can honour for sure.
+            let until_ms = now_ms + told_ms.min(7 * HOUR);
+            let message = record.and_then(|record| record.message_id.parse::<usize>().ok());
+            if let Some(message) = message.and_then(|id| state.queue.messages.get_mut(id)) {
+                message.not_before_ms = until_ms;
+            }
+            if failure.class == FailureClass::Capacity {
+                self.environment.told_until_ms.fetch_max(until_ms, Ordering::Relaxed);
             }
         }
     }
@@ -825,13 +880,8 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
         let micro_usd = unheard_micro_usd;
         return Verdict { dies: true, micro_usd, ..verdict(CallEnd::Dropped, result, usual_ms) };
     }
-    if plan.away(Away::Account, elapsed_ms) {
-        let result = Err(failure(FailureClass::Account, Some(401), "authentication_error"));
-        return verdict(CallEnd::Account, result, quick_ms);
-    }
-    if plan.away(Away::Gateway, elapsed_ms) {
-        let result = Err(failure(FailureClass::Unclear, Some(400), "bad_request"));
-        return verdict(CallEnd::Unclear, result, quick_ms);
+    if let Some((end, failed)) = refuses_all(plan, elapsed_ms) {
+        return verdict(end, Err(failed), quick_ms);
     }
     if kind == Kind::Forbidden {
         let result = Err(failure(FailureClass::Unclear, Some(403), "http_403"));
@@ -850,17 +900,13 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
         edge += share;
         draw < edge
     });
-    let overloaded = |coin: f64| {
-        let mut failed = failure(FailureClass::Capacity, Some(529), "overloaded_error");
-        if coin < 0.3 {
-            failed.advice.retry_after = Some(format!("{}", 1 + (coin * 300.0) as u64));
-        } else if coin < 0.4 {
-            failed.advice.retry_after_ms = Some(format!("{}", 1 + (coin * 9_000.0) as u64));
-        }
-        failed
-    };
     if plan.away(Away::Provider, elapsed_ms) {
         return verdict(CallEnd::Capacity, Err(overloaded(coin)), quick_ms);
+    }
+    if plan.away(Away::Limit, elapsed_ms) {
+        let mut failed = failure(FailureClass::Capacity, Some(429), "rate_limit_error");
+        failed.advice.retry_after = Some(format!("{}", 1 + (coin * 60.0) as u64));
+        return verdict(CallEnd::Capacity, Err(failed), quick_ms);
     }
     if let Some(wait_s) = short_of(state, plan) {
         let mut failed = failure(FailureClass::Capacity, Some(429), "rate_limit_error");
@@ -939,6 +985,66 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
             failed.oversize = Some(oversize(n));
             verdict(CallEnd::Rejected, Err(failed), quick_ms)
         }
+    }
+}
+
+/// What everybody is told while the account or a gateway refuses everything.
+fn refuses_all(plan: &Plan, elapsed_ms: u64) -> Option<(CallEnd, ModelFailure)> {
+    if plan.away(Away::Account, elapsed_ms) {
+        return Some((CallEnd::Account, failure(FailureClass::Account, Some(401), "authentication_error")));
+    }
+    plan.away(Away::Gateway, elapsed_ms)
+        .then(|| (CallEnd::Unclear, failure(FailureClass::Unclear, Some(400), "bad_request")))
+}
+
+fn overloaded(coin: f64) -> ModelFailure {
+    let mut failed = failure(FailureClass::Capacity, Some(529), "overloaded_error");
+    if coin < 0.3 {
+        failed.advice.retry_after = Some(format!("{}", 1 + (coin * 300.0) as u64));
+    } else if coin < 0.4 {
+        failed.advice.retry_after_ms = Some(format!("{}", 1 + (coin * 9_000.0) as u64));
+    }
+    failed
+}
+
+impl SimPorts {
+    /// A call that is no job's: answered as the provider answers everybody now, and paid for.
+    async fn probed(&self, request: &ModelRequest) -> Result<ModelReply, ModelFailure> {
+        let world = &self.world;
+        let (elapsed_ms, faults) = (world.elapsed_ms(), world.faults());
+        let (result, after_ms) = {
+            let mut state = world.lock();
+            state.probe_begins(world.now_ms());
+            let headroom = fill(&mut state, world, elapsed_ms);
+            let rng = &mut state.provider.rng;
+            let (quick_ms, coin) = (rng.range(30, 150), rng.fraction());
+            let usual_ms = rng.range(world.plan.latency_ms.0, world.plan.latency_ms.1);
+            let fails = rng.chance(faults.model_fails + faults.model_hangs);
+            let limited = world.plan.away(Away::Limit, elapsed_ms) || short_of(&state, &world.plan).is_some();
+            if let Some((_, failed)) = refuses_all(&world.plan, elapsed_ms) {
+                (Err(failed), quick_ms)
+            } else if world.plan.away(Away::Provider, elapsed_ms) {
+                (Err(overloaded(coin)), quick_ms)
+            } else if limited {
+                (Err(failure(FailureClass::Capacity, Some(429), "rate_limit_error")), quick_ms)
+            } else {
+                let usage = Usage { input_tokens: 200, output_tokens: 10 };
+                state.provider.requests -= 1.0;
+                state.probe_is_billed(
+                    world.now_ms(),
+                    self.invocation(),
+                    crate::fleet::PRICE.of(usage),
+                    &world.plan,
+                );
+                let answer = Answer::Text("{}".to_owned());
+                let reply = ModelReply { answer, usage: usage.into(), request_id: None, headroom };
+                let failed = failure(FailureClass::Transient, None, "timeout");
+                if fails { (Err(failed), request.timeout_ms) } else { (Ok(reply), usual_ms) }
+            }
+        };
+        sleep(Duration::from_millis(after_ms)).await;
+        self.gate().await;
+        result
     }
 }
 
@@ -1027,7 +1133,7 @@ fn fill(state: &mut State, world: &World, elapsed_ms: u64) -> Headroom {
 }
 
 /// For how many seconds a bucket is empty.
-fn short_of(state: &State, plan: &crate::plan::Plan) -> Option<u64> {
+fn short_of(state: &State, plan: &Plan) -> Option<u64> {
     let provider = &state.provider;
     let wait_s = |missing: f64, per_minute: u64| (missing * 60.0 / per_minute as f64).ceil().max(1.0) as u64;
     if plan.requests_per_minute > 0 && provider.requests < 1.0 {

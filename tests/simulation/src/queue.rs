@@ -14,7 +14,6 @@ const REORDERED_BY: u64 = 64;
 /// A message of the jobs queue. Its id is its place in the list of all messages.
 #[derive(Debug, Clone)]
 pub struct Queued {
-    /// Which input.
     pub input: u32,
     /// The sender's reference, which is in the body.
     pub reference: u32,
@@ -34,7 +33,6 @@ pub struct Queued {
     pub visible_at_ms: u64,
     /// Grows with each change of visibility, so that old entries of the heap are known as such.
     generation: u32,
-    /// Where it is.
     pub place: Place,
     /// The provider told this message's worker to wait until then; for the oracle.
     pub not_before_ms: u64,
@@ -57,7 +55,6 @@ pub enum Place {
     Expired,
 }
 
-/// The queue.
 #[derive(Debug, Default)]
 pub struct Queue {
     /// All messages that were ever sent.
@@ -178,6 +175,20 @@ impl Queue {
             self.waiting.push(Reverse((message.visible_at_ms, id, message.generation)));
             return Some(Received::Message(id));
         }
+    }
+
+    /// Messages that can be received, and those that are hidden, about.
+    #[must_use]
+    pub fn depth(&mut self, now_ms: u64) -> (usize, usize) {
+        let visible = if self.has_ready(now_ms) { self.ready.len().min(self.live) } else { 0 };
+        (visible, self.live - visible)
+    }
+
+    /// When the oldest message that is left was sent.
+    #[must_use]
+    pub fn oldest_sent_ms(&self) -> Option<u64> {
+        let rest = self.messages.get(self.oldest as usize..)?;
+        rest.iter().find(|message| message.place == Place::InQueue).map(|message| message.sent_at_ms)
     }
 
     /// The handle of the last delivery.

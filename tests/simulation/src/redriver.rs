@@ -1,56 +1,42 @@
 //! Redrives beside workers, producers and the operator: the real loop over in-memory queues, killed at any await.
 
 use std::future::pending;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nightshift_core::control::Control;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
+use nightshift_core::kept::{KeepAnswer, Part};
 use nightshift_core::record::{Record, RecordWrite, State as Standing};
 use nightshift_core::redrive::{
     Canary, Deployed, Depth, Ended, JobCost, Redrive, Request, STEP_MS_MAX, Source, Stepped,
 };
+use nightshift_core::sentinel::Calls;
 use nightshift_core::spend::{SpendAnswer, SpendChange};
 use nightshift_ports::{
-    Clock, ControlAnswer, ControlRecord, Document, DocumentAnswer, Documents, Entropy, FailedPage,
-    FailedRecords, JobsQueue, Ledger, Letter as Held, PortError, PortErrorKind, QueueDepth, SingleRecords,
-    Waiting, WaitingQueue, WriteAnswer,
+    Clock as _, FailedPage, FailedRecords, JobsQueue, Ledger, Letter as Held, PortError, PortErrorKind,
+    QueueDepth, SingleRecords, Waiting, WaitingQueue, WriteAnswer,
 };
 use nightshift_redrive::{Error, Ports, Redriver, Stack};
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::oracle::Promise;
 use crate::plan::{HOUR, MINUTE, SECOND};
+use crate::process::{KILLS, Process, error};
 use crate::queue::Place;
 use crate::rng::Rng;
 use crate::work::Kind;
 use crate::world::{Letter, State, World};
 
-/// How often a driver is killed at a port, as a multiple of what a worker is.
-const KILLS: f64 = 8.0;
 /// A redrive that is driven ends within this time: five plans of a scan.
 const LASTS_MS_MAX: u64 = 12 * HOUR;
 
-/// One process that steps a redrive.
-pub struct Driver {
-    world: Arc<World>,
-    id: u64,
-    skew_ms: i64,
-    dead: AtomicBool,
-    killed: Notify,
-    rng: Mutex<Rng>,
-    /// Pages that it knows to be sent, and has not noted in the record.
-    unnoted: AtomicU64,
-}
-
-/// One of the two queues that a redrive receives from, as one driver sees it.
-struct SimQueue {
-    driver: Arc<Driver>,
-    source: Source,
+/// One of the two queues that a redrive receives from, as one process sees it.
+pub struct SimQueue {
+    pub driver: Arc<Process>,
+    pub source: Source,
 }
 
 /// What the oracle knows of the redrive that runs.
@@ -65,68 +51,11 @@ pub struct Running {
     pub succeeded: u32,
     /// Pages of which nobody may know that they were sent.
     pub unknown_pages: u64,
+    /// When whoever stopped it was told that it will end.
+    pub stopped_ms: Option<u64>,
 }
 
-fn error(operation: &'static str, kind: PortErrorKind) -> PortError {
-    PortError { service: "simulated", operation, kind, message: "simulated".to_owned() }
-}
-
-impl Driver {
-    fn new(world: &Arc<World>, id: u64) -> Arc<Self> {
-        let mut rng = Rng::new(world.plan.seed, "driver", id);
-        let skew_ms = world.plan.faults.skew_ms;
-        let skew_ms = rng.range(0, 2 * skew_ms) as i64 - skew_ms as i64;
-        Arc::new(Self {
-            world: Arc::clone(world),
-            id,
-            skew_ms,
-            dead: AtomicBool::new(false),
-            killed: Notify::new(),
-            rng: Mutex::new(rng),
-            unnoted: AtomicU64::new(0),
-        })
-    }
-
-    fn draw<T>(&self, from: impl FnOnce(&mut Rng) -> T) -> T {
-        from(&mut self.rng.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn die(&self) {
-        if !self.dead.swap(true, Ordering::Relaxed) {
-            self.killed.notify_one();
-        }
-    }
-
-    /// A dead driver gets no further, and a living one may die here.
-    async fn gate(&self) {
-        if self.draw(|rng| rng.chance(self.world.faults().kill_at_port * KILLS)) {
-            self.die();
-        }
-        if self.dead.load(Ordering::Relaxed) {
-            pending::<()>().await;
-        }
-    }
-
-    /// The way there, the effect, and the way back; with this probability it fails, before the effect or after it.
-    async fn does<T>(
-        &self,
-        operation: &'static str,
-        fails: f64,
-        effect: impl FnOnce(&mut State, u64) -> T,
-    ) -> Result<T, PortError> {
-        self.gate().await;
-        sleep(Duration::from_millis(self.draw(|rng| rng.range(3, 20)))).await;
-        let (fails, after) = self.draw(|rng| (rng.chance(fails), rng.chance(0.5)));
-        if fails && !after {
-            self.gate().await;
-            return Err(error(operation, PortErrorKind::Throttled));
-        }
-        let done = effect(&mut self.world.lock(), self.world.now_ms());
-        self.world.visibility.notify_one();
-        self.gate().await;
-        if fails { Err(error(operation, PortErrorKind::Unavailable)) } else { Ok(done) }
-    }
-
+impl Process {
     /// Both queues, the ledger, the documents, as this driver sees them.
     fn redriver(self: &Arc<Self>) -> Redriver {
         let queue = |source| Arc::new(SimQueue { driver: Arc::clone(self), source });
@@ -272,7 +201,7 @@ impl WaitingQueue for SimQueue {
 }
 
 #[async_trait]
-impl JobsQueue for Driver {
+impl JobsQueue for Process {
     async fn send(&self, letters: &[&Held]) -> Result<Vec<Result<String, PortError>>, PortError> {
         let fails = self.world.faults().letter_fails * 0.3;
         let fates: Vec<(bool, bool)> =
@@ -284,8 +213,11 @@ impl JobsQueue for Driver {
                 }
                 let answers = letters.iter().zip(fates).map(|(letter, (fails, sent_all_the_same))| {
                     let id = (!fails || sent_all_the_same)
-                        .then(|| state.letter_was_sent(now_ms, letter).to_string());
-                    id.filter(|_| !fails).ok_or(error("SendMessageBatch", PortErrorKind::Unavailable))
+                        .then(|| state.letter_was_sent(now_ms, letter, &self.world.plan).to_string());
+                    // What SQS refuses for good, it has not taken.
+                    let kind =
+                        if sent_all_the_same { PortErrorKind::Unavailable } else { PortErrorKind::Refused };
+                    id.filter(|_| !fails).ok_or(error("SendMessageBatch", kind))
                 });
                 answers.collect()
             })
@@ -299,33 +231,7 @@ impl JobsQueue for Driver {
 }
 
 #[async_trait]
-impl Documents for Driver {
-    async fn read(&self, key: &str) -> Result<Option<Document>, PortError> {
-        self.does("GetItem", 0.0, |state, _| state.documents.get(key).cloned()).await
-    }
-
-    async fn write(&self, document: &Document, expect: Option<u64>) -> Result<DocumentAnswer, PortError> {
-        let apply = |state: &mut State, _| {
-            let standing = state.documents.get(&document.key);
-            if standing.map(|standing| standing.version) == expect {
-                state.documents.insert(document.key.clone(), document.clone());
-                if let Some(running) = &mut state.redrive {
-                    running.unknown_pages -= self.unnoted.swap(0, Ordering::Relaxed);
-                }
-                return DocumentAnswer::Written;
-            }
-            DocumentAnswer::Refused(standing.cloned())
-        };
-        // The SDK repeats what lost its reply.
-        if self.draw(|rng| rng.chance(self.world.faults().ledger_reply_lost * KILLS)) {
-            self.does("UpdateItem", 0.0, apply).await?;
-        }
-        self.does("UpdateItem", self.world.faults().ledger_throttled * 0.1, apply).await
-    }
-}
-
-#[async_trait]
-impl SingleRecords for Driver {
+impl SingleRecords for Process {
     async fn read(&self, key: &InputHash) -> Result<Option<Record>, PortError> {
         self.does("GetItem", self.world.faults().ledger_throttled * 0.1, |state, _| {
             let n = state.by_key.get(key)?;
@@ -336,7 +242,7 @@ impl SingleRecords for Driver {
 }
 
 #[async_trait]
-impl FailedRecords for Driver {
+impl FailedRecords for Process {
     async fn page(&self, after: Option<String>) -> Result<FailedPage, PortError> {
         let from: usize = after.and_then(|after| after.parse().ok()).unwrap_or(0);
         self.does("Query", 0.0, |state, _| {
@@ -354,28 +260,17 @@ impl FailedRecords for Driver {
 }
 
 #[async_trait]
-impl ControlRecord for Driver {
-    async fn control(&self) -> Result<Control, PortError> {
-        unreachable!("a redrive reads no control record")
-    }
-
-    async fn control_now(&self) -> Result<Control, PortError> {
-        unreachable!("a redrive reads no control record")
-    }
-
-    async fn put_control(&self, _: &Control, _: &Control) -> Result<ControlAnswer, PortError> {
-        unreachable!("a redrive writes no control record")
-    }
-}
-
-#[async_trait]
-impl Ledger for Driver {
+impl Ledger for Process {
     async fn put(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
         let apply = |state: &mut State, now_ms| state.record_is_reset(now_ms, write);
         if self.draw(|rng| rng.chance(self.world.faults().ledger_reply_lost * KILLS)) {
             self.does("UpdateItem", 0.0, apply).await?;
         }
         self.does("UpdateItem", self.world.faults().ledger_throttled * 0.1, apply).await
+    }
+
+    async fn keep(&self, _: &Part, _: u64) -> Result<KeepAnswer, PortError> {
+        unreachable!("a redrive keeps no message")
     }
 
     async fn count_duplicate(&self, _: &InputHash, _: &str) -> Result<(), PortError> {
@@ -386,24 +281,12 @@ impl Ledger for Driver {
         unreachable!("a redrive notes no letters")
     }
 
+    async fn tell_calls(&self, _: u64, _: &Calls) -> Result<(), PortError> {
+        unreachable!("a redrive makes no calls")
+    }
+
     async fn spend(&self, _: &SpendChange) -> Result<SpendAnswer, PortError> {
         unreachable!("a redrive spends nothing")
-    }
-}
-
-impl Clock for Driver {
-    fn now_ms(&self) -> u64 {
-        self.world.now_ms().saturating_add_signed(self.skew_ms)
-    }
-}
-
-impl Entropy for Driver {
-    fn fraction(&self) -> f64 {
-        self.draw(Rng::fraction)
-    }
-
-    fn token(&self) -> String {
-        self.draw(|rng| format!("{:016x}{:016x}", rng.bits(), rng.bits()))
     }
 }
 
@@ -435,11 +318,15 @@ pub async fn redrive(world: Arc<World>) {
                 match stops {
                     Some(after_ms) => {
                         sleep(Duration::from_millis(after_ms)).await;
-                        let driver = Driver::new(&world, drivers + 2);
+                        let driver = Process::new(&world, drivers + 2);
                         let redriver = driver.redriver();
                         let stopped = redriver.stop(&redrive.id, "boss", "enough");
                         let stopped = tokio::time::timeout(Duration::from_secs(60), stopped).await;
-                        drop(stopped);
+                        let is_stopped =
+                            stopped.is_ok_and(|stopped| stopped.is_ok_and(|it| it.stop.is_some()));
+                        if let (true, Some(running)) = (is_stopped, &mut world.lock().redrive) {
+                            running.stopped_ms = Some(world.now_ms());
+                        }
                     }
                     None => pending().await,
                 }
@@ -524,7 +411,7 @@ fn request(rng: &mut Rng) -> Request {
 
 /// Starts a redrive, however often that is killed.
 async fn start(world: &Arc<World>, request: Request, id: u64) -> Option<Redrive> {
-    let driver = Driver::new(world, id);
+    let driver = Process::new(world, id);
     let redriver = driver.redriver();
     let began_ms = world.now_ms();
     let started = tokio::select! {
@@ -541,6 +428,7 @@ async fn start(world: &Arc<World>, request: Request, id: u64) -> Option<Redrive>
                 sent: Vec::new(),
                 succeeded: 0,
                 unknown_pages: 0,
+                stopped_ms: None,
             });
             world.lock().stats.redrives_begun += 1;
             Some(redrive)
@@ -548,7 +436,7 @@ async fn start(world: &Arc<World>, request: Request, id: u64) -> Option<Redrive>
         Err(Error::Port(_)) => None,
         // Its start was killed after it was made known: somebody stops it.
         Err(Error::Running { id, .. }) => {
-            let stopper = Driver::new(world, driver.id + 1).redriver();
+            let stopper = Process::new(world, driver.id + 1).redriver();
             let stopped = stopper.stop(&id, "the operator", "nobody drives it");
             let _ = tokio::time::timeout(Duration::from_secs(60), stopped).await;
             None
@@ -566,7 +454,7 @@ async fn drive(world: &Arc<World>, id: &str, first: u64, mut rng: Rng) -> Option
         if world.lock().violation.is_some() {
             return None;
         }
-        let driver = Driver::new(world, first * 1_000_000 + nth);
+        let driver = Process::new(world, first * 1_000_000 + nth);
         let redriver = driver.redriver();
         let dies = rng.chance((world.faults().kill_at_time * KILLS).min(0.3));
         let dies_after =

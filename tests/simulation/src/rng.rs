@@ -39,7 +39,6 @@ impl Rng {
         low + self.bits() % (high.saturating_sub(low) + 1)
     }
 
-    /// One of them.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.range(0, of.len() as u64 - 1) as usize]
     }

@@ -45,25 +45,44 @@ fn broken(what: String) -> Outcome {
 
 async fn simulate(plan: Plan, trace: Option<u32>) -> Outcome {
     let world = World::new(plan, trace);
-    let fleet = Fleet::new(&world);
+    live(&world).await;
+    let mut state = world.lock();
+    Outcome {
+        stats: state.stats.clone(),
+        violation: state.violation.take(),
+        history: std::mem::take(&mut state.history),
+        digest: state.digest,
+    }
+}
+
+/// Lets everybody act until all is settled, or a promise breaks.
+pub async fn live(world: &Arc<World>) {
+    let fleet = Fleet::new(world);
     let mut actors = JoinSet::new();
-    actors.spawn(people::pass_time(Arc::clone(&world)));
+    actors.spawn(people::pass_time(Arc::clone(world)));
     for _ in 0..world.plan.limits.concurrency_max {
         actors.spawn(Arc::clone(&fleet).poll());
     }
-    actors.spawn(people::produce(Arc::clone(&world)));
+    actors.spawn(people::produce(Arc::clone(world)));
     if world.plan.operator_every_ms > 0 {
-        actors.spawn(people::operate(Arc::clone(&world)));
+        actors.spawn(people::operate(Arc::clone(world)));
     }
     if world.plan.redrives_max > 0 {
-        actors.spawn(crate::redriver::redrive(Arc::clone(&world)));
+        actors.spawn(crate::redriver::redrive(Arc::clone(world)));
     }
     if world.plan.erasures > 0 {
-        actors.spawn(crate::eraser::erase(Arc::clone(&world)));
+        actors.spawn(crate::eraser::erase(Arc::clone(world)));
     }
-    actors.spawn(people::pause(Arc::clone(&world)));
-    actors.spawn(people::deploy(Arc::clone(&world), Arc::clone(&fleet)));
-    let mut finish = std::pin::pin!(people::finish(Arc::clone(&world)));
+    if world.plan.reviews > 0 {
+        actors.spawn(crate::reviewer::review(Arc::clone(world)));
+    }
+    if world.plan.sentinel {
+        actors.spawn(crate::sentinel::watch(Arc::clone(world)));
+        actors.spawn(Arc::clone(&fleet).answer_probes());
+    }
+    actors.spawn(people::pause(Arc::clone(world)));
+    actors.spawn(people::deploy(Arc::clone(world), Arc::clone(&fleet)));
+    let mut finish = std::pin::pin!(people::finish(Arc::clone(world)));
     loop {
         tokio::select! {
             biased;
@@ -76,13 +95,6 @@ async fn simulate(plan: Plan, trace: Option<u32>) -> Outcome {
         }
     }
     actors.shutdown().await;
-    let mut state = world.lock();
-    Outcome {
-        stats: state.stats.clone(),
-        violation: state.violation.take(),
-        history: std::mem::take(&mut state.history),
-        digest: state.digest,
-    }
 }
 
 /// Panics that are part of the simulation would drown everything else.

@@ -71,7 +71,13 @@ impl Kind {
             Self::Oversized => {
                 format!("{{\"task\":\"{task}\",\"input\":{{\"n\":{n},\"pad\":\"{}\"}}}}", "x".repeat(9_000))
             }
-            _ => format!("{{\"input\": {{\"n\": {n}}}, \"task\":\"{task}\",\"reference\":\"r{reference}\"}}"),
+            // White space around it is the sender's, and a dead letter keeps it.
+            _ => {
+                let end = if n.is_multiple_of(5) { "\r\n" } else { "" };
+                format!(
+                    "{{\"input\": {{\"n\": {n}}}, \"task\":\"{task}\",\"reference\":\"r{reference}\"}}{end}"
+                )
+            }
         }
     }
 }

@@ -1,25 +1,29 @@
 //! Everything that exists in a run, behind one lock: one thread runs it, so that the lock is never waited for.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nightshift_core::control::Stored;
+use nightshift_core::control::{Cause, Stored};
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::metric::MetricBatch;
+use nightshift_core::kept::Part;
+use nightshift_core::listing::Unsettled;
+use nightshift_core::metric::{HandBackCause, MetricBatch};
 use nightshift_core::record::Record;
+use nightshift_core::sentinel::Calls;
 use nightshift_core::spend::UtcDay;
 use nightshift_ports::Document;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
-use crate::oracle::{Epoch, Heard, Promise, Seen, Violation};
+use crate::oracle::{Epoch, Heard, Pauses, Promise, Seen, Violation};
 use crate::plan::{Faults, Plan};
 use crate::queue::Queue;
 use crate::redriver::Running;
 use crate::rng::Rng;
+use crate::sentinel::Mapping;
 use crate::work::Kind;
 
 /// When a run begins, in milliseconds since 1970: a Monday in 2026.
@@ -35,6 +39,8 @@ pub struct World {
     pub work: Notify,
     /// The time of the next visible message changed.
     pub visibility: Notify,
+    /// The sentinel has asked for a probe.
+    pub probe: Notify,
     /// Something happened that may end the run.
     pub progress: Notify,
     quiet: Faults,
@@ -44,6 +50,8 @@ pub struct World {
 pub struct State {
     pub inputs: Vec<Input>,
     pub by_key: HashMap<InputHash, u32>,
+    /// The sparse index: under each word, by the time of the first receive.
+    pub unsettled: BTreeMap<&'static str, BTreeSet<(u64, u32)>>,
     pub queue: Queue,
     pub queue_rng: Rng,
     pub provider: Provider,
@@ -63,12 +71,22 @@ pub struct State {
     pub revision: u32,
     pub revision_before: u32,
     pub revisions: u32,
+    /// Revisions that kill their workers.
+    pub deadly: BTreeSet<u32>,
     pub control: Stored,
+    pub mapping: Mapping,
+    /// What environments told of their calls, by minute.
+    pub told: BTreeMap<u64, Calls>,
+    /// What the sentinel asks the worker's function to probe.
+    pub probes: VecDeque<Cause>,
+    /// What the oracle knows of causes and pauses.
+    pub pauses: Pauses,
     pub spend: BTreeMap<UtcDay, DaySpend>,
     pub producing: bool,
     pub operating: bool,
     pub redriving: bool,
     pub erasing: bool,
+    pub reviewing: bool,
     pub stats: Stats,
     pub violation: Option<Violation>,
     pub trace: Option<u32>,
@@ -97,6 +115,8 @@ pub struct Input {
     /// The invocation of the last claim that took effect.
     pub holder: u64,
     pub epoch: Epoch,
+    /// Of claims that an erasure ended: their invocations, and what they may go on with until they notice.
+    pub ended: Vec<(u64, Epoch)>,
     pub letters: u32,
     pub failures: Failures,
     /// Its record holds words that only this revision and newer ones know.
@@ -106,6 +126,8 @@ pub struct Input {
     pub crashed: u32,
     /// When a person erased it, and the version of the tombstone.
     pub erased: Option<(u64, u64)>,
+    /// The parts of a kept message beside the record.
+    pub parts: Vec<Part>,
 }
 
 impl Input {
@@ -120,13 +142,30 @@ impl Input {
             decided_ms: 0,
             holder: 0,
             epoch: Epoch::default(),
+            ended: Vec::new(),
             letters: 0,
             failures: Failures::default(),
             readable_from: 0,
             redrives: 0,
             crashed: 0,
             erased: None,
+            parts: Vec::new(),
         }
+    }
+}
+
+impl Input {
+    /// What an invocation works on: the present epoch, but for one whose claim an erasure ended.
+    pub fn epoch_of(&mut self, invocation: u64) -> &mut Epoch {
+        let ended = self.ended.iter_mut().find(|(of, _)| *of == invocation);
+        ended.map_or(&mut self.epoch, |(_, epoch)| epoch)
+    }
+
+    /// The epoch that a call belongs to.
+    pub fn epoch_of_call(&mut self, id: u32) -> &mut Epoch {
+        let has = |epoch: &Epoch| epoch.calls.iter().any(|call| call.id == id);
+        let ended = self.ended.iter_mut().map(|(_, epoch)| epoch).find(|epoch| has(epoch));
+        ended.unwrap_or(&mut self.epoch)
     }
 }
 
@@ -212,6 +251,8 @@ pub struct Invocation {
     pub calls_micro_usd: u64,
     pub began_ms: u64,
     pub ends_ms: u64,
+    /// It is asked for one call that is no job's.
+    pub is_probe: bool,
     /// Message and handle.
     pub batch: Vec<(u32, String)>,
     /// Inputs that it claimed.
@@ -228,6 +269,8 @@ pub struct Invocation {
 pub struct DaySpend {
     pub reserved_micro_usd: i128,
     pub spent_micro_usd: i128,
+    /// When a call was last answered, as the workers say.
+    pub answered_at_ms: Option<u64>,
     /// Ids of the changes that count: a reservation and a settlement of one id are two.
     pub changes: HashSet<(bool, String)>,
     /// What the provider charges for the calls of the invocations that began on this day; no worker knows it.
@@ -255,6 +298,8 @@ pub struct Stats {
     pub crashed: u64,
     /// Hand-backs because of the spend cap.
     pub capped: u64,
+    /// All of them, by cause.
+    pub handed_back: BTreeMap<HandBackCause, u64>,
     /// UTC days on which something was billed.
     pub days_billed: u64,
     pub redrives: u64,
@@ -262,6 +307,13 @@ pub struct Stats {
     pub copies: u64,
     /// Inputs that a person erased.
     pub erasures: u64,
+    /// Decisions of a person on results.
+    pub reviews: u64,
+    /// Pauses that a worker or the sentinel began, by cause; runs of the sentinel, those that were killed, and probes.
+    pub pauses: BTreeMap<String, u64>,
+    pub sentinel_runs: u64,
+    pub sentinel_kills: u64,
+    pub probes: u64,
     /// Redrives of the real loop, the messages that they sent, their steps that were killed, and how they ended.
     pub redrives_begun: u64,
     pub redriven: u64,
@@ -350,6 +402,7 @@ impl World {
         let state = State {
             inputs,
             by_key,
+            unsettled: BTreeMap::new(),
             queue: Queue::default(),
             queue_rng: Rng::new(plan.seed, "queue", 0),
             provider,
@@ -364,12 +417,18 @@ impl World {
             revision: 1,
             revision_before: 1,
             revisions: 1,
+            deadly: BTreeSet::new(),
             control: Stored::default(),
+            mapping: Mapping::default(),
+            told: BTreeMap::new(),
+            probes: VecDeque::new(),
+            pauses: Pauses::default(),
             spend: BTreeMap::new(),
             producing: true,
             operating: plan.operator_every_ms > 0,
             redriving: plan.redrives_max > 0,
             erasing: plan.erasures > 0,
+            reviewing: plan.reviews > 0,
             stats: Stats::default(),
             violation: None,
             trace,
@@ -387,6 +446,7 @@ impl World {
             state: Mutex::new(state),
             work: Notify::new(),
             visibility: Notify::new(),
+            probe: Notify::new(),
             progress: Notify::new(),
             quiet,
         })
@@ -453,6 +513,24 @@ impl State {
         if !self.by_key.contains_key(key) {
             self.by_key.insert(key.clone(), self.inputs.len() as u32);
             self.inputs.push(Input::new(Kind::Good, key.clone()));
+        }
+    }
+
+    /// A record stands from now on, or none.
+    pub fn stand(&mut self, n: u32, record: Option<Record>) {
+        let input = &mut self.inputs[n as usize];
+        let old = std::mem::replace(&mut input.record, record.map(Box::new));
+        let place =
+            |record: &Record| Some((Unsettled::of(&record.state)?.as_str(), record.first_received_ms));
+        let (old, new) = (old.as_deref().and_then(place), input.record.as_deref().and_then(place));
+        if old == new {
+            return;
+        }
+        if let Some((word, at_ms)) = old {
+            self.unsettled.entry(word).or_default().remove(&(at_ms, n));
+        }
+        if let Some((word, at_ms)) = new {
+            self.unsettled.entry(word).or_default().insert((at_ms, n));
         }
     }
 

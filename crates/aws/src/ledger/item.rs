@@ -92,6 +92,8 @@ pub(super) fn attributes(record: &Record) -> Vec<(&'static str, Option<Attribute
         ("erased_at_ms", record.erased.map(|erasure| number(erasure.at_ms))),
         ("erased_version", record.erased.map(|erasure| number(erasure.version))),
         ("erased_until_ms", record.erased.map(|erasure| number(erasure.until_ms))),
+        ("kept_message", record.kept.as_ref().map(json)),
+        ("review_decision", record.reviewed.as_ref().map(json)),
         (EXPIRES_AT, Some(number(record.expires_at_ms.div_ceil(1_000)))),
     ]
 }
@@ -162,6 +164,8 @@ pub(super) fn record(item: &Item) -> Result<Record, Unreadable> {
         history: read.optional("history", Reader::json)?.unwrap_or_default(),
         letter_version: read.optional(LETTER_VERSION, Reader::number)?,
         erased: erasure(&read)?,
+        kept: read.optional("kept_message", Reader::json)?,
+        reviewed: read.optional("review_decision", Reader::json)?,
         expires_at_ms: read.number::<u64>(EXPIRES_AT)?.saturating_mul(1_000),
     })
 }
@@ -226,6 +230,11 @@ impl Reader<'_> {
         digits.parse().map_err(|_| unreadable(name, "is not a whole number in its range"))
     }
 
+    pub(super) fn bytes(&self, name: &str) -> Result<Vec<u8>, Unreadable> {
+        let bytes = self.attribute(name)?.as_b().map_err(|_| unreadable(name, "is not binary"))?;
+        Ok(bytes.as_ref().to_vec())
+    }
+
     fn flag(&self, name: &str) -> Result<bool, Unreadable> {
         self.attribute(name)?.as_bool().copied().map_err(|_| unreadable(name, "is not a boolean"))
     }
@@ -247,7 +256,8 @@ impl Reader<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use nightshift_core::record::PastFailure;
+    use nightshift_core::kept::Kept;
+    use nightshift_core::record::{PastFailure, Reviewed};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -359,7 +369,12 @@ pub(super) mod tests {
         (
             "[0-9a-f]{64}",
             any::<(Option<String>, Option<String>, u64, String, String)>(),
-            (any::<(u64, u64, u64, u32, Option<u64>)>(), any::<Option<(u64, u64, u64)>>()),
+            (
+                any::<(u64, u64, u64, u32, Option<u64>)>(),
+                any::<Option<(u64, u64, u64)>>(),
+                any::<Option<(u64, u64, u32)>>(),
+                any::<Option<(u64, String, u64, String, String)>>(),
+            ),
             // Whole seconds: finer expiry is rounded up, which the test beside shows.
             0_u64..4_000_000_000,
             (states(), prop::option::of(dones())),
@@ -367,7 +382,15 @@ pub(super) mod tests {
             history,
         )
             .prop_map(
-                |(key, texts, (times, erased), expires_at_s, (state, previous), budget, history)| Record {
+                |(
+                    key,
+                    texts,
+                    (times, erased, kept, reviewed),
+                    expires_at_s,
+                    (state, previous),
+                    budget,
+                    history,
+                )| Record {
                     key: InputHash::from_stored(key),
                     task: texts.0,
                     reference: texts.1,
@@ -384,6 +407,14 @@ pub(super) mod tests {
                     history,
                     letter_version: times.4,
                     erased: erased.map(|(at_ms, version, until_ms)| Erasure { at_ms, version, until_ms }),
+                    kept: kept.map(|(version, claim_version, parts)| Kept { version, claim_version, parts }),
+                    reviewed: reviewed.map(|(version, by, at_ms, decision, reason)| Reviewed {
+                        version,
+                        by,
+                        at_ms,
+                        decision,
+                        reason,
+                    }),
                     expires_at_ms: expires_at_s * 1_000,
                 },
             )
@@ -411,7 +442,7 @@ pub(super) mod tests {
             prop_assert_eq!(record(&mistyped).is_err(), read_at_all, "{} mistyped", name);
             let mut missing = whole;
             missing.remove(&name);
-            let optional = ["task", "reference", "waiting_since_ms", "refusals", "refused_since_ms", "provider_request_id", "excerpt", "history", "previous_result", LETTER_VERSION, UNSETTLED];
+            let optional = ["task", "reference", "waiting_since_ms", "refusals", "refused_since_ms", "provider_request_id", "excerpt", "history", "previous_result", "kept_message", "review_decision", LETTER_VERSION, UNSETTLED];
             prop_assert_eq!(record(&missing).is_err(), !optional.contains(&name.as_str()), "{} missing", name);
         }
     }
@@ -434,6 +465,8 @@ pub(super) mod tests {
             history: Vec::new(),
             letter_version: None,
             erased: None,
+            kept: None,
+            reviewed: None,
             expires_at_ms: 1_000,
         }
     }
@@ -474,7 +507,7 @@ pub(super) mod tests {
     #[test]
     fn a_word_that_is_not_known_is_told_and_not_guessed() {
         let mut failed = written(include_str!("../../tests/records/v1/failed-refused.json"));
-        failed.insert("reason".to_owned(), text("review_rejected"));
+        failed.insert("reason".to_owned(), text("review_expired"));
         assert_eq!(
             record(&failed).unwrap_err().to_string(),
             "the attribute reason is not a reason that this worker knows"

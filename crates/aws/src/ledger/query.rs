@@ -8,6 +8,7 @@ use aws_sdk_dynamodb::operation::query::QueryOutput;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnConsumedCapacity, Select};
 use nightshift_core::input_hash::InputHash;
+use nightshift_core::kept::Part;
 use nightshift_core::listing::{
     Counted, Entry, Look, Lookup, Order, Page, Place, Position, ResultSelection, Review, Scanned, Selection,
     Standing, TableSize, Unsettled, merge,
@@ -17,7 +18,7 @@ use nightshift_ports::{FailedPage, FailedRecords, LedgerReader, PortError, PortE
 
 use super::item::{self, Item, Reader, Unreadable, number, text};
 use super::table::{FIRST_RECEIVED_MS, ID, INDEX, UNSETTLED, index_key};
-use super::{DynamoLedger, SERVICE, map, unbuilt, unreadable};
+use super::{DynamoLedger, SERVICE, kept, map, unbuilt, unreadable};
 use crate::error::port_error;
 
 const BATCH_GET: &str = "BatchGetItem";
@@ -70,6 +71,10 @@ impl LedgerReader for DynamoLedger {
 
     async fn get_many(&self, keys: &[InputHash]) -> Result<Vec<Lookup>, PortError> {
         read_all(self, keys).await
+    }
+
+    async fn parts(&self, key: &InputHash) -> Result<Vec<Part>, PortError> {
+        kept::parts(self, key).await
     }
 
     async fn scan_for_reference(

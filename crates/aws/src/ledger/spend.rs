@@ -18,6 +18,9 @@ use crate::error::{port_error, service_kind};
 
 const TRANSACT: &str = "TransactWriteItems";
 
+/// When a call was last answered.
+pub(super) const ANSWERED_AT_MS: &str = "answered_at_ms";
+
 /// How long a day's spend is kept: a quarter, for whoever compares it with a bill.
 const SPEND_KEPT_S: u64 = 90 * 24 * 60 * 60;
 
@@ -88,14 +91,22 @@ impl Change {
                     },
                 )
             }
-            SpendKind::Settle { reserved_micro_usd, spent_micro_usd } => {
+            SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms } => {
                 let (reserved, spent) = (i128::from(reserved_micro_usd), i128::from(spent_micro_usd));
                 names.insert("#spent".to_owned(), "spent_micro_usd".to_owned());
                 values.insert(":given_back".to_owned(), number(-reserved));
                 values.insert(":spent".to_owned(), number(spent));
                 values.insert(":difference".to_owned(), number(spent - reserved));
+                if let Some(answered_at_ms) = answered_at_ms {
+                    names.insert("#answered_at".to_owned(), ANSWERED_AT_MS.to_owned());
+                    values.insert(":answered_at".to_owned(), number(answered_at_ms));
+                }
                 (
-                    "ADD #reserved :given_back, #spent :spent, #committed :difference SET #expires_at = :expires_at",
+                    if answered_at_ms.is_some() {
+                        "ADD #reserved :given_back, #spent :spent, #committed :difference SET #expires_at = :expires_at, #answered_at = :answered_at"
+                    } else {
+                        "ADD #reserved :given_back, #spent :spent, #committed :difference SET #expires_at = :expires_at"
+                    },
                     "",
                 )
             }
@@ -184,7 +195,11 @@ mod tests {
         assert_eq!(Change::of_spend(&change(11, 10)).condition, "#committed <= :room");
         assert_eq!(Change::of_spend(&change(10, 10)).values[":room"], number(0));
         let settle = SpendChange {
-            kind: SpendKind::Settle { reserved_micro_usd: u64::MAX, spent_micro_usd: 0 },
+            kind: SpendKind::Settle {
+                reserved_micro_usd: u64::MAX,
+                spent_micro_usd: 0,
+                answered_at_ms: None,
+            },
             ..change(0, 0)
         };
         assert_eq!(Change::of_spend(&settle).values[":difference"], number(-i128::from(u64::MAX)));
@@ -196,7 +211,7 @@ mod tests {
             |id: &str, day_ms, kind| SpendChange { id: id.to_owned(), day: UtcDay::of(day_ms), kind };
         let (today, tomorrow) = (1_795_478_400_000, 1_795_564_800_000);
         let reserve = SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2 };
-        let settle = SpendKind::Settle { reserved_micro_usd: 1, spent_micro_usd: 1 };
+        let settle = SpendKind::Settle { reserved_micro_usd: 1, spent_micro_usd: 1, answered_at_ms: None };
         let tokens: BTreeSet<_> = [
             change("a", today, reserve),
             change("b", today, reserve),

@@ -102,9 +102,10 @@ impl Change {
         }
         let condition = match &write.expect {
             Expect::Absent => format!("attribute_not_exists({ID})"),
-            Expect::Version(version) => {
+            Expect::Exactly { version, token } => {
                 values.insert(":expected_version".to_owned(), number(version));
-                "#version = :expected_version".to_owned()
+                values.insert(":expected_token".to_owned(), text(token));
+                "#version = :expected_version AND #token = :expected_token".to_owned()
             }
             Expect::Fence => "#token = :token AND #version < :version".to_owned(),
         };
@@ -204,7 +205,8 @@ pub(super) mod tests {
 
     #[test]
     fn what_cannot_stand_is_not_removed() {
-        for (expect, removes) in [(Expect::Absent, false), (Expect::Version(7), true), (Expect::Fence, true)]
+        for (expect, removes) in
+            [(Expect::Absent, false), (Expect::exactly(&open()), true), (Expect::Fence, true)]
         {
             let Change { update, names, .. } = Change::of_record(&RecordWrite { record: open(), expect });
             assert_eq!(update.contains(" REMOVE #"), removes, "{update}");
@@ -216,7 +218,7 @@ pub(super) mod tests {
     fn each_expectation_is_a_condition() {
         for (expect, condition) in [
             (Expect::Absent, "attribute_not_exists(id)"),
-            (Expect::Version(7), "#version = :expected_version"),
+            (Expect::exactly(&open()), "#version = :expected_version AND #token = :expected_token"),
             (Expect::Fence, "#token = :token AND #version < :version"),
         ] {
             let change = Change::of_record(&RecordWrite { record: open(), expect });

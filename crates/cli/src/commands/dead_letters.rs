@@ -13,11 +13,12 @@ use serde::Serialize;
 
 use crate::Context;
 use crate::confirm;
-use crate::error::{self, Failure};
+use crate::error::Failure;
 use crate::files;
 use crate::ledger::{self, Entries};
-use crate::letters;
+use crate::letters::{self, Look};
 use crate::render::{Cell, Row, Rows, say};
+use crate::stack::Stack;
 use crate::times;
 
 /// What failed for good.
@@ -37,7 +38,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   nightshift dead-letters show 3ed7af6e0c5f…
-  nightshift dead-letters show 3ed7af6e0c5f… --excerpt")]
+  nightshift dead-letters show 3ed7af6e0c5f… --excerpt
+  nightshift dead-letters show 3ed7af6e0c5f… --body --yes")]
     Show(ShowArguments),
     /// Everything that is known of each failure, one line each, on standard output or into a private file.
     #[command(after_help = "\
@@ -115,6 +117,13 @@ pub struct ShowArguments {
     /// Also what the model said last, cut.
     #[arg(long)]
     excerpt: bool,
+    /// Also the body of its message. Unless the ledger keeps that, the dead-letters queue is received for it, which hides
+    /// every message for a while and counts as a receive.
+    #[arg(long)]
+    body: bool,
+    /// Do not ask; without a terminal nothing is received unless this is given.
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Where to.
@@ -226,6 +235,8 @@ struct Shown {
     earlier_failures: Vec<PastFailure>,
     #[serde(skip_serializing_if = "Option::is_none")]
     excerpt: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
 }
 
 impl Row for Shown {
@@ -248,6 +259,7 @@ impl Row for Shown {
         "REVISION",
         "EARLIER FAILURES",
         "EXCERPT",
+        "BODY",
     ];
 
     fn cells(&self) -> Vec<Cell> {
@@ -274,6 +286,7 @@ impl Row for Shown {
             Cell::ours(&self.revision),
             Cell::said(earlier.collect::<Vec<_>>().join(", ")),
             Cell::maybe_said(self.excerpt.as_deref()),
+            Cell::maybe_said(self.body.as_deref()),
         ]
     }
 }
@@ -299,6 +312,7 @@ impl Shown {
             revision: failed.revision.hash.clone(),
             earlier_failures: record.history.clone(),
             excerpt: failed.excerpt.clone().filter(|_| excerpt),
+            body: None,
         }
     }
 }
@@ -336,43 +350,21 @@ async fn groups(arguments: &ListArguments, context: &Context) -> Result<(), Fail
 async fn each(arguments: &ListArguments, context: &Context) -> Result<(), Failure> {
     let stack = context.stack().await?;
     let reader = ledger::of(&stack);
-    let mut entries = Entries::new(&reader, arguments.filter.selection(), Order::NewestFirst);
-    let mut rows = context.out.rows::<Listed>();
-    let mut left = arguments.limit;
-    while let Some(page) = entries.page().await? {
-        for entry in page {
-            if left == 0 {
-                rows.end()?;
-                say(&format!("There are more than {}: add --limit, or a narrower filter.", arguments.limit));
-                return Ok(());
-            }
-            left -= 1;
-            rows.write(&entry.into())?;
-        }
-    }
-    rows.end()
+    let entries = Entries::new(&reader, arguments.filter.selection(), Order::NewestFirst);
+    entries.show::<Listed>(arguments.limit, "a narrower filter", context).await
 }
 
 async fn show(arguments: &ShowArguments, context: &Context) -> Result<(), Failure> {
-    use nightshift_ports::LedgerReader as _;
     let stack = context.stack().await?;
-    let found = ledger::of(&stack).get(&arguments.key).await.map_err(|e| error::of_port(&e))?;
-    let standing = match found {
-        Lookup::Found(standing) => standing,
-        Lookup::Absent => {
-            return Err(Failure::not_found(format!(
-                "There is no record {} in {}.",
-                arguments.key, stack.ledger_table
-            )));
+    let record = ledger::record(&ledger::of(&stack), &stack, &arguments.key).await?;
+    match &record.state {
+        State::Failed(failed) => {
+            let mut shown = Shown::of(&record, failed, arguments.excerpt);
+            if arguments.body {
+                shown.body = Some(body(&stack, &record, arguments.yes, context).await?);
+            }
+            context.out.one(&shown)
         }
-        Lookup::Unreadable(why) => {
-            return Err(Failure::failed(format!(
-                "The record cannot be read by this build, so a newer one wrote it: {why}."
-            )));
-        }
-    };
-    match &standing.record.state {
-        State::Failed(failed) => context.out.one(&Shown::of(&standing.record, failed, arguments.excerpt)),
         other => Err(Failure::not_found(format!(
             "This job has not failed; it is {}: nightshift jobs show has its story.",
             other.as_str()
@@ -380,12 +372,53 @@ async fn show(arguments: &ShowArguments, context: &Context) -> Result<(), Failur
     }
 }
 
+/// The body of a failed job: of one that a reviewer rejected from the ledger, of every other one from its queue.
+async fn body(stack: &Stack, record: &Record, yes: bool, context: &Context) -> Result<String, Failure> {
+    if let Some(message) = super::review::message(&ledger::of(stack), record).await? {
+        return Ok(message.body);
+    }
+    receive_from(stack, "to look for its body", yes).await?;
+    context.interrupt.handle(letters::LEFT);
+    let mut found = None;
+    letters::walk(stack, &stack.dead_letters_url, &context.interrupt, |message| {
+        if letters::key(message) == record.key {
+            found = message.body.clone();
+        }
+    })
+    .await?;
+    found.ok_or_else(|| {
+        Failure::not_found(
+            "Its message is not in the dead-letters queue, or somebody else hides it just now: nightshift redrive list says whether a redrive runs.",
+        )
+    })
+}
+
+/// Says what receiving the whole queue does, and asks; returns how SQS describes the queue.
+async fn receive_from(stack: &Stack, why: &str, yes: bool) -> Result<Look, Failure> {
+    let queue = letters::look(stack, &stack.dead_letters_url).await?;
+    letters::fits(queue.messages)?;
+    confirm::ask(
+        yes,
+        &format!(
+            "Receives about {} messages of {} in the dead-letters queue {why}: they are hidden meanwhile, and it counts as a receive. Nothing is taken out.",
+            queue.messages,
+            stack.named()
+        ),
+    )
+    .await?;
+    Ok(queue)
+}
+
 async fn export(arguments: &ExportArguments, context: &Context) -> Result<(), Failure> {
     let stack = context.stack().await?;
     let reader = ledger::of(&stack);
     let mut entries = Entries::new(&reader, arguments.filter.selection(), Order::OldestFirst);
     let mut rows: Rows<Shown> = match &arguments.to {
-        Some(path) => context.out.rows_into(files::create_private(path)?),
+        Some(path) => {
+            let file = files::create_private(path)?;
+            context.interrupt.leaves(format!("{} is incomplete, so remove it first", path.display()));
+            context.out.rows_into(file, path)
+        }
         None => context.out.streamed(),
     };
     let (mut exported, mut unreadable) = (0_u64, 0_u64);
@@ -419,17 +452,8 @@ async fn export(arguments: &ExportArguments, context: &Context) -> Result<(), Fa
 
 async fn audit(arguments: &AuditArguments, context: &Context) -> Result<(), Failure> {
     let stack = context.stack().await?;
-    let queue = letters::look(&stack, &stack.dead_letters_url).await?;
-    letters::fits(queue.messages)?;
-    confirm::ask(
-        arguments.yes,
-        &format!(
-            "Receives about {} messages of {} in the dead-letters queue: they are hidden meanwhile, and it counts as a receive. Nothing is taken out.",
-            queue.messages,
-            stack.named()
-        ),
-    )?;
-    context.interrupt.handle();
+    let queue = receive_from(&stack, "to compare them with the ledger", arguments.yes).await?;
+    context.interrupt.handle(letters::LEFT);
     let mut letters_of: HashMap<InputHash, u64> = HashMap::new();
     letters::walk(&stack, &stack.dead_letters_url, &context.interrupt, |message| {
         *letters_of.entry(letters::key(message)).or_default() += 1;

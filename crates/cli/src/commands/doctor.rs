@@ -76,7 +76,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         facts.refusal = key::refusal(&stack, arguments.yes).await?;
     }
     if let (true, Some(reason)) = (arguments.page, &arguments.reason) {
-        facts.page = Some(page(&stack, &facts, &told, reason, arguments.yes).await?);
+        facts.page = Some(page(&stack, &facts, &told, reason, arguments.yes, context).await?);
     }
     let mut found = findings(&facts);
     found.extend(unseen.iter().map(|failure| {
@@ -100,7 +100,8 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         return if context.out.is_json() { context.out.all(Vec::<Found>::new()) } else { Ok(()) };
     }
     context.out.all(found.into_iter().map(Found))?;
-    Err(Failure::no(format!("{count} findings: each says what to do.")))
+    let findings = if count == 1 { "finding" } else { "findings" };
+    Err(Failure::no(format!("{count} {findings}: each says what to do.")))
 }
 
 /// Keeps why something could not be read.
@@ -180,6 +181,7 @@ async fn page(
     told: &[(String, Vec<String>)],
     reason: &str,
     yes: bool,
+    context: &Context,
 ) -> Result<Page, Failure> {
     let urgent = format!(":{}-page", stack.prefix);
     let quiet = facts.alarms.iter().flatten().filter(|alarm| alarm.actions_on && !alarm.raised);
@@ -199,7 +201,11 @@ async fn page(
             if addresses.is_empty() { "nobody".to_owned() } else { addresses.join(", ") },
             if others > 0 { format!(", and {others} further actions") } else { String::new() },
         ),
-    )?;
+    )
+    .await?;
+    context
+        .interrupt
+        .leaves("the alarm may be raised, and CloudWatch takes it back with its next evaluation");
     let name = topic.rsplit(':').next().unwrap_or(topic).to_owned();
     let trace = trace::begin(stack, &format!("doctor --page {}", alarm.name), reason).await?;
     let ended =

@@ -108,11 +108,13 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         ));
         return left_out(survey.bad);
     }
-    confirm::ask(arguments.yes, &intent(&survey, &before, &worker, &stack, &arguments.source))?;
+    confirm::ask(arguments.yes, &intent(&survey, &before, &worker, &stack, &arguments.source)).await?;
 
     let (mut receipt, before) = Receipt::open(&receipt_path, &head)?;
     // From now on Ctrl-C lets what is open come back, and the receipt is complete.
-    context.interrupt.handle();
+    context
+        .interrupt
+        .handle("the receipt says which jobs were sent or may have been, so run the same command again");
     let bar = progress_bar(survey.unsent);
     let client = aws_sdk_sqs::Client::new(&stack.sdk);
     let mut reading = Reading {
@@ -140,13 +142,16 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             receipt_path.display()
         ))
     })?;
-    context.out.one(&Summary {
+    let shown = context.out.one(&Summary {
         sent: sent.sent,
         sent_before: before.sent(),
         perhaps_sent_twice: survey.perhaps,
         left_out: survey.bad + sent.refused,
         cost_usd_max: usd(survey.most_micro_usd),
         receipt: receipt_path.display().to_string(),
+    });
+    shown.map_err(|e| {
+        e.although(&format!("{} jobs were sent, as {} says", sent.sent, receipt_path.display()))
     })?;
     left_out(survey.bad + sent.refused)
 }

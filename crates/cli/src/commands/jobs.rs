@@ -241,17 +241,13 @@ pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
             Lookup::Absent => Err(Failure::not_found(format!(
                 "The ledger knows nothing of {key}: no worker has received it yet, or its record has expired."
             ))),
-            Lookup::Unreadable(why) => Err(unreadable(&why)),
+            Lookup::Unreadable(why) => Err(ledger::unreadable(&why)),
         },
         (None, Some(reference)) => by_reference(&reader, reference, arguments.yes, context).await,
         (None, None) => {
             Err(Failure::usage("Say which job: a key, --job, --receipt with --line, or --reference."))
         }
     }
-}
-
-fn unreadable(why: &str) -> Failure {
-    Failure::failed(format!("The record cannot be read by this build, so a newer one wrote it: {why}."))
 }
 
 pub(super) fn key_of_job(file: &Path) -> Result<InputHash, Failure> {
@@ -293,7 +289,7 @@ async fn by_reference(
     context: &Context,
 ) -> Result<(), Failure> {
     let size = reader.size().await.map_err(|e| error::of_port(&e))?;
-    confirm::ask(yes, &ledger::scan_cost(&size))?;
+    confirm::ask(yes, &ledger::scan_cost(&size)).await?;
     let mut rows = context.out.rows::<Shown>();
     let (mut after, mut found) = (None, 0_u64);
     loop {

@@ -1,7 +1,7 @@
 //! `key set`: the model key, from standard input or a prompt into where the worker reads it; `key check`: whether the
 //! provider accepts it.
 
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 
 use clap::{Args, Subcommand};
 use nightshift_aws::StoredModelKey;
@@ -13,7 +13,8 @@ use nightshift_core::spend::CallPrice;
 use nightshift_core::task::Tasks as _;
 use nightshift_ports::ModelKey as _;
 use nightshift_shell::model::connect;
-use nightshift_shell::settings::{KeySettings, ProviderSettings, StackSettings};
+use nightshift_shell::settings::{KeySettings, StackSettings};
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::Context;
@@ -79,7 +80,7 @@ async fn set(arguments: &SetArguments, context: &Context) -> Result<(), Failure>
     let Consent { yes, reason } = &arguments.consent;
     let stack = context.stack().await?;
     let worker = stack.worker()?;
-    let place = match key_of(&worker.model.provider) {
+    let place = match worker.model.provider.key() {
         Some(place @ (KeySettings::Secret(_) | KeySettings::Parameter(_))) => place,
         _ => {
             return Err(Failure::failed(
@@ -101,8 +102,10 @@ async fn set(arguments: &SetArguments, context: &Context) -> Result<(), Failure>
             caller.account,
             stack.endpoint()
         ),
-    )?;
+    )
+    .await?;
     let key = read().await?;
+    context.interrupt.handle("the key may be the new one or the old one, so run the same command again");
     let trace = trace::begin(&stack, "key set", reason).await?;
     let ended = write(&stack, place, &key).await;
     trace.end(&ended).await;
@@ -111,15 +114,6 @@ async fn set(arguments: &SetArguments, context: &Context) -> Result<(), Failure>
         "The {name} has a new key (version {version}). Workers take it up within 15 minutes; revoke the old one after that."
     ));
     Ok(())
-}
-
-/// Where the key of this provider is; `None`: it needs none.
-pub fn key_of(provider: &ProviderSettings) -> Option<&KeySettings> {
-    match provider {
-        ProviderSettings::Anthropic(key) => Some(key),
-        ProviderSettings::Bedrock(key) | ProviderSettings::OpenAi(key) => key.as_ref(),
-        ProviderSettings::Rehearsal(_) => None,
-    }
 }
 
 async fn write(stack: &Stack, place: &KeySettings, key: &SecretString) -> Result<String, Failure> {
@@ -186,8 +180,9 @@ pub async fn refusal(stack: &Stack, yes: bool) -> Result<Option<String>, Failure
             usd(price.most_micro_usd()),
             stack.named()
         ),
-    )?;
-    if let Some(place) = key_of(&worker.model.provider) {
+    )
+    .await?;
+    if let Some(place) = worker.model.provider.key() {
         // Apart from the call, so that what is missing here is not taken for what the provider says.
         stored(&stack.sdk, place).await?;
     }
@@ -235,8 +230,10 @@ fn smallest_call() -> Result<(ModelRequest, usize), Failure> {
 /// The key, which the worker would find usable.
 async fn read() -> Result<SecretString, Failure> {
     let given = if io::stdin().is_terminal() {
-        let asked = || dialoguer::Password::new().with_prompt("Model key (it is not shown)").interact();
-        tokio::task::spawn_blocking(asked).await.map_err(|_| unread())?.map_err(|_| unread())?
+        let _hidden = Hidden::begin().map_err(|_| unread())?;
+        let mut err = io::stderr();
+        let _ = write!(err, "Model key (it is not shown): ").and_then(|()| err.flush());
+        confirm::line().await.ok_or_else(unread)?
     } else {
         let read = tokio::task::spawn_blocking(|| {
             let mut text = String::new();
@@ -257,6 +254,27 @@ async fn read() -> Result<SecretString, Failure> {
     }
     // As it was given: JSON with more members than the key stays what it is.
     Ok(SecretString::from(given.trim().to_owned()))
+}
+
+/// While it lives, the terminal shows nothing of what is typed; however it ends, a Ctrl-C included, it shows it again.
+struct Hidden(Termios);
+
+impl Hidden {
+    fn begin() -> io::Result<Self> {
+        let shown = termios::tcgetattr(io::stdin())?;
+        let mut hidden = shown.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        termios::tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
+        Ok(Self(shown))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.0);
+        // The line break that was typed is not shown either.
+        say("");
+    }
 }
 
 fn unread() -> Failure {

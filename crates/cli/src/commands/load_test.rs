@@ -3,46 +3,26 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
-use nightshift_aws::OsEntropy;
 use nightshift_core::cost::usd;
-use nightshift_core::input_hash::InputHash;
-use nightshift_core::load_test::{
-    Finding, Holds, Measured, Observed, Plan, Sample, Thresholds, Verdict, grouped, judge, measure, reference,
-};
-use nightshift_core::task::Tasks as _;
-use nightshift_ports::Entropy as _;
+use nightshift_core::load_test::{Ended, Finding, Holds, JOBS_MAX, Plan, Step, Thresholds, judge, next};
+use nightshift_load_report::{Report, Tested, settings};
 use nightshift_shell::settings::ProviderSettings;
-use nightshift_tasks::Registry;
-use serde::Serialize;
-use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::time::Instant;
 
 use crate::Context;
-use crate::commands::enqueue;
 use crate::confirm;
 use crate::error::Failure;
 use crate::files;
-use crate::jobs_file::Draft;
-use crate::ledger;
-use crate::letters;
-use crate::load_page;
-use crate::load_watch::Watch;
-use crate::receipt::{self, Entry, Receipt};
+use crate::load_run::{Jobs, Load, Seen};
 use crate::render::{Cell, Row, say};
-use crate::sender::{Outgoing, Rate, Sender};
 use crate::stack::{Stack, Worker};
 use crate::test_jobs;
 use crate::times;
 use crate::trace;
 
-/// Between two looks at the queue and the alarms.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Looks at an empty queue, one after the other, that are believed: SQS counts approximately.
-const EMPTY_LOOKS: u32 = 2;
+/// What a Ctrl-C leaves that nobody waits for.
+const LEFT: &str = "nightshift load-test --clean-up removes what is left of it";
 
 /// Sends jobs at a multiple of the expected rate, and says whether the stack stands it.
 #[derive(Debug, Args)]
@@ -77,6 +57,10 @@ pub struct Arguments {
     /// What the calls of a real provider may cost, in dollars; more than that is a no, too.
     #[arg(long, value_name = "USD", value_parser = positive)]
     budget_usd: Option<f64>,
+    /// After a test that went well, raises the rate by half, for so long each, until something gives; else the headroom is
+    /// computed.
+    #[arg(long, value_name = "M", value_parser = positive)]
+    step_minutes: Option<f64>,
     #[command(flatten)]
     thresholds: ThresholdArguments,
     /// Writes the report as one HTML page, which needs nothing else.
@@ -117,44 +101,6 @@ fn positive(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "write a number above 0".to_owned())
 }
 
-/// All that a test says.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// Whether the stack stands it, and why.
-    pub verdict: Verdict,
-    /// What was sent, and when.
-    pub plan: Plan,
-    /// What is good enough.
-    pub thresholds: Thresholds,
-    /// What was measured.
-    pub measured: Measured,
-    /// What CloudWatch said.
-    pub observed: Observed,
-    /// What was tested, and by what.
-    pub tested: Tested,
-}
-
-/// What was tested, and by what.
-#[derive(Debug, Serialize)]
-pub struct Tested {
-    /// The name of this test, which stands in the references of its jobs.
-    pub run: String,
-    /// The start of the stack's names.
-    pub stack: String,
-    /// Where it is.
-    pub region: String,
-    /// When the first job was due, RFC 3339.
-    pub began_at: String,
-    /// The worker's version.
-    pub worker_version: String,
-    /// The version of this command.
-    pub command_version: &'static str,
-    /// The model's id; of the rehearsal, its latency and faults.
-    pub model: String,
-    /// The worker's settings that bear on load, by their names in its environment.
-    pub settings: Vec<(&'static str, String)>,
-}
-
 impl Row for Finding {
     const COLUMNS: &'static [&'static str] = &["WHAT", "HOLDS", "WHY"];
 
@@ -183,12 +129,13 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let stack = context.stack().await?;
     let worker = stack.worker()?;
     let jobs = Jobs::new(&arguments.task, &tasks, &worker)?;
-    within_budget(&plan, &jobs, &worker, arguments.budget_usd)?;
+    let jobs_max = within_budget(&plan, &jobs, &worker, arguments.budget_usd)?;
     let left = test_jobs::left_behind(&stack).await?;
     if left.is_none() {
         test_jobs::refuse_others(&stack).await?;
     }
-    confirm::ask(arguments.yes, &intent(&plan, &stack, &worker, left.is_some()))?;
+    confirm::ask(arguments.yes, &intent(&plan, &stack, &worker, left.is_some())).await?;
+    context.interrupt.leaves(LEFT);
     if left.is_some() {
         say("Removes what a load test that was killed left.");
         test_jobs::remove(&stack).await?;
@@ -198,11 +145,10 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         trace::begin(&stack, "load-test", &format!("a load test of {:.0} jobs an hour", plan.per_hour()))
             .await?;
     test_jobs::note(&stack, &jobs.run, false).await?;
-    context.interrupt.handle();
+    context.interrupt.handle(LEFT);
     let test =
-        Test { stack: &stack, plan: &plan, jobs: &jobs, context, drain_s_max: arguments.thresholds.drain_s };
+        Test { arguments, plan: &plan, jobs: &jobs, jobs_max, stack: &stack, worker: &worker, context };
     let ended = test.run().await;
-    let ended = ended.map(|test| report(arguments, plan.clone(), test, &jobs, &stack, &worker));
     // Whatever became of the test, nothing of it stays.
     let removed = test_jobs::remove(&stack).await;
     let told = ended.and_then(|report| tell(&report, page, context));
@@ -232,25 +178,30 @@ async fn clean_up(arguments: &Arguments, context: &Context) -> Result<(), Failur
     confirm::ask(
         arguments.yes,
         &format!("Removes the messages and records of a load test from {}.", stack.named()),
-    )?;
+    )
+    .await?;
+    context.interrupt.leaves(LEFT);
     let trace = trace::begin(&stack, "load-test --clean-up", "what a load test left").await?;
     let removed = test_jobs::remove(&stack).await;
     trace.end(&removed.clone().map(|()| "removed".to_owned())).await;
     removed
 }
 
+/// How many jobs may be sent in all.
 fn within_budget(
     plan: &Plan,
     jobs: &Jobs<'_>,
     worker: &Worker,
     budget_usd: Option<f64>,
-) -> Result<(), Failure> {
+) -> Result<u64, Failure> {
     if matches!(worker.model.provider, ProviderSettings::Rehearsal(_)) {
-        return Ok(());
+        return Ok(JOBS_MAX);
     }
     let most_usd = usd(jobs.most_micro_usd.saturating_mul(plan.jobs()));
     match budget_usd {
-        Some(budget_usd) if most_usd <= budget_usd => Ok(()),
+        Some(budget_usd) if most_usd <= budget_usd => {
+            Ok((budget_usd / usd(jobs.most_micro_usd)).min(JOBS_MAX as f64) as u64)
+        }
         Some(budget_usd) => Err(Failure::usage(format!(
             "A call for each of {} jobs may cost {most_usd:.2} USD, which is more than --budget-usd {budget_usd}: send fewer, or raise it.",
             plan.jobs()
@@ -278,251 +229,102 @@ fn intent(plan: &Plan, stack: &Stack, worker: &Worker, left: bool) -> String {
     )
 }
 
-/// The jobs of a test: the examples of tasks in turn, each with words of its own, since equal inputs are one job.
-struct Jobs<'a> {
-    run: String,
-    examples: Vec<(String, Value)>,
-    tasks: &'a Registry,
-    worker: &'a Worker,
-    /// What a call for the dearest of them costs at most.
-    most_micro_usd: u64,
-}
-
-impl<'a> Jobs<'a> {
-    fn new(names: &[String], tasks: &'a Registry, worker: &'a Worker) -> Result<Self, Failure> {
-        let all: Vec<_> = tasks.names().into_iter().map(str::to_owned).collect();
-        let names = if names.is_empty() { all.as_slice() } else { names };
-        let mut examples = Vec::new();
-        for name in names {
-            let described = tasks.describe(name).ok_or_else(|| {
-                Failure::usage(format!(
-                    "There is no task {}: nightshift task list shows all.",
-                    crate::text::shown(name)
-                ))
-            })?;
-            examples.push((name.clone(), described.example_job.get("input").cloned().unwrap_or_default()));
-        }
-        let run = format!("{}-{}", times::now_ms(), OsEntropy.token().get(..8).unwrap_or_default());
-        let mut jobs = Self { run, examples, tasks, worker, most_micro_usd: 0 };
-        for job in 0..jobs.examples.len() as u64 {
-            let (_, _, most_micro_usd) = jobs.draft(job)?;
-            jobs.most_micro_usd = jobs.most_micro_usd.max(most_micro_usd);
-        }
-        Ok(jobs)
-    }
-
-    /// The job of this number, its key, and what a call for it costs at most.
-    fn draft(&self, job: u64) -> Result<(Draft, InputHash, u64), Failure> {
-        let index = usize::try_from(job).unwrap_or_default() % self.examples.len().max(1);
-        let (task, mut input) = self.examples.get(index).cloned().unwrap_or_default();
-        if let Some(text) = longest_text(&mut input) {
-            text.push_str(&format!(" (load test {}, job {job})", self.run));
-        }
-        let body = json!({"task": task, "input": input, "reference": reference(&self.run, job)}).to_string();
-        enqueue::judge(Ok(Draft { body, group: None }), self.tasks, self.worker).map_err(|(reason, detail)| {
-            Failure::usage(format!(
-                "The example of {task} cannot be sent with words of its own ({reason}: {detail}): name other tasks with --task."
-            ))
-        })
-    }
-}
-
-/// Where the words go that make a job its own.
-fn longest_text(value: &mut Value) -> Option<&mut String> {
-    match value {
-        Value::String(text) => Some(text),
-        Value::Array(items) => items.iter_mut().filter_map(longest_text).max_by_key(|text| text.len()),
-        Value::Object(members) => members.values_mut().filter_map(longest_text).max_by_key(|text| text.len()),
-        _ => None,
-    }
-}
-
 /// A test that is about to run.
 struct Test<'a> {
-    stack: &'a Stack,
+    arguments: &'a Arguments,
     plan: &'a Plan,
     jobs: &'a Jobs<'a>,
+    jobs_max: u64,
+    stack: &'a Stack,
+    worker: &'a Worker,
     context: &'a Context,
-    drain_s_max: f64,
-}
-
-/// What a test saw.
-struct Ended {
-    began_ms: u64,
-    measured: Measured,
-    observed: Observed,
 }
 
 impl Test<'_> {
-    async fn run(&self) -> Result<Ended, Failure> {
-        let folder = TempDir::new()
-            .map_err(|error| Failure::failed(format!("There is no room for a receipt: {error}.")))?;
-        let path = folder.path().join("receipt");
-        let mut watch = Watch::new(self.stack).await;
-        let began_ms = times::now_ms();
-        let head = receipt::head(&self.stack.jobs_url, self.jobs.run.clone(), began_ms);
-        let (mut receipt, _) = Receipt::open(&path, &head)?;
-        let sent = {
-            let sending = self.send(&mut receipt);
-            tokio::pin!(sending);
-            loop {
-                tokio::select! {
-                    sent = &mut sending => break sent,
-                    () = tokio::time::sleep(LOOK_EVERY) => watch.look(self.stack, self.plan, &self.jobs.run, began_ms).await,
-                }
+    async fn run(&self) -> Result<Report, Failure> {
+        let seen = self.load(self.plan, 0).await?;
+        let above = self.raise(&seen).await?;
+        Ok(self.report(seen, above))
+    }
+
+    async fn load(&self, plan: &Plan, first: u64) -> Result<Seen, Failure> {
+        let Self { jobs, stack, context, .. } = *self;
+        Load { stack, plan, jobs, first, context, drain_s_max: self.arguments.thresholds.drain_s }.run().await
+    }
+
+    fn step(&self, plan: &Plan, seen: &Seen) -> Step {
+        Step::of(plan, &seen.measured, &seen.observed, &self.worker.limits, &self.thresholds())
+    }
+
+    /// Loads above the one of the test, until something gives.
+    async fn raise(&self, seen: &Seen) -> Result<(Vec<Step>, Ended), Failure> {
+        let Some(minutes) = self.arguments.step_minutes else { return Ok((Vec::new(), Ended::NotAsked)) };
+        let mut steps = vec![self.step(self.plan, seen)];
+        let mut sent = self.plan.jobs();
+        let ended = loop {
+            if self.context.interrupt.is_asked() {
+                break Ended::Stopped;
+            }
+            let plan = match next(self.plan, minutes, &steps, self.jobs_max.saturating_sub(sent)) {
+                Ok(plan) => plan,
+                Err(ended) => break ended,
+            };
+            say(&format!("Raises the load to {:.0} jobs an hour.", plan.per_hour()));
+            let seen = self.load(&plan, sent).await?;
+            sent += plan.jobs();
+            // What was stopped says nothing of its load.
+            if !seen.measured.stopped_early {
+                steps.push(self.step(&plan, &seen));
             }
         };
-        let stopped = self.context.interrupt.is_asked();
-        let offered = match sent {
-            Ok(()) => self.plan.jobs(),
-            Err(_) if stopped => self.plan.due(times::now_ms().saturating_sub(began_ms)),
-            Err(failure) => return Err(failure),
-        };
-        if stopped {
-            say("Stopped: waits for the jobs that were sent (Ctrl-C again ends it without a verdict).");
+        Ok((steps.split_off(1), ended))
+    }
+
+    fn thresholds(&self) -> Thresholds {
+        let given = &self.arguments.thresholds;
+        Thresholds {
+            success_percent_min: given.success_percent,
+            p95_s_max: given.p95_s,
+            p99_s_max: given.p99_s,
+            drain_s_max: given.drain_s,
+            throttled_percent_max: given.throttled_percent,
+            alarms_max: given.alarms,
+            cost_usd_max: self.arguments.budget_usd,
         }
-        let queued = self.drain(&mut watch, began_ms).await?;
-        let ended_ms = times::now_ms();
-        let samples = self.samples(&path, offered, began_ms, queued).await?;
-        let measured = measure(self.plan, &samples, offered, ended_ms.saturating_sub(began_ms));
-        let observed = watch.observed(self.stack, began_ms, ended_ms).await;
-        Ok(Ended { began_ms, measured, observed })
     }
 
-    async fn send(&self, receipt: &mut Receipt) -> Result<(), Failure> {
-        let client = aws_sdk_sqs::Client::new(&self.stack.sdk);
-        let together = usize::try_from(self.plan.group()).unwrap_or(1);
-        let mut sender = Sender {
-            client: &client,
-            queue_url: &self.stack.jobs_url,
-            receipt,
-            rate: Rate::Open { per_second: self.plan.per_second(), together },
-            interrupt: &self.context.interrupt,
-        };
-        let mut job = 0;
-        let next = |_: &mut Receipt| {
-            if job == self.plan.jobs() {
-                return Ok(None);
-            }
-            let (draft, key, _) = self.jobs.draft(job)?;
-            job += 1;
-            // Lines count from 1.
-            Ok(Some(Outgoing { line: job, key: key.to_string(), draft, attempts: 0 }))
-        };
-        sender.send(next, |_| {}).await.1
-    }
-
-    /// Waits until the queue is empty, or for as long as a good stack would take. Whether anything may still be queued.
-    async fn drain(&self, watch: &mut Watch, began_ms: u64) -> Result<bool, Failure> {
-        let until = Instant::now() + Duration::from_secs_f64(self.drain_s_max.clamp(0.0, 86_400.0));
-        let mut empty = 0;
-        while empty < EMPTY_LOOKS {
-            if Instant::now() >= until {
-                return Ok(true);
-            }
-            watch.look(self.stack, self.plan, &self.jobs.run, began_ms).await;
-            let crashed = letters::look(self.stack, &self.stack.crashed_url()).await?.messages;
-            let left = letters::look(self.stack, &self.stack.jobs_url).await?.messages + crashed;
-            empty = if left == 0 { empty + 1 } else { 0 };
-            tokio::time::sleep(Duration::from_secs(1)).await;
+    fn report(&self, seen: Seen, above: (Vec<Step>, Ended)) -> Report {
+        let (stack, limits, thresholds) = (self.stack, &self.worker.limits, self.thresholds());
+        Report {
+            verdict: judge(self.plan, &seen.measured, &seen.observed, limits, &thresholds, above),
+            plan: self.plan.clone(),
+            thresholds,
+            measured: seen.measured,
+            observed: seen.observed,
+            tested: Tested {
+                run: self.jobs.run.clone(),
+                stack: stack.prefix.clone(),
+                region: stack.region.clone(),
+                began_at: times::shown(seen.began_ms),
+                worker_version: stack.worker_version.clone(),
+                command_version: env!("CARGO_PKG_VERSION"),
+                model: self.worker.model.id.clone(),
+                settings: settings(limits),
+            },
         }
-        Ok(false)
-    }
-
-    /// What became of each job that was due.
-    async fn samples(
-        &self,
-        path: &std::path::Path,
-        offered: u64,
-        began_ms: u64,
-        queued: bool,
-    ) -> Result<Vec<Sample>, Failure> {
-        let mut accepted = vec![None; usize::try_from(offered).unwrap_or_default()];
-        let mut entries = receipt::read(path)?;
-        while let Some(entry) = entries.next()? {
-            let Entry::Sent { line, sent_ms, .. } = entry else { continue };
-            let index = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
-            // What was taken after the stop was not due, and is removed like the others.
-            if let Some(accepted) = accepted.get_mut(index) {
-                *accepted = Some(sent_ms.saturating_sub(began_ms));
-            }
-        }
-        let keys: Vec<_> =
-            (0..offered).map(|job| self.jobs.draft(job).map(|(_, key, _)| key)).collect::<Result<_, _>>()?;
-        let mut samples = Vec::with_capacity(keys.len());
-        let mut accepted = accepted.into_iter();
-        let now_ms = times::now_ms();
-        ledger::read_each(&ledger::of(self.stack), &keys, |_, found| {
-            samples.push(Sample::of(found.record(), accepted.next().flatten(), began_ms, queued, now_ms));
-            Ok(())
-        })
-        .await?;
-        Ok(samples)
-    }
-}
-
-fn report(
-    arguments: &Arguments,
-    plan: Plan,
-    test: Ended,
-    jobs: &Jobs<'_>,
-    stack: &Stack,
-    worker: &Worker,
-) -> Report {
-    let given = &arguments.thresholds;
-    let thresholds = Thresholds {
-        success_percent_min: given.success_percent,
-        p95_s_max: given.p95_s,
-        p99_s_max: given.p99_s,
-        drain_s_max: given.drain_s,
-        throttled_percent_max: given.throttled_percent,
-        alarms_max: given.alarms,
-        cost_usd_max: arguments.budget_usd,
-    };
-    let limits = &worker.limits;
-    let settings = vec![
-        ("maximum concurrency", limits.concurrency_max.to_string()),
-        ("batch size", limits.batch_size.to_string()),
-        ("function timeout", times::length(limits.function_timeout_ms)),
-        ("visibility timeout", times::length(limits.visibility_timeout_ms)),
-        ("requests per minute", limits.requests_per_minute.to_string()),
-        ("tokens per minute", limits.tokens_per_minute.to_string()),
-        ("spend cap per day", format!("{:.2} USD", usd(limits.spend_cap_micro_usd))),
-        ("calls per claim, paid calls per job", format!("{}, {}", limits.call_limit, limits.paid_call_limit)),
-    ];
-    Report {
-        verdict: judge(&plan, &test.measured, &test.observed, limits, &thresholds),
-        plan,
-        thresholds,
-        measured: test.measured,
-        observed: test.observed,
-        tested: Tested {
-            run: jobs.run.clone(),
-            stack: stack.prefix.clone(),
-            region: stack.region.clone(),
-            began_at: times::shown(test.began_ms),
-            worker_version: stack.worker_version.clone(),
-            command_version: env!("CARGO_PKG_VERSION"),
-            model: worker.model.id.clone(),
-            settings,
-        },
     }
 }
 
 /// Writes the page and the answer; whether the verdict is yes.
 fn tell(report: &Report, page: Option<File>, context: &Context) -> Result<bool, Failure> {
     if let Some(mut page) = page {
-        page.write_all(load_page::of(report).as_bytes())
+        page.write_all(report.page().as_bytes())
             .map_err(|error| Failure::failed(format!("The page cannot be written: {error}.")))?;
     }
     if context.out.is_json() {
         context.out.document(report)?;
     } else {
         context.out.all(report.verdict.findings.iter().cloned())?;
-    }
-    let reached = report.verdict.headroom.first();
-    if let Some(first) = reached {
-        say(&format!("Headroom: {} jobs an hour, by {}.", grouped(first.per_hour), first.limited.as_str()));
     }
     Ok(report.verdict.passed)
 }

@@ -3,7 +3,7 @@
 mod completions;
 mod dead_letters;
 mod doctor;
-mod enqueue;
+pub mod enqueue;
 mod job_logs;
 mod jobs;
 mod key;
@@ -13,6 +13,7 @@ mod reconcile;
 mod redrive;
 mod results;
 mod results_delete;
+mod review;
 mod status;
 mod task;
 mod task_try;
@@ -34,6 +35,8 @@ pub enum Command {
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
     Redrive(redrive::Arguments),
+    #[command(subcommand)]
+    Review(review::Command),
     Reconcile(reconcile::Arguments),
     /// The kinds of work that this build knows: list, describe, check inputs.
     #[command(subcommand)]
@@ -57,6 +60,7 @@ pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Results(command) => results::run(command, context).await,
         Command::DeadLetters(command) => dead_letters::run(command, context).await,
         Command::Redrive(arguments) => redrive::run(arguments, context).await,
+        Command::Review(command) => review::run(command, context).await,
         Command::Reconcile(arguments) => reconcile::run(&arguments, context).await,
         Command::Key(command) => key::run(command, context).await,
         Command::Task(command) => task::run(command, context).await,

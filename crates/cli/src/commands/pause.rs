@@ -5,7 +5,6 @@ use nightshift_core::control::{Cause, Entry};
 use nightshift_ports::ControlRecord as _;
 
 use crate::Context;
-use crate::alarms;
 use crate::confirm::{self, Consent};
 use crate::control;
 use crate::error::{self, Failure};
@@ -15,11 +14,14 @@ use crate::render::say;
 use crate::stack::Stack;
 use crate::{times, trace};
 
+/// What a Ctrl-C leaves that nobody waits for.
+const LEFT: &str = "nightshift status says whether it is paused, so run the same command again";
+
 /// Stops the work: jobs wait in the queue, and nothing is paid for.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is under way finishes. No job is lost: the queue keeps them for as long as its retention says. The alarms that a
-pause would raise (no-progress, oldest-job-too-old) call nobody until `nightshift resume`.
+What is under way finishes. No job is lost: the queue keeps them for as long as its retention says. Of the alarms,
+queue-paused alone is raised, once; oldest-job-too-old looks away until half an hour after `nightshift resume`.
 
 Examples:
   nightshift pause --reason 'INC-42: wrong prompt is live'
@@ -47,7 +49,8 @@ pub async fn pause(arguments: &PauseArguments, context: &Context) -> Result<(), 
     let stack = context.stack().await?;
     let mapping = Mapping::find(&stack).await?;
     let waiting = format!("Jobs wait in the queue until `nightshift resume`, for at most {}.", kept(&stack));
-    confirm::ask(*yes, &format!("Pauses {}: workers take no more jobs. {waiting}", stack.named()))?;
+    confirm::ask(*yes, &format!("Pauses {}: workers take no more jobs. {waiting}", stack.named())).await?;
+    context.interrupt.handle(LEFT);
     let trace = trace::begin(&stack, "pause", reason).await?;
     let ended = async {
         let entry = Entry::paused(times::now_ms(), reason, &trace.caller.arn);
@@ -56,7 +59,6 @@ pub async fn pause(arguments: &PauseArguments, context: &Context) -> Result<(), 
             .await;
         paused.map_err(|e| error::of_port(&e))?;
         mapping.set(false).await?;
-        alarms::let_notify(&stack, false).await?;
         Ok("paused".to_owned())
     }
     .await;
@@ -86,14 +88,15 @@ pub async fn resume(arguments: &ResumeArguments, context: &Context) -> Result<()
         let lines: Vec<String> = pauses.iter().map(control::Pause::line).collect();
         format!(" What holds it back now: {}.", lines.join("; "))
     };
-    confirm::ask(*yes, &format!("Resumes {}: workers take jobs again.{because}", stack.named()))?;
+    confirm::ask(*yes, &format!("Resumes {}: workers take jobs again.{because}", stack.named())).await?;
+    context.interrupt.handle(LEFT);
     let trace = trace::begin(&stack, "resume", reason).await?;
     let ended = async {
         // The switch last: what is received before the record is clear would be handed back for minutes.
-        let resumed = ledger.change_control(&|control| Some(control.resumed())).await;
+        let now_ms = times::now_ms();
+        let resumed = ledger.change_control(&|control| Some(control.resumed(now_ms))).await;
         resumed.map_err(|e| error::of_port(&e))?;
         mapping.set(true).await?;
-        alarms::let_notify(&stack, true).await?;
         Ok("resumed".to_owned())
     }
     .await;

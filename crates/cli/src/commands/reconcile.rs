@@ -25,7 +25,8 @@ const LINES_AT_A_TIME: usize = 25;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A line has a result, is a dead letter, waits for a review, waits in the queue, was erased, was not sent, or is missing: no
-record, and no message left that could become one. The exit code is 0 when each line that was sent is settled, and 3 otherwise.
+record, and no message left that could become one. The exit code is 0 when each line is settled, and 3 otherwise, lines that
+were not sent included.
 Lists what is not a result, or all with --all.
 
 Examples:

@@ -298,7 +298,8 @@ async fn begin(stack: &Stack, start: &StartArguments, context: &Context) -> Resu
         say("Nothing matches, and nothing was begun.");
         return Ok(());
     }
-    confirm::ask(start.yes, &intent)?;
+    confirm::ask(start.yes, &intent).await?;
+    context.interrupt.handle("nightshift redrive list says whether it has begun, and how far it is");
     match ask(stack, &Ask::Start(Box::new(request))).await? {
         Answer::Redrive(redrive) => {
             say(&format!("Redrive {} has begun.", redrive.id));
@@ -310,7 +311,7 @@ async fn begin(stack: &Stack, start: &StartArguments, context: &Context) -> Resu
 
 /// Drives a redrive step by step until it is over, and says how far it is.
 async fn watch(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure> {
-    context.interrupt.handle();
+    context.interrupt.handle("nightshift redrive list says how far it is");
     let left = || {
         Failure::interrupted(format!(
             "The watching has stopped, and redrive {id} waits: nightshift redrive watch {id} goes on with it, nightshift redrive stop {id} ends it."
@@ -348,7 +349,10 @@ async fn watch(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure
 }
 
 fn over(redrive: &Redrive, context: &Context) -> Result<(), Failure> {
-    context.out.one(&Shown::of(redrive))?;
+    let shown = context.out.one(&Shown::of(redrive));
+    shown.map_err(|e| {
+        e.although(&format!("redrive {0} is over, and nightshift redrive show {0} says how", redrive.id))
+    })?;
     match &redrive.end {
         Some(end) if matches!(end.how, Ended::Finished | Ended::LimitReached) => {
             say(&end.detail);
@@ -400,11 +404,15 @@ async fn stop(stack: &Stack, id: &str, consent: &confirm::Consent, context: &Con
     confirm::ask(
         consent.yes,
         &format!("Ends redrive {id} of {}; what it did not send stays where it is.", stack.named()),
-    )?;
+    )
+    .await?;
     let caller = caller::of(stack).await?;
+    context.interrupt.handle("nightshift redrive list --all says whether it has ended");
     let asked = Ask::Stop { id: id.to_owned(), caller: caller.arn, reason: consent.reason.clone() };
     match ask(stack, &asked).await? {
-        Answer::Redrive(redrive) => context.out.one(&Shown::of(&redrive)),
+        Answer::Redrive(redrive) => {
+            context.out.one(&Shown::of(&redrive)).map_err(|e| e.although(&format!("redrive {id} has ended")))
+        }
         _ => Err(unexpected()),
     }
 }
@@ -412,6 +420,7 @@ async fn stop(stack: &Stack, id: &str, consent: &confirm::Consent, context: &Con
 async fn ask(stack: &Stack, asked: &Ask) -> Result<Answer, Failure> {
     let answer = functions::invoke(stack, "redrive", asked).await?;
     match serde_json::from_str(&answer) {
+        Ok(Answer::NotFound(why)) => Err(Failure::not_found(why)),
         Ok(Answer::Refused(why)) => Err(Failure::failed(why)),
         Ok(answer) => Ok(answer),
         Err(_) => Err(unexpected()),

@@ -37,7 +37,7 @@ Examples:
   nightshift results export --task categorize_ticket --since yesterday --output json > results.jsonl
   nightshift results export --review needed --output csv --to to-review.csv")]
     Export(ExportArguments),
-    /// Erases what is known of these jobs: record, result, dead letters, crashed messages.
+    /// Erases what is known of these jobs: record, result, kept message, dead letters, crashed messages.
     #[command(after_help = "\
 A tombstone stands in the record's place for 29 days: no worker in flight writes it again, and no message from before is
 worked on; a new message with the same input is a new request. Repeat the command as often as you like.
@@ -227,7 +227,11 @@ async fn export(arguments: &ExportArguments, context: &Context) -> Result<(), Fa
     let size = reader.size().await.map_err(|e| error::of_port(&e))?;
     say(&ledger::scan_cost(&size));
     let mut rows: Rows<Shown> = match &arguments.to {
-        Some(path) => context.out.rows_into(files::create_private(path)?),
+        Some(path) => {
+            let file = files::create_private(path)?;
+            context.interrupt.leaves(format!("{} is incomplete, so remove it first", path.display()));
+            context.out.rows_into(file, path)
+        }
         None => context.out.streamed(),
     };
     let (mut exported, mut unreadable, mut after) = (0_u64, 0_u64, None);

@@ -6,6 +6,7 @@ use clap::{ArgGroup, Args};
 use nightshift_aws::{DynamoLedger, OsEntropy};
 use nightshift_core::erase::tombstone;
 use nightshift_core::input_hash::InputHash;
+use nightshift_core::kept::erased_parts;
 use nightshift_core::listing::Lookup;
 use nightshift_core::record::{Erasure, WriteAnswer};
 use nightshift_ports::{Entropy as _, Ledger as _, LedgerReader as _};
@@ -73,12 +74,13 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     confirm::ask(
         *yes,
         &format!(
-            "Erases for ever {} of {}: record, result and failure; earlier messages of it are then acknowledged unread. Receives about {messages} messages of the queues dead-letters and crashed, which hides them meanwhile, and deletes those of it. Logs hold no data; backups of the ledger, consumers of its stream, and files that were exported or received are not reached.",
+            "Erases for ever {} of {}: record, result, failure and the message of a review; earlier messages of it are then acknowledged unread. Receives about {messages} messages of the queues dead-letters and crashed, which hides them meanwhile, and deletes those of it. Logs hold no data; backups of the ledger, consumers of its stream, and files that were exported or received are not reached.",
             named(&keys),
             stack.named()
         ),
-    )?;
-    context.interrupt.handle();
+    )
+    .await?;
+    context.interrupt.handle("some of it may be erased, so run the same command again");
     let trace = trace::begin(&stack, &format!("results delete {}", named(&keys)), reason).await?;
     let ended = erase(&stack, &reader, &keys, &queues, context).await;
     let outcome = match &ended {
@@ -88,7 +90,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     };
     trace.end(&outcome).await;
     let (deleted, hidden) = ended?;
-    context.out.all(deleted)?;
+    context.out.all(deleted).map_err(|e| e.although("what was named is erased"))?;
     if hidden > 0 {
         return Err(Failure::no(format!(
             "{hidden} messages were hidden by somebody else, say a redrive, and not looked at: run the same command again when that is over."
@@ -144,6 +146,10 @@ async fn put_tombstone(ledger: &DynamoLedger, key: &InputHash) -> Result<Erasure
         let write = tombstone(key, standing.record(), &OsEntropy.token(), times::now_ms());
         let answer = ledger.write(&write).await.map_err(|e| error::of_port(&e))?;
         if let (WriteAnswer::Written, Some(erasure)) = (answer, write.record.erased) {
+            for part in erased_parts(&write.record) {
+                // Refused, a later request has written it.
+                ledger.keep(&part, times::now_ms()).await.map_err(|e| error::of_port(&e))?;
+            }
             return Ok(erasure);
         }
     }

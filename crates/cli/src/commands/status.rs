@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use aws_sdk_sqs::types::QueueAttributeName;
 use clap::Args;
+use nightshift_aws::DynamoLedger;
 use nightshift_core::listing::{Order, Selection, Unsettled};
 use nightshift_core::metric::NAMESPACE;
-use nightshift_ports::{ControlRecord as _, LedgerReader as _};
+use nightshift_core::redrive::{DIRECTORY_KEY, Directory};
+use nightshift_core::spend::UtcDay;
+use nightshift_ports::{ControlRecord as _, Documents as _, LedgerReader as _, LedgerWatch as _};
 use serde::Serialize;
 
 use crate::Context;
@@ -27,6 +30,7 @@ const WINDOW_S: i64 = 3_600;
 const PERIOD_S: i32 = 300;
 /// Failures that are counted by reason, at most: a screen that is looked at again and again must stay cheap.
 const FAILED_MAX: u64 = 5_000;
+const DAY_MS: u64 = 24 * 3_600_000;
 /// Between two looks of `--watch`: CloudWatch has a new point each minute.
 const WATCH_EVERY: Duration = Duration::from_secs(15);
 
@@ -80,6 +84,9 @@ struct Status {
     failed_by_reason: Option<BTreeMap<String, u64>>,
     failed_more: bool,
     reviews_waiting: Option<u64>,
+    redrives_running: Option<Vec<String>>,
+    spent_usd_today: Option<f64>,
+    cap_usd_per_day: Option<f64>,
     succeeded_last_hour: Option<f64>,
     dead_lettered_last_hour: Option<f64>,
     handed_back_last_hour: Option<f64>,
@@ -157,8 +164,11 @@ fn show(status: &Status, context: &Context) -> Result<(), Failure> {
         line("crashed", number(status.crashed_waiting)),
         line("failed, by reason", reasons),
         line("reviews waiting", number(status.reviews_waiting)),
+        line("redrives running", redrives(status.redrives_running.as_deref())),
+        line("spent today", money(status.spent_usd_today, status.cap_usd_per_day, times::now_ms())),
         line("succeeded, last hour", count(status.succeeded_last_hour)),
         line("dead letters, last hour", count(status.dead_lettered_last_hour)),
+        line("success rate, last hour", rate(status.succeeded_last_hour, status.dead_lettered_last_hour)),
         line("handed back, last hour", count(status.handed_back_last_hour)),
         line(
             "model cost, last hour",
@@ -166,6 +176,35 @@ fn show(status: &Status, context: &Context) -> Result<(), Failure> {
         ),
         line("alarms", alarms),
     ])
+}
+
+fn redrives(running: Option<&[String]>) -> String {
+    match running {
+        None => "unknown".to_owned(),
+        Some([]) => "none".to_owned(),
+        Some(ids) => format!("{} (nightshift redrive watch ID)", ids.join(", ")),
+    }
+}
+
+/// Of what was settled for good.
+fn rate(succeeded: Option<f64>, dead_lettered: Option<f64>) -> String {
+    let (Some(succeeded), Some(dead)) = (succeeded, dead_lettered) else { return "unknown".to_owned() };
+    if succeeded + dead > 0.0 {
+        format!("{:.1} %", 100.0 * succeeded / (succeeded + dead))
+    } else {
+        "no job was settled".to_owned()
+    }
+}
+
+/// The day's money, what open calls may still cost included, and when there is more.
+fn money(spent: Option<f64>, cap: Option<f64>, now_ms: u64) -> String {
+    let (Some(spent), Some(cap)) = (spent, cap) else { return "unknown".to_owned() };
+    let said = format!("{spent:.4} of {cap:.2} USD");
+    if spent < cap {
+        return format!("{said}, {:.1} % left", 100.0 * (cap - spent) / cap);
+    }
+    let midnight_ms = UtcDay::of(now_ms + DAY_MS).begins_ms();
+    format!("{said}, nothing left for {} (midnight, UTC)", times::length(midnight_ms.saturating_sub(now_ms)))
 }
 
 /// Whether it works, and what holds it back.
@@ -187,7 +226,8 @@ fn state(pauses: Option<&[Pause]>, event_source: Option<&str>) -> String {
 async fn look(stack: &Stack) -> (Status, Option<Failure>) {
     let crashed_url = stack.crashed_url();
     let ledger = ledger::of(stack);
-    let (paused, mapping, jobs, letters, crashed, failed, reviews, numbers, alarms) = tokio::join!(
+    let today = UtcDay::of(times::now_ms());
+    let (paused, mapping, jobs, letters, crashed, failed, reviews, running, spent, numbers, alarms) = tokio::join!(
         ledger.control_now(),
         Mapping::find(stack),
         depth(stack, &stack.jobs_url),
@@ -195,6 +235,8 @@ async fn look(stack: &Stack) -> (Status, Option<Failure>) {
         depth(stack, &crashed_url),
         failed(stack),
         reviews(stack),
+        running(&ledger),
+        ledger.spent(today),
         numbers(stack),
         alarms::raised(stack),
     );
@@ -207,6 +249,11 @@ async fn look(stack: &Stack) -> (Status, Option<Failure>) {
         failed_more: failed.as_ref().is_some_and(|(_, more)| *more),
         failed_by_reason: failed.map(|(reasons, _)| reasons),
         reviews_waiting: known(reviews, &mut unknown),
+        redrives_running: known(running, &mut unknown),
+        spent_usd_today: known(spent.map_err(|e| error::of_port(&e)), &mut unknown)
+            .map(|spent| usd(spent.committed_micro_usd)),
+        cap_usd_per_day: known(stack.worker(), &mut unknown)
+            .map(|worker| usd(worker.limits.spend_cap_micro_usd)),
         stack: stack.prefix.clone(),
         region: stack.region.clone(),
         worker_version: stack.worker_version.clone(),
@@ -260,6 +307,20 @@ async fn failed(stack: &Stack) -> Result<(BTreeMap<String, u64>, bool), Failure>
     Ok((reasons, false))
 }
 
+fn usd(micro_usd: u64) -> f64 {
+    micro_usd as f64 / 1e6
+}
+
+/// The redrives that are not known to be over.
+async fn running(ledger: &DynamoLedger) -> Result<Vec<String>, Failure> {
+    let Some(document) = ledger.read(DIRECTORY_KEY).await.map_err(|e| error::of_port(&e))? else {
+        return Ok(Vec::new());
+    };
+    let directory = Directory::from_json(&document.json)
+        .map_err(|fault| Failure::failed(format!("The directory of the redrives cannot be read: {fault}")))?;
+    Ok(directory.unfinished().map(str::to_owned).collect())
+}
+
 async fn reviews(stack: &Stack) -> Result<u64, Failure> {
     let reader = ledger::of(stack);
     let (selection, mut waiting, mut after) = (Selection::all(Unsettled::NeedsReview), 0, None);
@@ -307,7 +368,8 @@ struct Numbers {
 
 /// The sums of the last hour; a metric without data in it is 0.
 async fn numbers(stack: &Stack) -> Result<Numbers, Failure> {
-    let ours = |id, metric| metrics::query(id, NAMESPACE, metric, ("Stack", &stack.prefix), PERIOD_S, "Sum");
+    let ours =
+        |id, metric| metrics::query(id, NAMESPACE, metric, &[("Stack", &stack.prefix)], PERIOD_S, "Sum");
     let queue = ("QueueName", stack.jobs_queue());
     let age = "ApproximateAgeOfOldestMessage";
     let queries = vec![
@@ -315,12 +377,12 @@ async fn numbers(stack: &Stack) -> Result<Numbers, Failure> {
         ours("dead_lettered", "DeadLetters"),
         ours("handed_back", "JobsHandedBack"),
         ours("cost_usd", "CostUsd"),
-        metrics::query("oldest", "AWS/SQS", age, queue, PERIOD_S, "Maximum"),
+        metrics::query("oldest", "AWS/SQS", age, &[queue], PERIOD_S, "Maximum"),
     ];
     let now_s = i64::try_from(times::now_ms() / 1_000).unwrap_or_default();
     let counted = metrics::values(stack, queries, (now_s - WINDOW_S, now_s)).await?;
     let values = |id: &str| counted.get(id).map(Vec::as_slice).unwrap_or_default();
-    let sum = |id: &str| Some(values(id).iter().sum());
+    let sum = |id: &str| Some(metrics::sum(values(id).iter().copied()));
     Ok(Numbers {
         succeeded: sum("succeeded"),
         dead_lettered: sum("dead_lettered"),
@@ -329,4 +391,36 @@ async fn numbers(stack: &Stack) -> Result<Numbers, Failure> {
         // The newest point; a queue that nobody uses has none, and nothing waits in it.
         oldest_job_s: Some(values("oldest").first().copied().unwrap_or_default()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn money_is_told_with_what_is_left_or_when_there_is_more() {
+        let eight = 1_795_478_400_000 + 8 * 3_600_000;
+        for (spent, cap, expected) in [
+            (Some(0.0), Some(50.0), "0.0000 of 50.00 USD, 100.0 % left"),
+            (Some(49.9), Some(50.0), "49.9000 of 50.00 USD, 0.2 % left"),
+            (Some(50.0), Some(50.0), "50.0000 of 50.00 USD, nothing left for 16 h (midnight, UTC)"),
+            (Some(0.0), Some(0.0), "0.0000 of 0.00 USD, nothing left for 16 h (midnight, UTC)"),
+            (None, Some(50.0), "unknown"),
+            (Some(1.0), None, "unknown"),
+        ] {
+            assert_eq!(money(spent, cap, eight), expected);
+        }
+    }
+
+    #[test]
+    fn the_rate_is_of_what_was_settled() {
+        for (succeeded, dead, expected) in [
+            (Some(0.0), Some(0.0), "no job was settled"),
+            (Some(999.0), Some(1.0), "99.9 %"),
+            (Some(0.0), Some(1.0), "0.0 %"),
+            (None, Some(1.0), "unknown"),
+        ] {
+            assert_eq!(rate(succeeded, dead), expected);
+        }
+    }
 }

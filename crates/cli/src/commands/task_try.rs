@@ -178,9 +178,14 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
                 trial.worker.model.id,
                 trial.worker.model.base_url.as_deref().unwrap_or("its provider's own address"),
             ),
-        )?;
+        )
+        .await?;
     }
-    context.interrupt.handle();
+    context.interrupt.handle("calls may have been paid for, and nothing is stored");
+    if let Some(place) = trial.worker.model.provider.key() {
+        // Apart from the calls: without it, each of them would say so.
+        key::stored(&sdk, place).await?;
+    }
     let mut ours = all(&inputs, &trial, arguments, context).await?;
     for (tried, expected) in ours.iter_mut().zip(expected.iter().flatten()) {
         if tried.outcome == "passed" && tried.output.as_ref() != Some(expected) {
@@ -340,7 +345,7 @@ async fn by_build(
         return Err(Failure::usage("Another build reads the inputs again, so they must be in a file."));
     }
     // It can read no secret, so it is handed the key; never as an argument, which others could read.
-    if let Some(place) = key::key_of(&trial.worker.model.provider)
+    if let Some(place) = trial.worker.model.provider.key()
         && !matches!(place, KeySettings::Given(_))
     {
         let key = key::stored(sdk, place).await?;

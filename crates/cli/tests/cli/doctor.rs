@@ -130,6 +130,7 @@ async fn broken_stacks_name_each_fault_and_its_remedy() {
         ("timeout_differs", "deploy", |s| {
             s.say("lambda:GetFunction", json!({"Configuration": {"Timeout": 3}}))
         }),
+        ("stack_differs", "NIGHTSHIFT_STACK", |s| s.set("NIGHTSHIFT_STACK", "other")),
         ("settings_unreadable", "release that is deployed", |s| s.set("NIGHTSHIFT_CALL_LIMIT", "many")),
         ("quota_too_low", "L-B99A9384", |s| {
             s.say(
@@ -139,6 +140,20 @@ async fn broken_stacks_name_each_fault_and_its_remedy() {
         }),
         ("no_event_source", "Deploy", |s| {
             s.say("lambda:ListEventSourceMappings", json!({"EventSourceMappings": []}))
+        }),
+        ("two_stacks_on_one_queue", "", |s| {
+            let mut both = mapping(|_| {});
+            let mut other = both["EventSourceMappings"][0].clone();
+            other["FunctionArn"] =
+                format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:other-worker:live").into();
+            both["EventSourceMappings"].as_array_mut().unwrap().push(other);
+            s.say("lambda:ListEventSourceMappings", both);
+        }),
+        ("event_source_differs", "deploy", |s| {
+            s.say("lambda:ListEventSourceMappings", mapping(|m| m["BatchSize"] = 3.into()));
+        }),
+        ("paused", "nightshift resume", |s| {
+            s.run(&["pause", "--reason", "INC-42", "--yes"]).ok();
         }),
         ("event_source_off", "nightshift resume", |s| {
             s.say("lambda:ListEventSourceMappings", mapping(|m| m["State"] = "Disabled".into()))
@@ -158,12 +173,22 @@ async fn broken_stacks_name_each_fault_and_its_remedy() {
         ("crashed_queue_differs", "prefix", |s| {
             s.say("AmazonSQS:GetQueueAttributes", queue("1800", "other-crashed"))
         }),
+        ("no_crashed_queue", "Deploy", |s| {
+            let mut without = queue("1800", "nightshift-crashed");
+            without["Attributes"].as_object_mut().unwrap().remove("RedrivePolicy");
+            s.say("AmazonSQS:GetQueueAttributes", without);
+        }),
         ("key_absent", "nightshift key set", |s| {
             s.say("secretsmanager:DescribeSecret", json!({"Name": "k"}))
         }),
         ("account_refused", "model-account.md", |s| s.say("cloudwatch:GetMetricData", counted(4))),
         ("alarm_silent", "enable-alarm-actions", |s| {
             s.say("cloudwatch:DescribeAlarms", alarms("nightshift-no-progress", false, "OK"))
+        }),
+        ("alarm_without_action", "topic", |s| {
+            let mut silent = alarms("nightshift-no-progress", true, "OK");
+            silent["MetricAlarms"][0]["AlarmActions"] = json!([]);
+            s.say("cloudwatch:DescribeAlarms", silent);
         }),
         ("alarm_raised", "runbook/no-progress.md", |s| {
             s.say("cloudwatch:DescribeAlarms", alarms("nightshift-no-progress", true, "ALARM"))

@@ -27,11 +27,20 @@ async fn stand() -> Stand {
 
 /// A worker that gives each job a result at once.
 fn worker(stand: &Stand) -> JoinHandle<()> {
+    worker_of(stand, usize::MAX)
+}
+
+/// One that does so for the first jobs alone.
+fn worker_of(stand: &Stand, mut jobs: usize) -> JoinHandle<()> {
     let (sdk, url) = (stand.sdk(), stand.aws.queue_url("nightshift-jobs"));
     tokio::spawn(async move {
         let (sqs, ledger) = (aws_sdk_sqs::Client::new(&sdk), DynamoLedger::new(&sdk, LEDGER));
         loop {
-            let got = sqs.receive_message().queue_url(&url).max_number_of_messages(10).wait_time_seconds(1);
+            let most = i32::try_from(jobs.min(10)).unwrap();
+            if most == 0 {
+                return;
+            }
+            let got = sqs.receive_message().queue_url(&url).max_number_of_messages(most).wait_time_seconds(1);
             for message in got.send().await.unwrap().messages() {
                 let job = job::parse(message.body().unwrap(), usize::MAX).unwrap();
                 let done =
@@ -39,6 +48,7 @@ fn worker(stand: &Stand) -> JoinHandle<()> {
                 ledger.write(&RecordWrite { record: done, expect: Expect::Absent }).await.unwrap();
                 let handle = message.receipt_handle().unwrap();
                 sqs.delete_message().queue_url(&url).receipt_handle(handle).send().await.unwrap();
+                jobs -= 1;
             }
         }
     })
@@ -70,6 +80,8 @@ fn done(key: InputHash, task: &str, reference: Option<&str>) -> Record {
         history: Vec::new(),
         letter_version: None,
         erased: None,
+        kept: None,
+        reviewed: None,
         expires_at_ms: now_ms + 1_000_000,
     }
 }
@@ -132,6 +144,29 @@ async fn a_stack_that_does_not_work_and_an_impossible_threshold_get_a_no_and_kee
     assert_eq!(impossible.code, 3, "{impossible:?}");
     assert!(impossible.out.contains("success\tNO\t100.00 %"), "{impossible:?}");
     assert_eq!(impossible.out.matches("\tNO\t").count(), 1, "{impossible:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_load_is_raised_in_steps_until_something_gives_and_the_verdict_is_about_the_test() {
+    let stand = stand().await;
+    // 12 of the test and 18 of the first step; of the second one's 27, three.
+    let worker = worker_of(&stand, 33);
+    let steps = ["--step-minutes", "0.05", "--p95-s", "600", "--drain-s", "8", "--output", "json"];
+    let ran = run(&stand, &steps).ok();
+    worker.abort();
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    let headroom = &report["verdict"]["headroom"];
+    let tried: Vec<_> = headroom["steps"].as_array().unwrap().iter().map(|step| &step["per_hour"]).collect();
+    assert_eq!(tried, [14_400.0, 21_600.0, 32_400.0], "{headroom}");
+    assert_eq!(
+        (&headroom["ended"], &headroom["first"]["how"]),
+        (&json!("gave"), &json!("tested")),
+        "{headroom}"
+    );
+    let first = (&headroom["first"]["per_hour"], &headroom["first"]["limited"]);
+    assert_eq!(first, (&json!(32_400.0), &json!("queue_age")), "{headroom}");
+    assert_eq!((&report["measured"]["accepted"], &report["plan"]["factor"]), (&json!(12), &json!(2.0)));
+    assert!(is_clean(&stand), "{:?}", stand.items(""));
 }
 
 #[tokio::test(flavor = "multi_thread")]

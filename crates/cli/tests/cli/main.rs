@@ -4,12 +4,14 @@
 mod doctor;
 mod enqueue;
 mod erasing;
+mod every_command;
 mod failures;
 mod key;
 mod load_test;
 mod pause;
 mod reading;
 mod redrive;
+mod reviewing;
 mod status;
 mod support;
 mod task;

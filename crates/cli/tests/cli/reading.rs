@@ -13,7 +13,7 @@ const HOUR_MS: u64 = 3_600_000;
 /// Late in 2026, and not on the hour.
 const FAILED_MS: u64 = 1_795_500_123_456;
 
-fn record(text: &str, state: State) -> Record {
+pub fn record(text: &str, state: State) -> Record {
     Record {
         key: InputHash::of_job("categorize_ticket", &json!({ "text": text })),
         task: Some("categorize_ticket".to_owned()),
@@ -31,11 +31,13 @@ fn record(text: &str, state: State) -> Record {
         history: Vec::new(),
         letter_version: None,
         erased: None,
+        kept: None,
+        reviewed: None,
         expires_at_ms: 4_000_000_000_000,
     }
 }
 
-fn failed(reason: FailureReason, failed_at_ms: u64) -> State {
+pub fn failed(reason: FailureReason, failed_at_ms: u64) -> State {
     State::Failed(Box::new(Failed {
         reason,
         detail: "=HYPERLINK(\"x\") is what it said.".to_owned(),
@@ -58,7 +60,7 @@ fn done(output: Value, needs_review: bool, finished_at_ms: u64) -> State {
 }
 
 impl Stand {
-    async fn put(&self, record: Record) -> String {
+    pub async fn put(&self, record: Record) -> String {
         let ledger = DynamoLedger::new(&self.sdk(), LEDGER);
         let key = record.key.to_string();
         ledger.write(&RecordWrite { record, expect: Expect::Absent }).await.unwrap();
@@ -278,4 +280,30 @@ async fn the_log_of_a_job_is_found_by_its_key_and_obeyed_by_nobody() {
     let none = stand.run(&["jobs", "logs", &key]);
     assert_eq!(none.code, 5, "{none:#?}");
     assert!(none.err.contains("ask with an earlier --since"), "{none:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_looked_for_in_the_queue_on_request_and_every_message_is_given_back() {
+    let stand = Stand::start().await;
+    let body = |text: &str| json!({ "task" : "categorize_ticket", "input": {"text": text}}).to_string();
+    let key = stand.put(record("a", failed(FailureReason::Refused, FAILED_MS))).await;
+    let gone = stand.put(record("b", failed(FailureReason::Refused, FAILED_MS))).await;
+    let sqs = aws_sdk_sqs::Client::new(&stand.sdk());
+    for text in ["c", "a", "d"] {
+        let url = stand.aws.queue_url("nightshift-dead-letters");
+        sqs.send_message().queue_url(url).message_body(body(text)).send().await.unwrap();
+    }
+    let unasked = stand.run(&["dead-letters", "show", &key, "--body"]);
+    assert!(unasked.code == 2 && unasked.err.contains("Receives about 3 messages"), "{unasked:?}");
+    assert!(!stand.aws.requests().contains_key("SQS.ReceiveMessage"));
+    for _ in 0..2 {
+        // Visible again at once: the second look finds it too.
+        let shown = stand.run(&["dead-letters", "show", &key, "--body", "--yes", "--output", "json"]).ok();
+        let document: Value = serde_json::from_str(&shown.out).unwrap();
+        assert_eq!(document["body"], json!(body("a")), "{shown:?}");
+    }
+    let missing = stand.run(&["dead-letters", "show", &gone, "--body", "--yes"]);
+    assert!(missing.code == 5 && missing.err.contains("not in the dead-letters queue"), "{missing:?}");
+    assert_eq!(stand.aws.messages("nightshift-dead-letters").len(), 3);
+    assert_eq!(stand.aws.depth("nightshift-dead-letters").unwrap().visible, 3);
 }

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use crate::support::{CALLER, Stand};
 
-fn report(matching: u64) -> Value {
+pub fn report(matching: u64) -> Value {
     json!({"report": {
         "source": "dead-letters", "matching": matching, "queue": {"visible": matching, "hidden": 0}, "sending_s": 4,
         "counts": [{"reason": "refused", "task": "categorize_ticket", "messages": matching}],

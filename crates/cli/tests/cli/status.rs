@@ -1,4 +1,4 @@
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::Stand;
 
@@ -15,11 +15,21 @@ async fn what_can_be_read_is_shown_and_what_cannot_is_said_to_be_unknown() {
     assert_eq!([&shown["alarms"], &shown["succeeded_last_hour"]], [&Value::Null; 2]);
     assert!(status.err.contains("cloudwatch:GetMetricData"), "{status:?}");
 
-    assert_eq!(
-        [&shown["failed_by_reason"], &shown["reviews_waiting"]],
-        [&serde_json::json!({}), &serde_json::json!(0)]
-    );
+    assert_eq!([&shown["failed_by_reason"], &shown["reviews_waiting"]], [&json!({}), &json!(0)]);
+
+    assert_eq!([&shown["spent_usd_today"], &shown["cap_usd_per_day"]], [&json!(0.0), &json!(50.0)]);
+    assert_eq!(shown["redrives_running"], json!([]));
 
     let table = stand.run(&["status"]);
+    assert!(table.out.contains("spent today\t0.0000 of 50.00 USD, 100.0 % left\n"), "{table:?}");
+    assert!(table.out.contains("redrives running\tnone\n"), "{table:?}");
     assert!(table.out.contains("state\tpaused: ") && table.out.contains("alarms\tunknown"), "{table:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_hour_without_data_is_an_hour_with_nothing_in_it() {
+    let stand = Stand::start().await;
+    stand.say("cloudwatch:GetMetricData", json!({"MetricDataResults": []}));
+    let table = stand.run(&["status"]);
+    assert!(table.out.contains("0") && !table.out.contains("-0"), "{table:?}");
 }

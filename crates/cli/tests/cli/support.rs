@@ -29,7 +29,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
     }
@@ -93,7 +93,7 @@ impl Stand {
         for queue in ["nightshift-jobs", "nightshift-dead-letters", "nightshift-crashed"] {
             sqs.create_queue().queue_name(queue).send().await.unwrap();
         }
-        let rest = Rest::start(environment(&aws));
+        let rest = Rest::start(environment(&aws), aws.endpoint_url());
         Self { aws, rest }
     }
 
@@ -104,11 +104,8 @@ impl Stand {
             ("AWS_ACCESS_KEY_ID", "test"),
             ("AWS_SECRET_ACCESS_KEY", "test"),
             ("AWS_REGION", REGION),
-            ("AWS_ENDPOINT_URL", self.aws.endpoint_url()),
+            ("AWS_ENDPOINT_URL", &self.rest.url),
         ]);
-        for service in ["LAMBDA", "STS", "SECRETS_MANAGER", "SSM", "SNS", "CLOUDWATCH", "CLOUDWATCH_LOGS"] {
-            command.env(format!("AWS_ENDPOINT_URL_{service}"), &self.rest.url);
-        }
         command
     }
 
@@ -121,6 +118,11 @@ impl Stand {
         self.rest.state.lock().unwrap().refused.insert(action.to_owned(), code.to_owned());
     }
 
+    /// From now on this action is never answered.
+    pub fn hang(&self, action: Option<&str>) {
+        self.rest.state.lock().unwrap().hung = action.map(str::to_owned);
+    }
+
     /// From now on this action is answered so; a list is answered by its members in turn, the last one again and again.
     pub fn say(&self, action: &str, answer: Value) {
         self.rest.state.lock().unwrap().said.insert(action.to_owned(), answer);
@@ -131,7 +133,7 @@ impl Stand {
         self.rest.state.lock().unwrap().date = Some(date.to_owned());
     }
 
-    /// What was asked of Lambda and the others, in order, with its body.
+    /// What was asked of AWS and of the model, in order, with its body.
     pub fn asked(&self) -> Vec<(String, Value)> {
         self.rest.state.lock().unwrap().asked.clone()
     }
@@ -220,10 +222,21 @@ fn environment(aws: &LocalAws) -> Value {
     })
 }
 
-/// Lambda, STS and the others: what their API references show as answers, for the few operations that are asked.
+/// Lambda, STS and the others: what their API references show as answers, for the few operations that are asked. What is for
+/// SQS and DynamoDB goes on to those of `crates/local`, unless a test says otherwise.
 struct Rest {
     url: String,
     state: Arc<Mutex<State>>,
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        // A test of many stands would run out of open files.
+        if let Ok(mut state) = self.state.lock() {
+            state.over = true;
+        }
+        let _ = TcpStream::connect(self.url.trim_start_matches("http://"));
+    }
 }
 
 struct State {
@@ -231,6 +244,8 @@ struct State {
     enabled: bool,
     refused: BTreeMap<String, String>,
     said: BTreeMap<String, Value>,
+    hung: Option<String>,
+    over: bool,
     date: Option<String>,
     /// What a function answers next.
     answers: VecDeque<Value>,
@@ -238,7 +253,7 @@ struct State {
 }
 
 impl Rest {
-    fn start(environment: Value) -> Self {
+    fn start(environment: Value, aws: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::new(Mutex::new(State {
@@ -246,41 +261,76 @@ impl Rest {
             enabled: true,
             refused: BTreeMap::new(),
             said: BTreeMap::new(),
+            hung: None,
+            over: false,
             date: None,
             answers: VecDeque::new(),
             asked: Vec::new(),
         }));
         let served = Arc::clone(&state);
+        let aws = aws.trim_start_matches("http://").to_owned();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let state = Arc::clone(&served);
-                std::thread::spawn(move || serve(stream, &state));
+                if served.lock().unwrap().over {
+                    break;
+                }
+                let (state, aws) = (Arc::clone(&served), aws.clone());
+                std::thread::spawn(move || serve(stream, &state, &aws));
             }
         });
         Self { url, state }
     }
 }
 
-fn serve(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
+fn serve(stream: TcpStream, state: &Mutex<State>, aws: &str) -> Option<()> {
     let mut read = BufReader::new(stream);
     let mut line = String::new();
     read.read_line(&mut line).ok()?;
     let mut words = line.split_whitespace();
     let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let mut headers = BTreeMap::new();
+    let (mut head, mut headers) = (line.clone(), BTreeMap::new());
     loop {
         let mut header = String::new();
         read.read_line(&mut header).ok()?;
         let Some((name, value)) = header.trim().split_once(": ") else { break };
+        if !["connection", "content-length"].contains(&name.to_lowercase().as_str()) {
+            head.push_str(&header);
+        }
         headers.insert(name.to_lowercase(), value.to_owned());
     }
     let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     read.read_exact(&mut body).ok()?;
-    let body = String::from_utf8_lossy(&body).into_owned();
     let target = headers.get("x-amz-target").map(String::as_str).unwrap_or_default();
-    let (status, kind, answer) = answer(&method, &path, target, &body, &mut state.lock().unwrap());
+    let text = String::from_utf8_lossy(&body);
+    let action = action(&method, path.split('?').next().unwrap(), target, &text);
+    let region = headers.get("authorization").and_then(|signed| signed.split('/').nth(2));
+    let mut locked = state.lock().unwrap();
+    locked.asked.push((action.clone(), serde_json::from_str(&text).unwrap_or(Value::Null)));
     let mut stream = read.into_inner();
+    if locked.hung.as_ref() == Some(&action) {
+        drop(locked);
+        // Until whoever asks gives up.
+        let _ = stream.read(&mut [0]);
+        return None;
+    }
+    let is_told = locked.refused.contains_key(&action) || locked.said.contains_key(&action);
+    if (action.starts_with("AmazonSQS") || action.starts_with("DynamoDB")) && !is_told {
+        drop(locked);
+        let mut onward = TcpStream::connect(aws).ok()?;
+        if action == "AmazonSQS:ReceiveMessage" {
+            // Nobody sends meanwhile, so that there is nothing to wait for.
+            let mut asked: Value = serde_json::from_slice(&body).unwrap();
+            asked["WaitTimeSeconds"] = Value::from(0);
+            body = asked.to_string().into_bytes();
+        }
+        write!(onward, "{head}connection: close\r\ncontent-length: {}\r\n\r\n", body.len()).ok()?;
+        onward.write_all(&body).ok()?;
+        std::io::copy(&mut onward, &mut stream).ok()?;
+        return None;
+    }
+    let (status, kind, answer) = answer(&action, &path, region.unwrap_or_default(), &mut locked);
+    drop(locked);
     let date = state.lock().unwrap().date.clone();
     let date = date.map(|date| format!("date: {date}\r\n")).unwrap_or_default();
     let code = if status == 200 {
@@ -324,17 +374,9 @@ fn cbor(value: &Value) -> Vec<u8> {
     }
 }
 
-fn answer(
-    method: &str,
-    path: &str,
-    target: &str,
-    body: &str,
-    state: &mut State,
-) -> (u16, &'static str, Value) {
-    const JSON: &str = "application/json";
-    const CBOR: &str = "application/cbor";
-    let path = path.split('?').next().unwrap();
-    let action = match (method, path) {
+/// What is asked, as the service and its operation.
+fn action(method: &str, path: &str, target: &str, body: &str) -> String {
+    match (method, path) {
         ("GET", _) if path.ends_with("/configuration") => "lambda:GetFunctionConfiguration".to_owned(),
         ("GET", _) if path.starts_with("/2015-03-31/event-source-mappings") => {
             "lambda:ListEventSourceMappings".to_owned()
@@ -351,10 +393,13 @@ fn answer(
         _ if body.contains("Action=GetCallerIdentity") => "sts:GetCallerIdentity".to_owned(),
         _ if path.contains("/operation/") => format!("cloudwatch:{}", path.rsplit('/').next().unwrap()),
         _ => target.replace('.', ":"),
-    };
-    let json_body = serde_json::from_str(body).unwrap_or(Value::Null);
-    state.asked.push((action.clone(), json_body));
-    if let Some(code) = state.refused.get(&action) {
+    }
+}
+
+fn answer(action: &str, path: &str, region: &str, state: &mut State) -> (u16, &'static str, Value) {
+    const JSON: &str = "application/json";
+    const CBOR: &str = "application/cbor";
+    if let Some(code) = state.refused.get(action) {
         if action == "model:Call" {
             return (
                 401,
@@ -364,9 +409,16 @@ fn answer(
         }
         let status = if code.starts_with("ResourceNotFound") { 404 } else { 403 };
         let message = format!("User: {CALLER} is not authorized to perform: {action}");
-        return (status, JSON, json!({"__type": code, "message": message, "Message": message}));
+        if action.starts_with("sts:") || action.starts_with("sns:") {
+            let error = format!("<Type>Sender</Type><Code>{code}</Code><Message>{message}</Message>");
+            let error =
+                format!("<ErrorResponse><Error>{error}</Error><RequestId>r</RequestId></ErrorResponse>");
+            return (status, "text/xml", Value::from(error));
+        }
+        let kind = if action.starts_with("cloudwatch") { CBOR } else { JSON };
+        return (status, kind, json!({"__type": code, "message": message, "Message": message}));
     }
-    let said = state.said.get_mut(&action).map(|said| match said {
+    let said = state.said.get_mut(action).map(|said| match said {
         Value::Array(turns) if turns.len() > 1 => turns.remove(0),
         Value::Array(turns) => turns[0].clone(),
         said => said.clone(),
@@ -383,8 +435,8 @@ fn answer(
             "State": if state.enabled { "Enabled" } else { "Disabled" },
         })
     };
-    match action.as_str() {
-        "lambda:GetFunctionConfiguration" if path.contains("/nightshift-worker/") => (
+    match action {
+        "lambda:GetFunctionConfiguration" if path.contains("/nightshift-worker/") && region == REGION => (
             200,
             JSON,
             json!({
@@ -416,7 +468,6 @@ fn answer(
                  <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></GetCallerIdentityResponse>"
             )),
         ),
-        "cloudwatch:DisableAlarmActions" | "cloudwatch:EnableAlarmActions" => (200, CBOR, Value::Null),
         "model:Call" => {
             let text = json!({"type": "text", "text": "{}"});
             let usage = json!({"input_tokens": 1, "output_tokens": 1});

@@ -3,35 +3,69 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::support::bare;
+use crate::support::{Stand, bare};
 
-/// What the command writes to a terminal of this width, and its exit code.
-fn on_a_terminal(columns: u16, args: &[&str], env: &[(&str, &str)]) -> (String, i32) {
+/// A terminal of this width, and what is inside of it.
+fn terminal(columns: u16) -> (File, OwnedFd) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap();
     let inside: OwnedFd = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap().into();
     tcsetwinsize(&inside, Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-    let other = || Stdio::from(inside.try_clone().unwrap());
-    let mut command = bare(args);
-    command.env("TERM", "xterm-256color").envs(env.iter().copied());
-    let mut child = command.stdin(other()).stdout(other()).stderr(other()).spawn().unwrap();
-    drop((command, inside));
+    (File::from(terminal), inside)
+}
+
+/// What the command writes to a terminal of this width, and its exit code; where it was sent elsewhere before, not that.
+pub fn on_a_terminal(columns: u16, command: &mut Command) -> (String, i32) {
+    let (mut terminal, inside) = terminal(columns);
+    let mut child = command.stdout(inside).spawn().unwrap();
+    // What the child was given stays open here for as long as it could be started once more.
+    command.stdout(Stdio::null());
     let mut shown = Vec::new();
     // A terminal whose last writer is gone ends with EIO instead of an end of file.
-    let _ = File::from(terminal).read_to_end(&mut shown);
+    let _ = terminal.read_to_end(&mut shown);
     (String::from_utf8(shown).unwrap(), child.wait().unwrap().code().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_at_a_question_ends_it_and_the_terminal_shows_again_what_is_typed() {
+    for (args, question) in [
+        (&["pause", "--reason", "x"][..], "Go on? [y/N] "),
+        (&["key", "set", "--reason", "x", "--yes"], "Model key (it is not shown): "),
+    ] {
+        let stand = Stand::start().await;
+        let (mut terminal, inside) = terminal(80);
+        let other = || Stdio::from(inside.try_clone().unwrap());
+        let mut child = stand.command(args).stdin(other()).stdout(other()).stderr(other()).spawn().unwrap();
+        let (said, code) = tokio::task::block_in_place(|| {
+            let (mut said, mut some) = (Vec::new(), [0; 1_024]);
+            while !String::from_utf8_lossy(&said).contains(question) {
+                let read = terminal.read(&mut some).unwrap();
+                said.extend_from_slice(&some[..read]);
+            }
+            let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+            kill_process(pid, Signal::INT).unwrap();
+            let code = child.wait().unwrap().code();
+            let read = terminal.read(&mut some).unwrap();
+            said.extend_from_slice(&some[..read]);
+            (String::from_utf8(said).unwrap(), code)
+        });
+        assert_eq!(code, Some(130), "{said}");
+        assert!(tcgetattr(&inside).unwrap().local_modes.contains(LocalModes::ECHO), "{args:?}");
+        assert!(stand.is_on() && stand.items("").is_empty(), "{said}");
+    }
 }
 
 #[test]
 fn a_table_fits_into_a_terminal_of_sixty_columns() {
-    let (shown, code) = on_a_terminal(60, &["task", "list"], &[("NO_COLOR", "1")]);
+    let (shown, code) = on_a_terminal(60, bare(&["task", "list"]).env("NO_COLOR", "1"));
     assert_eq!(code, 0);
     assert!(!shown.contains('\u{1b}'), "NO_COLOR is kept: {shown:?}");
     assert!(
@@ -42,8 +76,8 @@ fn a_table_fits_into_a_terminal_of_sixty_columns() {
 
 #[test]
 fn colour_is_for_terminals_alone() {
-    let (shown, _) = on_a_terminal(100, &["task", "list"], &[]);
+    let (shown, _) = on_a_terminal(100, &mut bare(&["task", "list"]));
     assert!(shown.contains("\u{1b}[1m"), "{shown:?}");
-    let (shown, _) = on_a_terminal(100, &["task", "list"], &[("TERM", "dumb")]);
+    let (shown, _) = on_a_terminal(100, bare(&["task", "list"]).env("TERM", "dumb"));
     assert!(!shown.contains('\u{1b}'), "{shown:?}");
 }

@@ -376,7 +376,8 @@ fn of_source(facts: &Facts, source: &EventSource) -> impl Iterator<Item = Findin
 fn queue(facts: &Facts) -> Vec<Finding> {
     let Some(queue) = &facts.queue else { return Vec::new() };
     let own = format!("{}-crashed", facts.stack);
-    let gives_up = if queue.gives_up_to.is_empty() {
+    let gives_up_nowhere = queue.gives_up_to.is_empty();
+    let gives_up = if gives_up_nowhere {
         Some(Finding::fault(
             "no_crashed_queue",
             "What SQS gives up on goes nowhere, and is deleted when its retention ends.",
@@ -395,10 +396,12 @@ fn queue(facts: &Facts) -> Vec<Finding> {
         })
     };
     let told = limits(facts).into_iter().flat_map(|limits| {
+        // Without a redrive policy there is no count to compare.
+        let receives = if gives_up_nowhere { limits.receive_count_max } else { queue.receive_count_max };
         [
             ("visibility timeout of {} s", queue.visibility_ms / 1_000, limits.visibility_timeout_ms / 1_000),
             ("retention of {} s", queue.retention_ms / 1_000, limits.retention_ms / 1_000),
-            ("maxReceiveCount of {}", queue.receive_count_max.into(), limits.receive_count_max.into()),
+            ("maxReceiveCount of {}", receives.into(), limits.receive_count_max.into()),
         ]
     });
     let differs = told.filter(|(_, is, told)| is != told).map(|(what, is, told)| {

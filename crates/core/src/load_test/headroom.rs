@@ -1,9 +1,11 @@
-//! At which load a stack would fail, and which limit comes first. It is computed from what one job took in the test: a
-//! test at each of those loads would be dear, and would find the first limit only.
+//! At which load a stack would fail, and which limit comes first: tried in steps, or computed from what one job took in the
+//! test, limit by limit, where nobody asked for steps or they would be dear.
 
 use serde::Serialize;
 
+use super::grouped;
 use super::measure::Measured;
+use super::steps::{Ended, Gave, Step};
 use crate::cost::usd;
 use crate::limits::Limits;
 
@@ -25,10 +27,16 @@ pub enum Limited {
     ProviderRequests,
     /// The provider's tokens a minute.
     ProviderTokens,
+    /// The provider, by a limit that the stack was not told.
+    Provider,
     /// Dollars a day.
     SpendCap,
     /// Write units of one key of the ledger.
     Ledger,
+    /// How old jobs become, with no limit that is known to be reached.
+    QueueAge,
+    /// Nothing tells.
+    Unexplained,
 }
 
 /// A limit, as a load.
@@ -42,17 +50,70 @@ pub struct Limit {
     pub because: String,
 }
 
+/// How a limit was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// The load was sent, and something gave.
+    Tested,
+    /// From what one job took.
+    Computed,
+}
+
+/// The limit that comes first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct First {
+    /// How it was found.
+    pub how: How,
+    /// Which it is.
+    #[serde(flatten)]
+    pub limit: Limit,
+}
+
 /// At which load the stack would fail.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Headroom {
-    /// All limits that are known, the first to be reached first.
+    /// The limit that comes first; `None`: none is known.
+    pub first: Option<First>,
+    /// The loads that were sent: the test's own, and those above it.
+    pub steps: Vec<Step>,
+    /// Why there are no more of them.
+    pub ended: Ended,
+    /// What can be computed, the first to be reached first.
     pub limits: Vec<Limit>,
 }
 
 impl Headroom {
-    /// From what was measured, and what the stack is set to.
+    /// From the loads that were tried, the test's own first, and from what was measured at that and what the stack is set to.
     #[must_use]
-    pub fn of(measured: &Measured, limits: &Limits) -> Self {
+    pub fn of(measured: &Measured, limits: &Limits, steps: Vec<Step>, ended: Ended) -> Self {
+        let mut computed = Self::computed(measured, limits);
+        if let Some(Step { gave: Some(gave), .. }) = steps.first()
+            && matches!(gave.limited, Limited::Provider | Limited::ProviderRequests | Limited::ProviderTokens)
+        {
+            // What a job took holds its waiting for the provider, and says nothing of how many workers are enough.
+            computed.retain(|limit| limit.limited != Limited::Concurrency);
+        }
+        let held =
+            steps.iter().filter(|step| step.gave.is_none()).map(|step| step.per_hour).fold(0.0, f64::max);
+        let tested = steps.iter().skip(1).find_map(|step| {
+            let Gave { limited, because } = step.gave.clone()?;
+            Some(First { how: How::Tested, limit: Limit { limited, per_hour: step.per_hour, because } })
+        });
+        // What was held is no limit, whatever was computed; but for the day's money, of which minutes say nothing.
+        let tried = steps.len() > 1;
+        let left = computed.iter().filter(|limit| {
+            !tried || limit.limited == Limited::SpendCap || (tested.is_none() && limit.per_hour > held)
+        });
+        let first = left
+            .map(|limit| First { how: How::Computed, limit: limit.clone() })
+            .chain(tested.clone())
+            .min_by(|a, b| a.limit.per_hour.total_cmp(&b.limit.per_hour));
+        Self { first, steps, ended, limits: computed }
+    }
+
+    /// All limits that are known, the first to be reached first.
+    pub(super) fn computed(measured: &Measured, limits: &Limits) -> Vec<Limit> {
         let (batch, environments) = (f64::from(limits.batch_size), f64::from(limits.concurrency_max));
         // A full batch takes as long as its slowest job: of ten, about the 91st percentile; the next one that is kept.
         let batch_s =
@@ -104,13 +165,54 @@ impl Headroom {
             ),
         );
         known.sort_by(|a, b| a.per_hour.total_cmp(&b.per_hour));
-        Self { limits: known }
+        known
     }
 
-    /// The limit that comes first.
+    /// How it was found and what was found, in sentences.
     #[must_use]
-    pub fn first(&self) -> Option<&Limit> {
-        self.limits.first()
+    pub fn words(&self) -> String {
+        let found = match &self.first {
+            None => "No limit is known.".to_owned(),
+            Some(First { how, limit }) => {
+                let how = match how {
+                    How::Tested => "Tested in steps",
+                    How::Computed => "Computed from what a job took",
+                };
+                let day = if limit.limited == Limited::SpendCap { " around the clock" } else { "" };
+                format!(
+                    "{how}: the first limit is {}, at {} jobs an hour{day} ({}).",
+                    limit.limited.as_str(),
+                    grouped(limit.per_hour),
+                    limit.because.trim_end_matches('.')
+                )
+            }
+        };
+        let tried = self.steps_in_words();
+        // What gave here and now comes before what may come first elsewhere.
+        let gave_at_once = self.steps.first().is_some_and(|tested| tested.gave.is_some());
+        let words = if gave_at_once { [tried, found] } else { [found, tried] };
+        words.join(" ").trim().to_owned()
+    }
+
+    fn steps_in_words(&self) -> String {
+        let held = self.steps.iter().rfind(|step| step.gave.is_none()).map(|step| grouped(step.per_hour));
+        let gave = self.steps.iter().find_map(|step| Some((grouped(step.per_hour), step.gave.as_ref()?)));
+        match (held, gave, self.ended) {
+            (None, Some((_, gave)), _) => {
+                format!("This load was too much for {}. {}", gave.limited.as_str(), gave.because)
+            }
+            (None, None, _) | (_, _, Ended::NotAsked) => String::new(),
+            (Some(held), Some((at, gave)), _) => {
+                format!("It held {held} an hour, and at {at} {} gave.", gave.limited.as_str())
+            }
+            (Some(held), None, Ended::Dear) => {
+                format!("It held {held} an hour; the next step would be too many jobs, or too dear.")
+            }
+            (Some(held), None, Ended::Stopped) => format!("It held {held} an hour when it was stopped."),
+            (Some(held), None, Ended::Gave | Ended::Held) => {
+                format!("It held {held} an hour, and no more is tried.")
+            }
+        }
     }
 }
 
@@ -122,8 +224,130 @@ impl Limited {
             Self::Concurrency => "concurrency",
             Self::ProviderRequests => "the provider's requests a minute",
             Self::ProviderTokens => "the provider's tokens a minute",
+            Self::Provider => "the provider's capacity",
             Self::SpendCap => "the spend cap",
-            Self::Ledger => "DynamoDB's write units for one key",
+            Self::Ledger => "DynamoDB",
+            Self::QueueAge => "the age of what waits",
+            Self::Unexplained => "something that no number names",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load_test::{Cost, Percentiles, Plan, measure};
+
+    fn step(per_hour: f64, gave: Option<Limited>) -> Step {
+        let gave = gave.map(|limited| Gave { limited, because: "It shows.".to_owned() });
+        Step { per_hour, jobs: 100, p95_ms: 1_000, backlog_max: 5, gave }
+    }
+
+    /// Of jobs that take two seconds and cost a cent.
+    fn measured() -> Measured {
+        let plan = Plan { expected_per_hour: 3_600, factor: 1.0, minutes: 1.0, warm_up_s: 0 };
+        let work = Percentiles { count: 60, p50_ms: 2_000, p95_ms: 2_000, ..Percentiles::default() };
+        let cost = Cost { usd: 0.6, calls_per_job: 1.0, tokens_per_job: 1_000.0 };
+        Measured { accepted: 60, work, cost, ..measure(&plan, &[], 60, 60_000) }
+    }
+
+    #[test]
+    fn the_first_limit_is_the_one_that_gave_or_the_lowest_that_was_not_disproved() {
+        // Ten of two seconds at a time: 18,000 an hour. At a cent, 2,400 dollars a day are 10,000 an hour.
+        let limits = |usd: u64| Limits {
+            concurrency_max: 1,
+            spend_cap_micro_usd: usd * 1_000_000,
+            ..Limits::default()
+        };
+        let (rich, poor) = (limits(1_000_000), limits(2_400));
+        let held = |per_hour| step(per_hour, None);
+        let gave = step(12_000.0, Some(Limited::Provider));
+        use How::{Computed, Tested};
+        for (limits, steps, ended, how, limited, per_hour, words) in [
+            (
+                &rich,
+                vec![held(8_000.0)],
+                Ended::NotAsked,
+                Computed,
+                Limited::Concurrency,
+                18_000.0,
+                "Computed",
+            ),
+            (
+                &rich,
+                vec![held(8_000.0), gave.clone()],
+                Ended::Gave,
+                Tested,
+                Limited::Provider,
+                12_000.0,
+                "It held 8,000 an hour, and at 12,000 the provider's capacity gave.",
+            ),
+            // A day's money is not tried in minutes, whatever was held meanwhile.
+            (
+                &poor,
+                vec![held(8_000.0), gave.clone()],
+                Ended::Gave,
+                Computed,
+                Limited::SpendCap,
+                10_000.0,
+                "around the clock",
+            ),
+            (
+                &poor,
+                vec![held(8_000.0), held(12_000.0)],
+                Ended::Stopped,
+                Computed,
+                Limited::SpendCap,
+                10_000.0,
+                "when it was stopped",
+            ),
+            // What was held is no limit.
+            (
+                &rich,
+                vec![held(8_000.0), held(27_000.0)],
+                Ended::Held,
+                Computed,
+                Limited::Ledger,
+                1_800_000.0,
+                "It held 27,000",
+            ),
+            (
+                &rich,
+                vec![held(8_000.0), held(12_000.0)],
+                Ended::Dear,
+                Computed,
+                Limited::Concurrency,
+                18_000.0,
+                "too dear",
+            ),
+            // The test's own load was too much: nothing above it is tried, and what gave is said.
+            // What a job took held its waiting for the provider.
+            (
+                &rich,
+                vec![step(8_000.0, Some(Limited::Provider))],
+                Ended::Gave,
+                Computed,
+                Limited::Ledger,
+                1_800_000.0,
+                "too much for the provider's capacity",
+            ),
+            (
+                &rich,
+                vec![step(8_000.0, Some(Limited::QueueAge))],
+                Ended::Gave,
+                Computed,
+                Limited::Concurrency,
+                18_000.0,
+                "This load was too much for the age of what waits. It shows.",
+            ),
+        ] {
+            let headroom = Headroom::of(&measured(), limits, steps, ended);
+            let first = headroom
+                .first
+                .as_ref()
+                .map(|first| (first.how, first.limit.limited, first.limit.per_hour.round()));
+            assert_eq!(first, Some((how, limited, per_hour)), "{headroom:?}");
+            assert!(headroom.words().contains(words), "{}", headroom.words());
         }
     }
 }

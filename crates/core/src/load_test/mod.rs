@@ -5,12 +5,14 @@
 
 mod headroom;
 mod measure;
+mod steps;
 mod verdict;
 
 use serde::Serialize;
 
-pub use headroom::{Headroom, Limit, Limited};
+pub use headroom::{First, Headroom, How, Limit, Limited};
 pub use measure::{Cost, Measured, Observed, Outcomes, Percentiles, Point, Sample, measure};
+pub use steps::{Ended, Gave, Step, next};
 pub use verdict::{Finding, Holds, Thresholds, Verdict, judge};
 
 /// How every reference of a test's job begins: what has another one is somebody's.

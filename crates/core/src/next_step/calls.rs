@@ -33,6 +33,8 @@ pub struct Work<'a> {
     pub model: &'a str,
     /// What is deployed.
     pub revision: &'a Revision,
+    /// When a pause last gave way, in milliseconds since 1970; 0: none did. Nobody has waited for capacity before that.
+    pub opened_at_ms: u64,
 }
 
 /// The time that is left for calls.
@@ -262,8 +264,9 @@ impl JobRun {
             }
             FailureClass::Capacity => {
                 let since_ms = *self.budget.waiting_since_ms.get_or_insert(now_ms);
-                // A redriven message has not waited before it was sent.
-                let waited_ms = now_ms.saturating_sub(since_ms.max(self.record.sent_at_ms));
+                // A redriven message has not waited before it was sent, and what was paused waited for that.
+                let from_ms = since_ms.max(self.record.sent_at_ms).max(work.opened_at_ms);
+                let waited_ms = now_ms.saturating_sub(from_ms);
                 if waited_ms > work.limits.capacity_wait_ms_max {
                     return AfterCall::Fail(Rejection::new(
                         FailureReason::CapacityTimeout,

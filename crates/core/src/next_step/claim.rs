@@ -216,10 +216,7 @@ impl ClaimAsk<'_> {
         };
         if let Some(rejection) = failure {
             let record = failed(record, &rejection, self.now_ms, self.revision, self.limits, None, None);
-            return ClaimStep::Fail(Box::new(RecordWrite {
-                record,
-                expect: Expect::Version(standing.version),
-            }));
+            return ClaimStep::Fail(Box::new(RecordWrite { record, expect: Expect::exactly(standing) }));
         }
         if (died || crashes > 0) && !self.alone {
             return ClaimStep::RunAlone;
@@ -230,7 +227,7 @@ impl ClaimAsk<'_> {
 
     fn take_over(&self, standing: &Record, mut record: Record) -> ClaimStep {
         self.keep_erasure(&mut record, standing);
-        ClaimStep::TakeOver(Box::new(RecordWrite { record, expect: Expect::Version(standing.version) }))
+        ClaimStep::TakeOver(Box::new(RecordWrite { record, expect: Expect::exactly(standing) }))
     }
 
     /// What was erased stays so while a message from before may come.
@@ -267,6 +264,8 @@ impl ClaimAsk<'_> {
             history: Vec::new(),
             letter_version: None,
             erased: None,
+            kept: None,
+            reviewed: None,
             expires_at_ms: self.now_ms + self.limits.failure_expiry_ms,
         }
     }

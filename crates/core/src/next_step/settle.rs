@@ -2,6 +2,8 @@
 
 use super::{AfterCall, JobRun, Work};
 use crate::control::{Admits, Control};
+use crate::dead_letter::Original;
+use crate::kept::{KeepAnswer, Part, keep};
 use crate::metric::HandBackCause;
 use crate::port_error::PortErrorKind;
 use crate::record::{RecordWrite, WriteAnswer};
@@ -13,6 +15,8 @@ pub enum Settlement {
     Store {
         /// The result.
         write: Box<RecordWrite>,
+        /// Of one that waits for review: its message, which is written before the result.
+        parts: Vec<Part>,
         /// It is the task's fallback.
         needs_review: bool,
     },
@@ -28,13 +32,22 @@ pub enum Settlement {
 }
 
 impl JobRun {
-    /// How the job leaves after its last step. A result that is too large is a failure.
+    /// How the job that `original` brought leaves after its last step. A result that is too large is a failure.
     #[must_use]
-    pub fn settlement(&self, work: Work<'_>, last: AfterCall, now_ms: u64) -> Settlement {
+    pub fn settlement(
+        &self,
+        work: Work<'_>,
+        last: AfterCall,
+        original: Original<'_>,
+        now_ms: u64,
+    ) -> Settlement {
         let rejection = match last {
             AfterCall::Store { output, needs_review } => {
                 match self.store(work, output, needs_review, now_ms) {
-                    Ok(write) => return Settlement::Store { write: Box::new(write), needs_review },
+                    Ok(mut write) => {
+                        let parts = if needs_review { keep(&mut write, original) } else { Vec::new() };
+                        return Settlement::Store { write: Box::new(write), parts, needs_review };
+                    }
                     Err(rejection) => rejection,
                 }
             }
@@ -71,6 +84,18 @@ pub fn after_own_write(answer: &Result<WriteAnswer, PortErrorKind>) -> Result<()
     }
 }
 
+/// The same of a part of a kept message.
+///
+/// # Errors
+/// The cause with which the message is handed back.
+pub fn after_own_part(answer: &Result<KeepAnswer, PortErrorKind>) -> Result<(), HandBackCause> {
+    match answer {
+        Ok(KeepAnswer::Kept) => Ok(()),
+        Ok(KeepAnswer::Refused) => Err(HandBackCause::LostClaim),
+        Err(kind) => Err(kind.of_ledger()),
+    }
+}
+
 /// A call that could not have been admitted early enough to end in time: the provider has no capacity before
 /// `at_least_ms`; at 0, only the invocation is too short.
 #[must_use]
@@ -79,16 +104,18 @@ pub fn not_admitted(at_least_ms: u64) -> AfterCall {
     AfterCall::HandBack { cause, at_least_ms }
 }
 
-/// Whether a batch may be worked on, by what the control record says, or by why it could not be read.
+/// Whether a batch may be worked on, by what the control record says, or by why it could not be read; and by how many calls
+/// at once in all environments together, where that is narrow.
 ///
 /// # Errors
 /// The cause with which all of it is handed back. Not being able to read the pause is no pause: the claims will tell
 /// whether the ledger works. Words of another release may be one.
-pub fn admits_work(control: Result<&Control, PortErrorKind>) -> Result<(), HandBackCause> {
+pub fn admits_work(control: Result<&Control, PortErrorKind>) -> Result<Option<u32>, HandBackCause> {
     match control.map(Control::admits) {
-        Ok(Admits::Nothing(cause) | Admits::Width(_, cause)) => Err(cause),
-        Ok(Admits::All) => Ok(()),
+        Ok(Admits::Nothing(cause)) => Err(cause),
+        Ok(Admits::Width(width, _)) => Ok(Some(width)),
+        Ok(Admits::All) => Ok(None),
         Err(PortErrorKind::Unreadable) => Err(HandBackCause::Unreadable),
-        Err(_) => Ok(()),
+        Err(_) => Ok(None),
     }
 }

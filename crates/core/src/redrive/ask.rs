@@ -51,6 +51,8 @@ pub enum Answer {
     Stepped(Stepped),
     /// To `list`.
     Redrives(Vec<Entry>),
+    /// There is no redrive of that name; a sentence that says how to find one.
+    NotFound(String),
     /// What was asked cannot be done; a sentence that says what to ask instead. No failure of the function, and no alarm.
     Refused(String),
 }

@@ -100,7 +100,8 @@ fn needs(reason: FailureReason) -> Needs {
         | FailureReason::Refused
         | FailureReason::Truncated
         | FailureReason::InvalidOutput
-        | FailureReason::ResultTooLarge => Needs::Revision,
+        | FailureReason::ResultTooLarge
+        | FailureReason::ReviewRejected => Needs::Revision,
     }
 }
 

@@ -59,7 +59,7 @@ impl BeforeSending {
                 record.token = token.to_owned();
                 record.version += 1;
                 record.expires_at_ms = record.expires_at_ms.max(now_ms + kept_ms);
-                Self::Reset(Box::new(RecordWrite { record, expect: Expect::Version(standing.version) }))
+                Self::Reset(Box::new(RecordWrite { record, expect: Expect::exactly(standing) }))
             }
         }
     }
@@ -97,6 +97,8 @@ pub(super) mod tests {
             history: Vec::new(),
             letter_version: None,
             erased: None,
+            kept: None,
+            reviewed: None,
             expires_at_ms: 1_000_000,
         }
     }
@@ -154,7 +156,7 @@ pub(super) mod tests {
             let BeforeSending::Reset(write) = before(Some(&standing), 500, false) else {
                 panic!("{standing:?}")
             };
-            assert_eq!(write.expect, Expect::Version(4));
+            assert_eq!(write.expect, Expect::exactly(&standing));
             let reset = &write.record;
             assert_eq!((reset.version, reset.token.as_str(), &reset.state), (5, "ours", &State::Open));
             assert_eq!((reset.budget, reset.redrives), (Budget::default(), 2));

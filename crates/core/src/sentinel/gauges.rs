@@ -12,6 +12,9 @@ use crate::listing::Entry;
 use crate::metric::{Datum, Gauge, MetricBatch};
 use crate::record::{Record, State};
 use crate::redrive::Depth;
+use crate::spend::Spent;
+
+use super::pause::{Calls, Dead, Switch};
 
 /// Entries of the sparse index that are read for each word. A page of 1,000 is some 200 KB.
 pub const ENTRIES_MAX: u32 = 1_000;
@@ -33,8 +36,14 @@ pub struct Snapshot {
     pub crashed: Option<Depth>,
     /// The control record.
     pub control: Option<Control>,
-    /// What the day's record holds against the cap, in millionths of a dollar.
-    pub committed_micro_usd: Option<u64>,
+    /// What the day's record says.
+    pub spent: Option<Spent>,
+    /// What environments told of their calls in this minute and the last.
+    pub calls: Option<Calls>,
+    /// The event source mapping.
+    pub switch: Option<Switch>,
+    /// The version of the worker's function that the alias `live` points to.
+    pub live_version: Option<u64>,
     /// The redrives that are not known to be over.
     pub redrives: Option<Vec<String>>,
     /// The [`ENTRIES_MAX`] claims whose jobs were received first. A dead one comes back after the visibility timeout, so that
@@ -67,10 +76,13 @@ impl Snapshot {
     pub fn gauges(&self, stack: &str, limits: &StackLimits) -> MetricBatch {
         let readings = self.readings(limits);
         // More than one gauge may come of one reading, and none of them is there without it.
-        let complete = Gauge::ALL
+        let gauges = Gauge::ALL
             .iter()
             .filter(|gauge| **gauge != Gauge::Heartbeat)
             .all(|gauge| readings.iter().any(|(read, _)| read == gauge));
+        // No gauge shows these, and without them nothing pauses or comes back.
+        let seen = self.calls.is_some() && self.switch.is_some() && self.live_version.is_some();
+        let complete = gauges && seen;
         let mut data: Vec<Datum> =
             readings.into_iter().map(|(gauge, value)| gauge.datum(stack, None, value)).collect();
         let causes = self.control.iter().flat_map(paused_by);
@@ -86,6 +98,7 @@ impl Snapshot {
     fn readings(&self, limits: &StackLimits) -> Vec<(Gauge, f64)> {
         let number = |number: u64| number as f64;
         let count = |entries: &Vec<Entry>| entries.len() as f64;
+        let committed_micro_usd = self.spent.map(|spent| spent.committed_micro_usd);
         let readings = [
             (Gauge::JobsWaiting, self.jobs.map(|depth| number(depth.visible))),
             (Gauge::JobsInFlight, self.jobs.map(|depth| number(depth.hidden))),
@@ -95,8 +108,8 @@ impl Snapshot {
             (Gauge::OldestJobAge, self.oldest_job_ms(limits).map(seconds)),
             (Gauge::OldestDeadLetterAge, self.oldest_letter_ms(limits).map(seconds)),
             (Gauge::DeadClaims, self.dead_claims().map(number)),
-            (Gauge::SpendToday, self.committed_micro_usd.map(usd)),
-            (Gauge::SpendLeftPercent, self.committed_micro_usd.map(|spent| left_percent(spent, limits))),
+            (Gauge::SpendToday, committed_micro_usd.map(usd)),
+            (Gauge::SpendLeftPercent, committed_micro_usd.map(|spent| left_percent(spent, limits))),
             (Gauge::Paused, self.control.as_ref().map(|control| f64::from(u8::from(!control.is_open())))),
             (Gauge::RedrivesRunning, self.redrives.as_ref().map(|running| running.len() as f64)),
         ];
@@ -104,7 +117,7 @@ impl Snapshot {
     }
 
     /// How long ago the oldest message of a job that was begun was sent: what SQS deletes it by.
-    fn oldest_job_ms(&self, limits: &StackLimits) -> Option<u64> {
+    pub(super) fn oldest_job_ms(&self, limits: &StackLimits) -> Option<u64> {
         let unsettled = |record: &&Record| matches!(record.state, State::Open | State::Claimed { .. });
         let ages = self.begun.as_ref()?.iter().filter(unsettled).filter_map(|record| {
             let age_ms = self.at_ms.saturating_sub(record.sent_at_ms);
@@ -128,10 +141,20 @@ impl Snapshot {
 
     /// Claims whose lease has ended, and whose worker has neither settled nor released them.
     fn dead_claims(&self) -> Option<u64> {
-        let dead = |entry: &&Entry| {
-            entry.lease_until_ms.is_some_and(|until_ms| until_ms.saturating_add(INDEX_LAG_MS) < self.at_ms)
+        self.claims_that_died_within(u64::MAX).map(|dead| dead.claims)
+    }
+
+    /// Those of them whose lease ended within this time. The claims of one invocation end together.
+    pub(super) fn claims_that_died_within(&self, ms: u64) -> Option<Dead> {
+        let has_died = |until_ms: &u64| {
+            until_ms.saturating_add(INDEX_LAG_MS) < self.at_ms && self.at_ms.saturating_sub(*until_ms) <= ms
         };
-        self.claimed.as_ref().map(|claimed| claimed.iter().filter(dead).count() as u64)
+        let claimed = self.claimed.as_ref()?.iter();
+        let mut ended: Vec<u64> = claimed.filter_map(|entry| entry.lease_until_ms).filter(has_died).collect();
+        let claims = ended.len() as u64;
+        ended.sort_unstable();
+        ended.dedup();
+        Some(Dead { claims, invocations: ended.len() as u64 })
     }
 }
 
@@ -175,7 +198,10 @@ mod tests {
             dead_letters: Some(Depth::default()),
             crashed: Some(Depth::default()),
             control: Some(Control::default()),
-            committed_micro_usd: Some(0),
+            spent: Some(Spent::default()),
+            calls: Some(Calls::default()),
+            switch: Some(Switch::On),
+            live_version: Some(1),
             redrives: Some(Vec::new()),
             claimed: Some(Vec::new()),
             reviews: Some(Vec::new()),
@@ -213,6 +239,8 @@ mod tests {
             history: Vec::new(),
             letter_version: None,
             erased: None,
+            kept: None,
+            reviewed: None,
             expires_at_ms: NOW_MS + DAY_MS,
         }
     }
@@ -248,12 +276,15 @@ mod tests {
     #[test]
     fn what_could_not_be_read_is_left_out_and_the_heartbeat_with_it() {
         type Forget = fn(&mut Snapshot);
-        let cases: [(Forget, &[Gauge]); 9] = [
+        let cases: [(Forget, &[Gauge]); 12] = [
             (|s| s.jobs = None, &[Gauge::JobsWaiting, Gauge::JobsInFlight]),
             (|s| s.dead_letters = None, &[Gauge::DeadLettersWaiting, Gauge::OldestDeadLetterAge]),
             (|s| s.crashed = None, &[Gauge::CrashedWaiting]),
             (|s| s.control = None, &[Gauge::Paused]),
-            (|s| s.committed_micro_usd = None, &[Gauge::SpendToday, Gauge::SpendLeftPercent]),
+            (|s| s.spent = None, &[Gauge::SpendToday, Gauge::SpendLeftPercent]),
+            (|s| s.calls = None, &[]),
+            (|s| s.switch = None, &[]),
+            (|s| s.live_version = None, &[]),
             (|s| s.redrives = None, &[Gauge::RedrivesRunning]),
             (|s| s.claimed = None, &[Gauge::DeadClaims]),
             (|s| s.reviews = None, &[Gauge::ReviewsWaiting]),
@@ -335,12 +366,21 @@ mod tests {
         let claimed = vec![
             until(NOW_MS + 1),
             until(NOW_MS - 60_000),
+            // One batch.
+            until(NOW_MS - 60_001),
             until(NOW_MS - 60_001),
             until(1),
             entry(None, None),
         ];
         let snapshot = Snapshot { claimed: Some(claimed), ..quiet() };
-        assert_eq!(read(&snapshot, Gauge::DeadClaims), Some(2.0));
+        assert_eq!(read(&snapshot, Gauge::DeadClaims), Some(3.0));
+        assert_eq!(
+            snapshot.signs(&LIMITS, 1).dead,
+            Some(Dead { claims: 2, invocations: 1 }),
+            "what died days ago says nothing of today"
+        );
+        let unheard = Snapshot { spent: None, ..snapshot };
+        assert_eq!(unheard.signs(&LIMITS, 1).dead, None, "nobody knows whether others were answered");
     }
 
     #[test]
@@ -353,7 +393,8 @@ mod tests {
             (0, 0, 0.0, 0.0),
         ] {
             let limits = StackLimits { spend_cap_micro_usd: cap, ..LIMITS };
-            let snapshot = Snapshot { committed_micro_usd: Some(committed_micro_usd), ..quiet() };
+            let spent = Some(Spent { committed_micro_usd, answered_at_ms: None });
+            let snapshot = Snapshot { spent, ..quiet() };
             let batch = snapshot.gauges("prod", &limits);
             assert_eq!(value(&batch, Gauge::SpendToday, None), Some(today));
             assert_eq!(value(&batch, Gauge::SpendLeftPercent, None), Some(left));

@@ -304,6 +304,26 @@ fn a_job_waits_for_capacity_as_long_as_it_may_and_no_longer() {
         assert_eq!(run.budget().calls, 2, "waiting spends no attempt");
         assert_eq!(run.budget().waiting_since_ms, Some(waiting_since_ms), "the wait began then");
     }
+    // Nor has what waited through a pause: its wait begins anew when the way is opened.
+    for (opened_at_ms, expected) in [
+        (NOW - DAY - 1, "fail capacity_timeout"),
+        (NOW - 12 * HOUR - 1, "fail capacity_timeout"),
+        (NOW - 12 * HOUR, "call again in 500"),
+        (NOW, "call again in 500"),
+        (NOW + HOUR, "call again in 500"),
+    ] {
+        let mut record = first_claim(&limits);
+        record.sent_at_ms = NOW - DAY;
+        record.budget = waiting(NOW - DAY);
+        let step = JobRun::new(record, &prompt()).after_failure(
+            Work { opened_at_ms, ..work },
+            &failure(Capacity),
+            NOW,
+            PLENTY,
+            0.5,
+        );
+        assert_eq!(show_after(&step), expected, "opened {opened_at_ms}");
+    }
     // Any other failure is no answer, so the wait goes on; an answer ends it.
     let mut run = run_with(&limits, waiting(NOW - HOUR));
     run.after_failure(work, &failure(Transient), NOW, PLENTY, 0.5);

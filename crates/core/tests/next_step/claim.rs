@@ -39,7 +39,7 @@ fn decide(state: State, change: impl FnOnce(&mut Case)) -> ClaimStep {
     (ask.now_ms, ask.alone, ask.token) = (case.now_ms, case.alone, case.token);
     let step = ask.refused_by(&case.standing);
     if let ClaimStep::TakeOver(write) | ClaimStep::Fail(write) = &step {
-        assert_eq!(write.expect, Expect::Version(case.standing.version), "a takeover names what it read");
+        assert_eq!(write.expect, Expect::exactly(&case.standing), "a takeover names what it read");
         assert_eq!(write.record.token, case.token, "a takeover is fenced by the new token");
         assert_eq!(write.record.version, case.standing.version + 1);
         assert_eq!(write.record.message_id, case.delivery.message_id);
@@ -352,10 +352,10 @@ fn a_job_whose_worker_died_runs_alone_and_only_a_death_while_alone_counts() {
 fn too_many_deaths_are_poison() {
     for (alone_before, crashes, expected) in [
         (true, 1, "take over claims 3 calls 4 reasks 1 crashes 2, redrives 1 history 1"),
-        (true, 2, "failed poison v8 if Version(7): claims 3 calls 3 reasks 1 crashes 3"),
-        (true, 9, "failed poison v8 if Version(7): claims 3 calls 3 reasks 1 crashes 10"),
+        (true, 2, "failed poison v8 if exactly v7 of token-theirs: claims 3 calls 3 reasks 1 crashes 3"),
+        (true, 9, "failed poison v8 if exactly v7 of token-theirs: claims 3 calls 3 reasks 1 crashes 10"),
         (false, 2, "take over claims 3 calls 4 reasks 1 crashes 2, redrives 1 history 1"),
-        (false, 3, "failed poison v8 if Version(7): claims 3 calls 3 reasks 1 crashes 3"),
+        (false, 3, "failed poison v8 if exactly v7 of token-theirs: claims 3 calls 3 reasks 1 crashes 3"),
     ] {
         check(died(alone_before), |c| c.standing.budget.crashes = crashes, expected);
         // Whoever notices may write the failure: it makes no call, so it need not be alone.
@@ -382,7 +382,7 @@ fn a_job_whose_paid_calls_are_spent_is_not_called_again() {
                 assert_eq!(
                     show(&step),
                     format!(
-                        "failed attempts_exhausted v8 if Version(7): claims 3 calls {calls} reasks 1 crashes {crashes}"
+                        "failed attempts_exhausted v8 if exactly v7 of token-theirs: claims 3 calls {calls} reasks 1 crashes {crashes}"
                     )
                 );
             } else {
@@ -394,7 +394,7 @@ fn a_job_whose_paid_calls_are_spent_is_not_called_again() {
     check(
         died(true),
         |c| c.standing.budget = Budget { calls: 6, crashes: 2, ..Budget::default() },
-        "failed poison v8 if Version(7): claims 1 calls 6 reasks 0 crashes 3",
+        "failed poison v8 if exactly v7 of token-theirs: claims 1 calls 6 reasks 0 crashes 3",
     );
 }
 
@@ -463,7 +463,7 @@ fn a_job_that_is_refused_before_any_work_fails_in_the_write_that_would_have_clai
     let write = ask.refuse(*takeover, &rejection);
     assert_eq!(
         show_write(&write),
-        "failed unknown_task v8 if Version(7): claims 3 calls 3 reasks 1 crashes 0"
+        "failed unknown_task v8 if exactly v7 of token-theirs: claims 3 calls 3 reasks 1 crashes 0"
     );
 }
 
@@ -494,7 +494,7 @@ fn no_message_from_before_an_erasure_is_worked_on() {
             ClaimStep::AlreadyErased => assert!(!begins, "{what}"),
             ClaimStep::TakeOver(write) => {
                 assert!(begins, "{what}");
-                assert_eq!(write.expect, Expect::Version(8));
+                assert_eq!(write.expect, Expect::exactly(&standing));
                 assert_eq!(write.record.erased, standing.erased, "{what}");
                 assert!(write.record.expires_at_ms >= standing.expires_at_ms);
                 // Whatever the new request came to, what was sent before stays unworked.
@@ -514,13 +514,13 @@ fn no_message_from_before_an_erasure_is_worked_on() {
 fn a_tombstone_leaves_nothing_to_those_who_had_the_record() {
     for standing in [record(State::Open), record(done()), record(failed())] {
         let write = tombstone(&key(), Some(&standing), "token-erases", NOW);
-        assert_eq!(write.expect, Expect::Version(standing.version));
+        assert_eq!(write.expect, Expect::exactly(&standing));
         assert!(write.record.version > standing.version && write.record.token != standing.token);
         let owners = RecordWrite {
             record: Record { version: standing.version + 5, ..standing.clone() },
             expect: Expect::Fence,
         };
-        let late = RecordWrite { expect: Expect::Version(standing.version), ..owners.clone() };
+        let late = RecordWrite { expect: Expect::exactly(&standing), ..owners.clone() };
         for write_of_before in [owners, late] {
             assert!(!write_of_before.allowed(Some(&write.record)));
             assert!(!write_of_before.took_effect(&write.record));

@@ -72,10 +72,22 @@ fn a_panic_before_the_claim_is_counted_too_and_announces_no_call() {
     let panicked = Panicked { ask: ask(&key, &delivery, &deployed, &limits), claim_token: "" };
     assert_eq!(show_write(&panicked.first()), "open v1 if Absent: claims 1 calls 0 reasks 0 crashes 1");
     for (state, crashes, expected) in [
-        (State::Open, 0, "count as open v8 if Version(7): claims 3 calls 3 reasks 1 crashes 1"),
-        (State::Open, 2, "count as failed internal v8 if Version(7): claims 3 calls 3 reasks 1 crashes 3"),
+        (
+            State::Open,
+            0,
+            "count as open v8 if exactly v7 of token-theirs: claims 3 calls 3 reasks 1 crashes 1",
+        ),
+        (
+            State::Open,
+            2,
+            "count as failed internal v8 if exactly v7 of token-theirs: claims 3 calls 3 reasks 1 crashes 3",
+        ),
         // The claim itself would have ended it.
-        (State::Open, 3, "count as failed poison v8 if Version(7): claims 3 calls 3 reasks 1 crashes 3"),
+        (
+            State::Open,
+            3,
+            "count as failed poison v8 if exactly v7 of token-theirs: claims 3 calls 3 reasks 1 crashes 3",
+        ),
     ] {
         let step = decide(Some(record(state)), |standing| standing.budget.crashes = crashes);
         assert_eq!(step, expected);

@@ -1,6 +1,7 @@
 //! How a claimed job leaves its worker, and what keeps a batch from being worked on.
 
-use nightshift_core::control::Control;
+use nightshift_core::control::{Cause, Control, Entry, Phase};
+use nightshift_core::dead_letter::Original;
 use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
@@ -36,8 +37,17 @@ fn each_last_step_leaves_in_its_own_way() {
         (hand_back(HandBackCause::Capacity, 9), "hand back capacity 9"),
         (AfterCall::CallAgain { delay_ms: 5 }, "hand back call_failed 5"),
     ] {
-        let shown = match run.settlement(work(&task, &input, &limits, &revision), last, NOW) {
-            Settlement::Store { write, .. } | Settlement::Fail(write) => show_write(&write),
+        let original = Original { body: "b", message_id: "m-1", attributes: &[], group: None };
+        let shown = match run.settlement(work(&task, &input, &limits, &revision), last, original, NOW) {
+            Settlement::Store { write, parts, needs_review } => {
+                // The message of what waits for review, and of nothing else.
+                assert_eq!(
+                    (parts.len(), write.record.kept_message().is_some()),
+                    (usize::from(needs_review), needs_review)
+                );
+                show_write(&write)
+            }
+            Settlement::Fail(write) => show_write(&write),
             Settlement::HandBack { cause, at_least_ms } => {
                 format!("hand back {} {at_least_ms}", cause.as_str())
             }
@@ -110,12 +120,15 @@ fn our_own_write_whose_reply_was_lost_is_no_refusal() {
 fn a_pause_or_words_that_may_be_one_hold_a_batch_back() {
     let paused = Control::paused_by_operator(NOW, "a deploy", "somebody");
     let open = Control::default();
+    let reopening = Entry::paused(NOW, "r", "w").in_phase(Phase::Reopening { width: 4 }, NOW);
+    let narrow = open.with(Cause::Outage, reopening);
     for (control, expected) in [
-        (Ok(&open), Ok(())),
+        (Ok(&open), Ok(None)),
+        (Ok(&narrow), Ok(Some(4))),
         (Ok(&paused), Err(HandBackCause::Paused)),
         (Err(PortErrorKind::Unreadable), Err(HandBackCause::Unreadable)),
-        (Err(PortErrorKind::Unavailable), Ok(())),
-        (Err(PortErrorKind::Misconfigured), Ok(())),
+        (Err(PortErrorKind::Unavailable), Ok(None)),
+        (Err(PortErrorKind::Misconfigured), Ok(None)),
     ] {
         assert_eq!(admits_work(control), expected, "{control:?}");
     }

@@ -11,7 +11,9 @@ use nightshift_core::model::{
     Answer, FailureClass, Headroom, ModelFailure, ModelReply, Prompt, RetryAdvice, Usage,
 };
 use nightshift_core::next_step::{AfterCall, BeforeCall, ClaimAsk, HandBack, JobRun, Work};
-use nightshift_core::record::{Budget, Done, Failed, PastFailure, Record, RecordWrite, Revision, State};
+use nightshift_core::record::{
+    Budget, Done, Expect, Failed, PastFailure, Record, RecordWrite, Revision, State,
+};
 use nightshift_core::spend::CallPrice;
 use nightshift_core::task::{Task, Violations};
 use serde_json::{Value, json};
@@ -125,6 +127,8 @@ pub fn record(state: State) -> Record {
         }],
         letter_version: None,
         erased: None,
+        kept: None,
+        reviewed: None,
         expires_at_ms: NOW + 30 * DAY,
     }
 }
@@ -185,7 +189,7 @@ pub fn first_claim(limits: &Limits) -> Record {
 
 pub fn work<'a>(task: &'a Digit, input: &'a Value, limits: &'a Limits, revision: &'a Revision) -> Work<'a> {
     let price = CallPrice::new(PRICE, 1_000, task.output_tokens_max());
-    Work { task, input, limits, price, model: "model-1", revision }
+    Work { task, input, limits, price, model: "model-1", revision, opened_at_ms: 0 }
 }
 
 /// A run of the first claim.
@@ -249,7 +253,11 @@ pub fn show_write(write: &RecordWrite) -> String {
         State::Done(done) if done.needs_review => "done for review".to_owned(),
         state => state.as_str().to_owned(),
     };
-    format!("{state} v{} if {:?}: {}", write.record.version, write.expect, show_budget(&write.record.budget))
+    let condition = match &write.expect {
+        Expect::Exactly { version, token } => format!("exactly v{version} of {token}"),
+        other => format!("{other:?}"),
+    };
+    format!("{state} v{} if {condition}: {}", write.record.version, show_budget(&write.record.budget))
 }
 
 pub fn show_after(after: &AfterCall) -> String {

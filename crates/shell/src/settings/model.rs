@@ -34,6 +34,18 @@ pub enum ProviderSettings {
     Rehearsal(RehearsalSpec),
 }
 
+impl ProviderSettings {
+    /// Where its key is; `None`: it needs none.
+    #[must_use]
+    pub fn key(&self) -> Option<&KeySettings> {
+        match self {
+            Self::Anthropic(key) => Some(key),
+            Self::Bedrock(key) | Self::OpenAi(key) => key.as_ref(),
+            Self::Rehearsal(_) => None,
+        }
+    }
+}
+
 /// Where the provider's key is.
 #[derive(Debug, Clone)]
 pub enum KeySettings {
@@ -95,12 +107,7 @@ impl ModelSettings {
         });
         let provider = provider(environment, &id, base_url.is_some());
         let structured_output = structured_output(environment);
-        let sends_a_key = match &provider {
-            ProviderSettings::Anthropic(_) => true,
-            ProviderSettings::OpenAi(key) => key.is_some(),
-            ProviderSettings::Bedrock(_) | ProviderSettings::Rehearsal(_) => false,
-        };
-        if sends_a_key && base_url.as_deref().is_some_and(travels_in_clear) {
+        if provider.key().is_some() && base_url.as_deref().is_some_and(travels_in_clear) {
             environment.fault(
                 "NIGHTSHIFT_MODEL_BASE_URL begins with http://, which would send the model key in clear: set https://, or no key where the server asks for none.",
             );

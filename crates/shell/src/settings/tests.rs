@@ -176,6 +176,14 @@ fn each_fault_names_its_variable_and_says_what_to_set() {
             "NIGHTSHIFT_MODEL_BASE_URL begins with http://, which would send the model key in clear: set https://, or no key where the server asks for none.",
         ),
         (
+            vec![
+                ("NIGHTSHIFT_PROVIDER", "bedrock"),
+                ("NIGHTSHIFT_MODEL", "amazon.nova-micro-v1:0"),
+                ("NIGHTSHIFT_MODEL_BASE_URL", "http://models.example.com"),
+            ],
+            "NIGHTSHIFT_MODEL_BASE_URL begins with http://, which would send the model key in clear: set https://, or no key where the server asks for none.",
+        ),
+        (
             vec![("NIGHTSHIFT_MODEL_BASE_URL", "http://127.0.0.1@example.com")],
             "NIGHTSHIFT_MODEL_BASE_URL begins with http://, which would send the model key in clear: set https://, or no key where the server asks for none.",
         ),

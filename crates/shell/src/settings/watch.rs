@@ -15,22 +15,36 @@ pub struct WatchSettings {
     pub spend_cap_micro_usd: u64,
     /// The name of the redrive's function.
     pub redrive_function: String,
+    /// The name of the worker's function.
+    pub worker_function: String,
+    /// The UUID of its event source mapping.
+    pub mapping: String,
+    /// Calls that may be open at once in all environments.
+    pub full_width: u32,
 }
 
 impl WatchSettings {
     /// Reads them.
     pub fn read(environment: &mut Environment<'_>) -> Self {
-        let Limits { mut retention_ms, spend_cap_micro_usd, .. } = Limits::default();
+        let Limits { mut retention_ms, spend_cap_micro_usd, mut batch_size, mut concurrency_max, .. } =
+            Limits::default();
         // SQS's longest, and Terraform's default.
         let mut letter_retention_ms = 14 * 24 * 60 * 60 * 1_000;
         environment.number("NIGHTSHIFT_RETENTION_MS", &mut retention_ms);
         environment.number("NIGHTSHIFT_DEAD_LETTER_RETENTION_MS", &mut letter_retention_ms);
+        environment.number("NIGHTSHIFT_BATCH_SIZE", &mut batch_size);
+        environment.number("NIGHTSHIFT_MAXIMUM_CONCURRENCY", &mut concurrency_max);
         Self {
             retention_ms,
             letter_retention_ms,
             spend_cap_micro_usd: spend::cap_micro_usd(environment).unwrap_or(spend_cap_micro_usd),
             redrive_function: environment
                 .required("NIGHTSHIFT_REDRIVE_FUNCTION", "set the name of the redrive's function"),
+            worker_function: environment
+                .required("NIGHTSHIFT_WORKER_FUNCTION", "set the name of the worker's function"),
+            mapping: environment
+                .required("NIGHTSHIFT_WORKER_MAPPING", "set the UUID of the worker's event source mapping"),
+            full_width: batch_size.saturating_mul(concurrency_max),
         }
     }
 }

@@ -109,14 +109,30 @@ fn a_fallback_goes_through_the_same_rules() {
     assert_eq!(titles(&["longer than a title may be"]), None);
     assert_eq!(titles(&["a"; 5]), None, "the definition offers none");
     assert_eq!(task.fallback(&json!({"titles": 7})), None, "an invalid input has none");
-    for name in registry().names() {
+}
+
+#[test]
+fn of_the_built_in_tasks_a_report_falls_back_to_its_notes() {
+    for name in ["categorize_ticket", "summarize_email", "weekly_report"] {
         let example = registry().describe(name).unwrap().example_job;
-        assert_eq!(
-            registry().find(name).unwrap().fallback(&example["input"]),
-            None,
-            "{name} has the default"
-        );
+        let fallback = registry().find(name).unwrap().fallback(&example["input"]);
+        assert_eq!(fallback.is_some(), name == "weekly_report", "{name}");
     }
+    let registry = registry();
+    let report = registry.find("weekly_report").unwrap();
+    let of = |entries: &[String]| {
+        let notes = json!({"team": "Checkout", "week": "2026-W47", "entries": entries});
+        // What the rules refuse would be no fallback, and the job a dead letter.
+        report.fallback(&notes).and_then(|output| report.accept(output).ok()).unwrap()
+    };
+    let one = of(&["Shipped it.".to_owned()]);
+    assert_eq!(one["headline"], "Not written: 1 notes wait for a person to report them.");
+    assert_eq!(one["highlights"], json!(["Shipped it."]));
+    let most = of(&vec!["é".repeat(2_000); 200]);
+    assert_eq!(most["highlights"].as_array().unwrap().len(), 10);
+    assert!(most["highlights"][9].as_str().unwrap().ends_with("é…"));
+    let edge = of(&["é".repeat(300)]);
+    assert_eq!(edge["highlights"], json!(["é".repeat(300)]));
 }
 
 #[test]

@@ -89,6 +89,9 @@ impl State {
             kind == RefusedAs::Rejected || alone || (perhaps_beside && epoch.refusals >= BESIDE_ANSWERS);
         let forbidden = kind == RefusedAs::Forbidden && epoch.refusals > 1;
         let deployment = alike >= MAY_BE_THE_DEPLOYMENT;
+        if deployment {
+            self.pauses.heard_of_deployment(now_ms);
+        }
         if deployment && !surely_beside {
             epoch.counted_since_ms = None;
         }

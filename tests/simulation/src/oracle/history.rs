@@ -5,7 +5,6 @@ use crate::work::Kind;
 /// What became of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallEnd {
-    /// It is open.
     Open,
     /// Its worker died, or cut it off.
     Dropped,
@@ -36,6 +35,7 @@ pub enum CallEnd {
 pub struct Call {
     pub id: u32,
     pub invocation: u64,
+    pub began_ms: u64,
     pub end: CallEnd,
     /// Whatever it answered could not be kept, because of a kill or a fault of the ledger.
     pub excused: bool,
@@ -46,6 +46,22 @@ pub struct Call {
     /// What was asked, and what was answered to it, each as a number that stands for its words.
     pub asked: u64,
     pub answered: Option<u64>,
+    /// What its text says, where there is any.
+    pub said: Option<u64>,
+    /// The provider has given it an id, which the worker knows.
+    pub is_named: bool,
+}
+
+impl Call {
+    /// What the provider calls it.
+    #[must_use]
+    pub fn request_id(&self) -> String {
+        format!("req-{}", self.id)
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.end, CallEnd::Valid | CallEnd::Invalid | CallEnd::Refused | CallEnd::Truncated)
+    }
 }
 
 /// What happened to an input since it last started afresh.
@@ -53,6 +69,8 @@ pub struct Call {
 pub struct Epoch {
     pub calls: Vec<Call>,
     pub calls_in_claim: u32,
+    /// What the record said to be spent when the present claim took effect, in millionths of a dollar.
+    pub cost_before_micro_usd: u64,
     /// When the claim with which it began was asked for.
     pub first_received_ms: u64,
     pub reasks: u32,
@@ -89,15 +107,16 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    pub(super) fn may_be_paid(&self) -> u32 {
-        let unpaid = [CallEnd::Capacity, CallEnd::Account, CallEnd::Unclear, CallEnd::Forbidden];
-        self.calls.iter().filter(|call| !unpaid.contains(&call.end)).count() as u32
+    /// The calls that may have been billed.
+    pub(super) fn paid(&self) -> impl Iterator<Item = &Call> {
+        let unpaid =
+            [CallEnd::Capacity, CallEnd::Account, CallEnd::Rejected, CallEnd::Unclear, CallEnd::Forbidden];
+        self.calls.iter().filter(move |call| !unpaid.contains(&call.end))
     }
 
     /// The last first.
     pub(super) fn answers(&self) -> impl Iterator<Item = &Call> {
-        let answers = [CallEnd::Valid, CallEnd::Invalid, CallEnd::Refused, CallEnd::Truncated];
-        self.calls.iter().rev().filter(move |call| answers.contains(&call.end))
+        self.calls.iter().rev().filter(|call| call.is_answered())
     }
 
     /// The calls of the present claim, the last first.

@@ -53,9 +53,10 @@ impl State {
             // Nobody lives to hand it back as late as the provider said.
             message.not_before_ms = 0;
         }
+        let mut left = 0;
         for n in distinct(&running.claimed) {
             let input = &mut self.inputs[n as usize];
-            for call in input.epoch.calls.iter_mut().filter(|call| call.invocation == id) {
+            for call in input.epoch_of(id).calls.iter_mut().filter(|call| call.invocation == id) {
                 call.excused = true;
             }
             if input.holder != id {
@@ -64,6 +65,7 @@ impl State {
             if let Some(Standing::Claimed { alone, .. }) = input.record.as_deref().map(|record| &record.state)
             {
                 input.epoch.deaths += 1;
+                left += 1;
                 if *alone {
                     input.epoch.deaths_alone += 1;
                 }
@@ -71,6 +73,7 @@ impl State {
                 self.note(now_ms, n, || format!("its worker died, invocation {id}, alone: {alone}"));
             }
         }
+        self.pauses.left_behind(now_ms, id, left);
         self.check_expired(now_ms, &running, &[]);
     }
 
@@ -104,6 +107,7 @@ impl State {
             if stands {
                 input.epoch.abandoned += 1;
                 input.epoch.unreleased = true;
+                self.pauses.left_behind(now_ms, id, 1);
                 let faults = input.epoch.ledger_faults;
                 self.note(now_ms, n, || format!("invocation {id} ended and its claim still stands"));
                 if faults == 0 {
@@ -133,10 +137,15 @@ impl State {
             }
             let n = self.queue.messages[*message as usize].input;
             self.note(now_ms, n, || format!("message {message} leaves invocation {id}: {outcome:?}"));
+            if let Outcome::HandedBack(cause) = outcome {
+                *self.stats.handed_back.entry(*cause).or_default() += 1;
+            }
             if matches!(outcome, Outcome::HandedBack(HandBackCause::SpendCap)) {
                 self.stats.capped += 1;
                 // Refused twice, it met others who reserve, and may leave the room to them.
-                if running.cap_left_micro_usd >= CALL_MICRO_USD_MAX && running.cap_refusals < 2 {
+                let is_paused = self.pauses.was_shut_since(running.began_ms);
+                if running.cap_left_micro_usd >= CALL_MICRO_USD_MAX && running.cap_refusals < 2 && !is_paused
+                {
                     let what = "handed back for the spend cap, which left room for a call";
                     self.violate(now_ms, Promise::Progress, Some(n), what);
                 }
@@ -161,6 +170,7 @@ impl State {
         }
         self.judge_numbers(now_ms, id, &running, report, plan);
         self.judge_waits(now_ms, id, &running, report, plan);
+        self.judge_causes(now_ms, &running, report, plan);
         let acknowledged: Vec<u32> = running
             .batch
             .iter()
@@ -191,6 +201,7 @@ impl State {
         let told = input.failures.versions.last().is_some_and(|last| input.failures.told.contains(last));
         let letter = running.letters.iter().find(|(of, _)| *of == message).map(|(_, reason)| *reason);
         let after_settlement = sent_at_ms > input.settled_ms + tolerance_ms(plan);
+        let wrong_duplicate = self.wrong_duplicate(message, running, plan);
         let fault = match (outcome, input.record.as_deref().map(|record| &record.state)) {
             (Outcome::DeadLettered(reason), _) if letter != Some(reason) => {
                 Some((Promise::NothingLost, "acknowledged as a dead letter that was not sent"))
@@ -212,6 +223,7 @@ impl State {
             }
             (Outcome::DeadLettered(_), _) => None,
             _ if self.is_from_before_erasure(n, &message.to_string()) => None,
+            (Outcome::Duplicate, _) if wrong_duplicate.is_some() => wrong_duplicate,
             (Outcome::Succeeded | Outcome::NeedsReview | Outcome::Duplicate, Some(Standing::Done(done))) => {
                 let older =
                     redrive_of.is_none() && work_of(revision_of(&done.revision)) < work_of(running.revision);

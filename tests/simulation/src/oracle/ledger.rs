@@ -48,8 +48,8 @@ impl State {
             return false;
         }
         self.judge_write(now_ms, n, asked, plan);
-        let input = &mut self.inputs[n as usize];
-        input.record = Some(Box::new(write.record.clone()));
+        self.stand(n, Some(write.record.clone()));
+        self.judge_kept_message(now_ms, n);
         true
     }
 
@@ -180,6 +180,10 @@ impl State {
             self.violate(now_ms, Promise::NothingLost, Some(n), what);
             return;
         }
+        if let Some((promise, what)) = self.wrong_record(n, new, plan) {
+            self.violate(now_ms, promise, Some(n), what);
+            return;
+        }
         if fresh {
             // A panic in the prompt, or a fault, comes before the claim that it belongs to.
             let epoch = &mut self.inputs[n as usize].epoch;
@@ -209,6 +213,7 @@ impl State {
             input.holder = invocation;
             input.epoch.claims += 1;
             input.epoch.calls_in_claim = 0;
+            input.epoch.cost_before_micro_usd = new.budget.cost_micro_usd;
             input.epoch.failed_at = None;
             match self.invocations.get_mut(&invocation) {
                 Some(running) => running.claimed.push(n),
@@ -233,6 +238,11 @@ impl State {
                         Some(n),
                         "a result that does not validate was stored",
                     );
+                }
+                let (bytes, most) = (done.output.to_string().len(), plan.limits.output_bytes_max);
+                if bytes > most {
+                    let what = format!("a result of {bytes} bytes was stored, and the limit is {most}");
+                    self.violate(now_ms, Promise::Budgets, Some(n), what);
                 }
                 let revision = revision_of(&done.revision);
                 if done.model != model_of(revision) {
@@ -290,7 +300,7 @@ impl State {
         self.note(now_ms, n, || {
             format!("ledger: {} by invocation {invocation}: {what}", describe(&write.record))
         });
-        let epoch = &mut self.inputs[n as usize].epoch;
+        let epoch = self.inputs[n as usize].epoch_of(invocation);
         epoch.ledger_faults += 1;
         let unclaims = !matches!(write.record.state, Standing::Claimed { .. } | Standing::Done(_));
         epoch.unsure_crashes += u32::from(unclaims && write.record.budget.crashes > 0);

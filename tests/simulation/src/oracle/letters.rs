@@ -3,7 +3,7 @@
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::message::Attribute;
-use nightshift_core::record::State as Standing;
+use nightshift_core::record::{Failed, Record, State as Standing};
 use serde_json::Value;
 
 use super::Promise;
@@ -125,11 +125,44 @@ impl State {
         if let Some((name, is)) = other {
             return Some(format!("it says {name} {:?}, and the ledger {is}", number(name)));
         }
+        if let Some(name) = untold(record, failed, context) {
+            return Some(format!("its {name} is not the ledger's"));
+        }
         let detail = context.get("detail").and_then(Value::as_str).unwrap_or_default();
         if detail != failed.detail || detail.is_empty() {
             return Some("it does not say what the ledger says happened".to_owned());
         }
         wrong_advice(self.inputs[*n as usize].kind, *n, *reason, detail)
+    }
+}
+
+/// Which of its words is not what the record says.
+fn untold(record: &Record, failed: &Failed, context: &Value) -> Option<&'static str> {
+    let text = |name: &str| context.get(name).and_then(Value::as_str);
+    let words = [
+        ("stage", Some(stage_of(failed.reason))),
+        ("task", record.task.as_deref()),
+        ("task_revision", Some(failed.revision.hash.as_str())),
+        ("provider_request_id", failed.request_id.as_deref()),
+        ("excerpt", failed.excerpt.as_deref()),
+    ];
+    let cost_usd = context.get("cost_usd").and_then(Value::as_f64);
+    let cost_is_told =
+        cost_usd.is_some_and(|usd| (usd - record.budget.cost_micro_usd as f64 / 1e6).abs() < 1e-9);
+    let other = words.into_iter().find(|(name, is)| text(name) != *is).map(|(name, _)| name);
+    other.or_else(|| (!cost_is_told).then_some("cost_usd"))
+}
+
+fn stage_of(reason: FailureReason) -> &'static str {
+    match reason {
+        FailureReason::InvalidMessage | FailureReason::UnknownTask | FailureReason::InvalidInput => "parse",
+        FailureReason::RequestRejected
+        | FailureReason::AttemptsExhausted
+        | FailureReason::CapacityTimeout => "call",
+        FailureReason::Refused | FailureReason::Truncated | FailureReason::InvalidOutput => "validate",
+        FailureReason::ResultTooLarge => "store",
+        FailureReason::Poison | FailureReason::Internal => "work",
+        FailureReason::ReviewRejected => "review",
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the calls of a day cost, against its record and its cap.
 
 use super::Promise;
-use crate::plan::Plan;
+use crate::plan::{CALL_MICRO_USD_MAX, Plan};
 use crate::world::State;
 use nightshift_core::spend::UtcDay;
 
@@ -17,7 +17,7 @@ impl State {
         lied: bool,
         plan: &Plan,
     ) {
-        let calls = &mut self.inputs[n as usize].epoch.calls;
+        let calls = &mut self.inputs[n as usize].epoch_of_call(id).calls;
         let Some(call) = calls.iter_mut().find(|call| call.id == id) else { return };
         (call.lied, call.told_micro_usd) = (lied, told_micro_usd);
         let Some(running) = self.invocations.get(&call.invocation).filter(|_| micro_usd > 0) else { return };
@@ -26,6 +26,15 @@ impl State {
         self.stats.days_billed += u64::from(spend.billed_micro_usd == 0);
         spend.billed_micro_usd += micro_usd;
         self.judge_day(now_ms, Some(n), day, plan);
+    }
+
+    /// The same of a probe, which is no job's.
+    pub fn probe_is_billed(&mut self, now_ms: u64, invocation: u64, micro_usd: u64, plan: &Plan) {
+        let Some(running) = self.invocations.get_mut(&invocation) else { return };
+        running.calls_micro_usd = CALL_MICRO_USD_MAX;
+        let Some(day) = running.day else { return };
+        self.spend.entry(day).or_default().billed_micro_usd += micro_usd;
+        self.judge_day(now_ms, None, day, plan);
     }
 
     /// The calls of the invocations that began on a day cost no more than its record holds, nor than the cap: not

@@ -45,8 +45,10 @@ pub struct Seen {
     pub ledger_errors: u64,
     /// Of them, records in words that its release does not know.
     pub unreadable: u64,
-    /// Messages whose visibility it tried to change.
-    pub hidden: BTreeSet<u32>,
+    /// Messages whose visibility it tried to change, and for how many seconds.
+    pub hidden: BTreeMap<u32, u32>,
+    /// Messages that it counted on a record as further ones.
+    pub duplicates: BTreeSet<u32>,
 }
 
 /// The price of a token of the simulated model, in millionths of a dollar: read and written.
@@ -213,7 +215,8 @@ impl State {
     }
 }
 
-/// What is published per task adds up to what is published for all of them, and dead letters per reason as well.
+/// What is published per task adds up to what is published for all of them; dead letters per reason as well, and hand-backs
+/// per cause.
 fn uneven(batch: &MetricBatch, of_all: &[&Datum], report: &BatchReport) -> Option<String> {
     let with = |dimension: &'static str| {
         batch.data.iter().filter(move |datum| datum.dimensions.iter().any(|(name, _)| *name == dimension))
@@ -226,19 +229,24 @@ fn uneven(batch: &MetricBatch, of_all: &[&Datum], report: &BatchReport) -> Optio
             return Some(format!("published {name} {all}, and {tasks} by task"));
         }
     }
-    let mut by_reason: BTreeMap<String, f64> = BTreeMap::new();
+    let mut by_word: BTreeMap<(&str, String), f64> = BTreeMap::new();
     for outcome in &report.outcomes {
-        if let Outcome::DeadLettered(reason) = outcome {
-            *by_reason.entry(reason.to_string()).or_default() += 1.0;
-        }
+        let word = match outcome {
+            Outcome::DeadLettered(reason) => ("Reason", reason.to_string()),
+            Outcome::HandedBack(cause) => ("Cause", cause.as_str().to_owned()),
+            Outcome::Succeeded | Outcome::NeedsReview | Outcome::Duplicate => continue,
+        };
+        *by_word.entry(word).or_default() += 1.0;
     }
-    let said: BTreeMap<String, f64> = with("Reason")
-        .filter_map(|datum| {
-            let (_, reason) = datum.dimensions.iter().find(|(name, _)| *name == "Reason")?;
-            Some((reason.clone(), sum_of(std::iter::once(datum))))
+    let said: BTreeMap<(&str, String), f64> = ["Reason", "Cause"]
+        .into_iter()
+        .flat_map(|split| with(split).map(move |datum| (split, datum)))
+        .filter_map(|(split, datum)| {
+            let (_, word) = datum.dimensions.iter().find(|(name, _)| *name == split)?;
+            Some(((split, word.clone()), sum_of(std::iter::once(datum))))
         })
         .collect();
-    (said != by_reason).then(|| format!("published dead letters {said:?}, and they were {by_reason:?}"))
+    (said != by_word).then(|| format!("published {said:?}, and it was {by_word:?}"))
 }
 
 fn values<'a>(data: impl Iterator<Item = &'a Datum>) -> Vec<f64> {

@@ -29,7 +29,7 @@ impl State {
             let cut_off = [HandBackCause::Deadline, HandBackCause::Suspect];
             let returned = matches!(outcome, Outcome::HandedBack(cause) if !cut_off.contains(cause));
             if returned
-                && !running.seen.hidden.contains(message)
+                && !running.seen.hidden.contains_key(message)
                 && !self.is_last_chance(now_ms, *message, plan)
             {
                 let n = self.queue.messages[*message as usize].input;

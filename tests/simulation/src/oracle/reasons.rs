@@ -47,11 +47,14 @@ impl State {
             }
             FailureReason::AttemptsExhausted => {
                 // A claim that ended without a word may have been billed for the call that it announced.
-                let maybe = epoch.may_be_paid() + epoch.deaths + epoch.abandoned + epoch.panics;
+                let maybe = epoch.paid().count() as u32 + epoch.deaths + epoch.abandoned + epoch.panics;
                 (calls_spent && maybe >= limits.paid_call_limit) || last_chance
             }
             FailureReason::CapacityTimeout => {
-                let waited_ms = epoch.capacity_since_ms.map_or(0, |since| now_ms - since);
+                // Whoever was paused did not wait for capacity.
+                let opened_ms = self.pauses.opened_ms(now_ms);
+                let waited_ms =
+                    epoch.capacity_since_ms.map_or(0, |since_ms| now_ms - since_ms.max(opened_ms));
                 waited_ms + tolerance_ms(plan) > limits.capacity_wait_ms_max || last_chance
             }
             FailureReason::ResultTooLarge => kind == Kind::TooLarge,
@@ -60,6 +63,8 @@ impl State {
                 let crashes = epoch.deaths_alone + epoch.panics + epoch.unsure_crashes;
                 epoch.deaths_alone > 0 && crashes >= limits.crash_limit
             }
+            // A person decides it, and no worker.
+            FailureReason::ReviewRejected => false,
             FailureReason::Internal => {
                 let crashes = epoch.panics + epoch.deaths_alone + epoch.unsure_crashes;
                 (epoch.panics > 0 && crashes >= limits.crash_limit) || last_chance
@@ -68,7 +73,7 @@ impl State {
         (!ok).then(|| {
             format!(
                 "{kind:?} with {} deaths ({} alone), {} abandoned claims, {} panics, {} calls that may be billed, last answer {last:?}, last chance {last_chance}",
-                epoch.deaths, epoch.deaths_alone, epoch.abandoned, epoch.panics, epoch.may_be_paid()
+                epoch.deaths, epoch.deaths_alone, epoch.abandoned, epoch.panics, epoch.paid().count() as u32
             )
         })
     }

@@ -3,11 +3,12 @@
 use std::cmp::Reverse;
 
 use nightshift_core::message::AttributeValue;
-use nightshift_core::record::{RecordWrite, State as Standing};
+use nightshift_core::record::{Budget, Record, RecordWrite, State as Standing};
 use nightshift_core::redrive::{Ended, HOLD_S, Redrive, Request, Source};
 use nightshift_ports::{Letter as Held, WriteAnswer};
 
 use super::history::Epoch;
+use super::records::with_one_more;
 use super::{Promise, tolerance_ms};
 use crate::plan::{MINUTE, Plan, SECOND};
 use crate::redriver::ended;
@@ -15,6 +16,8 @@ use crate::world::{Letter, State};
 
 /// What is sent at once.
 const PAGE: u64 = 10;
+/// How long a page that is under way may still take, at most.
+const PAGE_MS_MAX: u64 = MINUTE;
 
 /// What a letter says of itself, read without any code of the redrive.
 fn is_asked_for(request: &Request, letter: &Letter) -> bool {
@@ -35,6 +38,21 @@ fn is_asked_for(request: &Request, letter: &Letter) -> bool {
         && (request.tasks.is_empty() || task.is_some_and(|task| request.tasks.iter().any(|one| one == task)))
 }
 
+/// What the reset of a record leaves out: its budgets are new, the crash is remembered, and all else stands as it did.
+fn wrong_reset(old: &Record, new: &Record) -> Option<String> {
+    let expected = Record {
+        version: old.version + 1,
+        token: new.token.clone(),
+        state: Standing::Open,
+        budget: Budget::default(),
+        redrives: old.redrives + 1,
+        history: with_one_more(old, "crashed", old.last_claimed_ms),
+        expires_at_ms: new.expires_at_ms.max(old.expires_at_ms),
+        ..old.clone()
+    };
+    (*new != expected).then(|| format!("a record was reset to {new:?}, and should be {expected:?}"))
+}
+
 impl State {
     fn waiting_letters(&mut self, source: Source) -> &mut Vec<Letter> {
         match source {
@@ -52,7 +70,7 @@ impl State {
     }
 
     /// A redrive sends a message: SQS takes it and gives it an id.
-    pub fn letter_was_sent(&mut self, now_ms: u64, sent: &Held) -> u32 {
+    pub fn letter_was_sent(&mut self, now_ms: u64, sent: &Held, plan: &Plan) -> u32 {
         self.stats.checks += 1;
         let Some(running) = self.redrive.clone() else {
             self.violate(now_ms, Promise::Redriven, None, "something was sent, and no redrive runs");
@@ -82,6 +100,11 @@ impl State {
             let what = format!("a message was sent that was not asked for: {:?}", running.request);
             self.violate(now_ms, Promise::Redriven, Some(n), what);
         }
+        // Or a redrive would never end that sends what fails again.
+        if letter.sent_at_ms > running.began_ms + MINUTE + tolerance_ms(plan) {
+            let what = "a message was sent that came after the redrive began";
+            self.violate(now_ms, Promise::Redriven, Some(n), what);
+        }
         let id = self.queue.send(n, reference, now_ms, sent.attributes.clone(), sent.group.clone());
         self.queue.messages[id as usize].redrive_of = letter.version;
         self.stats.redrives += 1;
@@ -95,15 +118,35 @@ impl State {
         if let Some(running) = &mut self.redrive {
             running.sent.push((id, n, version, tells));
         }
-        self.judge_sent(now_ms, n);
+        self.judge_sent(now_ms, n, plan);
         id
     }
 
     /// No more than the limit, and no more than the canary before it has succeeded; a page of which nobody learned that it
     /// was sent is beyond what a redrive can know.
-    fn judge_sent(&mut self, now_ms: u64, n: u32) {
+    fn judge_sent(&mut self, now_ms: u64, n: u32, plan: &Plan) {
         let Some(running) = self.redrive.clone() else { return };
         let unknown = running.unknown_pages.saturating_mul(PAGE);
+        let lasted_ms = now_ms.saturating_sub(running.began_ms) + tolerance_ms(plan) + SECOND;
+        // Up to ten at a time, and so many that a page takes ten seconds.
+        let page = (running.request.rate * 10.0).clamp(1.0, PAGE as f64) as u64;
+        let paced = (running.request.rate * lasted_ms as f64 / 1_000.0) as u64 + page;
+        if running.sent.len() as u64 > paced + running.unknown_pages.saturating_mul(page) {
+            let what = format!(
+                "{} messages were sent within {} s, at a rate of {}",
+                running.sent.len(),
+                lasted_ms / SECOND,
+                running.request.rate
+            );
+            self.violate(now_ms, Promise::Redriven, Some(n), what);
+        }
+        if let Some(stopped_ms) = running.stopped_ms.filter(|at_ms| now_ms > at_ms + PAGE_MS_MAX) {
+            let what = format!(
+                "a message was sent {} s after the redrive was stopped",
+                (now_ms - stopped_ms) / SECOND
+            );
+            self.violate(now_ms, Promise::Redriven, Some(n), what);
+        }
         if let Some(limit) = running.request.limit
             && running.sent.len() as u64 > limit + unknown
         {
@@ -186,11 +229,14 @@ impl State {
             let what = format!("the claim of invocation {holder}, which still runs, was reset");
             self.violate(now_ms, Promise::Fenced, Some(n), what);
         }
+        if let Some(what) = standing.as_deref().and_then(|standing| wrong_reset(standing, &write.record)) {
+            self.violate(now_ms, Promise::Redriven, Some(n), what);
+        }
         self.note(now_ms, n, || format!("its budgets start afresh at v{}", write.record.version));
         let input = &mut self.inputs[n as usize];
         let first_received_ms = input.epoch.first_received_ms;
         input.epoch = Epoch { first_received_ms, ..Epoch::default() };
-        input.record = Some(Box::new(write.record.clone()));
+        self.stand(n, Some(write.record.clone()));
         WriteAnswer::Written
     }
 
@@ -204,9 +250,16 @@ impl State {
             .entry(how.as_ref().map_or("not".to_owned(), |how| format!("{how:?}")))
             .or_default() += 1;
         let source = running.request.source;
+        if running.stopped_ms.is_some() && redrive.stop.is_none() {
+            let what = format!("who stopped it was told so, and it went on: {redrive:?}");
+            self.violate(now_ms, Promise::Redriven, None, what);
+        }
         let skew_ms = tolerance_ms(plan) + SECOND;
         let ends_ms = redrive.scan.as_ref().map_or(0, |scan| scan.ends_ms);
-        let latest_ms = ends_ms.max(now_ms + u64::from(HOLD_S) * SECOND) + skew_ms;
+        // What a worker still seems to hold is hidden until its lease has ended for sure.
+        let limits = &plan.limits;
+        let lease_ms = limits.function_timeout_ms + limits.lease_margin_ms + 10 * SECOND;
+        let latest_ms = ends_ms.max(now_ms + lease_ms.max(u64::from(HOLD_S) * SECOND)) + skew_ms;
         // A plan is as long as what there is to look at and to send asks for.
         let (count, began_ms) = (self.waiting_letters(source).len() as f64, running.began_ms);
         let planned_ms = 3.0 * (count * 20.0 + count * 1_000.0 / running.request.rate) + 6.0 * MINUTE as f64;
@@ -230,6 +283,15 @@ impl State {
             .filter(|l| !l.moved_back && l.sent_at_ms < before_ms && l.came_ms < before_ms)
             .filter(|letter| is_asked_for(&running.request, letter))
             .collect();
+        let by_earlier =
+            forgotten.iter().find(|letter| letter.received_ms < began_ms && letter.visible_at_ms > now_ms);
+        if how == Some(Ended::GaveUp)
+            && let Some(letter) = by_earlier
+        {
+            let n = letter.of.map(|(n, _)| n);
+            let what = "it gave up on what an earlier redrive still keeps hidden";
+            self.violate(now_ms, Promise::Redriven, n, what);
+        }
         let excused = redrive.progress.unreadable + redrive.progress.refused;
         if how == Some(Ended::Finished) && forgotten.len() as u64 > excused {
             let n = forgotten.first().and_then(|letter| letter.of).map(|(n, _)| n);

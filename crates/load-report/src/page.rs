@@ -1,10 +1,9 @@
-//! The report of a load test as one HTML page: no script, no font, no picture, no request.
+//! The page.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use nightshift_core::load_test::{Holds, Point, grouped};
+use nightshift_core::load_test::{First, Holds, How, Limited, Point, grouped};
 
-use crate::commands::load_test::Report;
-use crate::times;
+use crate::Report;
 
 /// Width and height of a chart, in its own units; it is scaled to the page.
 const CHART: (f64, f64) = (720.0, 190.0);
@@ -16,7 +15,7 @@ const STYLE: &str = "
 @media (prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9da7b3;--line:#3d444d;--page:#0d1117;--card:#161b22;--yes:#3fb950;--no:#ff7b72;--a:#58a6ff;--b:#e3933d;--c:#bc8cff}}
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:60rem;padding:1rem;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
-h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
+h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.1rem;margin:2rem 0 .5rem}h3{font-size:1rem;margin:1.25rem 0 .25rem}
 .verdict{border:1px solid var(--line);border-left:.5rem solid var(--tone);border-radius:.4rem;background:var(--card);padding:.75rem 1rem}
 .verdict strong{color:var(--tone);font-size:1.6rem}
 .is-yes{--tone:var(--yes)}.is-no{--tone:var(--no)}.is-unknown{--tone:var(--soft)}
@@ -25,7 +24,7 @@ h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
 .tiles b{display:block;font-size:1.25rem}.tiles span,figcaption,.soft{color:var(--soft);font-size:.9rem}
 .wide{overflow-x:auto}.wide:focus-visible,summary:focus-visible,a:focus-visible{outline:3px solid var(--a);outline-offset:2px}
 table{border-collapse:collapse;width:100%}th,td{border-bottom:1px solid var(--line);padding:.35rem .6rem .35rem 0;text-align:left;vertical-align:top}
-td.number,th.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+td{overflow-wrap:anywhere}td.number,th.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 td.holds{color:var(--tone);font-weight:600;white-space:nowrap}
 figure{margin:1rem 0}svg{width:100%;height:auto;display:block}
 svg text{fill:var(--soft);font:11px system-ui,sans-serif}svg .grid{stroke:var(--line)}
@@ -38,8 +37,10 @@ svg polyline{fill:none;stroke-width:2}.a{stroke:var(--a)}.b{stroke:var(--b);stro
 /// One line of a chart: its class, its name, its value at a point.
 type Line<'a> = (&'static str, &'a str, fn(&Point) -> f64);
 
-/// The page.
-pub fn of(report: &Report) -> String {
+/// Whether a chart shows a point: in a column in which nothing was due, there is no latency.
+type Shown = fn(&Point) -> bool;
+
+pub(crate) fn of(report: &Report) -> String {
     let (word, tone) = if report.verdict.passed { ("Yes", "is-yes") } else { ("No", "is-no") };
     let title = format!("Load test of {}: {}", report.tested.stack, word.to_lowercase());
     let page = html! {
@@ -81,8 +82,16 @@ fn verdict(report: &Report, word: &str, tone: &str) -> Markup {
             @if !report.verdict.passed {
                 ul { @for reason in report.verdict.reasons() { li { b { (reason.what) } ": " (reason.words) } } }
             }
-            @if let Some(first) = report.verdict.headroom.first() {
-                p { "It would fail at about " b { (grouped(first.per_hour)) } " jobs an hour; the first limit is " (first.limited.as_str()) "." }
+            @let headroom = &report.verdict.headroom;
+            @if let Some(gave) = headroom.steps.first().and_then(|tested| tested.gave.as_ref()) {
+                p { "This load was too much for " b { (gave.limited.as_str()) } "." }
+            } @else if let Some(First { how, limit }) = &headroom.first {
+                @let (begins, day) = match (how, limit.limited) {
+                    (How::Tested, _) => ("It failed at ", ""),
+                    (How::Computed, Limited::SpendCap) => ("By computation it fails at about ", " around the clock"),
+                    (How::Computed, _) => ("By computation it fails at about ", ""),
+                };
+                p { (begins) b { (grouped(limit.per_hour)) } " jobs an hour" (day) "; the first limit is " (limit.limited.as_str()) "." }
             }
         }
     }
@@ -90,19 +99,19 @@ fn verdict(report: &Report, word: &str, tone: &str) -> Markup {
 
 fn tiles(report: &Report) -> Markup {
     let measured = &report.measured;
-    let throttled = report.observed.throttled.map_or_else(|| "unknown".to_owned(), |n| format!("{n:.0}"));
-    let handed_back = report.observed.handed_back.map_or_else(|| "unknown".to_owned(), |n| format!("{n:.0}"));
+    let throttled = report.observed.throttled.map_or_else(|| "unknown".to_owned(), grouped);
+    let handed_back = report.observed.handed_back.map_or_else(|| "unknown".to_owned(), grouped);
     let drain = measured.drain_s.map_or_else(|| "not all ended".to_owned(), |s| format!("{s:.1} s"));
     let tiles = [
-        ("jobs taken of jobs due", format!("{} of {}", measured.accepted, measured.offered)),
+        ("jobs taken of jobs due", format!("{} of {}", count(measured.accepted), count(measured.offered))),
         ("ended with a result", format!("{:.2} %", measured.success_percent)),
         ("latency, median", seconds(measured.latency.p50_ms)),
         ("latency, 99 %", seconds(measured.latency.p99_ms)),
-        ("most waiting at once", measured.backlog_max.to_string()),
+        ("most waiting at once", count(measured.backlog_max)),
         ("drained after the last send", drain),
         ("calls refused for limits", throttled),
         ("deliveries handed back", handed_back),
-        ("cost of the calls", format!("{:.4} USD", measured.cost.usd)),
+        ("cost of the calls", dollars(measured.cost.usd)),
     ];
     html! { ul.tiles { @for (what, value) in &tiles { li { b { (value) } span { (what) } } } } }
 }
@@ -132,17 +141,17 @@ fn charts(report: &Report) -> Markup {
     let course = &report.measured.course;
     html! {
         h2 { "Course" }
-        (chart("Jobs a second: due, taken by SQS, ended", course, &[
+        (chart("Jobs a second: due, taken by SQS, ended", course, |_| true, &[
             ("a", "due", |point| point.offered),
             ("b", "taken", |point| point.accepted),
             ("c", "ended", |point| point.settled),
         ]))
-        (chart("Latency in seconds, by when a job was due", course, &[
+        (chart("Latency in seconds, by when a job was due", course, |point| point.latency.count > 0, &[
             ("a", "median", |point| point.latency.p50_ms as f64 / 1_000.0),
             ("b", "95 %", |point| point.latency.p95_ms as f64 / 1_000.0),
             ("c", "99 %", |point| point.latency.p99_ms as f64 / 1_000.0),
         ]))
-        (chart("Backlog: jobs taken and not ended", course, &[("a", "jobs", |point| point.backlog as f64)]))
+        (chart("Backlog: jobs taken and not ended", course, |_| true, &[("a", "jobs", |point| point.backlog as f64)]))
         details {
             summary { "The numbers of these charts" }
             div.wide tabindex="0" role="region" aria-label="The numbers of the charts" {
@@ -153,7 +162,7 @@ fn charts(report: &Report) -> Markup {
                     tbody { @for point in course { tr {
                         td.number { (clock(point.at_s)) }
                         @for rate in [point.offered, point.accepted, point.settled] { td.number { (format!("{rate:.2}")) } }
-                        td.number { (point.backlog) }
+                        td.number { (count(point.backlog)) }
                         @for ms in [point.latency.p50_ms, point.latency.p95_ms, point.latency.p99_ms] { td.number { (seconds(ms)) } }
                     } } }
                 }
@@ -162,7 +171,7 @@ fn charts(report: &Report) -> Markup {
     }
 }
 
-fn chart(title: &str, course: &[Point], lines: &[Line<'_>]) -> Markup {
+fn chart(title: &str, course: &[Point], shown: Shown, lines: &[Line<'_>]) -> Markup {
     let (width, height) = CHART;
     let (left, right, above, below) = ROOM;
     let top = nice(lines.iter().flat_map(|(_, _, value)| course.iter().map(value)).fold(0.0, f64::max));
@@ -170,7 +179,10 @@ fn chart(title: &str, course: &[Point], lines: &[Line<'_>]) -> Markup {
     let x = |at_s: f64| left + at_s / last_s * (width - left - right);
     let y = |value: f64| height - below - value / top * (height - above - below);
     let points = |value: &fn(&Point) -> f64| {
-        let points = course.iter().map(|point| format!("{:.1},{:.1}", x(point.at_s), y(value(point))));
+        let points = course
+            .iter()
+            .filter(|point| shown(point))
+            .map(|point| format!("{:.1},{:.1}", x(point.at_s), y(value(point))));
         points.collect::<Vec<_>>().join(" ")
     };
     let most = |value: &fn(&Point) -> f64| course.iter().map(value).fold(0.0, f64::max);
@@ -215,7 +227,7 @@ fn latencies(report: &Report) -> Markup {
                 } }
                 tbody { @for (name, times) in rows { tr {
                     th scope="row" { (name) }
-                    td.number { (times.count) }
+                    td.number { (count(times.count)) }
                     @for ms in [times.p50_ms, times.p90_ms, times.p95_ms, times.p99_ms, times.max_ms] { td.number { (seconds(ms)) } }
                 } } }
             }
@@ -243,23 +255,45 @@ fn outcomes(report: &Report) -> Markup {
         h2 { "What became of the jobs" }
         table {
             thead { tr { th scope="col" { "Outcome" } th.number scope="col" { "Jobs" } } }
-            tbody { @for (what, count) in &rows { tr { th scope="row" { (what) } td.number { (count) } } } }
+            tbody { @for (what, jobs) in &rows { tr { th scope="row" { (what) } td.number { (count(*jobs)) } } } }
         }
         p { (alarms) }
     }
 }
 
 fn headroom(report: &Report) -> Markup {
+    let headroom = &report.verdict.headroom;
     html! {
-        h2 { "Headroom" }
-        p.soft { "Computed from what one job took in this test; the limits above the tested load were not tried." }
-        table {
-            thead { tr { th scope="col" { "Limit" } th.number scope="col" { "Jobs an hour" } th scope="col" { "Because" } } }
-            tbody { @for limit in &report.verdict.headroom.limits { tr {
-                th scope="row" { (limit.limited.as_str()) }
-                td.number { (grouped(limit.per_hour)) }
-                td { (limit.because) }
-            } } }
+        h2 #headroom { "Headroom" }
+        p { (headroom.words()) }
+        div.wide tabindex="0" role="region" aria-labelledby="headroom" {
+            table {
+                thead { tr {
+                    @for name in ["Sent an hour", "Jobs", "95 % within", "Most waiting"] { th.number scope="col" { (name) } }
+                    th scope="col" { "What gave" }
+                } }
+                tbody { @for step in &headroom.steps { tr {
+                    th.number scope="row" { (grouped(step.per_hour)) }
+                    td.number { (count(step.jobs)) }
+                    td.number { (seconds(step.p95_ms)) }
+                    td.number { (count(step.backlog_max)) }
+                    td { @match &step.gave {
+                        None => "nothing",
+                        Some(gave) => { b { (gave.limited.as_str()) } ". " (gave.because) }
+                    } }
+                } } }
+            }
+        }
+        h3 #computed { "Computed from what one job took" }
+        div.wide tabindex="0" role="region" aria-labelledby="computed" {
+            table {
+                thead { tr { th scope="col" { "Limit" } th.number scope="col" { "Jobs an hour" } th scope="col" { "Because" } } }
+                tbody { @for limit in &headroom.limits { tr {
+                    th scope="row" { (limit.limited.as_str()) }
+                    td.number { (grouped(limit.per_hour)) }
+                    td { (limit.because) }
+                } } }
+            }
         }
     }
 }
@@ -269,7 +303,7 @@ fn tested(report: &Report) -> Markup {
     let facts = [
         ("stack", format!("{} in {}", tested.stack, tested.region)),
         ("began", tested.began_at.clone()),
-        ("warm-up", times::length(plan.warm_up_s * 1_000)),
+        ("warm-up", format!("{} s", plan.warm_up_s)),
         ("model", tested.model.clone()),
         ("worker version", tested.worker_version.clone()),
         ("command version", tested.command_version.to_owned()),
@@ -282,6 +316,15 @@ fn tested(report: &Report) -> Markup {
             @for (name, value) in &tested.settings { tr { th scope="row" { (name) } td { (value) } } }
         } }
     }
+}
+
+fn count(number: u64) -> String {
+    grouped(number as f64)
+}
+
+/// Cents where it is dollars, and what a cent is made of below that.
+fn dollars(usd: f64) -> String {
+    if usd >= 1.0 { format!("{usd:.2} USD") } else { format!("{usd:.4} USD") }
 }
 
 fn seconds(ms: u64) -> String {

@@ -1,0 +1,123 @@
+//! What one environment tells of its calls, so that the sentinel sees an outage and a cap that leaves no room: nothing
+//! while all is well.
+
+use crate::model::ModelFailure;
+use crate::sentinel::Calls;
+
+/// One environment tells no more often: a thousand of them write a hundred times a second, a tenth of what one key takes.
+const TOLD_EVERY_MS: u64 = 10_000;
+const MINUTE_MS: u64 = 60_000;
+
+/// The calls of one environment since it last told of them.
+#[derive(Debug, Default)]
+pub struct Heard {
+    calls: Calls,
+    minute: u64,
+    told_ms: Option<u64>,
+}
+
+impl Heard {
+    /// A call was answered. Only what is answered beside failures is counted: what went before says nothing of them.
+    pub fn answered(&mut self, now_ms: u64) {
+        self.at(now_ms);
+        self.calls.answered += u64::from(self.calls.failed > 0);
+    }
+
+    /// A call was not answered.
+    pub fn failed(&mut self, failure: &ModelFailure, now_ms: u64) {
+        self.at(now_ms);
+        self.calls.failed += u64::from(failure.is_sign_of_outage());
+    }
+
+    /// The cap left no room for a call of this price.
+    pub fn refused_by_cap(&mut self, micro_usd: u64, now_ms: u64) {
+        self.at(now_ms);
+        let cheapest = self.calls.refused_micro_usd.map_or(micro_usd, |other| other.min(micro_usd));
+        self.calls.refused_micro_usd = Some(cheapest);
+    }
+
+    /// What is to be told now, and of which minute since 1970; it is told once.
+    pub fn to_tell(&mut self, now_ms: u64) -> Option<(u64, Calls)> {
+        self.at(now_ms);
+        let is_well = self.calls.failed == 0 && self.calls.refused_micro_usd.is_none();
+        let too_soon = self.told_ms.is_some_and(|at_ms| now_ms < at_ms.saturating_add(TOLD_EVERY_MS));
+        if is_well || too_soon {
+            return None;
+        }
+        self.told_ms = Some(now_ms);
+        Some((self.minute, std::mem::take(&mut self.calls)))
+    }
+
+    /// What nobody was told of an earlier minute is old.
+    fn at(&mut self, now_ms: u64) {
+        let minute = now_ms / MINUTE_MS;
+        if minute != self.minute {
+            (self.minute, self.calls) = (minute, Calls::default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{FailureClass, Headroom, RetryAdvice};
+
+    fn failure(class: FailureClass, status: u16) -> ModelFailure {
+        ModelFailure {
+            class,
+            status: Some(status),
+            error_type: String::new(),
+            message: String::new(),
+            request_id: None,
+            advice: RetryAdvice::default(),
+            headroom: Headroom::default(),
+            oversize: None,
+        }
+    }
+
+    #[test]
+    fn a_healthy_environment_tells_nothing_and_a_failing_one_every_ten_seconds() {
+        let mut heard = Heard::default();
+        let down = failure(FailureClass::Transient, 500);
+        for ms in 0..30_000 {
+            heard.answered(ms);
+            assert_eq!(heard.to_tell(ms), None);
+        }
+        heard.failed(&down, 30_000);
+        assert_eq!(heard.to_tell(30_000), Some((0, Calls { failed: 1, ..Calls::default() })));
+        for ms in [30_001, 39_998] {
+            heard.failed(&down, ms);
+            heard.answered(ms);
+            assert_eq!(heard.to_tell(ms), None);
+        }
+        assert_eq!(heard.to_tell(40_000), Some((0, Calls { answered: 2, failed: 2, ..Calls::default() })));
+        // What was not told within its minute is told no more.
+        heard.failed(&down, 59_999);
+        assert_eq!(heard.to_tell(60_000), None);
+        for micro_usd in [7, 5, 6] {
+            heard.refused_by_cap(micro_usd, 61_000);
+        }
+        assert_eq!(
+            heard.to_tell(61_000),
+            Some((1, Calls { refused_micro_usd: Some(5), ..Calls::default() }))
+        );
+    }
+
+    #[test]
+    fn a_limit_that_is_reached_and_a_job_that_is_refused_are_no_sign_of_an_outage() {
+        use FailureClass::{Account, Capacity, Refused, Rejected, Transient, Unclear};
+        for (class, status, expected) in [
+            (Transient, 500, true),
+            (Transient, 408, true),
+            (Capacity, 529, true),
+            (Capacity, 503, true),
+            (Capacity, 429, false),
+            (Account, 401, false),
+            (Rejected, 400, false),
+            (Unclear, 400, false),
+            (Refused, 400, false),
+        ] {
+            assert_eq!(failure(class, status).is_sign_of_outage(), expected, "{class:?} {status}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Loads above the tested one, tried one after the other until something gives, and what it was.
+
+use serde::Serialize;
+
+use super::headroom::{Headroom, Limit, Limited};
+use super::measure::{Measured, Observed};
+use super::verdict::{Finding, Holds, Thresholds, strain};
+use super::{JOBS_MAX, Plan, grouped};
+use crate::limits::Limits;
+use crate::metric::HandBackCause;
+
+/// Each step is so many times the one before: of what holds, at least two thirds are known.
+const STEP_FACTOR: f64 = 1.5;
+/// Steps above the tested load, at most: the last is 25 times as much.
+const STEPS_MAX: usize = 8;
+/// Share of a limit of the provider at which jobs must have ended for it to be what they waited for, in percent.
+const USED_PERCENT: f64 = 80.0;
+/// Deliveries that were handed back for a cause, as a share of the jobs in percent, from which on it is what gave.
+const HANDED_BACK_PERCENT: f64 = 1.0;
+
+/// A load that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Step {
+    /// Jobs an hour that were sent.
+    pub per_hour: f64,
+    /// How many in all.
+    pub jobs: u64,
+    /// 95 % of them ended within this time of when they were due.
+    pub p95_ms: u64,
+    /// The most that had not ended at one time.
+    pub backlog_max: u64,
+    /// What gave; `None`: the stack held it.
+    pub gave: Option<Gave>,
+}
+
+/// What gave at a load, and how that shows.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Gave {
+    /// The limit that came first.
+    pub limited: Limited,
+    /// How it shows, in sentences.
+    pub because: String,
+}
+
+/// Why no further load was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// Nobody asked for one.
+    NotAsked,
+    /// The last one was too much.
+    Gave,
+    /// Somebody stopped it.
+    Stopped,
+    /// So many more jobs may not be sent, or cost too much.
+    Dear,
+    /// The stack held the last step.
+    Held,
+}
+
+impl Step {
+    /// A load by its test.
+    #[must_use]
+    pub fn of(
+        plan: &Plan,
+        measured: &Measured,
+        observed: &Observed,
+        limits: &Limits,
+        thresholds: &Thresholds,
+    ) -> Self {
+        Self {
+            per_hour: plan.per_hour(),
+            jobs: measured.offered,
+            p95_ms: measured.latency.p95_ms,
+            backlog_max: measured.backlog_max,
+            gave: gave(plan, measured, observed, limits, thresholds),
+        }
+    }
+}
+
+/// The load to try after these, the first of which was the test itself, for so many minutes. `jobs_left`: how many may still
+/// be sent; none is above what a test sends in all.
+///
+/// # Errors
+/// Why there is none.
+pub fn next(tested: &Plan, minutes: f64, steps: &[Step], jobs_left: u64) -> Result<Plan, Ended> {
+    if steps.last().is_none_or(|step| step.gave.is_some()) {
+        return Err(Ended::Gave);
+    }
+    if steps.len() > STEPS_MAX {
+        return Err(Ended::Held);
+    }
+    let factor = tested.factor * STEP_FACTOR.powi(i32::try_from(steps.len()).unwrap_or(i32::MAX));
+    let plan = Plan { factor, minutes, warm_up_s: 0, ..tested.clone() };
+    if plan.jobs() > jobs_left.min(JOBS_MAX) { Err(Ended::Dear) } else { Ok(plan) }
+}
+
+/// What gave, if anything that a load can strain does not hold. What the stack itself says comes first, then the first
+/// limit that lies below the load by what one job takes; what is left is that jobs grew old, or a cause that nothing tells.
+fn gave(
+    plan: &Plan,
+    measured: &Measured,
+    observed: &Observed,
+    limits: &Limits,
+    thresholds: &Thresholds,
+) -> Option<Gave> {
+    let strained: Vec<_> = strain(measured, observed, thresholds)
+        .into_iter()
+        .filter(|finding| finding.holds == Holds::No)
+        .collect();
+    // What waits has no result either; that it waits says more.
+    let aged = strained.iter().find(|finding| is_of_age(finding));
+    let first = aged.or(strained.first())?;
+    let computed = Headroom::computed(measured, limits);
+    // A day's money cannot be spent by the rate of some minutes: that it was is said by the stack.
+    let below = |among: &[Limited]| {
+        let mut known = computed.iter().filter(|limit| among.contains(&limit.limited));
+        known.find(|limit| limit.per_hour <= plan.per_hour())
+    };
+    let provider = below(&[Limited::ProviderRequests, Limited::ProviderTokens]);
+    // Workers keep to a limit that they were told, and a job's time then holds its waiting: only the rate at which jobs end
+    // tells the provider from too few workers.
+    let used = |limit: &&Limit| measured.ended_per_hour >= limit.per_hour * USED_PERCENT / 100.0;
+    let told = told(measured, observed, thresholds);
+    let reached = provider.filter(used).or_else(|| below(&[Limited::Concurrency, Limited::Ledger]));
+    let (limited, why) = match (told, provider, reached) {
+        (Some((Limited::Provider, words)), Some(limit), _) => {
+            (limit.limited, format!("{words} The limit is {}.", limit.because))
+        }
+        (Some((limited, words)), _, _) => (limited, words),
+        (None, _, Some(limit)) => {
+            let at = grouped(limit.per_hour);
+            (limit.limited, format!("It is reached at {at} an hour: {}.", limit.because))
+        }
+        (None, _, None) if aged.is_some() => (Limited::QueueAge, String::new()),
+        (None, _, None) => (Limited::Unexplained, String::new()),
+    };
+    let because = format!("{} {why}", first.words);
+    Some(Gave { limited, because: because.trim_end().to_owned() })
+}
+
+/// What the stack itself says that it was held back by.
+fn told(measured: &Measured, observed: &Observed, thresholds: &Thresholds) -> Option<(Limited, String)> {
+    let least = measured.accepted as f64 * HANDED_BACK_PERCENT / 100.0;
+    let handed_back = |causes: &[HandBackCause], limited| {
+        let count: f64 = causes.iter().filter_map(|cause| observed.causes.get(cause.as_str())).sum();
+        let words = || format!("{count:.0} deliveries were handed back for it.");
+        (count > 0.0 && count >= least).then(|| (limited, words()))
+    };
+    let throttled = observed.throttled.zip(observed.calls).and_then(|(throttled, calls)| {
+        let percent = throttled / calls.max(1.0) * 100.0;
+        let words = || format!("It refused {throttled:.0} of {calls:.0} calls.");
+        (percent > thresholds.throttled_percent_max).then(|| (Limited::Provider, words()))
+    });
+    handed_back(&[HandBackCause::SpendCap], Limited::SpendCap)
+        .or_else(|| handed_back(&[HandBackCause::Ledger], Limited::Ledger))
+        .or(throttled)
+        .or_else(|| handed_back(&[HandBackCause::Capacity, HandBackCause::Outage], Limited::Provider))
+}
+
+fn is_of_age(finding: &Finding) -> bool {
+    ["latency p95", "latency p99", "backlog"].contains(&finding.what)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::failure::FailureReason;
+    use crate::load_test::{Sample, measure};
+    use crate::reconcile::Fate;
+
+    /// 7,200 an hour.
+    fn plan() -> Plan {
+        Plan { expected_per_hour: 3_600, factor: 2.0, minutes: 1.0, warm_up_s: 0 }
+    }
+
+    /// A test of jobs that take a second each and end so long after they were due.
+    fn measured(ended_after_ms: u64, fate: Fate) -> Measured {
+        let sample = |job| {
+            let scheduled_ms = plan().scheduled_ms(job);
+            Sample {
+                accepted_ms: Some(scheduled_ms),
+                fate,
+                settled_ms: fate.is_settled().then_some(scheduled_ms + ended_after_ms),
+                work_ms: Some(1_000),
+                calls: 1,
+                tokens: 1_000,
+                cost_micro_usd: 100,
+            }
+        };
+        let samples: Vec<_> = (0..plan().jobs()).map(sample).collect();
+        measure(&plan(), &samples, plan().jobs(), 400_000)
+    }
+
+    fn told_of(causes: &[(&str, f64)], throttled: f64) -> Observed {
+        let causes =
+            causes.iter().map(|(cause, count)| ((*cause).to_owned(), *count)).collect::<BTreeMap<_, _>>();
+        Observed { throttled: Some(throttled), calls: Some(120.0), causes, ..Observed::default() }
+    }
+
+    #[test]
+    fn what_gave_is_what_the_stack_says_or_the_first_limit_below_the_load() {
+        const LATE: u64 = 100_000;
+        let roomy = Limits::default();
+        let narrow = Limits { concurrency_max: 1, batch_size: 1, ..roomy.clone() };
+        let slow = Limits { requests_per_minute: 100, ..roomy.clone() };
+        let few_tokens = Limits { tokens_per_minute: 100_000, requests_per_minute: 110, ..roomy.clone() };
+        let both = Limits { requests_per_minute: 30, ..narrow.clone() };
+        let refused = Fate::DeadLetter(FailureReason::Refused);
+        let (result, quiet) = (Fate::Result, told_of(&[], 0.0));
+        for (ended_after_ms, fate, observed, limits, expected) in [
+            (2_000, result, &quiet, &roomy, None),
+            // What is refused or handed back without harm is no limit that was reached.
+            (2_000, result, &told_of(&[("spend_cap", 50.0)], 1.0), &narrow, None),
+            (
+                LATE,
+                result,
+                &told_of(&[("spend_cap", 50.0), ("capacity", 50.0)], 50.0),
+                &narrow,
+                Some(Limited::SpendCap),
+            ),
+            (LATE, result, &told_of(&[("ledger", 2.0)], 50.0), &narrow, Some(Limited::Ledger)),
+            (LATE, result, &told_of(&[("ledger", 1.0)], 50.0), &narrow, Some(Limited::Provider)),
+            (LATE, result, &told_of(&[("capacity", 9.0)], 0.0), &narrow, Some(Limited::Provider)),
+            (LATE, result, &told_of(&[("outage", 9.0)], 0.0), &slow, Some(Limited::ProviderRequests)),
+            // A refused share above the threshold is too much by itself.
+            (2_000, result, &told_of(&[], 50.0), &roomy, Some(Limited::Provider)),
+            (LATE, result, &quiet, &narrow, Some(Limited::Concurrency)),
+            (LATE, result, &quiet, &slow, Some(Limited::ProviderRequests)),
+            (LATE, result, &quiet, &few_tokens, Some(Limited::ProviderTokens)),
+            (LATE, result, &quiet, &both, Some(Limited::ProviderRequests)),
+            (LATE, result, &Observed::default(), &narrow, Some(Limited::Concurrency)),
+            (LATE, result, &told_of(&[("deadline", 50.0)], 0.0), &roomy, Some(Limited::QueueAge)),
+            (2_000, Fate::Waiting, &quiet, &roomy, Some(Limited::QueueAge)),
+            (2_000, refused, &quiet, &roomy, Some(Limited::Unexplained)),
+        ] {
+            let step =
+                Step::of(&plan(), &measured(ended_after_ms, fate), observed, limits, &Thresholds::default());
+            assert_eq!(step.gave.as_ref().map(|gave| gave.limited), expected, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn too_few_workers_are_not_taken_for_a_provider_that_they_never_reached() {
+        let limits =
+            Limits { requests_per_minute: 100, concurrency_max: 1, batch_size: 1, ..Limits::default() };
+        let told = told_of(&[], 0.0);
+        for (ended_per_hour, expected) in
+            [(3_000.0, Limited::Concurrency), (5_900.0, Limited::ProviderRequests)]
+        {
+            let measured = Measured { ended_per_hour, ..measured(100_000, Fate::Result) };
+            let step = Step::of(&plan(), &measured, &told, &limits, &Thresholds::default());
+            assert_eq!(step.gave.map(|gave| gave.limited), Some(expected));
+        }
+    }
+
+    #[test]
+    fn it_is_raised_by_half_until_something_gives_or_it_is_dear() {
+        let held = Step { per_hour: 0.0, jobs: 0, p95_ms: 0, backlog_max: 0, gave: None };
+        let gave = Gave { limited: Limited::Concurrency, because: String::new() };
+        let broken = Step { gave: Some(gave), ..held.clone() };
+        let after = |held_steps: usize, last: &[Step], jobs_left| {
+            let steps = [vec![held.clone(); held_steps], last.to_vec()].concat();
+            next(&plan(), 2.0, &steps, jobs_left).map(|plan| (plan.per_hour(), plan.jobs()))
+        };
+        for (found, expected) in [
+            (after(1, &[], u64::MAX), Ok((10_800.0, 360))),
+            (after(2, &[], u64::MAX), Ok((16_200.0, 540))),
+            (after(1, &[], 359), Err(Ended::Dear)),
+            (after(0, std::slice::from_ref(&broken), u64::MAX), Err(Ended::Gave)),
+            (after(2, std::slice::from_ref(&broken), u64::MAX), Err(Ended::Gave)),
+            (after(STEPS_MAX + 1, &[], u64::MAX), Err(Ended::Held)),
+        ] {
+            assert_eq!(found, expected);
+        }
+        assert!(after(STEPS_MAX, &[], u64::MAX).is_ok());
+    }
+}

@@ -1,0 +1,218 @@
+//! What a worker tells of its calls, how it keeps to a narrow way, and how it answers a probe.
+
+use std::time::Duration;
+
+use nightshift_core::control::{Cause, Control, Entry, Phase};
+use nightshift_core::failure::FailureReason;
+use nightshift_core::limits::Limits;
+use nightshift_core::metric::{HandBackCause, Outcome};
+use nightshift_core::model::FailureClass;
+use nightshift_core::sentinel::Calls;
+use nightshift_ports::Clock;
+use nightshift_tests::memory::{START_MS, Says};
+use nightshift_worker::Message;
+use tokio::time::Instant;
+
+use crate::stage::{Stage, TIMEOUT_MS, failed_with, good, handed_back, invoke, output};
+
+fn tickets(stage: &Stage, count: usize) -> Vec<Message> {
+    (0..count).map(|n| stage.message(&format!("m-{n}"), &format!("ticket {n}"))).collect()
+}
+
+fn in_phase(phase: Phase) -> Control {
+    let entry = Entry::paused(START_MS, "why", "the sentinel").in_phase(phase, START_MS);
+    Control::default().with(Cause::Outage, entry)
+}
+
+fn outage(stage: &Stage) -> Option<Phase> {
+    stage.world.control_record().entries.get(&Cause::Outage).map(|entry| entry.phase)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_whose_calls_are_answered_tells_the_sentinel_nothing() {
+    let stage = Stage::new(|_, _| good());
+    assert_eq!(stage.invoke(tickets(&stage, 10)).await.outcomes, vec![Outcome::Succeeded; 10]);
+    assert_eq!(stage.world.told(), Calls::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_fail_are_told_within_seconds_and_a_reached_limit_is_not() {
+    for (class, told) in [(FailureClass::Transient, true), (FailureClass::Account, false)] {
+        let stage = Stage::new(move |_, _| Says::Fails(class, None));
+        let work = stage.invoke(tickets(&stage, 10));
+        // Long before the invocation ends.
+        let _ = tokio::time::timeout(Duration::from_secs(15), work).await;
+        assert_eq!(stage.world.told().failed > 0, told, "{class:?}: {:?}", stage.world.told());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cheapest_call_that_the_cap_refused_is_told() {
+    // An invocation that was killed in mid-call leaves what it reserved.
+    let stage = Stage::new(|_, _| Says::Hangs);
+    let killed = stage.invoke(vec![stage.message("m-1", "ticket 1")]);
+    let _ = tokio::time::timeout(Duration::from_secs(1), killed).await;
+    let one_call = stage.world.committed_micro_usd();
+    let limits = Limits { spend_cap_micro_usd: one_call * 3 / 2, ..Limits::default() };
+    let report = invoke(&stage.world.worker(limits), vec![stage.message("m-2", "ticket 2")]).await;
+    assert_eq!(report.outcomes, [handed_back(HandBackCause::SpendCap)]);
+    assert_eq!(stage.world.told().refused_micro_usd, Some(one_call));
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_narrow_way_an_environment_has_no_more_calls_open_than_its_share() {
+    let takes = Duration::from_secs(2);
+    for (width, at_once) in [(10, 1), (20, 2), (50, 5)] {
+        let stage = Stage::new(move |_, _| Says::After(takes, Box::new(good())));
+        stage.world.set_control(&in_phase(Phase::Reopening { width }));
+        let began = Instant::now();
+        let report = stage.invoke(tickets(&stage, 10)).await;
+        assert_eq!(report.outcomes, vec![Outcome::Succeeded; 10], "{width}");
+        // Ten environments at most: each has a tenth.
+        let rounds = 10_u32.div_ceil(at_once);
+        assert!(began.elapsed() >= takes * rounds, "{width}: {:?}", began.elapsed());
+        assert!(began.elapsed() < takes * (rounds + 1), "{width}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_wait_on_a_narrow_way_go_on_as_soon_as_it_is_open() {
+    let stage = Stage::new(|_, _| good());
+    // No environment's share but by chance, and this one draws none.
+    stage.world.set_control(&in_phase(Phase::Reopening { width: 1 }));
+    let opens = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(stage.calls(), 0);
+        stage.world.set_control(&in_phase(Phase::Open));
+    };
+    let (report, ()) = tokio::join!(stage.invoke(tickets(&stage, 10)), opens);
+    assert_eq!(report.outcomes, vec![Outcome::Succeeded; 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relapse_lets_no_job_through_that_waited_on_the_narrow_way() {
+    let stage = Stage::new(|_, _| good());
+    stage.world.set_control(&in_phase(Phase::Reopening { width: 1 }));
+    let shuts = async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        stage.world.set_control(&in_phase(Phase::Paused));
+    };
+    let (report, ()) = tokio::join!(stage.invoke(tickets(&stage, 10)), shuts);
+    assert_eq!((report.failed_message_ids.len(), stage.calls()), (10, 0));
+    assert!(stage.world.letters().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_is_one_paid_call_whose_end_stands_in_the_control_record() {
+    let fails = |class| Says::Fails(class, None);
+    for (says, expected) in [
+        (good(), Phase::Reopening { width: 1 }),
+        // It is an answer, whatever it says.
+        (Says::Text("no JSON".to_owned()), Phase::Reopening { width: 1 }),
+        (fails(FailureClass::Transient), Phase::Paused),
+        (fails(FailureClass::Account), Phase::Paused),
+        (Says::Hangs, Phase::Paused),
+    ] {
+        let label = format!("{says:?}");
+        let stage = Stage::new(move |_, _| says.clone());
+        stage.world.set_control(&in_phase(Phase::Probing));
+        // Lambda may deliver an event twice.
+        for _ in 0..2 {
+            stage.worker.probe("request", TIMEOUT_MS, Cause::Outage).await;
+        }
+        assert_eq!((stage.calls(), outage(&stage)), (1, Some(expected)), "{label}");
+        let request = stage.world.calls().remove(0);
+        assert_eq!(request.schema_name, "categorize_ticket", "{label}: the first task where none is named");
+        let may_be_billed = !label.contains("Account");
+        assert_eq!(stage.world.committed_micro_usd() > 0, may_be_billed, "{label}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_asks_as_the_job_did_that_met_the_cause() {
+    let stage = Stage::new(|_, _| Says::Text(output().to_string()));
+    let mut entry = in_phase(Phase::Probing).entries[&Cause::Outage].clone();
+    entry.task = Some("weekly_report".to_owned());
+    stage.world.set_control(&Control::default().with(Cause::Outage, entry));
+    stage.worker.probe("request", TIMEOUT_MS, Cause::Outage).await;
+    assert_eq!(stage.world.calls().remove(0).schema_name, "weekly_report");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_changes_nothing_that_an_operator_has_ended_or_paused_meanwhile() {
+    let takes = Duration::from_secs(2);
+    for resumes in [true, false] {
+        let stage = Stage::new(move |_, _| Says::After(takes, Box::new(good())));
+        stage.world.set_control(&in_phase(Phase::Probing));
+        let operates = async {
+            tokio::time::sleep(takes / 2).await;
+            let standing = stage.world.control_record();
+            let pause = Entry::paused(START_MS, "INC-42", "somebody");
+            let next =
+                if resumes { standing.resumed(START_MS) } else { standing.with(Cause::Operator, pause) };
+            stage.world.set_control(&next);
+        };
+        tokio::join!(stage.worker.probe("request", TIMEOUT_MS, Cause::Outage), operates);
+        let control = stage.world.control_record();
+        assert_eq!(control.is_open(), resumes, "{control:?}");
+        assert_eq!(control.entries.contains_key(&Cause::Operator), !resumes);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_the_cap_leaves_no_room_for_is_not_made() {
+    let stage = Stage::new(|_, _| good());
+    stage.world.set_control(&in_phase(Phase::Probing));
+    let worker = stage.world.worker(Limits { spend_cap_micro_usd: 1, ..Limits::default() });
+    worker.probe("request", TIMEOUT_MS, Cause::Outage).await;
+    assert_eq!((stage.calls(), outage(&stage)), (0, Some(Phase::Probing)), "the sentinel asks again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_time_in_a_pause_counts_as_waiting_for_capacity() {
+    type End<'a> = &'a dyn Fn(&Stage);
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let write = |stage: &Stage, cause, phase| {
+        let entry = Entry::paused(stage.world.now_ms(), "why", "who").in_phase(phase, stage.world.now_ms());
+        stage.world.set_control(&stage.world.control_record().with(cause, entry));
+    };
+    // How each pause ends, and how the way is when the job is called for again.
+    let resumes = |stage: &Stage| {
+        let next = stage.world.control_record().resumed(stage.world.now_ms());
+        stage.world.set_control(&next);
+    };
+    let narrows = |stage: &Stage| write(stage, Cause::Outage, Phase::Reopening { width: 10 });
+    let opens = |stage: &Stage| write(stage, Cause::Outage, Phase::Open);
+    let ends = |stage: &Stage| {
+        let next = stage.world.control_record().with_all(Default::default(), stage.world.now_ms());
+        stage.world.set_control(&next);
+    };
+    let cases: [(&str, Cause, End<'_>); 5] = [
+        ("an operator's, resumed", Cause::Operator, &resumes),
+        ("an outage, resumed by an operator", Cause::Outage, &resumes),
+        ("an outage, on the narrow way", Cause::Outage, &narrows),
+        ("an outage, open", Cause::Outage, &opens),
+        ("messages in flight, over", Cause::InFlight, &ends),
+    ];
+    for (label, cause, end) in cases {
+        let stage = Stage::new(|_, _| Says::Fails(FailureClass::Capacity, None));
+        let mut message = stage.message("m-1", "ticket 1");
+        let mut again = async || {
+            let ended = stage.invoke(vec![message.clone()]).await.outcomes;
+            message.receive_count += 1;
+            ended
+        };
+        assert_eq!(again().await, [handed_back(HandBackCause::Capacity)], "{label}");
+        write(&stage, cause, Phase::Paused);
+        tokio::time::advance(48 * HOUR).await;
+        assert_eq!(again().await, [handed_back(cause.of_hand_back())], "{label}");
+        end(&stage);
+        tokio::time::advance(11 * HOUR).await;
+        assert_eq!(again().await, [handed_back(HandBackCause::Capacity)], "{label}");
+        assert!(stage.world.letters().is_empty(), "{label}");
+        // The wait that begins then ends as any other.
+        tokio::time::advance(2 * HOUR).await;
+        again().await;
+        assert_eq!(failed_with(&stage.record("ticket 1")), Some(FailureReason::CapacityTimeout), "{label}");
+    }
+}

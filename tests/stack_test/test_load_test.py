@@ -1,0 +1,140 @@
+"""What scripts/load-test leaves behind, however it ends; the stack, the deploy and the test itself are scripts that say what they did."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STACK = r"""
+echo "stack $1" >>log
+case $1 in
+  up) mkdir -p "$NIGHTSHIFT_STACK_HOME"; : >"$NIGHTSHIFT_STACK_HOME/env" ;;
+  down)
+    if [[ -e stuck ]]; then rm stuck && exit 1; fi
+    rm -rf "$NIGHTSHIFT_STACK_HOME"
+    ;;
+esac"""
+DEPLOY = """echo deploy >>log
+echo '{"mode": "managed"}' | sed 's/{/{ /' >.tools/load-test/terraform.tfstate"""
+# With `hang`, a test that goes on until it is stopped, with a verdict on what there was.
+TEST = """echo "test $*" >>log
+if [[ -e hang ]]; then trap 'echo stopped >>log; exit 3' INT; while :; do sleep 0.05; done; fi
+exit "$(cat verdict 2>/dev/null || echo 0)\""""
+
+
+class Clone:
+    def __init__(self, folder):
+        self.folder = folder
+        self.home = folder / ".tools" / "load-test"
+        (folder / "scripts").mkdir()
+        (folder / "terraform").mkdir()
+        (folder / ".tools").mkdir()
+        (folder / ".tools" / "venv").symlink_to(ROOT / ".tools" / "venv")
+        for script in ["load-test", "tools", "requirements.txt"]:
+            shutil.copy(ROOT / "scripts" / script, folder / "scripts" / script)
+        for script, does in [("scripts/stack", STACK), ("scripts/deploy", DEPLOY), ("scripts/destroy", "echo destroy >>log"), ("nightshift", TEST)]:
+            (folder / script).write_text(f"#!/usr/bin/env bash\n{does}\n")
+            (folder / script).chmod(0o755)
+        self.hang = folder / "hang"
+
+    def begin(self, *arguments):
+        environment = {**os.environ, "NIGHTSHIFT": str(self.folder / "nightshift")}
+        return subprocess.Popen(
+            [self.folder / "scripts" / "load-test", *arguments], env=environment, cwd=self.folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            # What a shell starts in the background ignores it, and so would all that is started from there.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+
+    def run(self, *arguments):
+        process = self.begin(*arguments)
+        said = process.communicate()
+        return process.returncode, "".join(said)
+
+    def log(self):
+        log = self.folder / "log"
+        return log.read_text().splitlines() if log.exists() else []
+
+    def wait_for(self, line):
+        while not any(line in said for said in self.log()):
+            time.sleep(0.05)
+
+    def left(self):
+        kept = {"lock", "variables.tfvars.json", "module"}
+        return [path.name for path in self.home.iterdir() if path.name not in kept]
+
+
+@pytest.fixture
+def clone(tmp_path):
+    return Clone(tmp_path)
+
+
+@pytest.mark.parametrize("where, up, down", [(["--local"], "stack up", "stack down"), ([], "deploy", "destroy")])
+def test_the_verdict_is_the_exit_code_and_the_stack_goes(clone, where, up, down):
+    for verdict in [0, 3]:
+        (clone.folder / "verdict").write_text(str(verdict))
+        assert clone.run(*where, "--expected-per-hour", "60")[0] == verdict
+        assert clone.log()[-3:] == [up, "test --prefix load-test load-test --yes --expected-per-hour 60", down]
+        assert clone.left() == []
+
+
+@pytest.mark.parametrize("where, up, down", [(["--local"], "stack up", "stack down"), ([], "deploy", "destroy")])
+def test_what_a_run_that_was_killed_left_goes_before_anything_else(clone, where, up, down):
+    for again in [[*where, "--expected-per-hour", "60"], ["--clean-up"]]:
+        (clone.folder / "log").unlink(missing_ok=True)
+        clone.hang.touch()
+        killed = clone.begin(*where, "--expected-per-hour", "60")
+        clone.wait_for("test")
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.communicate()
+        assert clone.log()[0] == up and down not in clone.log()
+        assert clone.left() != []
+
+        clone.hang.unlink()
+        code, said = clone.run(*again)
+        assert code == 0, said
+        assert clone.log()[2] == down, "the first one's, before a stack is made"
+        assert clone.log()[3:] == ([] if again == ["--clean-up"] else [up, clone.log()[1], down])
+        assert clone.left() == []
+
+
+def test_a_server_that_answers_no_more_is_no_reason_to_leave_its_folder(clone):
+    (clone.folder / "stuck").touch()
+    code, said = clone.run("--local", "--expected-per-hour", "60")
+    assert code == 0, said
+    assert clone.log()[-2:] == ["stack down", "stack down"]
+    assert clone.left() == []
+
+
+def test_ctrl_c_gives_the_tests_verdict_and_takes_the_stack_away(clone):
+    clone.hang.touch()
+    stopped = clone.begin("--local", "--expected-per-hour", "60")
+    clone.wait_for("test")
+    os.killpg(stopped.pid, signal.SIGINT)
+    stopped.communicate()
+    assert stopped.returncode == 3
+    assert clone.log()[-2:] == ["stopped", "stack down"]
+    assert clone.left() == []
+
+
+def test_two_at_a_time_are_refused(clone):
+    clone.hang.touch()
+    first = clone.begin("--local", "--expected-per-hour", "60")
+    clone.wait_for("test")
+    code, said = clone.run("--local", "--expected-per-hour", "60")
+    assert code == 1 and "another one is running" in said
+    assert "stack down" not in clone.log()
+    os.killpg(first.pid, signal.SIGINT)
+    first.communicate()
+
+
+def test_the_stack_keeps_its_name(clone):
+    (clone.folder / "settings.json").write_text('{"prefix": "nightshift"}')
+    code, said = clone.run("--local", "--settings", "settings.json", "--expected-per-hour", "60")
+    assert code != 0 and "leave `prefix` out" in said
+    assert clone.log() == []

@@ -1,0 +1,178 @@
+"""The runbook's harness without a stack: each page has its fault, and what is wrong in a block is seen."""
+
+import pytest
+import runbook
+import runbook_administrator
+import runbook_faults
+import runbook_pages
+from operator_shell import OperatorShell
+
+BEGIN = 'export PREFIX="${PREFIX:-nightshift}" AWS_REGION='
+
+
+@pytest.fixture(scope="module")
+def pages():
+    return runbook_pages.read()
+
+
+PLANS = runbook_faults.PLANNED + runbook_administrator.PLANS
+
+
+def test_each_alarms_page_is_run_under_a_fault(pages):
+    faulty = {page for fault in runbook_faults.FAULTS for page in fault.pages} | {plan.verified for plan in PLANS}
+    assert not set(runbook_pages.alarms(pages)) - faulty
+
+
+def test_each_block_is_run_or_said_not_to_be(pages):
+    assert runbook.uncovered(pages) == []
+
+
+def test_a_new_page_and_a_new_block_want_a_fault(pages):
+    new = runbook_pages.parse("quota-gone", "# quota-gone\n\n## Diagnosis\n\n```sh\naws sqs list-queues\n```\n")
+    longer = runbook_pages.parse("model-account", pages["model-account"].text + "\n## Aftermath\n\n```sh\ntrue\n```\n")
+    missing = runbook.uncovered({**pages, "quota-gone": new, "model-account": longer})
+    assert [str(block) for block in missing] == [str(block) for block in [longer.blocks[-1], new.blocks[0]]]
+
+
+def test_a_fault_follows_only_what_its_pages_lead_to(pages):
+    assert runbook.not_led_to(pages) == []
+
+
+def test_what_names_a_part_of_a_block_finds_one(pages):
+    blocks = [block.text for page in pages.values() for block in page.blocks]
+    for text in runbook_faults.OF_ADMINISTRATORS + [text for plan in PLANS for text in plan.only or []]:
+        assert sum(text in block for block in blocks) == 1, text
+
+
+def test_an_alarms_page_answers_in_its_last_block(pages):
+    for name in runbook_pages.alarms(pages):
+        page = pages[name]
+        assert [section for section in page.sections if section in runbook_pages.SECTIONS] == runbook_pages.SECTIONS, name
+        last = page.of("Verification")[-1].text.splitlines()[-1]
+        assert last.startswith("[ ") and last.endswith('&& echo "It is over."'), f"{name}: {last}"
+
+
+def test_the_verification_of_a_plan_answers_in_its_last_block(pages):
+    for name in {plan.verified for plan in PLANS if plan.verified}:
+        last = pages[name].of("Verification")[-1].text.splitlines()[-1]
+        assert last.startswith("[ ") and "&& echo " in last, f"{name}: {last}"
+
+
+def test_each_section_can_be_pasted_into_a_new_shell(pages):
+    for name, page in pages.items():
+        for section in page.sections:
+            for first in page.of(section)[:1]:
+                if "$PREFIX" in first.text:
+                    assert first.text.startswith(BEGIN), first
+
+
+def test_no_block_is_longer_than_a_screen(pages):
+    for page in pages.values():
+        for block in page.blocks:
+            assert len(block.text.splitlines()) <= 24, block
+
+
+@pytest.fixture
+def shell(tmp_path, monkeypatch):
+    """An AWS CLI that knows one queue and one option."""
+    aws = tmp_path / "aws"
+    aws.write_text('#!/bin/bash\n[ "$3 $4 $5" = "sqs list-queues --output" ] && echo one-queue\n')
+    aws.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{__import__('os').environ['PATH']}")
+    shell = OperatorShell({"AWS_ENDPOINT_URL": "https://127.0.0.1:1"}, aws)
+    yield shell
+    shell.close()
+
+
+def block(text, section="Diagnosis"):
+    return runbook_pages.Block("page", section, 1, text)
+
+
+GOOD = "aws sqs list-queues --output text\n"
+DEFECTS = {
+    "a wrong verb": "aws sqs list-queue --output text\n",
+    "a wrong option": "aws sqs list-queues --out text\n",
+    "hidden by a pipe": "aws sqs list-queue --output text | tail -n 1\n",
+    "hidden in a substitution": 'echo "$(aws sqs list-queue --output text)"\n',
+    "hidden by what follows": "aws sqs list-queue --output text\ntrue\n",
+    "another program's, hidden by what follows": "false\ntrue\n",
+    "a command that is not there": "awz sqs list-queues\n",
+    "no end of a quote": "echo 'aws\n",
+}
+
+
+def test_a_block_that_works_is_seen_to_work(shell):
+    ran = shell.run([block(GOOD), block("x=$(aws sqs list-queues --output text)\n"), block('[ "$x" = one-queue ]\n')])
+    assert [one.status for one in ran] == [0, 0, 0]
+    assert not any(one.failed_calls for one in ran)
+    assert "one-queue" in ran[0].output
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_defect_in_a_block_is_seen(shell, defect):
+    (ran,) = shell.run([block(DEFECTS[defect])])
+    assert ran.status or ran.failed_calls
+
+
+def test_blocks_in_the_wrong_order_are_seen(shell):
+    uses, sets = block('[ "$queue" = one-queue ]\n'), block("queue=$(aws sqs list-queues --output text)\n")
+    assert [one.status for one in shell.run([sets, uses])] == [0, 0]
+    assert [one.status for one in shell.run([uses, sets])] == [1, 0]
+
+
+def test_a_question_is_answered_on_the_terminal(shell):
+    asks = block("printf 'Go on? [y/N] '; read -r answer; [ \"$answer\" = y ]\n")
+    assert [one.status for one in shell.run([asks])] == [0]
+
+
+@pytest.fixture(scope="module")
+def known(pages):
+    return runbook.Known.of(pages)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    ("describe-alarms --alarm-names runbook-model-account", "describe-alarms --alarm-names runbook-model-acount"),
+    (
+        "get-metric-statistics --namespace Nightshift --metric-name ModelCalls --dimensions Name=Stack,Value=runbook",
+        "get-metric-statistics --namespace Nightshift --metric-name ModelCals --dimensions Name=Stack,Value=runbook",
+    ),
+    (
+        "get-metric-statistics --namespace Nightshift --metric-name JobsHandedBack --dimensions Name=Stack,Value=runbook Name=Cause,Value=paused",
+        "get-metric-statistics --namespace Nightshift --metric-name JobsHandedBack --dimensions Name=Stak,Value=runbook Name=Cause,Value=paused",
+    ),
+    (
+        "get-metric-statistics --namespace AWS/SQS --metric-name NumberOfMessagesSent --dimensions Name=QueueName,Value=runbook-jobs",
+        "get-metric-statistics --namespace AWS/SQS --metric-name NumberOfMessagesSend --dimensions Name=QueueName,Value=runbook-jobs",
+    ),
+    (
+        "get-metric-statistics --namespace AWS/Lambda --metric-name Errors --dimensions Name=FunctionName,Value=runbook-worker",
+        "get-metric-statistics --namespace AWS/Lambda --metric-name Errors --dimensions Name=FunctionName,Value=runbook-job",
+    ),
+])
+def test_a_name_that_nothing_has_is_seen_although_the_command_succeeds(known, right, wrong):
+    assert not runbook.unknown_names(["cloudwatch", *right.split()], known)
+    assert runbook.unknown_names(["cloudwatch", *wrong.split()], known)
+
+
+def test_every_name_on_the_pages_is_of_something_that_there_is(pages, known):
+    commands = [(block, command) for page in pages.values() for block in page.blocks for command in runbook.cloudwatch_commands(block)]
+    assert sum(command[:2] == ["cloudwatch", "get-metric-statistics"] for _, command in commands) > 30
+    unknown = {f"{block}: {name}" for block, command in commands for name in runbook.unknown_names(command, known)}
+    assert not unknown
+
+
+# As `nightshift key set` asks: the prompt, then no echo, and what was typed in between is thrown away.
+HIDES = """
+import sys, termios, time
+print("Model key: ", end="", flush=True)
+time.sleep(0.5)
+mode = termios.tcgetattr(0)
+mode[3] &= ~termios.ECHO
+termios.tcsetattr(0, termios.TCSAFLUSH, mode)
+sys.exit(sys.stdin.readline() != "k\\n")
+"""
+
+
+def test_a_key_is_typed_once_it_is_hidden(shell):
+    asks = block(f"python3 -c '{HIDES}'\n")
+    assert [one.status for one in shell.run([asks], answers={"Model key: ": "k"})] == [0]
