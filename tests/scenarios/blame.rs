@@ -4,6 +4,7 @@ use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::Turn;
 use nightshift_core::next_step::UNSURE_WHOSE_FAULT;
+use nightshift_ports::Clock as _;
 use nightshift_tests::memory::{Says, again};
 use nightshift_worker::Message;
 
@@ -43,6 +44,11 @@ async fn what_refuses_everybody_is_the_deployment_and_buries_nobody() {
                 assert_eq!(report.outcomes, vec![handed_back(HandBackCause::Account); 10], "{status}");
             }
             messages = messages.iter().map(again).collect();
+            // It has paused the stack, and somebody lets it try again.
+            let control = stage.world.control_record();
+            assert!(control.is_shut(), "{status}, delivery {delivery}");
+            stage.world.set_control(&control.resumed(stage.world.now_ms()));
+            tokio::time::advance(std::time::Duration::from_secs(10)).await;
         }
         assert_eq!(stage.calls(), 300);
         assert!(sum(&stage, "AccountFailures") >= 298.0, "all but the first two");

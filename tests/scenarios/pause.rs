@@ -47,6 +47,56 @@ async fn calls_that_fail_are_told_within_seconds_and_a_reached_limit_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_pauses_the_stack_as_soon_as_different_jobs_are_refused_for_the_account() {
+    for (jobs, paused) in [(2, false), (3, true), (10, true)] {
+        let stage = Stage::new(|_, _| Says::Fails(FailureClass::Account, None));
+        let report = stage.invoke(tickets(&stage, jobs)).await;
+        assert_eq!(report.outcomes, vec![handed_back(HandBackCause::Account); jobs]);
+        let control = stage.world.control_record();
+        let entry = control.entries.get(&Cause::Account);
+        assert_eq!(entry.map(|entry| entry.phase), paused.then_some(Phase::Paused), "{jobs}");
+        let task = entry.and_then(|entry| entry.task.as_deref());
+        assert_eq!(task, paused.then_some("categorize_ticket"), "a probe asks as they did");
+        assert_eq!(control.version, u64::from(paused), "one entry is one write, however many are refused");
+        // Nobody is called for any more, in this environment and in others; where two were refused, the third pauses.
+        for worker in [&stage.worker, &stage.world.worker(Limits::default())] {
+            invoke(worker, vec![stage.message("m-next", "another ticket")]).await;
+        }
+        assert_eq!(stage.calls(), jobs.max(3), "{jobs}");
+        assert!(stage.world.letters().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_job_that_is_refused_again_and_again_and_jobs_beside_others_that_are_answered_pause_nothing() {
+    let alone = Stage::new(|_, _| Says::Fails(FailureClass::Account, None));
+    for _ in 0..5 {
+        alone.invoke(vec![alone.message("m-1", "ticket 1")]).await;
+    }
+    assert_eq!(alone.world.control_record(), Control::default());
+    let every_second = Stage::new(|nth, _| match nth % 2 {
+        0 => good(),
+        _ => Says::Fails(FailureClass::Account, None),
+    });
+    for message in tickets(&every_second, 20) {
+        every_second.invoke(vec![message]).await;
+    }
+    assert_eq!((every_second.calls(), every_second.world.control_record()), (20, Control::default()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_is_refused_on_the_narrow_way_is_a_relapse() {
+    let stage = Stage::new(|_, _| Says::Fails(FailureClass::Account, None));
+    let narrow =
+        Entry::paused(START_MS, "why", "a worker").in_phase(Phase::Reopening { width: 30 }, START_MS);
+    stage.world.set_control(&Control::default().with(Cause::Account, narrow));
+    tokio::time::advance(Duration::from_secs(60)).await;
+    stage.invoke(tickets(&stage, 10)).await;
+    let entry = stage.world.control_record().entries[&Cause::Account].clone();
+    assert_eq!((entry.phase, entry.relapses, entry.since_ms), (Phase::Paused, 1, START_MS));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_cheapest_call_that_the_cap_refused_is_told() {
     // An invocation that was killed in mid-call leaves what it reserved.
     let stage = Stage::new(|_, _| Says::Hangs);
@@ -87,6 +137,35 @@ async fn jobs_that_wait_on_a_narrow_way_go_on_as_soon_as_it_is_open() {
     };
     let (report, ()) = tokio::join!(stage.invoke(tickets(&stage, 10)), opens);
     assert_eq!(report.outcomes, vec![Outcome::Succeeded; 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_that_are_received_in_a_pause_wait_a_little_and_go_on_where_it_ends() {
+    for (opens_after, expected) in [
+        (Some(Duration::from_secs(10)), Outcome::Succeeded),
+        (Some(Duration::from_secs(60)), handed_back(HandBackCause::Outage)),
+        (None, handed_back(HandBackCause::Outage)),
+    ] {
+        let stage = Stage::new(|_, _| good());
+        stage.world.set_control(&in_phase(Phase::Paused));
+        let opens = async {
+            if let Some(after) = opens_after {
+                tokio::time::sleep(after).await;
+                stage.world.set_control(&in_phase(Phase::Open));
+            }
+        };
+        let began = Instant::now();
+        let invoked = async { (stage.invoke(tickets(&stage, 10)).await, began.elapsed()) };
+        let ((report, took), ()) = tokio::join!(invoked, opens);
+        assert_eq!(report.outcomes, vec![expected; 10], "{opens_after:?}");
+        // Handed back at once, all that waits would be received again and again until nothing leads to the worker.
+        assert!(took >= Duration::from_secs(20), "{opens_after:?}: {took:?}");
+    }
+    // An invocation with little time hands back in time.
+    let stage = Stage::new(|_, _| good());
+    stage.world.set_control(&in_phase(Phase::Paused));
+    let report = stage.worker.process_batch("request", 15_000, tickets(&stage, 10)).await;
+    assert_eq!(report.outcomes, vec![handed_back(HandBackCause::Outage); 10]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -156,7 +156,8 @@ class World:
         self.shell.close()
         iam = self.client("iam")
         name = self.operator_name
-        iam.detach_user_policy(UserName=name, PolicyArn=self.stack.outputs["policies"]["operator"])
+        for policy in iam.list_attached_user_policies(UserName=name)["AttachedPolicies"]:
+            iam.detach_user_policy(UserName=name, PolicyArn=policy["PolicyArn"])
         iam.delete_user_policy(UserName=name, PolicyName="gaps")
         iam.delete_access_key(UserName=name, AccessKeyId=self.access_key)
         iam.delete_user(UserName=name)

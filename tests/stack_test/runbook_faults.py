@@ -70,9 +70,16 @@ def refuses(world):
 
 
 def key_is_revoked(world):
+    """Different jobs in a row are refused, and a worker pauses the stack."""
     world.gate.revoked_keys.add(world.key)
-    world.send(3)
+    world.send(12)
     world.see("AccountFailures")
+
+    def pauses():
+        item = world.client("dynamodb").get_item(TableName=world.stack.outputs["ledger_table"], Key={"id": {"S": "control"}})["Item"]
+        return "account" in json.loads(item["entries"]["S"]), item
+
+    wait_until("a worker pauses for the account", pauses, 60)
 
 
 def letters_of_a_week(world):
@@ -169,7 +176,7 @@ FAULTS = [
         ["dead-letters-rising", "success-burning-fast", "success-burning-slow", "dead-letters-expiring", "dead-letters-present"],
         letters_of_a_week, [PAUSE, RESUME], repair=model(None),
     ),
-    Fault("the key is revoked", ["model-account"], key_is_revoked, follow=[NEW_KEY]),
+    Fault("the key is revoked", ["model-account"], key_is_revoked, follow=[NEW_KEY, RESUME]),
     Fault("each call ends in a 500", ["model-failing"], model_fails("server error", 3, "ModelErrors"), repair=model(None)),
     Fault("the provider refuses for rate", ["model-throttled"], model_fails("rate limit", 3, "ModelThrottled"), repair=model(None)),
     Fault("the answers are no JSON", ["output-rejected"], model_fails("prose", 3, "OutputRejections"), repair=model(None)),
@@ -258,6 +265,28 @@ def erased(world):
         raise SystemExit(f"FAILED: one record is erased: {states}")
 
 
+def reviews(world):
+    return {key for key, record in world.stack.records().items() if record.get("unsettled") == "needs_review"}
+
+
+def result_waits_for_review(world):
+    """No answer of the model was valid, and the task's fallback is stored."""
+    settled(world)
+    before = reviews(world)
+    world.gate.fault = "prose"
+    world.stack.send([json.dumps({"task": "weekly_report", "input": {"team": "Checkout", "week": "2026-W48", "entries": ["Shipped the form."]}})])
+    (key,) = wait_until("a result that waits for review", lambda: (len(new := reviews(world) - before) == 1, new), 120)
+    world.gate.fault = None
+    world.shell.environment["KEY"] = key
+    world.client("iam").attach_user_policy(UserName=world.operator_name, PolicyArn=world.stack.outputs["policies"]["reviewer"])
+
+
+def reviewed(world):
+    record = world.stack.records()[world.shell.environment["KEY"]]
+    if record.get("reviewed") is not True:
+        raise SystemExit(f"FAILED: the result is reviewed: {record}")
+
+
 PLANNED = [
     # What a redrive does not choose it hides for minutes, and the next one waits for that: there is nothing else each time.
     Plan("procedures/redrive", ["With `nightshift`"], only_letter, no_letter),
@@ -270,6 +299,7 @@ PLANNED = [
     Plan("procedures/redrive", ["Verification"]),
     Plan("procedures/rotate-the-key", ["Back to the old key"]),
     Plan("procedures/change-a-prompt", ["Verification"]),
+    Plan("procedures/review", ["Look", "Decide"], result_waits_for_review, reviewed, verified="procedures/review"),
     Plan("procedures/erase-a-persons-data", ["Erase", "Verification"], job_of_a_person, erased),
     Plan("README", ["Before anything else"], gaps=["the query of Logs Insights answers with all lines"]),
 ]
@@ -277,7 +307,7 @@ PLANNED = [
 # Pages that are not run, and why.
 NOT_RUN_PAGES = {
     f"procedures/{page}": "not run yet: its plan has not passed"
-    for page in ["destroy-and-recreate", "load-test", "review", "second-region"]
+    for page in ["destroy-and-recreate", "load-test", "second-region"]
 }
 # Blocks that the administrators' stack runs alone, by a part of their text: the key of the other one is a secret.
 OF_ADMINISTRATORS = ["aws ssm put-parameter"]

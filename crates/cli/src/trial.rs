@@ -20,7 +20,7 @@ use nightshift_core::model::{Answer, ModelRequest};
 use nightshift_core::next_step::{AfterCall, BeforeCall, ClaimAsk, JobRun, TimeLeft, Work};
 use nightshift_core::output_validation::validate;
 use nightshift_core::ready::Ready;
-use nightshift_core::record::Revision;
+use nightshift_core::record::{Record, Revision};
 use nightshift_ports::{Entropy as _, Model};
 use nightshift_shell::model::connect;
 use nightshift_shell::settings::StackSettings;
@@ -111,25 +111,6 @@ impl Trial {
         let revision = Revision::default();
         let limits = &self.worker.limits;
         let now_ms = times::now_ms();
-        let delivery = Delivery {
-            message_id: String::new(),
-            sent_at_ms: now_ms,
-            receive_count: 1,
-            received_at_ms: now_ms,
-            redrive_of: None,
-        };
-        let ask = ClaimAsk {
-            key: &InputHash::of_job(&job.task, &job.input),
-            task: Some(&job.task),
-            reference: None,
-            delivery: &delivery,
-            token: "",
-            now_ms,
-            lease_until_ms: u64::MAX,
-            alone: false,
-            revision: &revision,
-            limits,
-        };
         let work = Work {
             task: ready.task,
             input: &job.input,
@@ -139,7 +120,7 @@ impl Trial {
             revision: &revision,
             opened_at_ms: 0,
         };
-        let mut run = JobRun::new(ask.first().record, &ready.prompt);
+        let mut run = JobRun::new(self.claimed(job, &revision, now_ms), &ready.prompt);
         let mut tried = Tried {
             line,
             outcome: String::new(),
@@ -200,6 +181,30 @@ impl Trial {
         tried.cost_usd = usd(budget.cost_micro_usd);
         tried.took_ms = millis(began);
         tried
+    }
+
+    /// The record that a worker would begin with.
+    fn claimed(&self, job: &Job, revision: &Revision, now_ms: u64) -> Record {
+        let delivery = Delivery {
+            message_id: String::new(),
+            sent_at_ms: now_ms,
+            receive_count: 1,
+            received_at_ms: now_ms,
+            redrive_of: None,
+        };
+        let ask = ClaimAsk {
+            key: &InputHash::of_job(&job.task, &job.input),
+            task: Some(&job.task),
+            reference: None,
+            delivery: &delivery,
+            token: "",
+            now_ms,
+            lease_until_ms: u64::MAX,
+            alone: false,
+            revision,
+            limits: &self.worker.limits,
+        };
+        ask.first().record
     }
 
     /// One call; `None`: it could cost more than is left of the cap.

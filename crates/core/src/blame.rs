@@ -8,7 +8,7 @@
 //! The evidence belongs to one environment and outlives its invocations. It is lost with the environment; the count of a
 //! job's own refusals stands in its record.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::input_hash::InputHash;
 use crate::model::{FailureClass, ModelFailure};
@@ -78,6 +78,8 @@ pub struct Evidence {
     row: VecDeque<(Kind, String, InputHash)>,
     /// When the last call of each task began that was answered.
     answered_ms: BTreeMap<String, u64>,
+    /// The jobs that were refused for the account since anybody was answered.
+    account: BTreeSet<InputHash>,
 }
 
 impl Evidence {
@@ -85,6 +87,7 @@ impl Evidence {
     /// says anything about it.
     pub fn answered(&mut self, task: &str, began_ms: u64) {
         self.row.retain(|(_, of, _)| of != task);
+        self.account.clear();
         let last_ms = self.answered_ms.entry(task.to_owned()).or_default();
         *last_ms = (*last_ms).max(began_ms);
     }
@@ -118,6 +121,17 @@ impl Evidence {
             _ if times >= REFUSALS_ALONE => Blame::JobAlone,
             _ => Blame::Unknown,
         }
+    }
+
+    /// A job was refused for the account; whether that says now that everybody is, which it does once for each row. A single
+    /// job says it of none: what it asks for may be what is refused.
+    pub fn account_refused(&mut self, key: &InputHash) -> bool {
+        self.account.insert(key.clone());
+        let is_everybody = self.account.len() >= JOBS_IN_A_ROW;
+        if is_everybody {
+            self.account.clear();
+        }
+        is_everybody
     }
 
     /// How many different jobs in a row were refused like this one, itself included.
@@ -274,6 +288,32 @@ mod tests {
         {
             let said = failure(class, 400, "x");
             assert_eq!(blames("A B C D + A A A A A A", &said), vec![AsSaid; 10], "{class:?}");
+        }
+    }
+
+    #[test]
+    fn different_jobs_in_a_row_that_are_refused_for_the_account_say_it_of_everybody_once() {
+        for (events, expected) in [
+            ("A A A A", vec![]),
+            ("A B", vec![]),
+            ("A B C", vec![2]),
+            ("A B A C", vec![3]),
+            // Whoever is answered has the same account, whatever the task.
+            ("A B + C D + E F", vec![]),
+            ("A B +@other C D", vec![]),
+            // Asked for again after the next three.
+            ("A B C D E F G", vec![2, 5]),
+        ] {
+            let mut evidence = Evidence::default();
+            let mut said = Vec::new();
+            for (index, event) in events.split(' ').enumerate() {
+                match event.split_once('@').unwrap_or((event, "task")) {
+                    ("+", task) => evidence.answered(task, 1),
+                    (who, _) if evidence.account_refused(&InputHash::of_body(who)) => said.push(index),
+                    _ => {}
+                }
+            }
+            assert_eq!(said, expected, "{events}");
         }
     }
 

@@ -85,13 +85,7 @@ pub struct Run {
 
 /// Brings everything up, works until the queue is empty, and takes it down.
 pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
-    let jobs = match &arguments.jobs {
-        Some(path) => jobs::from_file(path)?,
-        None => jobs::built_in(),
-    };
-    for (line, what) in &jobs.bad_lines {
-        say(&format!("line {line} is not sent: {what}"));
-    }
+    let jobs = jobs_of(arguments)?;
     let aws = LocalAws::start(REGION).await.context("cannot start the stand-in for AWS")?;
     let stub = model_stub(arguments).await?;
     let clients = Clients::new(&aws);
@@ -164,6 +158,18 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
     };
     aws.stop().await;
     Ok(run)
+}
+
+/// The jobs that are asked for; what is no job is said, and not sent.
+fn jobs_of(arguments: &Arguments) -> anyhow::Result<jobs::Jobs> {
+    let jobs = match &arguments.jobs {
+        Some(path) => jobs::from_file(path)?,
+        None => jobs::built_in(),
+    };
+    for (line, what) in &jobs.bad_lines {
+        say(&format!("line {line} is not sent: {what}"));
+    }
+    Ok(jobs)
 }
 
 async fn model_stub(arguments: &Arguments) -> anyhow::Result<Option<ModelStub>> {

@@ -10,9 +10,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use nightshift_core::control::Control;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::metric::{HandBackCause, Latency, Metric, NO_TASK, Outcome};
 use nightshift_core::next_step::admits_work;
+use nightshift_ports::PortError;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
@@ -24,7 +26,7 @@ use crate::record::Ended;
 use crate::spend::FirstCall;
 use crate::worker::Worker;
 
-/// So often an environment that keeps to a width reads it again, and draws whether a part of a call is its own. Longer than
+/// So often an environment that keeps to a width, or that waits where nobody may call, reads it again, and draws whether a part of a call is its own. Longer than
 /// most calls, so that few are still open when the next environment draws one; three times between two runs of the sentinel.
 const WIDTH_READ_EVERY: Duration = Duration::from_secs(20);
 
@@ -156,10 +158,10 @@ impl Invocation<'_> {
     }
 
     async fn settle_all<'a>(&'a self, slots: &mut [Slot<'a>]) {
-        let control = self.worker.control().await;
-        if let Err(error) = &control {
-            self.count_ledger_error(NO_TASK, error.kind);
-            tracing::warn!(request_id = self.id, %error, "the control record could not be read");
+        let mut control = self.control().await;
+        if control.as_ref().is_ok_and(Control::is_shut) {
+            tokio::time::sleep(self.wait_where_shut()).await;
+            control = self.control().await;
         }
         match admits_work(control.as_ref().map_err(|error| error.kind)) {
             Err(cause) => {
@@ -186,15 +188,26 @@ impl Invocation<'_> {
         self.work_on_all(slots).await;
     }
 
+    async fn control(&self) -> Result<Control, PortError> {
+        self.worker.control().await.inspect_err(|error| {
+            self.count_ledger_error(NO_TASK, error.kind);
+            tracing::warn!(request_id = self.id, %error, "the control record could not be read");
+        })
+    }
+
+    /// Where nobody may call, an invocation waits before it hands back: until the event source is off, every message would
+    /// be received in vain again and again, and stay away the longer afterwards.
+    fn wait_where_shut(&self) -> Duration {
+        let left = self.deadline().saturating_duration_since(Instant::now());
+        WIDTH_READ_EVERY.min(left / 3)
+    }
+
     /// While the way is narrow, an invocation waits for its turn instead of handing back: handed back at once, a whole queue
     /// would be received in vain, and SQS stops at 120,000 messages in flight. What it may do changes meanwhile.
     async fn follow_width(&self) {
         loop {
             tokio::time::sleep(WIDTH_READ_EVERY).await;
-            let control = self.worker.control().await;
-            if let Err(error) = &control {
-                self.count_ledger_error(NO_TASK, error.kind);
-            }
+            let control = self.control().await;
             self.worker.narrow(match admits_work(control.as_ref().map_err(|error| error.kind)) {
                 Ok(width) => width,
                 Err(_) => Some(0),

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use nightshift_core::control::Control;
 use nightshift_core::cost::usd;
 use nightshift_core::metric::{HandBackCause, Latency, Metric, Outcome};
 use nightshift_core::model::{FailureClass, ModelFailure, ModelReply, ModelRequest, Prompt};
@@ -21,6 +22,8 @@ use crate::paid_call::{Called, Reservation};
 
 /// An adapter that does not keep its timeout is cut off this much later.
 const TIMEOUT_GRACE_MS: u64 = 500;
+/// A provider's name for a refusal is shorter; what an operator reads has to fit on a line.
+const WHY_CHARS_MAX: usize = 80;
 
 impl<'a> Job<'a> {
     /// Calls the model and settles the record.
@@ -79,6 +82,9 @@ impl<'a> Job<'a> {
         };
         drop(permit);
         self.invocation.tell_calls().await;
+        if run.account_is_refused() {
+            self.pause_for_the_account(took_ms, &why).await;
+        }
         if let AfterCall::CallAgain { delay_ms } = next {
             let budget = run.budget();
             tracing::info!(
@@ -190,6 +196,23 @@ impl<'a> Job<'a> {
             self.add(Metric::ModelRetries, 1.0);
         }
         next
+    }
+
+    /// Pauses the stack, since everybody is refused for the account. Not written, the next jobs that are refused write it.
+    async fn pause_for_the_account(&self, took_ms: u64, why: &str) {
+        let (now_ms, why) = (self.now_ms(), why.chars().take(WHY_CHARS_MAX).collect::<String>());
+        let began_ms = now_ms.saturating_sub(took_ms);
+        let change = |control: &Control| control.account_refused(self.item.task, began_ms, &why, now_ms);
+        match self.ports().ledger.change_control(&change).await {
+            Ok(stands) => {
+                tracing::warn!(
+                    why,
+                    "different jobs in a row were refused for the account: the stack is paused"
+                );
+                self.worker().knows(&stands);
+            }
+            Err(error) => _ = self.ledger_error(&error),
+        }
     }
 
     fn count_reply(&self, work: Work<'_>, (reply, counted): &(ModelReply, Counted), took_ms: u64) {

@@ -6,7 +6,7 @@ use nightshift_core::control::{Cause, Control, Phase};
 use nightshift_core::metric::Metric;
 use nightshift_core::model::{ModelRequest, Turn};
 use nightshift_core::ready::call_price;
-use nightshift_core::sentinel::probe_works;
+use nightshift_core::sentinel::{probe_task, probe_works};
 
 use crate::invocation::Invocation;
 use crate::worker::Worker;
@@ -35,9 +35,8 @@ impl Invocation<'_> {
         let entry = control.entries.get(&cause).filter(|entry| entry.phase == Phase::Probing);
         let entry = entry.ok_or("none is asked for")?;
         let tasks = &self.worker.tasks;
-        let any = || tasks.names().first().and_then(|name| tasks.find(name));
-        let task = entry.task.as_deref().and_then(|name| tasks.find(name)).or_else(any);
-        let task = task.ok_or("no task is deployed")?;
+        let name = probe_task(cause, entry.task.as_deref(), &tasks.names(), ports.entropy.fraction());
+        let task = name.and_then(|name| tasks.find(name)).ok_or("no task is deployed")?;
         let price = call_price(task, PROBE.len(), self.worker.deployment.price);
         let reservation = self.reserve_call(price).await.map_err(|cause| cause.as_str())?;
         let request = ModelRequest {

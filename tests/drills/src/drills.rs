@@ -105,7 +105,7 @@ fn model() -> Vec<Drill> {
         |c| c.model.invalid = 0.4,
     );
     [
-        account.map(|drill| drill.beside(&["oldest-job-too-old"])),
+        account.map(|drill| drill.beside(&["queue-paused"])),
         failing.map(|drill| {
             drill.beside(&[
                 "dead-letters-present",
@@ -318,7 +318,7 @@ fn waits() -> Vec<Drill> {
             is(|c| c.model.account = 1.0),
         )
         .counted_after(HOUR + half)
-        .beside(&["model-account", "oldest-job-too-old"]),
+        .beside(&["model-account", "oldest-job-too-old", "queue-paused"]),
         fault(
             "dead-letters-expiring",
             "a dead letter waits for a week",

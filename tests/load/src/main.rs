@@ -2,8 +2,10 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::Parser;
 use nightshift_core::limits::Limits;
 use nightshift_core::load_test::{Holds, Plan, Thresholds};
 use nightshift_load::{Load, test};
@@ -12,68 +14,62 @@ use nightshift_load::{Load, test};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "\
-Usage: scripts/simulate --load [OPTIONS]
-
-Load-tests a simulated fleet of the real worker on virtual time, with the schedule, the verdict and the report of
-`nightshift load-test`. The exit status is the verdict: 0 yes, 3 no; 1 if a promise broke.
-
-  --expected-per-hour N   jobs an hour that the fleet is built for (default 500000)
-  --factor F              how many times that is sent (default 2)
-  --minutes M             how long (default 60)
-  --concurrency N         of the event source (default 300)
-  --seed N                of latencies and faults (default 1)
-  --page FILE             writes the report as one HTML page
-  --json                  prints the report as JSON
-";
-
+/// Load-tests a simulated fleet of the real worker on virtual time, with the schedule, the verdict and the report of
+/// `nightshift load-test`. The exit status is the verdict: 0 yes, 3 no; 1 if a promise broke.
+#[derive(Debug, Parser)]
+#[command(name = "scripts/simulate --load")]
 struct Options {
-    load: Load,
-    page: Option<String>,
+    /// Jobs an hour that the fleet is built for.
+    #[arg(long, value_name = "N", default_value_t = 500_000)]
+    expected_per_hour: u64,
+    /// How many times that is sent.
+    #[arg(long, value_name = "F", default_value_t = 2.0)]
+    factor: f64,
+    /// How long.
+    #[arg(long, value_name = "M", default_value_t = 60.0)]
+    minutes: f64,
+    /// Of the event source.
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    concurrency: u32,
+    /// Of latencies and faults.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Writes the report as one HTML page.
+    #[arg(long, value_name = "FILE")]
+    page: Option<PathBuf>,
+    /// Prints the report as JSON.
+    #[arg(long)]
     json: bool,
 }
 
-fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let plan = Plan { expected_per_hour: 500_000, factor: 2.0, minutes: 60.0, warm_up_s: 60 };
-    // A day's money that such a load takes, or it would fail for that alone.
-    let limits = Limits { concurrency_max: 300, spend_cap_micro_usd: 1_000_000_000_000, ..Limits::default() };
-    let thresholds = Thresholds::default();
-    let load = Load { plan, limits, thresholds, requests_per_minute: 0, seed: 1 };
-    let mut options = Options { load, page: None, json: false };
-    while let Some(name) = arguments.next() {
-        let mut value = || arguments.next().ok_or(format!("{name} needs a value"));
-        let load = &mut options.load;
-        match name.as_str() {
-            "--expected-per-hour" => load.plan.expected_per_hour = number(&value()?)?,
-            "--factor" => load.plan.factor = number(&value()?)?,
-            "--minutes" => load.plan.minutes = number(&value()?)?,
-            "--concurrency" => load.limits.concurrency_max = number(&value()?)?,
-            "--seed" => load.seed = number(&value()?)?,
-            "--page" => options.page = Some(value()?),
-            "--json" => options.json = true,
-            other => return Err(format!("{other} is unknown\n\n{USAGE}")),
+impl Options {
+    fn load(&self) -> Result<Load, String> {
+        let Self { expected_per_hour, factor, minutes, .. } = *self;
+        let plan = Plan { expected_per_hour, factor, minutes, warm_up_s: 60 };
+        if let Some(why) = plan.refused() {
+            return Err(why);
         }
+        // A day's money that such a load takes, or it would fail for that alone.
+        let limits = Limits {
+            concurrency_max: self.concurrency,
+            spend_cap_micro_usd: 1_000_000_000_000,
+            ..Limits::default()
+        };
+        let thresholds = Thresholds::default();
+        Ok(Load { plan, limits, thresholds, requests_per_minute: 0, seed: self.seed })
     }
-    options.load.plan.refused().map_or(Ok(options), Err)
-}
-
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("{text} is not a number that fits"))
 }
 
 fn main() -> ExitCode {
-    if std::env::args().any(|argument| argument == "--help") {
-        print!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let options = match options(std::env::args().skip(1)) {
-        Ok(options) => options,
+    let options = Options::parse();
+    let load = match options.load() {
+        Ok(load) => load,
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(2);
         }
     };
-    match run(&options) {
+    match run(&options, &load) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(3),
         Err(error) => {
@@ -83,10 +79,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<bool, String> {
-    let report = test(&options.load)?;
+fn run(options: &Options, load: &Load) -> Result<bool, String> {
+    let report = test(load)?;
     if let Some(path) = &options.page {
-        std::fs::write(path, report.page()).map_err(|error| format!("{path} cannot be written: {error}"))?;
+        std::fs::write(path, report.page())
+            .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
     }
     if options.json {
         let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;

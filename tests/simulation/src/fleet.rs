@@ -262,6 +262,7 @@ impl Fleet {
             let mut state = world.lock();
             state.invocations_begun += 1;
             state.stats.invocations += 1;
+            state.invocations_ms.push(began_ms - BEGINNING_MS);
             let id = state.invocations_begun;
             let running = Invocation {
                 environment: warm.environment.id,

@@ -21,5 +21,6 @@ pub mod rng;
 pub mod run;
 pub mod sentinel;
 pub mod shrink;
+pub mod situations;
 pub mod work;
 pub mod world;

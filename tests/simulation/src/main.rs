@@ -2,111 +2,95 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
+use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use nightshift_simulation::oracle::Promise;
 use nightshift_simulation::plan::{DAY, HOUR, MINUTE, Plan, Profile, REMOVABLE};
 use nightshift_simulation::run::{Outcome, run};
 use nightshift_simulation::shrink::shrink;
+use nightshift_simulation::situations::SITUATIONS;
 use nightshift_simulation::world::Stats;
 
 /// A third of a run was the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "\
-Usage: scripts/simulate [OPTIONS]
-
-Runs the real worker over an in-memory SQS, Lambda, DynamoDB and model provider on virtual time, and checks the promises.
-
-  --seeds N        run the seeds FIRST .. FIRST+N (default 200; 1 with --jobs)
-  --first N        the first of them (default 0)
-  --seed N         run one seed
-  --jobs N         distinct inputs of each run (default: the seed decides); without a seed or profile, of one faulty run
-  --profile NAME   calm, faulty, storm, outages, kills, poison, deploy, redrive, retention, throttled,
-                   capped, refusals or watched (default: the seed decides)
-  --all-profiles   run the seeds in each profile, and print a line for each: the first broken seed, if there is one
-  --without LIST   take kinds of trouble away, separated by commas: windows, sentinel, cap, deploys, redrives, operator,
-                   erasures, reviews, kills, ledger-faults, queue-faults, letter-faults, model-faults, duplicates, resends, invalid,
-                   unanswerable, guarded, stubborn, poison, panics, forbidden, skew
-  --concurrency N, --batch N   of the event source
-  --trace N        with --seed: print the history of one input
-  --threads N      seeds that run at the same time (default 2)
-  --no-shrink      report a failure as it was found
-  --quiet          print only the last line
-  --mutants        apply each defect of tests/mutants in turn and show which promise catches it
-  --load           a load test of a fleet instead, at a million jobs an hour: scripts/simulate --load --help
-";
-
-/// What the command line asks for.
-#[derive(Debug, Clone)]
+/// Runs the real worker over an in-memory SQS, Lambda, DynamoDB and model provider on virtual time, and checks the promises.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "scripts/simulate",
+    after_help = "scripts/simulate --mutants [NAME..]  applies each defect of tests/mutants in turn and shows which promise catches it\n\
+                  scripts/simulate --load ..           a load test of a fleet, at a million jobs an hour: --load --help says more"
+)]
 struct Options {
-    first: u64,
+    /// So many seeds: 200, or 1 with --jobs.
+    #[arg(long, value_name = "N")]
     seeds: Option<u64>,
+    /// The first of them.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    first: u64,
+    /// One seed.
+    #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "first"])]
+    seed: Option<u64>,
+    /// Distinct inputs of each run, instead of as many as the seed says; without a seed or a profile, of one faulty run.
+    #[arg(long, value_name = "N")]
     jobs: Option<u32>,
+    /// The kind of day, instead of the one that the seed says.
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Profile::ALL.map(Profile::name)).try_map(of_name))]
     profile: Option<Profile>,
+    /// The seeds in each profile, with a line for each: the first broken seed, if there is one.
+    #[arg(long, conflicts_with = "profile")]
     all_profiles: bool,
+    /// Kinds of trouble to take away, separated by commas.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = REMOVABLE)]
     without: Vec<String>,
+    /// Of the event source.
+    #[arg(long, value_name = "N")]
     concurrency: Option<u32>,
+    /// Of the event source.
+    #[arg(long, value_name = "N")]
     batch: Option<u32>,
+    /// With --seed: prints the history of one input.
+    #[arg(long, value_name = "INPUT")]
     trace: Option<u32>,
+    /// Seeds that run at the same time.
+    #[arg(long, value_name = "N", default_value_t = 2)]
     threads: usize,
-    shrink: bool,
+    /// Reports a failure as it was found.
+    #[arg(long)]
+    no_shrink: bool,
+    /// Prints only the last line.
+    #[arg(long)]
     quiet: bool,
+    /// Nights by name instead, each with 300,000 jobs, or --jobs, that wait: what the stack pauses for, what the night
+    /// costs, and how work comes back.
+    #[arg(long)]
+    situations: bool,
+    /// Those whose names hold these words.
+    #[arg(requires = "situations", value_name = "WORD")]
+    words: Vec<String>,
+}
+
+fn of_name(name: String) -> Result<Profile, String> {
+    Profile::of_name(&name).ok_or_else(|| format!("no profile {name}"))
 }
 
 impl Options {
-    fn read(mut arguments: VecDeque<String>) -> Result<Self, String> {
-        let mut options = Self {
-            first: 0,
-            seeds: None,
-            jobs: None,
-            profile: None,
-            all_profiles: false,
-            without: Vec::new(),
-            concurrency: None,
-            batch: None,
-            trace: None,
-            threads: 2,
-            shrink: true,
-            quiet: false,
-        };
-        while let Some(name) = arguments.pop_front() {
-            let mut value = || arguments.pop_front().ok_or(format!("{name} needs a value"));
-            match name.as_str() {
-                "--seeds" => options.seeds = Some(number(&value()?)?),
-                "--first" => options.first = number(&value()?)?,
-                "--seed" => (options.first, options.seeds) = (number(&value()?)?, Some(1)),
-                "--jobs" => options.jobs = Some(number(&value()?)?),
-                "--profile" => {
-                    let name = value()?;
-                    options.profile = Some(Profile::of_name(&name).ok_or(format!("no profile {name}"))?);
-                }
-                "--all-profiles" => options.all_profiles = true,
-                "--without" => {
-                    for what in value()?.split(',') {
-                        if !REMOVABLE.contains(&what) {
-                            return Err(format!("nothing is called {what}"));
-                        }
-                        options.without.push(what.to_owned());
-                    }
-                }
-                "--concurrency" => options.concurrency = Some(number(&value()?)?),
-                "--batch" => options.batch = Some(number(&value()?)?),
-                "--trace" => options.trace = Some(number(&value()?)?),
-                "--threads" => options.threads = number(&value()?)?,
-                "--no-shrink" => options.shrink = false,
-                "--quiet" => options.quiet = true,
-                other => return Err(format!("{other} is unknown\n\n{USAGE}")),
-            }
+    /// What follows from what was asked for.
+    fn read() -> Self {
+        let mut options = Self::parse();
+        if let Some(seed) = options.seed {
+            (options.first, options.seeds) = (seed, Some(1));
         }
         if options.jobs.is_some() && options.seeds.is_none() {
             options.profile.get_or_insert(Profile::Faulty);
         }
-        Ok(options)
+        options
     }
 
     fn seeds(&self) -> u64 {
@@ -128,23 +112,11 @@ impl Options {
     }
 }
 
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|_| format!("{text} is not a number that fits"))
-}
-
 fn main() -> ExitCode {
-    let arguments: VecDeque<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "--help") {
-        print!("{USAGE}");
-        return ExitCode::SUCCESS;
+    let options = Options::read();
+    if options.situations {
+        return live_situations(&options.words, options.jobs.unwrap_or(300_000));
     }
-    let options = match Options::read(arguments) {
-        Ok(options) => options,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(2);
-        }
-    };
     if options.all_profiles {
         return run_profiles(&options);
     }
@@ -159,6 +131,49 @@ fn main() -> ExitCode {
     };
     report(&options, seed, &outcome);
     ExitCode::FAILURE
+}
+
+/// A line for each night, and why it is not what is promised.
+fn live_situations(words: &[String], jobs: u32) -> ExitCode {
+    let chosen =
+        SITUATIONS.iter().filter(|night| words.iter().all(|word| night.name.contains(word.as_str())));
+    println!("{jobs} jobs, which a limit of {} calls a minute lets through in five hours", jobs / 300);
+    println!(
+        "{:<42} {:>12} {:>7} {:>8} {:>12} {:>8} {:>12} {:>10} {:>8}",
+        "", "paused after", "pauses", "calls", "invocations", "letters", "first job", "drained", "of limit"
+    );
+    let mut is_good = true;
+    for night in chosen {
+        let figures = match night.live(jobs) {
+            Ok(figures) => figures,
+            Err(why) => {
+                println!("{:<42} BROKEN: {why}", night.name);
+                is_good = false;
+                continue;
+            }
+        };
+        println!(
+            "{:<42} {:>12} {:>7} {:>8} {:>12} {:>8} {:>12} {:>10} {:>8}",
+            night.name,
+            figures.paused_after_ms.map_or("never".to_owned(), seconds),
+            figures.pauses,
+            figures.calls,
+            figures.invocations,
+            figures.letters,
+            figures.first_after_ms.map_or("-".to_owned(), seconds),
+            span(figures.drained_after_ms),
+            figures.used_percent.map_or("-".to_owned(), |percent| format!("{percent:.1} %"))
+        );
+        for fault in &figures.faults {
+            println!("  NOT AS PROMISED: {fault}");
+            is_good = false;
+        }
+    }
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{:.1} s", ms as f64 / 1_000.0)
 }
 
 /// The same seeds in each profile, one after the other; a broken one does not keep the others from being run.
@@ -379,9 +394,9 @@ fn report(options: &Options, seed: u64, outcome: &Outcome) {
     println!("BROKEN: {} (seed {seed}, after {})", violation.promise, span(violation.at_ms));
     println!("  {}", violation.what);
     let plan = options.plan(seed);
-    let (plan, outcome) = if options.shrink { shrink(&plan, outcome) } else { (plan, outcome.clone()) };
+    let (plan, outcome) = if !options.no_shrink { shrink(&plan, outcome) } else { (plan, outcome.clone()) };
     let Some(violation) = outcome.violation else { return };
-    if options.shrink {
+    if !options.no_shrink {
         println!("Shortest history found: {} jobs, {} messages", plan.jobs, outcome.stats.messages);
         println!("  {}: {}", violation.promise, violation.what);
     }

@@ -14,7 +14,7 @@ use crate::queue::group_of;
 use crate::rng::Rng;
 use crate::sentinel::wake_pollers;
 use crate::work::Kind;
-use crate::world::{Letter, World};
+use crate::world::{Letter, State, World};
 
 /// Sends all inputs over the time of arrival, some of them twice.
 pub async fn produce(world: Arc<World>) {
@@ -22,7 +22,11 @@ pub async fn produce(world: Arc<World>) {
     let mut rng = Rng::new(plan.seed, "producer", 0);
     let mut sends: Vec<(u64, u32)> = Vec::with_capacity(plan.jobs as usize);
     for n in 0..plan.jobs {
-        let at_random_ms = rng.range(0, plan.arrival_ms);
+        let mut at_random_ms = rng.range(0, plan.arrival_ms);
+        if plan.bursts > 0 && n % 2 == 0 {
+            let every_ms = plan.arrival_ms / plan.bursts;
+            at_random_ms = at_random_ms / every_ms * every_ms + at_random_ms % MINUTE;
+        }
         let at_ms =
             plan.schedule.as_ref().map_or(at_random_ms, |schedule| schedule.scheduled_ms(u64::from(n)));
         sends.push((at_ms, n));
@@ -62,13 +66,17 @@ fn attributes(rng: &mut Rng) -> Vec<(String, Attribute)> {
 }
 
 fn send(world: &World, n: u32, reference: u32, attributes: Vec<(String, Attribute)>) {
-    let mut state = world.lock();
-    let now_ms = world.now_ms();
-    let id = state.queue.send(n, reference, now_ms, attributes, group_of(n));
-    state.stats.messages += 1;
-    state.note(now_ms, n, || format!("message {id} sent"));
-    drop(state);
+    world.lock().is_sent(world.now_ms(), n, reference, attributes);
     world.visibility.notify_one();
+}
+
+impl State {
+    /// SQS takes a message of a producer.
+    pub fn is_sent(&mut self, now_ms: u64, n: u32, reference: u32, attributes: Vec<(String, Attribute)>) {
+        let id = self.queue.send(n, reference, now_ms, attributes, group_of(n));
+        self.stats.messages += 1;
+        self.note(now_ms, n, || format!("message {id} sent"));
+    }
 }
 
 /// The operator gives up on an input after so many redrives.
@@ -164,7 +172,7 @@ fn move_copy(world: &World, letter: &Letter) {
 }
 
 /// A person has looked at a result; nothing of ours may overwrite it.
-fn review(state: &mut crate::world::State, n: u32) {
+fn review(state: &mut State, n: u32) {
     if let Some(record) = &mut state.inputs[n as usize].record
         && let nightshift_core::record::State::Done(done) = &mut record.state
     {
@@ -185,6 +193,9 @@ pub async fn pause(world: Arc<World>) {
             sleep_until(world.instant(at_ms)).await;
         }
         operates(&world, plan.away(Away::Paused, world.elapsed_ms()), &mut rng).await;
+    }
+    if !plan.answers_pages {
+        return;
     }
     // `queue-paused` calls somebody: what only a person can end, or only a sentinel that there is none of.
     loop {

@@ -159,6 +159,8 @@ pub enum Away {
     Paused,
     /// Room within the provider's rate limit, for everybody.
     Limit,
+    /// Nine tenths of that limit.
+    NineTenths,
     /// A deploy that works: one is live that kills its workers.
     Deploy,
     /// The sentinel.
@@ -225,6 +227,8 @@ pub struct Plan {
     pub sentinel: bool,
     /// When an operator resumes, besides the ends of pauses.
     pub resumes_ms: Vec<u64>,
+    /// An operator also resumes what stands for long and only a person can end.
+    pub answers_pages: bool,
     /// How many redrives there are at most; 0: none.
     pub redrives_max: u32,
     /// How many inputs a person erases.
@@ -241,6 +245,8 @@ pub struct Plan {
     pub latency_ms: (u64, u64),
     /// Names of what the command line took away.
     pub without: Vec<String>,
+    /// Half of the inputs are sent within a minute of one of so many moments; 0: all of them at random.
+    pub bursts: u64,
     /// When each input is sent, instead of at random: a load test's.
     pub schedule: Option<load_test::Plan>,
 }
@@ -312,6 +318,7 @@ impl Plan {
             operator_every_ms: 0,
             sentinel: true,
             resumes_ms: Vec::new(),
+            answers_pages: true,
             redrives_max: if profile == Profile::Redrive { 12 } else { 0 },
             erasures: if matches!(profile, Profile::Redrive | Profile::Faulty) { 20 } else { 0 },
             reviews: if matches!(profile, Profile::Redrive | Profile::Faulty | Profile::Deploy) {
@@ -324,6 +331,7 @@ impl Plan {
             headers: rng.chance(0.5),
             latency_ms: rng.pick(&[(200, 3_000), (1_000, 8_000), (50, 400)]),
             without: Vec::new(),
+            bursts: 0,
             schedule: None,
             limits,
         };
@@ -524,7 +532,7 @@ impl Plan {
 }
 
 /// A spend cap that no run reaches.
-const NO_CAP_MICRO_USD: u64 = 1_000_000_000_000;
+pub const NO_CAP_MICRO_USD: u64 = 1_000_000_000_000;
 /// What a worker reserves for one call, in round figures.
 pub const CALL_MICRO_USD_MAX: u64 = 4_100 + REASK_BYTES_MAX as u64;
 

@@ -263,7 +263,7 @@ fn expire(state: &mut State, world: &World, now_ms: u64, write: &RecordWrite) {
 #[async_trait]
 impl ControlRecord for SimPorts {
     async fn control(&self) -> Result<Control, PortError> {
-        let answer = self.control_now().await;
+        let answer = self.read_control().await;
         if answer.is_err()
             && let Some(running) = self.world.lock().invocations.get_mut(&self.invocation())
         {
@@ -273,8 +273,8 @@ impl ControlRecord for SimPorts {
     }
 
     async fn control_now(&self) -> Result<Control, PortError> {
-        let read = || Control::read(self.world.lock().control.clone());
-        self.attempts("GetItem", |_| (), || (), read).await
+        self.tries_to_tell();
+        self.read_control().await
     }
 
     async fn put_control(&self, next: &Control, over: &Control) -> Result<ControlAnswer, PortError> {
@@ -284,6 +284,20 @@ impl ControlRecord for SimPorts {
         };
         let apply = || control_write(&self.world, next, over);
         self.attempts("UpdateItem", |_| (), later, apply).await
+    }
+}
+
+impl SimPorts {
+    async fn read_control(&self) -> Result<Control, PortError> {
+        let read = || Control::read(self.world.lock().control.clone());
+        self.attempts("GetItem", |_| (), || (), read).await
+    }
+
+    /// Who changes the record reads it first; whatever comes of that, its environment has tried to say what it knows.
+    fn tries_to_tell(&self) {
+        if let Some(heard) = self.world.lock().heard.get_mut(&self.environment.id) {
+            heard.untold_of = None;
+        }
     }
 }
 
@@ -1115,7 +1129,8 @@ fn fill(state: &mut State, world: &World, elapsed_ms: u64) -> Headroom {
     let provider = &mut state.provider;
     let minutes = (elapsed_ms - provider.filled_ms) as f64 / 60_000.0;
     provider.filled_ms = elapsed_ms;
-    let (requests, tokens) = (plan.requests_per_minute as f64, plan.tokens_per_minute as f64);
+    let share = if plan.away(Away::NineTenths, elapsed_ms) { 0.1 } else { 1.0 };
+    let (requests, tokens) = (share * plan.requests_per_minute as f64, share * plan.tokens_per_minute as f64);
     provider.requests = (provider.requests + minutes * requests).min(requests);
     provider.tokens = (provider.tokens + minutes * tokens).min(tokens);
     let window = |limit: u64, left: f64| Window {
@@ -1127,8 +1142,8 @@ fn fill(state: &mut State, world: &World, elapsed_ms: u64) -> Headroom {
         return Headroom::default();
     }
     Headroom {
-        requests: window(plan.requests_per_minute, provider.requests),
-        tokens: window(plan.tokens_per_minute, provider.tokens),
+        requests: window(requests as u64, provider.requests),
+        tokens: window(tokens as u64, provider.tokens),
     }
 }
 

@@ -33,6 +33,9 @@ use crate::world::{Letter, State, World};
 /// A redrive that is driven ends within this time: five plans of a scan.
 const LASTS_MS_MAX: u64 = 12 * HOUR;
 
+/// How often, for each page that is received from `crashed`.
+const SENT_AGAIN: f64 = 0.3;
+
 /// One of the two queues that a redrive receives from, as one process sees it.
 pub struct SimQueue {
     pub driver: Arc<Process>,
@@ -118,6 +121,8 @@ impl WaitingQueue for SimQueue {
     async fn receive(&self, most: u32, wait_s: u32, hidden_s: u32) -> Result<Vec<Waiting>, PortError> {
         let (driver, source) = (&self.driver, self.source);
         let start = driver.draw(Rng::bits) as usize;
+        // Somebody does not wait for the redrive of what SQS gave up on, and sends the job anew.
+        let is_sent_again = source == Source::Crashed && driver.draw(|rng| rng.chance(SENT_AGAIN));
         let received = driver
             .does("ReceiveMessage", 0.0, |state, now_ms| {
                 state.two_at_work(now_ms, driver.id);
@@ -144,13 +149,19 @@ impl WaitingQueue for SimQueue {
                     });
                 }
                 for place in taken {
-                    if let Some((n, _)) = waiting(state, source)[place].of {
+                    if let Some((n, reference)) = waiting(state, source)[place].of {
                         state.note(now_ms, n, || format!("driver {} receives it", driver.id));
+                        if is_sent_again {
+                            state.is_sent(now_ms, n, reference, Vec::new());
+                        }
                     }
                 }
                 received
             })
             .await?;
+        if is_sent_again {
+            driver.world.visibility.notify_one();
+        }
         if received.is_empty() {
             sleep(Duration::from_secs(u64::from(wait_s))).await;
         }

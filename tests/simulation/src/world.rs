@@ -96,8 +96,11 @@ pub struct State {
     pub backoffs: Vec<f32>,
     /// What each environment has heard of its calls.
     pub heard: BTreeMap<u32, Heard>,
-    /// When inputs were settled, in the order of time.
+    /// When inputs were settled, calls of jobs and invocations begun, and everybody shut out, in the order of time.
     pub settlements_ms: Vec<u64>,
+    pub calls_ms: Vec<u64>,
+    pub invocations_ms: Vec<u64>,
+    pub shut_ms: Vec<u64>,
 }
 
 /// One distinct input and its record.
@@ -438,6 +441,9 @@ impl World {
             backoffs: Vec::new(),
             heard: BTreeMap::new(),
             settlements_ms: Vec::new(),
+            calls_ms: Vec::new(),
+            invocations_ms: Vec::new(),
+            shut_ms: Vec::new(),
         };
         let quiet = Faults { skew_ms: plan.faults.skew_ms, ..Faults::default() };
         Arc::new(Self {

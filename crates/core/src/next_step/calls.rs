@@ -139,6 +139,7 @@ pub struct JobRun {
     excerpt: Option<String>,
     last_failure: Option<String>,
     blame: Blame,
+    account_is_refused: bool,
 }
 
 impl JobRun {
@@ -158,6 +159,7 @@ impl JobRun {
             excerpt: None,
             last_failure: None,
             blame: Blame::AsSaid,
+            account_is_refused: false,
         }
     }
 
@@ -215,7 +217,15 @@ impl JobRun {
         self.blame = evidence.judge(&refusal);
         let (class, refusals) = refusal.settled(self.blame);
         self.budget.refusals = refusals;
+        self.account_is_refused =
+            class == FailureClass::Account && evidence.account_refused(&self.record.key);
         ModelFailure { class, ..failure }
+    }
+
+    /// Whether the last call showed that everybody is refused for the account, so that the stack is to pause.
+    #[must_use]
+    pub fn account_is_refused(&self) -> bool {
+        self.account_is_refused
     }
 
     /// What follows from a call that was not answered, and was judged.

@@ -4,4 +4,4 @@ mod gauges;
 mod pause;
 
 pub use gauges::{BEGUN_MAX, ENTRIES_MAX, Snapshot, StackLimits};
-pub use pause::{Calls, Dead, Decision, Money, ProbeAsk, Signs, Switch, probe_works};
+pub use pause::{Calls, Dead, Decision, Money, ProbeAsk, Signs, Switch, probe_task, probe_works};

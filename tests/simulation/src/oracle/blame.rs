@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nightshift_core::control::{Cause, Control};
+
 use super::history::CallEnd;
 use super::tolerance_ms;
 use crate::plan::Plan;
@@ -24,6 +26,20 @@ pub struct Heard {
     refused: BTreeMap<RefusedAs, BTreeSet<u32>>,
     /// When the last answered call of a task began, in true time.
     answered_ms: BTreeMap<&'static str, u64>,
+    /// The inputs that were refused for the account since anybody was answered: in words that say so, and in any that may
+    /// be taken for it.
+    account: BTreeSet<u32>,
+    perhaps_account: BTreeSet<u32>,
+    /// The invocation that has heard enough of them to pause, while nothing is written that says so.
+    pub untold_of: Option<u64>,
+}
+
+impl Heard {
+    /// The control record says something of the account.
+    pub(super) fn is_told_of_account(&mut self) {
+        self.account.clear();
+        self.untold_of = None;
+    }
 }
 
 /// The kinds of refusal that the provider knows.
@@ -46,6 +62,10 @@ impl State {
         took_ms: u64,
         plan: &Plan,
     ) -> bool {
+        let account = self.hear_of_account(n, environment, end);
+        if account >= MAY_BE_THE_DEPLOYMENT {
+            self.pauses.heard_of_account(now_ms);
+        }
         let heard = self.heard.entry(environment).or_default();
         let input = &mut self.inputs[n as usize];
         let task = input.kind.task();
@@ -89,12 +109,41 @@ impl State {
             kind == RefusedAs::Rejected || alone || (perhaps_beside && epoch.refusals >= BESIDE_ANSWERS);
         let forbidden = kind == RefusedAs::Forbidden && epoch.refusals > 1;
         let deployment = alike >= MAY_BE_THE_DEPLOYMENT;
-        if deployment {
-            self.pauses.heard_of_deployment(now_ms);
-        }
         if deployment && !surely_beside {
             epoch.counted_since_ms = None;
         }
         !surely_beside && (deployment || forbidden)
+    }
+
+    /// How many different inputs in a row may be taken for refused for the account.
+    fn hear_of_account(&mut self, n: u32, environment: u32, end: CallEnd) -> usize {
+        let heard = self.heard.entry(environment).or_default();
+        match end {
+            CallEnd::Valid | CallEnd::Invalid | CallEnd::Refused | CallEnd::Truncated => {
+                heard.is_told_of_account();
+                heard.perhaps_account.clear();
+            }
+            CallEnd::Account | CallEnd::Rejected | CallEnd::Unclear | CallEnd::Forbidden => {
+                heard.perhaps_account.insert(n);
+                if end == CallEnd::Account {
+                    heard.account.insert(n);
+                }
+            }
+            _ => {}
+        }
+        heard.perhaps_account.len()
+    }
+
+    /// An environment must pause the stack, where nothing of the account stands.
+    pub(super) fn must_tell_of_account(&mut self, environment: u32, invocation: u64) {
+        let control = Control::read(self.control.clone());
+        let is_free =
+            !control.entries.contains_key(&Cause::Account) && !control.foreign.contains_key("account");
+        let heard = self.heard.entry(environment).or_default();
+        if !is_free {
+            heard.is_told_of_account();
+        } else if heard.account.len() >= MAY_BE_THE_DEPLOYMENT {
+            heard.untold_of.get_or_insert(invocation);
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::Promise;
 use super::history::{Call, CallEnd};
 use super::pauses::READ_MS;
 use crate::plan::{CALL_MICRO_USD_MAX, Plan};
-use crate::world::State;
+use crate::world::{BEGINNING_MS, State};
 
 /// A number that stands for what this says, word for word.
 pub(super) fn number_of(words: &impl std::fmt::Debug) -> u64 {
@@ -32,6 +32,7 @@ impl State {
         let (asked, timeout_ms) = (number_of(&request.turns), request.timeout_ms);
         self.stats.calls += 1;
         self.stats.checks += 1;
+        self.calls_ms.push(now_ms - BEGINNING_MS);
         self.provider.calls += 1;
         let id = self.provider.calls;
         let limits = &plan.limits;
@@ -134,6 +135,12 @@ impl State {
                 is_known && !running.control_read_failed,
                 Promise::Paused,
                 "a call while the stack was paused",
+            );
+            let heard = self.heard.get(&running.environment);
+            check(
+                heard.and_then(|heard| heard.untold_of).is_some_and(|heard_in| heard_in < invocation),
+                Promise::Paused,
+                "a call by an environment that knows that everybody is refused for the account, and pauses nothing",
             );
         } else {
             check(true, Promise::InTime, "a call by an invocation that has ended");

@@ -70,6 +70,7 @@ impl State {
         let Some(environment) = environment else { return };
         let took_ms = heard.map_or(0, |(_, took_ms)| took_ms);
         let unsure = self.hear(now_ms, n, environment, end, took_ms, plan);
+        self.must_tell_of_account(environment, invocation);
         let Some(running) = self.invocations.get_mut(&invocation) else { return };
         let seen = &mut running.seen;
         seen.account_unsure += u32::from(unsure);

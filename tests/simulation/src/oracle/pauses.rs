@@ -10,6 +10,7 @@ use nightshift_core::sentinel::Switch;
 use nightshift_ports::ControlAnswer;
 
 use super::Promise;
+use super::blame::Heard;
 use super::history::CallEnd;
 use crate::plan::{Away, DAY, HOUR, MINUTE, Plan, SECOND};
 use crate::world::{BEGINNING_MS, State};
@@ -31,10 +32,12 @@ pub struct Pauses {
     changed_ms: u64,
     /// When it let work through where something had held it back.
     opened_ms: Vec<u64>,
-    /// When a call was last refused for the account, as far as its environment could tell.
-    pub account_ms: u64,
+    /// When an environment last heard of different jobs in a row that may have been refused for the account.
+    account_ms: u64,
     /// When the cap last refused a call.
-    pub cap_ms: u64,
+    cap_ms: u64,
+    /// When a call was last answered.
+    answered_ms: u64,
     /// Calls of each minute: answered, and failed otherwise than for a limit.
     calls: BTreeMap<u64, (u64, u64)>,
     /// Of those that failed, the last ones with no answer between them.
@@ -56,6 +59,8 @@ const SIGNS_MIN: u64 = 10;
 /// With nothing to pause for, everything is open again after this time: the longest wait for a probe, one that is lost, and
 /// a way that widens with nothing heard; and runs that are skipped and killed meanwhile.
 const OPEN_AFTER_MS: u64 = 4 * HOUR;
+/// With nothing heard, a narrow way stays as narrow for so long.
+const UNHEARD_MS: u64 = 9 * MINUTE;
 /// The switch follows the record within this time, whatever is skipped and killed.
 const SWITCH_AFTER_MS: u64 = 30 * MINUTE;
 
@@ -69,10 +74,7 @@ impl Pauses {
             // The provider is there, or a firewall before it: no answer, and no sign.
             CallEnd::Rejected | CallEnd::Unclear | CallEnd::Forbidden => return,
             CallEnd::Capacity => true,
-            CallEnd::Account => {
-                (self.account_ms, self.trouble_ms) = (now_ms, now_ms);
-                return;
-            }
+            CallEnd::Account => return,
             _ => false,
         };
         if has_failed {
@@ -81,6 +83,7 @@ impl Pauses {
         } else {
             minute.0 += 1;
             self.failed_in_row = 0;
+            self.answered_ms = now_ms;
         }
         if self.failed_in_row >= SIGNS_MIN || is_outage(minute) {
             self.trouble_ms = now_ms;
@@ -90,8 +93,8 @@ impl Pauses {
         }
     }
 
-    /// Different jobs in a row were refused, which is taken for the deployment's fault.
-    pub fn heard_of_deployment(&mut self, now_ms: u64) {
+    /// Different jobs in a row were refused for the account, or in words that are taken for it.
+    pub fn heard_of_account(&mut self, now_ms: u64) {
         (self.account_ms, self.trouble_ms) = (now_ms, now_ms);
     }
 
@@ -166,6 +169,9 @@ impl State {
             self.judge_control(now_ms, &standing, next, plan);
         }
         self.control = next.stored();
+        if next.entries.contains_key(&Cause::Account) {
+            self.heard.values_mut().for_each(Heard::is_told_of_account);
+        }
         let is_shut = next.is_shut();
         if !standing.is_open() && !is_shut {
             self.pauses.opened_ms.push(now_ms);
@@ -173,6 +179,9 @@ impl State {
         if is_shut != self.pauses.shut_since_ms.is_some() {
             self.pauses.shut_since_ms = is_shut.then_some(now_ms);
             self.pauses.changed_ms = now_ms;
+            if is_shut {
+                self.shut_ms.push(now_ms - BEGINNING_MS);
+            }
         }
         ControlAnswer::Written
     }
@@ -200,6 +209,16 @@ impl State {
             }
             if relapses(is) > relapses(was) + 1 {
                 self.violate(now_ms, Promise::Paused, None, format!("one relapse of {cause:?} counts twice"));
+            }
+            if let Some(was) = was
+                && let (Phase::Reopening { .. }, Some(Phase::Reopening { .. } | Phase::Open)) =
+                    (was.phase, phase(is))
+                && self.pauses.answered_ms + MINUTE < was.phase_since_ms
+                && was.phase_since_ms + UNHEARD_MS > now_ms
+                && self.queue.oldest_sent_ms().is_some_and(|sent_ms| sent_ms + 2 * MINUTE < now_ms)
+            {
+                let what = format!("the way of {cause:?} widens, and nobody was answered on it: {was:?}");
+                self.violate(now_ms, Promise::Reopens, None, what);
             }
             if !is_gentle(*cause, phase(was), phase(is), plan.full_width()) {
                 let what = format!("{cause:?} goes from {:?} to {:?}", phase(was), phase(is));

@@ -1,0 +1,375 @@
+use super::*;
+
+const NOW_MS: u64 = 100 * DAY_MS;
+
+fn healthy() -> Signs {
+    Signs {
+        now_ms: NOW_MS,
+        calls: Some(Calls { answered: 100, ..Calls::default() }),
+        answered_at_ms: Some(NOW_MS - 1_000),
+        dead: Some(Dead::default()),
+        waiting: Some(50),
+        in_flight: Some(50),
+        oldest_job_ms: Some(MINUTE_MS),
+        money: Some(Money { committed_micro_usd: 10, cap_micro_usd: 1_000, refused_micro_usd: None }),
+        function_version: Some(7),
+        retention_ms: 7 * DAY_MS,
+        full_width: 100,
+    }
+}
+
+fn in_outage() -> Signs {
+    Signs {
+        calls: Some(Calls { failed: 200, ..Calls::default() }),
+        answered_at_ms: Some(NOW_MS - 2 * MINUTE_MS),
+        ..healthy()
+    }
+}
+
+fn entry(phase: Phase, for_ms: u64) -> Entry {
+    Entry::paused(NOW_MS - DAY_MS, "why", "who").in_phase(phase, NOW_MS - for_ms)
+}
+
+/// The phase of this cause after one run.
+fn phase(signs: Signs, cause: Cause, standing: Entry) -> Option<Phase> {
+    signs.decide(&Control::default().with(cause, standing)).entries.get(&cause).map(|entry| entry.phase)
+}
+
+#[test]
+fn only_what_nobody_recovers_from_by_itself_pauses() {
+    let calls = |answered, failed, ago_ms| Signs {
+        calls: Some(Calls { answered, failed, refused_micro_usd: None }),
+        answered_at_ms: Some(NOW_MS - ago_ms),
+        ..healthy()
+    };
+    let money = |left: u64, refused_micro_usd, ago_ms| Signs {
+        money: Some(Money { committed_micro_usd: 1_000 - left, cap_micro_usd: 1_000, refused_micro_usd }),
+        answered_at_ms: Some(NOW_MS - ago_ms),
+        ..healthy()
+    };
+    let dying = |claims, invocations, ago_ms| Signs {
+        dead: Some(Dead { claims, invocations }),
+        answered_at_ms: Some(NOW_MS - ago_ms),
+        ..healthy()
+    };
+    for (signs, expected) in [
+        (healthy(), None),
+        (in_outage(), Some(Cause::Outage)),
+        (Signs { answered_at_ms: None, ..in_outage() }, Some(Cause::Outage)),
+        // Every second call fails; every tenth works; a few fail; somebody was answered just now.
+        (calls(100, 100, 3 * MINUTE_MS), None),
+        (calls(20, 180, 3 * MINUTE_MS), None),
+        (calls(0, 19, 3 * MINUTE_MS), None),
+        (calls(0, 200, 59_000), None),
+        // A limit that is merely reached: refusals for it are no failures.
+        (calls(0, 0, DAY_MS), None),
+        (Signs { calls: None, ..in_outage() }, None),
+        (dying(10, 3, UNHEARD_MS), Some(Cause::Deaths)),
+        (dying(10, 3, UNHEARD_MS - 1), None),
+        (dying(9, 9, UNHEARD_MS), None),
+        // One batch, or two, at the end of a night.
+        (dying(20, 2, UNHEARD_MS), None),
+        (Signs { function_version: None, ..dying(10, 3, DAY_MS) }, None),
+        (Signs { in_flight: Some(60_001), ..healthy() }, Some(Cause::InFlight)),
+        (Signs { in_flight: Some(60_000), ..healthy() }, None),
+        (money(5, Some(6), UNHEARD_MS), Some(Cause::SpendCap)),
+        // What is reserved may come back; what is left pays a call; nobody was refused.
+        (money(5, Some(6), UNHEARD_MS - 1), None),
+        (money(6, Some(6), UNHEARD_MS), None),
+        (money(0, None, UNHEARD_MS), None),
+    ] {
+        let decision = signs.decide(&Control::default());
+        assert_eq!(decision.entries.keys().next().copied(), expected, "{signs:?}");
+        let control = Control::default().with_all(decision.entries, NOW_MS);
+        assert_eq!(signs.leads_jobs(&control), expected.is_none(), "{signs:?}");
+        assert_eq!(signs.probe(&control), None, "a pause waits before it is probed");
+    }
+}
+
+#[test]
+fn the_way_back_is_a_probe_and_then_a_width_that_doubles_while_jobs_succeed() {
+    use Phase::{Open, Paused, Probing, Reopening};
+    let quiet = Signs { calls: None, answered_at_ms: None, ..healthy() };
+    let idle = Signs { waiting: Some(0), in_flight: Some(0), ..quiet };
+    for (signs, standing, for_ms, expected) in [
+        (in_outage(), Paused, MINUTE_MS - 1, Some(Paused)),
+        (in_outage(), Paused, MINUTE_MS, Some(Probing)),
+        // The answer is on its way; its worker was killed.
+        (in_outage(), Probing, PROBE_LOST_MS - 1, Some(Probing)),
+        (quiet, Reopening { width: 1 }, STEP_MS, Some(Reopening { width: 1 })),
+        (healthy(), Reopening { width: 1 }, STEP_MS, Some(Reopening { width: 2 })),
+        (healthy(), Reopening { width: 1 }, STEP_MS - 1, Some(Reopening { width: 1 })),
+        (idle, Reopening { width: 8 }, STEP_MS, Some(Reopening { width: 16 })),
+        // Jobs that need no call are answered by nobody.
+        (quiet, Reopening { width: 8 }, UNHEARD_MS, Some(Reopening { width: 16 })),
+        (healthy(), Reopening { width: 64 }, STEP_MS, Some(Open)),
+        // What failed before the way was opened says nothing.
+        (in_outage(), Reopening { width: 1 }, STEP_MS - 1, Some(Reopening { width: 1 })),
+        (in_outage(), Reopening { width: 8 }, STEP_MS, Some(Paused)),
+        (in_outage(), Open, MINUTE_MS, Some(Paused)),
+        (healthy(), Open, RELAPSE_MS - 1, Some(Open)),
+        (healthy(), Open, RELAPSE_MS, None),
+    ] {
+        let found = phase(signs, Cause::Outage, entry(standing, for_ms));
+        assert_eq!(found, expected, "{standing:?} for {for_ms} ms");
+    }
+    let lost = Control::default().with(Cause::Account, entry(Probing, PROBE_LOST_MS));
+    let again = healthy().next(&lost).unwrap();
+    let ask = ProbeAsk { probe: Cause::Account };
+    assert_eq!(healthy().probe(&again), Some(ask), "it is asked for again");
+    let later = Signs { now_ms: NOW_MS + 1, ..healthy() };
+    assert_eq!(later.probe(&again), None, "once");
+    for (works, expected) in [(true, Reopening { width: 1 }), (false, Paused)] {
+        assert_eq!(entry(Probing, 1).probed(works, NOW_MS).phase, expected);
+    }
+}
+
+#[test]
+fn a_probe_works_where_jobs_may_be_answered_again() {
+    use FailureClass::{Account, Capacity, Refused, Rejected, Transient, Unclear};
+    let failure = |class, status| ModelFailure {
+        class,
+        status: Some(status),
+        error_type: String::new(),
+        message: String::new(),
+        request_id: None,
+        advice: Default::default(),
+        headroom: Default::default(),
+        oversize: None,
+    };
+    for (class, status, after_account, after_outage) in [
+        (Account, 401, false, false),
+        (Transient, 500, false, false),
+        (Capacity, 529, false, false),
+        (Capacity, 429, true, true),
+        // Three jobs in a row were refused in such words: so is the fourth.
+        (Unclear, 400, false, true),
+        (Rejected, 400, false, true),
+        (Refused, 400, true, true),
+    ] {
+        let failed = failure(class, status);
+        assert_eq!(probe_works(Cause::Account, Some(&failed)), after_account, "{class:?}");
+        assert_eq!(probe_works(Cause::Outage, Some(&failed)), after_outage, "{class:?}");
+    }
+    assert!(probe_works(Cause::Account, None) && probe_works(Cause::Outage, None));
+}
+
+#[test]
+fn a_worker_pauses_for_the_account_where_nothing_says_so_yet() {
+    use Phase::{Open, Paused, Probing, Reopening};
+    let began_ms = NOW_MS - 1_000;
+    for (standing, for_ms, expected) in [
+        (None, 0, Some((Paused, 0))),
+        (Some(Paused), MINUTE_MS, None),
+        (Some(Probing), MINUTE_MS, None),
+        // What came of a call that was made before says nothing of the way that was opened since.
+        (Some(Reopening { width: 1 }), 1_000, None),
+        (Some(Reopening { width: 1 }), 1_001, Some((Paused, 1))),
+        (Some(Open), 999, None),
+        (Some(Open), MINUTE_MS, Some((Paused, 1))),
+    ] {
+        let control = standing.map_or_else(Control::default, |phase| {
+            Control::default().with(Cause::Account, entry(phase, for_ms))
+        });
+        let next = control.account_refused("t", began_ms, "401 x", NOW_MS);
+        let found = next.as_ref().and_then(|next| next.entries.get(&Cause::Account));
+        assert_eq!(found.map(|entry| (entry.phase, entry.relapses)), expected, "{standing:?} {for_ms}");
+        if let Some(entry) = found {
+            assert_eq!((entry.task.as_deref(), entry.phase_since_ms), (Some("t"), NOW_MS));
+            assert!(entry.said().ends_with("for the account: 401 x (by a worker)"), "{}", entry.said());
+        }
+    }
+    let operator = Control::paused_by_operator(1, "r", "w");
+    let both = operator.account_refused("t", began_ms, "x", NOW_MS).unwrap();
+    assert_eq!(both.entries.get(&Cause::Operator), operator.entries.get(&Cause::Operator));
+    let mut newer = Control::default();
+    newer.foreign.insert("account".to_owned(), serde_json::json!({ "phase": "dreaming" }));
+    assert_eq!(newer.account_refused("t", began_ms, "x", NOW_MS), None);
+}
+
+#[test]
+fn a_probe_asks_as_the_job_did_and_of_the_account_now_and_then_as_another_one() {
+    let deployed = ["a", "b", "c", "d"];
+    for (cause, named, fraction, expected) in [
+        (Cause::Outage, Some("c"), 0.99, Some("c")),
+        (Cause::Outage, None, 0.99, Some("a")),
+        (Cause::Outage, Some("gone"), 0.0, Some("a")),
+        (Cause::Account, Some("c"), 0.0, Some("c")),
+        (Cause::Account, Some("c"), 0.499, Some("c")),
+        (Cause::Account, Some("c"), 0.5, Some("a")),
+        (Cause::Account, Some("c"), 0.63, Some("b")),
+        (Cause::Account, Some("c"), 0.999_999, Some("d")),
+        (Cause::Account, Some("c"), 1.0, Some("c")),
+    ] {
+        assert_eq!(probe_task(cause, named, &deployed, fraction), expected, "{cause:?} {fraction}");
+    }
+    assert_eq!(probe_task(Cause::Account, Some("c"), &[], 0.7), None);
+    assert_eq!(probe_task(Cause::Account, Some("a"), &["a"], 0.7), Some("a"));
+}
+
+#[test]
+fn each_relapse_doubles_the_wait_up_to_a_quarter_of_an_hour() {
+    for (relapses, minutes) in [(0, 1), (1, 2), (2, 4), (3, 8), (4, 15), (5, 15), (u32::MAX, 15)] {
+        assert_eq!(probe_wait_ms(relapses), minutes * MINUTE_MS, "{relapses} relapses");
+    }
+    let open = Control::default().with(Cause::Outage, entry(Phase::Open, MINUTE_MS));
+    let relapsed = &in_outage().decide(&open).entries[&Cause::Outage];
+    assert_eq!((relapsed.relapses, relapsed.phase), (1, Phase::Paused));
+}
+
+#[test]
+fn causes_end_by_what_ends_them() {
+    let paused =
+        |until: &str| Entry { until_other_than: Some(until.to_owned()), ..entry(Phase::Paused, DAY_MS) };
+    let today = healthy().pause(Cause::SpendCap, String::new()).until_other_than.unwrap();
+    let raised = Money { committed_micro_usd: 10, cap_micro_usd: 2_000, refused_micro_usd: None };
+    let tomorrow = Signs { now_ms: NOW_MS + DAY_MS, ..healthy() };
+    for (signs, cause, standing, expected) in [
+        (healthy(), Cause::SpendCap, paused(&today), Some(Phase::Paused)),
+        (tomorrow, Cause::SpendCap, paused(&today), Some(Phase::Open)),
+        (Signs { money: Some(raised), ..healthy() }, Cause::SpendCap, paused(&today), Some(Phase::Open)),
+        (healthy(), Cause::SpendCap, entry(Phase::Open, CAPPED_AGAIN_MS - 1), Some(Phase::Open)),
+        (healthy(), Cause::SpendCap, entry(Phase::Open, CAPPED_AGAIN_MS), None),
+        (Signs { money: None, ..tomorrow }, Cause::SpendCap, paused(&today), Some(Phase::Paused)),
+        (healthy(), Cause::Deaths, paused("7"), Some(Phase::Paused)),
+        (healthy(), Cause::Deaths, paused("6"), Some(Phase::Reopening { width: 1 })),
+        (Signs { function_version: None, ..healthy() }, Cause::Deaths, paused("6"), Some(Phase::Paused)),
+        (Signs { in_flight: Some(30_000), ..healthy() }, Cause::InFlight, paused(""), Some(Phase::Paused)),
+        (Signs { in_flight: Some(29_999), ..healthy() }, Cause::InFlight, paused(""), None),
+        (Signs { in_flight: None, ..healthy() }, Cause::InFlight, paused(""), Some(Phase::Paused)),
+    ] {
+        assert_eq!(phase(signs, cause, standing), expected, "{cause:?} {signs:?}");
+    }
+}
+
+#[test]
+fn an_operators_pause_is_the_operators_whatever_is_seen() {
+    for signs in
+        [healthy(), in_outage(), Signs { now_ms: NOW_MS + 8 * DAY_MS, ..healthy() }, Signs::default()]
+    {
+        let control = Control::paused_by_operator(NOW_MS, "INC-42", "somebody");
+        let decision = signs.decide(&control);
+        assert_eq!(
+            decision.entries.get(&Cause::Operator),
+            control.entries.get(&Cause::Operator),
+            "{signs:?}"
+        );
+    }
+}
+
+#[test]
+fn jobs_reach_the_worker_while_nothing_is_shut_or_the_oldest_one_would_be_deleted_in_a_day() {
+    use Phase::{Open, Paused, Probing, Reopening};
+    let old = |age_ms| Signs { oldest_job_ms: Some(age_ms), ..healthy() };
+    for (signs, phase, expected) in [
+        (healthy(), Paused, false),
+        (healthy(), Probing, false),
+        (healthy(), Reopening { width: 1 }, true),
+        (healthy(), Open, true),
+        (old(6 * DAY_MS - 1), Paused, false),
+        (old(6 * DAY_MS), Paused, true),
+        (Signs { oldest_job_ms: None, ..healthy() }, Paused, false),
+    ] {
+        let standing = Entry { since_ms: NOW_MS - 1, ..entry(phase, 1) };
+        let control = Control::default().with(Cause::Account, standing);
+        assert_eq!(signs.leads_jobs(&control), expected, "{phase:?}");
+    }
+    // Whoever paused, and of jobs that nobody has begun: half of the retention, less a day.
+    for (age_ms, paused_ms, expected) in [
+        (0, 2 * DAY_MS, false),
+        (0, 2 * DAY_MS + DAY_MS / 2 - 1, false),
+        (0, 2 * DAY_MS + DAY_MS / 2, true),
+        (0, 8 * DAY_MS, true),
+        (6 * DAY_MS, 0, true),
+    ] {
+        let operator = Control::paused_by_operator(NOW_MS - paused_ms, "r", "w");
+        assert_eq!(old(age_ms).leads_jobs(&operator), expected, "{age_ms} {paused_ms}");
+    }
+}
+
+/// What is handed back for the cap before its claim stands in no record: day after day, its age is that of the first.
+#[test]
+fn a_cap_that_is_reached_day_after_day_lets_workers_see_old_jobs() {
+    let mut control = Control::default();
+    let mut led = Vec::new();
+    for hour in 0..5 * 24 {
+        let now_ms = NOW_MS + hour * 60 * MINUTE_MS;
+        let spent = Money { committed_micro_usd: 999, cap_micro_usd: 1_000, refused_micro_usd: Some(5) };
+        // An hour of work after each midnight.
+        let money = Some(Money { committed_micro_usd: if hour % 24 == 0 { 0 } else { 999 }, ..spent });
+        let signs = Signs { now_ms, money, oldest_job_ms: None, ..healthy() };
+        control = signs.next(&control).unwrap_or(control);
+        led.push(signs.leads_jobs(&control));
+    }
+    assert!(!led[2] && !led[26], "the queue keeps what is young");
+    assert!(led[61..].iter().all(|led| *led), "{led:?}");
+}
+
+#[test]
+fn the_switch_is_turned_where_it_stands_otherwise_and_left_while_it_turns() {
+    for (switch, on, expected) in [
+        (Switch::On, true, None),
+        (Switch::On, false, Some(false)),
+        (Switch::Off, true, Some(true)),
+        (Switch::Off, false, None),
+        (Switch::Turning, true, None),
+        (Switch::Turning, false, None),
+    ] {
+        assert_eq!(switch.turned(on), expected, "{switch:?} {on}");
+    }
+}
+
+/// The claims of the version that killed are seen for a while beside the first job of the one that may not.
+#[test]
+fn another_version_has_ten_minutes_to_show_that_it_does_not_kill() {
+    let dead = Some(Dead { claims: 100, invocations: 10 });
+    let dying = Signs { dead, answered_at_ms: Some(NOW_MS - DAY_MS), ..healthy() };
+    let lives = Signs { answered_at_ms: Some(NOW_MS - 1), ..dying };
+    let reopening = Phase::Reopening { width: 1 };
+    for (signs, standing, for_ms, expected) in [
+        (dying, reopening, UNHEARD_MS - 1, Some(reopening)),
+        (dying, reopening, UNHEARD_MS, Some(Phase::Paused)),
+        (lives, reopening, STEP_MS, Some(Phase::Reopening { width: 2 })),
+        // An operator's resume leaves it open.
+        (dying, Phase::Open, UNHEARD_MS - 1, Some(Phase::Open)),
+        (dying, Phase::Open, UNHEARD_MS, Some(Phase::Paused)),
+        (lives, Phase::Open, RELAPSE_MS, None),
+    ] {
+        let found = phase(signs, Cause::Deaths, entry(standing, for_ms));
+        assert_eq!(found, expected, "{standing:?} for {for_ms} ms");
+    }
+}
+
+#[test]
+fn a_cause_in_words_of_a_newer_release_is_neither_begun_nor_changed() {
+    let mut control = Control::default();
+    control.foreign.insert("outage".to_owned(), serde_json::json!({ "phase": "dreaming" }));
+    assert_eq!(in_outage().next(&control), None);
+}
+
+/// From any state of the record a healthy stack is open again within the longest wait, a lost probe and the widening.
+#[test]
+fn nothing_that_a_kill_leaves_behind_stays_locked() {
+    for relapses in [0, 3, 100] {
+        for begun in [Phase::Paused, Phase::Probing, Phase::Reopening { width: 1 }, Phase::Open] {
+            let standing = Entry { relapses, ..entry(begun, 0) };
+            let mut control = Control::default().with(Cause::Outage, standing);
+            let mut opened = None;
+            for minute in 1..60 {
+                let now_ms = NOW_MS + minute * MINUTE_MS;
+                let signs = Signs { now_ms, answered_at_ms: Some(now_ms), ..healthy() };
+                control = signs.next(&control).unwrap_or(control);
+                if let (Some(ask), true) = (signs.probe(&control), minute % 2 == 0) {
+                    // Every second probe is lost.
+                    let probed = control.entries[&ask.probe].probed(true, now_ms);
+                    control = control.with(ask.probe, probed);
+                }
+                if control.is_open() {
+                    opened = Some(minute);
+                    break;
+                }
+            }
+            assert!(opened.is_some_and(|minute| minute <= 30), "{begun:?}, {relapses}: {opened:?}");
+        }
+    }
+}
