@@ -161,6 +161,13 @@ async fn jobs_that_are_received_in_a_pause_wait_a_little_and_go_on_where_it_ends
         // Handed back at once, all that waits would be received again and again until nothing leads to the worker.
         assert!(took >= Duration::from_secs(20), "{opens_after:?}: {took:?}");
     }
+    // What workers see of a longer pause, they see because SQS would delete it: nothing keeps them from the next.
+    let stage = Stage::new(|_, _| good());
+    stage.world.set_control(&in_phase(Phase::Paused));
+    tokio::time::advance(Duration::from_secs(600)).await;
+    let began = Instant::now();
+    stage.invoke(tickets(&stage, 10)).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     // An invocation with little time hands back in time.
     let stage = Stage::new(|_, _| good());
     stage.world.set_control(&in_phase(Phase::Paused));

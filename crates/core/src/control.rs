@@ -14,6 +14,8 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::metric::HandBackCause;
 
+const JUST_SHUT_MS: u64 = 4 * 60_000;
+
 /// Why work is held back. The order is that in which one is named where several stand.
 #[derive(
     Debug,
@@ -299,6 +301,15 @@ impl Control {
         matches!(self.admits(), Admits::Nothing(_))
     }
 
+    /// Whether nobody may call, and so short a time that the event source may still lead jobs to workers: two runs of the
+    /// sentinel, and the two minutes that Lambda takes to turn it. Later, workers see jobs because they must.
+    #[must_use]
+    pub fn is_just_shut(&self, now_ms: u64) -> bool {
+        let shuts = |entry: &&Entry| matches!(entry.phase, Phase::Paused | Phase::Probing);
+        let last = self.entries.values().filter(shuts).map(|entry| entry.since_ms).max();
+        last.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) < JUST_SHUT_MS)
+    }
+
     /// What a worker may do: the narrowest of what the causes allow.
     #[must_use]
     pub fn admits(&self) -> Admits {
@@ -465,6 +476,25 @@ mod tests {
             assert_eq!(control.admits(), expected, "{entries:?}");
             // Older workers know no width, and wait until all is open.
             assert_eq!(control.stored().paused_reason.is_some(), expected != Admits::All, "{entries:?}");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_young_for_four_minutes_whatever_its_probes() {
+        let at = |phase, since_ms| Entry { since_ms, ..in_phase(phase) };
+        let control = |phase, since_ms| Control::default().with(Cause::Outage, at(phase, since_ms));
+        for (control, now_ms, expected) in [
+            (Control::default(), 0, false),
+            (control(Phase::Paused, 10), 10, true),
+            (control(Phase::Paused, 10), JUST_SHUT_MS + 9, true),
+            (control(Phase::Paused, 10), JUST_SHUT_MS + 10, false),
+            (control(Phase::Probing, 10), JUST_SHUT_MS + 10, false),
+            (control(Phase::Reopening { width: 1 }, 10), 10, false),
+            (control(Phase::Open, 10), 10, false),
+            // Whoever pauses over an older pause does it just now.
+            (control(Phase::Paused, 10).with(Cause::Operator, at(Phase::Paused, 900_000)), 900_001, true),
+        ] {
+            assert_eq!(control.is_just_shut(now_ms), expected, "{control:?} {now_ms}");
         }
     }
 

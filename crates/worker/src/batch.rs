@@ -159,7 +159,8 @@ impl Invocation<'_> {
 
     async fn settle_all<'a>(&'a self, slots: &mut [Slot<'a>]) {
         let mut control = self.control().await;
-        if control.as_ref().is_ok_and(Control::is_shut) {
+        let now_ms = self.worker.ports.clock.now_ms();
+        if control.as_ref().is_ok_and(|control| control.is_just_shut(now_ms)) {
             tokio::time::sleep(self.wait_where_shut()).await;
             control = self.control().await;
         }
@@ -178,7 +179,9 @@ impl Invocation<'_> {
                     slot.first_call = Some(first_call);
                 }
                 if width.is_some() {
+                    // What has ended counts before what it may do next, and a seed repeats a run.
                     return tokio::select! {
+                        biased;
                         () = self.work_on_all(slots) => {}
                         () = self.follow_width() => {}
                     };
@@ -195,8 +198,8 @@ impl Invocation<'_> {
         })
     }
 
-    /// Where nobody may call, an invocation waits before it hands back: until the event source is off, every message would
-    /// be received in vain again and again, and stay away the longer afterwards.
+    /// Where a pause has just begun, an invocation waits before it hands back: until the event source is off, every message
+    /// would be received in vain again and again, and stay away the longer afterwards.
     fn wait_where_shut(&self) -> Duration {
         let left = self.deadline().saturating_duration_since(Instant::now());
         WIDTH_READ_EVERY.min(left / 3)

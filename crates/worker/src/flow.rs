@@ -75,6 +75,7 @@ impl FlowControl {
                 }
             };
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until(self.began + until) => {}
                 () = changed => {}
             }

@@ -119,6 +119,8 @@ pub async fn operate(world: Arc<World>) {
                 if reviews && !letter.moved_back && !hidden {
                     letter.receives += 1;
                     letter.visible_at_ms = world.now_ms() + MINUTE;
+                    // From now on it is hidden by who looks at it.
+                    letter.received_ms = 0;
                 }
                 continue;
             }

@@ -250,10 +250,16 @@ async fn run(world: &Arc<World>, id: u64) {
     let process = Process::new(world, id);
     let sentinel = process.sentinel();
     world.lock().stats.sentinel_runs += 1;
+    let began_ms = world.now_ms();
     let killed = tokio::select! {
         biased;
         () = process.killed.notified() => true,
-        ran = sentinel.run() => { drop(ran); false }
+        ran = sentinel.run() => {
+            if ran.is_ok() {
+                world.lock().pauses.ran_whole(began_ms);
+            }
+            false
+        }
         () = sleep(Duration::from_millis(RUN_MS_MAX)) => true,
     };
     if killed {

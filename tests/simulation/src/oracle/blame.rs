@@ -87,7 +87,10 @@ impl State {
             CallEnd::Forbidden => RefusedAs::Forbidden,
             _ => return false,
         };
+        // What a worker could not write of an earlier refusal, the next one does not know.
+        let is_first = input.record.as_deref().is_none_or(|record| record.budget.refusals.is_none());
         let epoch = &mut input.epoch;
+        epoch.counted_since_ms.take_if(|_| is_first);
         let since_ms = *epoch.refused_since_ms.get_or_insert(now_ms);
         epoch.refusals += 1;
         let answered_ms = heard.answered_ms.get(task).copied();

@@ -48,6 +48,8 @@ pub struct Pauses {
     probes: VecDeque<u64>,
     /// When there was last anything to pause for.
     trouble_ms: u64,
+    /// When the last two runs of the sentinel began that did all that they had to do.
+    whole_runs_ms: [u64; 2],
 }
 
 /// What an environment knows may reach the sentinel this much later.
@@ -114,6 +116,11 @@ impl Pauses {
         }
     }
 
+    /// A run of the sentinel did all that it had to do.
+    pub fn ran_whole(&mut self, began_ms: u64) {
+        self.whole_runs_ms = [self.whole_runs_ms[1], began_ms];
+    }
+
     /// Whether an invocation that began then may have read that nobody may call.
     pub(super) fn was_shut_since(&self, began_ms: u64) -> bool {
         self.shut_since_ms.is_some() || self.changed_ms + READ_MS >= began_ms
@@ -145,7 +152,8 @@ impl Pauses {
                         invocations.push(*invocation);
                     }
                 }
-                claims >= SIGNS_MIN && invocations.len() >= 2
+                // Of a claim that took effect late, nothing is known here.
+                claims >= SIGNS_MIN / 2 && invocations.len() >= 2
             }
         }
     }
@@ -264,7 +272,9 @@ impl State {
         }
         let Some(sentinel_ms) = ended(&|what| matches!(what, Away::Sentinel | Away::Ledger)) else { return };
         let since_ms = self.pauses.changed_ms.max(BEGINNING_MS + sentinel_ms);
-        if since_ms + SWITCH_AFTER_MS > now_ms || switch == Switch::Turning {
+        // One may have met a switch that was turning the other way.
+        let was_seen = self.pauses.whole_runs_ms.iter().all(|began_ms| *began_ms > since_ms);
+        if since_ms + SWITCH_AFTER_MS > now_ms || switch == Switch::Turning || !was_seen {
             return;
         }
         let is_on = switch == Switch::On;
