@@ -9,7 +9,7 @@ use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::FailureClass;
 use nightshift_core::sentinel::Calls;
 use nightshift_ports::Clock;
-use nightshift_tests::memory::{START_MS, Says};
+use nightshift_tests::memory::{START_MS, Says, again};
 use nightshift_worker::Message;
 use tokio::time::Instant;
 
@@ -47,24 +47,52 @@ async fn calls_that_fail_are_told_within_seconds_and_a_reached_limit_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_pauses_the_stack_as_soon_as_different_jobs_are_refused_for_the_account() {
-    for (jobs, paused) in [(2, false), (3, true), (10, true)] {
+async fn a_worker_pauses_the_stack_when_different_jobs_are_refused_for_the_account_after_each_other() {
+    for (jobs, paused_by) in [(1, None), (2, None), (3, Some(2)), (10, Some(2))] {
         let stage = Stage::new(|_, _| Says::Fails(FailureClass::Account, None));
-        let report = stage.invoke(tickets(&stage, jobs)).await;
-        assert_eq!(report.outcomes, vec![handed_back(HandBackCause::Account); jobs]);
-        let control = stage.world.control_record();
-        let entry = control.entries.get(&Cause::Account);
-        assert_eq!(entry.map(|entry| entry.phase), paused.then_some(Phase::Paused), "{jobs}");
-        let task = entry.and_then(|entry| entry.task.as_deref());
-        assert_eq!(task, paused.then_some("categorize_ticket"), "a probe asks as they did");
-        assert_eq!(control.version, u64::from(paused), "one entry is one write, however many are refused");
-        // Nobody is called for any more, in this environment and in others; where two were refused, the third pauses.
-        for worker in [&stage.worker, &stage.world.worker(Limits::default())] {
-            invoke(worker, vec![stage.message("m-next", "another ticket")]).await;
+        let mut messages = tickets(&stage, jobs);
+        for batch in 1..=3 {
+            let report = stage.invoke(messages.clone()).await;
+            assert_eq!(report.outcomes, vec![handed_back(HandBackCause::Account); jobs]);
+            messages = messages.iter().map(again).collect();
+            let control = stage.world.control_record();
+            let entry = control.entries.get(&Cause::Account);
+            let is_paused = paused_by.is_some_and(|paused_by| batch >= paused_by);
+            assert_eq!(entry.map(|entry| entry.phase), is_paused.then_some(Phase::Paused), "{jobs} {batch}");
+            let task = entry.and_then(|entry| entry.task.as_deref());
+            assert_eq!(task, is_paused.then_some("categorize_ticket"), "a probe asks as they did");
+            assert_eq!(
+                control.version,
+                u64::from(is_paused),
+                "one entry is one write, however many are refused"
+            );
+            tokio::time::advance(Duration::from_secs(30)).await;
         }
-        assert_eq!(stage.calls(), jobs.max(3), "{jobs}");
+        // Nobody is called for any more, in this environment and in others.
+        let calls = stage.calls();
+        assert_eq!(calls, jobs * paused_by.unwrap_or(3), "{jobs}");
+        if paused_by.is_some() {
+            invoke(&stage.world.worker(Limits::default()), vec![stage.message("m-next", "another ticket")])
+                .await;
+            assert_eq!(stage.calls(), calls, "{jobs}");
+        }
         assert!(stage.world.letters().is_empty());
     }
+}
+
+/// The calls of a batch have the key that was held before the first one was refused.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_changed_and_read_again_pauses_nothing() {
+    let stage = Stage::new(|nth, _| match nth {
+        0..10 => Says::Fails(FailureClass::Account, None),
+        _ => good(),
+    });
+    let messages = tickets(&stage, 10);
+    stage.invoke(messages.clone()).await;
+    tokio::time::advance(Duration::from_secs(30)).await;
+    let report = stage.invoke(messages.iter().map(again).collect()).await;
+    assert_eq!(report.outcomes, vec![Outcome::Succeeded; 10]);
+    assert_eq!(stage.world.control_record(), Control::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,8 +118,10 @@ async fn an_account_that_is_refused_on_the_narrow_way_is_a_relapse() {
     let narrow =
         Entry::paused(START_MS, "why", "a worker").in_phase(Phase::Reopening { width: 30 }, START_MS);
     stage.world.set_control(&Control::default().with(Cause::Account, narrow));
-    tokio::time::advance(Duration::from_secs(60)).await;
-    stage.invoke(tickets(&stage, 10)).await;
+    for _ in 0..2 {
+        tokio::time::advance(Duration::from_secs(60)).await;
+        stage.invoke(tickets(&stage, 10)).await;
+    }
     let entry = stage.world.control_record().entries[&Cause::Account].clone();
     assert_eq!((entry.phase, entry.relapses, entry.since_ms), (Phase::Paused, 1, START_MS));
 }
@@ -209,6 +239,7 @@ async fn a_probe_is_one_paid_call_whose_end_stands_in_the_control_record() {
         assert_eq!((stage.calls(), outage(&stage)), (1, Some(expected)), "{label}");
         let request = stage.world.calls().remove(0);
         assert_eq!(request.schema_name, "categorize_ticket", "{label}: the first task where none is named");
+        assert!(!request.system.is_empty(), "Bedrock takes no empty one");
         let may_be_billed = !label.contains("Account");
         assert_eq!(stage.world.committed_micro_usd() > 0, may_be_billed, "{label}");
     }

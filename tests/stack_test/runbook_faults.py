@@ -76,8 +76,9 @@ def key_is_revoked(world):
     world.see("AccountFailures")
 
     def pauses():
-        item = world.client("dynamodb").get_item(TableName=world.stack.outputs["ledger_table"], Key={"id": {"S": "control"}})["Item"]
-        return "account" in json.loads(item["entries"]["S"]), item
+        item = world.client("dynamodb").get_item(TableName=world.stack.outputs["ledger_table"], Key={"id": {"S": "control"}}).get("Item", {})
+        entries = json.loads(item.get("entries", {"S": "{}"})["S"])
+        return entries.get("account", {}).get("phase") in ("paused", "probing"), item
 
     wait_until("a worker pauses for the account", pauses, 60)
 
@@ -250,6 +251,7 @@ def moved(world):
 
 
 def job_of_a_person(world):
+    world.client("iam").detach_user_policy(UserName=world.operator_name, PolicyArn=world.stack.outputs["policies"]["reviewer"])
     body = world.bodies(1)[0]
     world.stack.send([body])
     (world.shell.work / "job.json").write_text(body)

@@ -24,6 +24,8 @@ pub const REFUSALS_BESIDE_ANSWERS: u32 = 3;
 /// A job that is refused so often, while nothing is heard of others, is taken for being at fault: four hand-backs, about
 /// four to eight minutes with the default delays, in which others would come by if there were any.
 pub const REFUSALS_ALONE: u32 = 5;
+/// Refusals for the account that are further apart are no row.
+const ACCOUNT_ROW_MS: u64 = 10 * 60_000;
 /// Refusals in a row that are remembered. Those of a kind count, and a row is cut by each answer.
 const ROW_MAX: usize = 64;
 
@@ -78,8 +80,9 @@ pub struct Evidence {
     row: VecDeque<(Kind, String, InputHash)>,
     /// When the last call of each task began that was answered.
     answered_ms: BTreeMap<String, u64>,
-    /// The jobs that were refused for the account since anybody was answered.
+    /// The jobs that were refused for the account since anybody was answered, and when that was first heard.
     account: BTreeSet<InputHash>,
+    account_since_ms: u64,
 }
 
 impl Evidence {
@@ -124,14 +127,26 @@ impl Evidence {
     }
 
     /// A job was refused for the account; whether that says now that everybody is, which it does once for each row. A single
-    /// job says it of none: what it asks for may be what is refused.
-    pub fn account_refused(&mut self, key: &InputHash) -> bool {
+    /// job says it of none: what it asks for may be what is refused. Calls that were on their way beside the first say no more
+    /// than it does: the key may have been changed, and is read again after the first refusal.
+    pub fn account_refused(&mut self, key: &InputHash, began_ms: u64, now_ms: u64) -> bool {
+        if self.account.is_empty() || now_ms.saturating_sub(self.account_since_ms) > ACCOUNT_ROW_MS {
+            self.account.clear();
+            self.account_since_ms = now_ms;
+        } else if began_ms <= self.account_since_ms {
+            return false;
+        }
         self.account.insert(key.clone());
         let is_everybody = self.account.len() >= JOBS_IN_A_ROW;
         if is_everybody {
             self.account.clear();
         }
         is_everybody
+    }
+
+    /// Everybody is told, and what was refused until now says nothing of the way that will be opened.
+    pub fn forget_account(&mut self) {
+        self.account.clear();
     }
 
     /// How many different jobs in a row were refused like this one, itself included.
@@ -293,6 +308,7 @@ mod tests {
 
     #[test]
     fn different_jobs_in_a_row_that_are_refused_for_the_account_say_it_of_everybody_once() {
+        // A call each minute that takes a second; `A~`: it was sent a minute and a half ago.
         for (events, expected) in [
             ("A A A A", vec![]),
             ("A B", vec![]),
@@ -303,14 +319,33 @@ mod tests {
             ("A B +@other C D", vec![]),
             // Asked for again after the next three.
             ("A B C D E F G", vec![2, 5]),
+            // Sent beside the first, and before the key was read again.
+            ("A B~ C D", vec![3]),
+            ("A B A~ C~", vec![3]),
+            // Too far apart.
+            ("A B . . . . . . . . . C", vec![]),
+            ("A B . . . . . . . . C", vec![10]),
+            ("A B ! C D", vec![]),
         ] {
             let mut evidence = Evidence::default();
             let mut said = Vec::new();
             for (index, event) in events.split(' ').enumerate() {
-                match event.split_once('@').unwrap_or((event, "task")) {
+                let now_ms = index as u64 * 60_000 + 100_000;
+                let took_ms = if event.ends_with('~') { 90_000 } else { 1_000 };
+                match event
+                    .trim_end_matches('~')
+                    .split_once('@')
+                    .unwrap_or((event.trim_end_matches('~'), "task"))
+                {
+                    (".", _) => {}
+                    ("!", _) => evidence.forget_account(),
                     ("+", task) => evidence.answered(task, 1),
-                    (who, _) if evidence.account_refused(&InputHash::of_body(who)) => said.push(index),
-                    _ => {}
+                    (who, _) => {
+                        let key = InputHash::of_body(who);
+                        if evidence.account_refused(&key, now_ms - took_ms, now_ms) {
+                            said.push(index);
+                        }
+                    }
                 }
             }
             assert_eq!(said, expected, "{events}");

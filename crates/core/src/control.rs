@@ -302,12 +302,15 @@ impl Control {
     }
 
     /// Whether nobody may call, and so short a time that the event source may still lead jobs to workers: two runs of the
-    /// sentinel, and the two minutes that Lambda takes to turn it. Later, workers see jobs because they must.
+    /// sentinel, and the two minutes that Lambda takes to turn it. Later, they see jobs because SQS would delete them, or because
+    /// no sentinel runs.
     #[must_use]
     pub fn is_just_shut(&self, now_ms: u64) -> bool {
         let shuts = |entry: &&Entry| matches!(entry.phase, Phase::Paused | Phase::Probing);
         let last = self.entries.values().filter(shuts).map(|entry| entry.since_ms).max();
-        last.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) < JUST_SHUT_MS)
+        // A relapse keeps the time of its first pause, and comes after the way was opened.
+        let last = last.map(|since_ms| since_ms.max(self.opened_at_ms.unwrap_or_default()));
+        last.is_some_and(|since_ms| now_ms.abs_diff(since_ms) < JUST_SHUT_MS)
     }
 
     /// What a worker may do: the narrowest of what the causes allow.
@@ -483,12 +486,20 @@ mod tests {
     fn a_pause_is_young_for_four_minutes_whatever_its_probes() {
         let at = |phase, since_ms| Entry { since_ms, ..in_phase(phase) };
         let control = |phase, since_ms| Control::default().with(Cause::Outage, at(phase, since_ms));
+        let narrow = at(Phase::Reopening { width: 1 }, 10);
+        let opened = control(Phase::Paused, 10)
+            .with(Cause::Outage, Entry { phase_since_ms: 900_000, ..narrow.clone() });
+        let relapsed = opened.with(Cause::Outage, narrow.relapsed(900_005, "why", "who"));
         for (control, now_ms, expected) in [
             (Control::default(), 0, false),
             (control(Phase::Paused, 10), 10, true),
             (control(Phase::Paused, 10), JUST_SHUT_MS + 9, true),
             (control(Phase::Paused, 10), JUST_SHUT_MS + 10, false),
             (control(Phase::Probing, 10), JUST_SHUT_MS + 10, false),
+            // A clock that is ahead.
+            (control(Phase::Paused, JUST_SHUT_MS + 10), 10, false),
+            (relapsed.clone(), 900_010, true),
+            (relapsed, 900_010 + JUST_SHUT_MS, false),
             (control(Phase::Reopening { width: 1 }, 10), 10, false),
             (control(Phase::Open, 10), 10, false),
             // Whoever pauses over an older pause does it just now.

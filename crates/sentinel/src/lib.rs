@@ -103,9 +103,6 @@ impl Sentinel {
     async fn pause_or_open(&self, snapshot: &Snapshot) -> Result<(), PortError> {
         let signs = snapshot.signs(&self.stack.limits, self.stack.full_width);
         let control = self.ports.control.change_control(&|standing| signs.next(standing)).await?;
-        if let Some(ask) = signs.probe(&control) {
-            self.ports.worker.ask_for_probe(&ask).await?;
-        }
         let turned = snapshot.switch.and_then(|switch| switch.turned(signs.leads_jobs(&control)));
         if let Some(on) = turned {
             tracing::info!(
@@ -114,6 +111,9 @@ impl Sentinel {
                 "turning the event source"
             );
             self.ports.worker.turn(on).await?;
+        }
+        if let Some(ask) = signs.probe(&control) {
+            self.ports.worker.ask_for_probe(&ask).await?;
         }
         Ok(())
     }

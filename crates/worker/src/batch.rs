@@ -162,7 +162,8 @@ impl Invocation<'_> {
         let now_ms = self.worker.ports.clock.now_ms();
         if control.as_ref().is_ok_and(|control| control.is_just_shut(now_ms)) {
             tokio::time::sleep(self.wait_where_shut()).await;
-            control = self.control().await;
+            // Where it cannot be read again, what was read holds.
+            control = self.control().await.or(control);
         }
         match admits_work(control.as_ref().map_err(|error| error.kind)) {
             Err(cause) => {

@@ -165,7 +165,7 @@ impl<'a> Job<'a> {
                 self.worker().heard(|heard| heard.answered(now_ms));
                 Ok(reply)
             }
-            Err(failure) => Err(run.judged(failure, self.item.task, &mut evidence, now_ms)),
+            Err(failure) => Err(run.judged(failure, self.item.task, &mut evidence, (now_ms, took_ms))),
         }
     }
 
@@ -205,10 +205,8 @@ impl<'a> Job<'a> {
         let change = |control: &Control| control.account_refused(self.item.task, began_ms, &why, now_ms);
         match self.ports().ledger.change_control(&change).await {
             Ok(stands) => {
-                tracing::warn!(
-                    why,
-                    "different jobs in a row were refused for the account: the stack is paused"
-                );
+                let paused = stands.is_shut();
+                tracing::warn!(why, paused, "different jobs in a row were refused for the account");
                 self.worker().knows(&stands);
             }
             Err(error) => _ = self.ledger_error(&error),

@@ -11,7 +11,9 @@ use nightshift_core::sentinel::{probe_task, probe_works};
 use crate::invocation::Invocation;
 use crate::worker::Worker;
 
-/// What it asks; the schema and the limits are those of a job.
+/// What it asks; the schema and the limits are those of a job. No provider has to take an empty system prompt (Bedrock's
+/// Converse refuses one).
+const SYSTEM: &str = "You answer with JSON.";
 const PROBE: &str = "This is a probe of the service. Answer with the shortest JSON that the schema allows.";
 
 impl Worker {
@@ -37,10 +39,10 @@ impl Invocation<'_> {
         let tasks = &self.worker.tasks;
         let name = probe_task(cause, entry.task.as_deref(), &tasks.names(), ports.entropy.fraction());
         let task = name.and_then(|name| tasks.find(name)).ok_or("no task is deployed")?;
-        let price = call_price(task, PROBE.len(), self.worker.deployment.price);
+        let price = call_price(task, SYSTEM.len() + PROBE.len(), self.worker.deployment.price);
         let reservation = self.reserve_call(price).await.map_err(|cause| cause.as_str())?;
         let request = ModelRequest {
-            system: String::new(),
+            system: SYSTEM.to_owned(),
             turns: vec![Turn::User(PROBE.to_owned())],
             schema_name: task.name().to_owned(),
             schema: Arc::clone(task.schema()),

@@ -150,6 +150,9 @@ impl Worker {
 
     /// Keeps a control record that was just read or written.
     pub(crate) fn knows(&self, control: &Control) {
+        if control.is_shut() {
+            self.evidence.lock().unwrap_or_else(PoisonError::into_inner).forget_account();
+        }
         *self.control.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((Instant::now(), control.clone()));
     }

@@ -137,6 +137,10 @@ fn main() -> ExitCode {
 fn live_situations(words: &[String], jobs: u32) -> ExitCode {
     let chosen =
         SITUATIONS.iter().filter(|night| words.iter().all(|word| night.name.contains(word.as_str())));
+    if chosen.clone().count() == 0 {
+        eprintln!("no night is called so; there are: {}", SITUATIONS.map(|night| night.name).join("; "));
+        return ExitCode::from(2);
+    }
     println!("{jobs} jobs, which a limit of {} calls a minute lets through in five hours", jobs / 300);
     println!(
         "{:<42} {:>12} {:>7} {:>8} {:>12} {:>8} {:>12} {:>10} {:>8}",

@@ -45,7 +45,7 @@ pub const SITUATIONS: [Situation; 7] = [
     Situation {
         name: "the provider is down for two hours",
         happens: Happens::Away(Away::Provider),
-        pauses: Some((Cause::Outage, 3 * MINUTE)),
+        pauses: Some((Cause::Outage, 2 * MINUTE)),
         may_bury: false,
     },
     Situation {
@@ -194,7 +194,7 @@ impl Situation {
             }
             Happens::CapAtTwoFifths => {
                 let spent = state.spend.get(&UtcDay::of(BEGINNING_MS)).map(DaySpend::committed_micro_usd);
-                spent.map(|spent| spent as f64 / plan.limits.spend_cap_micro_usd as f64)
+                Some(spent.unwrap_or(0) as f64 / plan.limits.spend_cap_micro_usd as f64)
             }
             Happens::Away(_) => {
                 Some(left as f64 / (plan.requests_per_minute as f64 * minutes(drained_after_ms)))
@@ -230,15 +230,23 @@ impl Situation {
                 };
                 let others = state.stats.pauses.keys().any(|other| !may_be(other));
                 check(others, format!("pauses for something else: {:?}", state.stats.pauses));
+                let pauses = state.stats.pauses.get(cause.as_str()).copied().unwrap_or_default();
+                check(!(1..=3).contains(&pauses), format!("pauses {pauses} times for it"));
                 check(
                     figures.paused_after_ms.is_none_or(|after_ms| after_ms > within_ms),
                     format!("no pause within {} s", within_ms / SECOND),
                 );
             }
         }
+        let jobs = state.inputs.len();
+        let is_shut = matches!(self.happens, Happens::Away(Away::Provider | Away::Account));
+        check(
+            is_shut && figures.invocations > jobs / 100 + 100,
+            "jobs are received in vain while nobody may call".to_owned(),
+        );
         check(!self.may_bury && figures.letters > 0, format!("dead letters: {:?}", state.stats.letters));
         check(
-            figures.used_percent.is_some_and(|percent| percent < USED_PERCENT_MIN),
+            figures.used_percent.is_some_and(|percent| percent.is_nan() || percent < USED_PERCENT_MIN),
             format!("less than {USED_PERCENT_MIN} % of the limit is used"),
         );
         faults

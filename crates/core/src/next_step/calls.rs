@@ -203,22 +203,23 @@ impl JobRun {
         self.record = record;
     }
 
-    /// Says of a call that was not answered what it means to this job, by what became of others.
+    /// Says of a call that was not answered, and took so long, what it means to this job, by what became of others.
     #[must_use]
     pub fn judged(
         &mut self,
         failure: ModelFailure,
         task: &str,
         evidence: &mut Evidence,
-        now_ms: u64,
+        (now_ms, took_ms): (u64, u64),
     ) -> ModelFailure {
         let refusal =
             Refusal { failure: &failure, key: &self.record.key, task, before: self.budget.refusals, now_ms };
         self.blame = evidence.judge(&refusal);
         let (class, refusals) = refusal.settled(self.blame);
         self.budget.refusals = refusals;
+        let began_ms = now_ms.saturating_sub(took_ms);
         self.account_is_refused =
-            class == FailureClass::Account && evidence.account_refused(&self.record.key);
+            class == FailureClass::Account && evidence.account_refused(&self.record.key, began_ms, now_ms);
         ModelFailure { class, ..failure }
     }
 

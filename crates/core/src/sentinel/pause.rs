@@ -353,13 +353,16 @@ impl Control {
     /// this task was called for at `began_ms`; `None`: it says so already, or a newer release speaks for the account.
     #[must_use]
     pub fn account_refused(&self, task: &str, began_ms: u64, why: &str, now_ms: u64) -> Option<Self> {
+        // What was called for before the way was opened says nothing of it.
+        if began_ms <= self.opened_at_ms.unwrap_or_default() {
+            return None;
+        }
         let reason = format!("{JOBS_IN_A_ROW} different jobs in a row were refused for the account: {why}");
         let entry = match self.entries.get(&Cause::Account) {
             None if self.foreign.contains_key(Cause::Account.as_str()) => return None,
             None => Entry::paused(now_ms, reason, WORKER),
             Some(entry) => match entry.phase {
                 Phase::Paused | Phase::Probing => return None,
-                // What was called for before the way was opened says nothing of it.
                 Phase::Reopening { .. } | Phase::Open if began_ms <= entry.phase_since_ms => return None,
                 Phase::Reopening { .. } | Phase::Open => entry.relapsed(now_ms, reason, WORKER),
             },

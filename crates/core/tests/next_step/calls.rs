@@ -154,7 +154,7 @@ fn what_was_refused_is_counted_on_the_record_until_it_is_cleared_or_answered() {
     let mut run = fresh_run(&limits);
     let unclear = || ModelFailure { status: Some(400), ..failure(Unclear) };
     for times in 1..=5 {
-        let judged = run.judged(unclear(), "count", &mut evidence, NOW + times);
+        let judged = run.judged(unclear(), "count", &mut evidence, (NOW + times, 0));
         let refusals = Refusals { times: u32::try_from(times).unwrap(), since_ms: NOW + 1 };
         assert_eq!(run.release().record.budget.refusals, Some(refusals));
         let expected = if times < 5 { Unclear } else { Rejected };

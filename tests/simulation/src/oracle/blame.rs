@@ -9,12 +9,16 @@ use nightshift_core::control::{Cause, Control};
 
 use super::history::CallEnd;
 use super::tolerance_ms;
-use crate::plan::Plan;
+use crate::plan::{MINUTE, Plan, SECOND};
 use crate::world::State;
 
 /// Different jobs in a row that may be taken for the deployment's fault, and that must be.
 const MAY_BE_THE_DEPLOYMENT: usize = 3;
 const MUST_BE_THE_DEPLOYMENT: usize = 5;
+/// Different inputs in a row that must pause the stack, and within which time: of more than twice as many as are asked for, one
+/// row of the worker's has enough, wherever its rows begin.
+const MUST_PAUSE: usize = 8;
+const ACCOUNT_ROW_MS: u64 = 9 * MINUTE;
 /// Refusals of a job after which it may be given up: beside answers, and with nothing heard of others.
 const BESIDE_ANSWERS: u32 = 3;
 const ALONE: u32 = 5;
@@ -29,6 +33,7 @@ pub struct Heard {
     /// The inputs that were refused for the account since anybody was answered: in words that say so, and in any that may
     /// be taken for it.
     account: BTreeSet<u32>,
+    account_since_ms: u64,
     perhaps_account: BTreeSet<u32>,
     /// The invocation that has heard enough of them to pause, while nothing is written that says so.
     pub untold_of: Option<u64>,
@@ -62,8 +67,7 @@ impl State {
         took_ms: u64,
         plan: &Plan,
     ) -> bool {
-        let account = self.hear_of_account(n, environment, end);
-        if account >= MAY_BE_THE_DEPLOYMENT {
+        if self.hear_of_account(now_ms, n, environment, end) {
             self.pauses.heard_of_account(now_ms);
         }
         let heard = self.heard.entry(environment).or_default();
@@ -118,8 +122,9 @@ impl State {
         !surely_beside && (deployment || forbidden)
     }
 
-    /// How many different inputs in a row may be taken for refused for the account.
-    fn hear_of_account(&mut self, n: u32, environment: u32, end: CallEnd) -> usize {
+    /// Whether this call shows different inputs in a row that may be taken for refused for the account.
+    fn hear_of_account(&mut self, now_ms: u64, n: u32, environment: u32, end: CallEnd) -> bool {
+        let began_ms = self.inputs[n as usize].epoch.calls.last().map_or(now_ms, |call| call.began_ms);
         let heard = self.heard.entry(environment).or_default();
         match end {
             CallEnd::Valid | CallEnd::Invalid | CallEnd::Refused | CallEnd::Truncated => {
@@ -128,13 +133,19 @@ impl State {
             }
             CallEnd::Account | CallEnd::Rejected | CallEnd::Unclear | CallEnd::Forbidden => {
                 heard.perhaps_account.insert(n);
-                if end == CallEnd::Account {
+                if heard.account.is_empty() || heard.account_since_ms + ACCOUNT_ROW_MS < now_ms {
+                    heard.account.clear();
+                    heard.account_since_ms = now_ms;
+                }
+                let is_later = heard.account.is_empty() || began_ms > heard.account_since_ms + SECOND;
+                if end == CallEnd::Account && is_later {
                     heard.account.insert(n);
                 }
+                return heard.perhaps_account.len() >= MAY_BE_THE_DEPLOYMENT;
             }
             _ => {}
         }
-        heard.perhaps_account.len()
+        false
     }
 
     /// An environment must pause the stack, where nothing of the account stands.
@@ -145,7 +156,7 @@ impl State {
         let heard = self.heard.entry(environment).or_default();
         if !is_free {
             heard.is_told_of_account();
-        } else if heard.account.len() >= MAY_BE_THE_DEPLOYMENT {
+        } else if heard.account.len() >= MUST_PAUSE {
             heard.untold_of.get_or_insert(invocation);
         }
     }

@@ -273,7 +273,8 @@ impl State {
         let Some(sentinel_ms) = ended(&|what| matches!(what, Away::Sentinel | Away::Ledger)) else { return };
         let since_ms = self.pauses.changed_ms.max(BEGINNING_MS + sentinel_ms);
         // One may have met a switch that was turning the other way.
-        let was_seen = self.pauses.whole_runs_ms.iter().all(|began_ms| *began_ms > since_ms);
+        let was_seen = self.pauses.whole_runs_ms.iter().all(|began_ms| *began_ms > since_ms)
+            || since_ms + OPEN_AFTER_MS < now_ms;
         if since_ms + SWITCH_AFTER_MS > now_ms || switch == Switch::Turning || !was_seen {
             return;
         }
