@@ -176,7 +176,7 @@ class Runbook:
         world.runbook = self
 
     def blocks(self, blocks, environment=None, may_fail=False):
-        answers = {"Model key (it is not shown): ": NEW_KEY, "Model key, then Enter: ": NEW_KEY}
+        answers = {"Model key (it is not shown): ": NEW_KEY, "Model key, then Enter: ": NEW_KEY, "type its prefix: ": runbook_administrator.PREFIX}
         done = self.world.shell.run(blocks, environment, answers)
         for one in done:
             self.ran.setdefault(one.block, []).append(one)

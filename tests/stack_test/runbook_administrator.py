@@ -48,6 +48,8 @@ class Administrator:
         self.gate = ModelGate(built / "model-stub")
         self.since = int(time.time())
         self.sent = 0
+        # Destroyed, and not yet made again.
+        self.is_gone = False
         self.moves = None
         names = ["AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
         environment = {name: os.environ[name] for name in names} | {
@@ -93,11 +95,13 @@ class Administrator:
         stack = self.stack
         stack.client("secretsmanager").put_secret_value(SecretId=stack.outputs["model_key_secret"], SecretString="a-key-that-only-the-stub-takes")
 
-    def put_parameter(self, key):
-        boto3.client("ssm", region_name=REGION).put_parameter(Name=PARAMETER, Type="SecureString", Value=key, Overwrite=True)
+    def put_parameter(self, key, region=REGION):
+        boto3.client("ssm", region_name=region).put_parameter(Name=PARAMETER, Type="SecureString", Value=key, Overwrite=True)
 
     def look(self):
         """A run of the sentinel now, in place of the next minute's."""
+        if self.is_gone:
+            return
         stack = self.stack
         stack.client("lambda").invoke(FunctionName=stack.outputs["sentinel_function"], Payload=b"{}")
 
@@ -127,6 +131,25 @@ class Administrator:
 
 def parameter_is_there(world):
     world.put_parameter("the-key-of-yesterday")
+
+
+def parameter_is_there_too(world):
+    world.put_parameter("the-key-of-yesterday", "us-east-1")
+
+
+def first_stack_is_as_it_was(world):
+    world.terraform("plan", "-input=false", "-detailed-exitcode")
+    world.send(1)
+
+
+def nothing_is_left(world):
+    world.is_gone = True
+
+
+def works_again(world):
+    world.is_gone = False
+    world.put_secret()
+    world.send(1)
 
 
 def job_succeeds(world):
@@ -195,6 +218,10 @@ def other_ledger_is_used(world):
 PLANS = [
     Plan("procedures/deploy", [""], parameter_is_there, job_succeeds, verified="procedures/deploy"),
     Plan(
+        "procedures/second-region", [""], parameter_is_there_too, first_stack_is_as_it_was, verified="procedures/second-region",
+        gaps=["the key of the second region is there before its stack, so that its check needs no second deploy"],
+    ),
+    Plan(
         "procedures/rotate-the-key", [""], key_is_revoked, only=["read -rs key", "aws ssm put-parameter"], verified="procedures/rotate-the-key",
         says="the key, a parameter, is revoked",
     ),
@@ -207,6 +234,8 @@ PLANS = [
         "procedures/customer-key", ["Bring it back"], key_goes, key_is_kept, verified="procedures/customer-key",
         gaps=["MiniStack encrypts nothing: what is under a key that goes can still be read there"],
     ),
+    Plan("procedures/destroy-and-recreate", ["Before", "Destroy"], job_succeeds, nothing_is_left, verified="procedures/destroy-and-recreate"),
+    Plan("procedures/destroy-and-recreate", ["Recreate"], after=works_again),
     Plan(
         "procedures/restore-the-ledger", [("procedures/pause-and-resume", "Pause"), "", ("procedures/pause-and-resume", "Resume")],
         ledger_is_to_be_another, other_ledger_is_used, verified="procedures/restore-the-ledger",
