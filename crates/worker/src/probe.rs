@@ -13,8 +13,8 @@ use crate::worker::Worker;
 
 /// What it asks; the schema and the limits are those of a job. No provider has to take an empty system prompt (Bedrock's
 /// Converse refuses one).
-const SYSTEM: &str = "You answer with JSON.";
-const PROBE: &str = "This is a probe of the service. Answer with the shortest JSON that the schema allows.";
+const SYSTEM: &str = "Answer with JSON.";
+const PROBE: &str = "A probe of the service: the shortest JSON that the schema allows.";
 
 impl Worker {
     /// Makes the call that the sentinel asks for, and writes into the control record whether jobs may be answered again. Where
