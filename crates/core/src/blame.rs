@@ -332,11 +332,8 @@ mod tests {
             for (index, event) in events.split(' ').enumerate() {
                 let now_ms = index as u64 * 60_000 + 100_000;
                 let took_ms = if event.ends_with('~') { 90_000 } else { 1_000 };
-                match event
-                    .trim_end_matches('~')
-                    .split_once('@')
-                    .unwrap_or((event.trim_end_matches('~'), "task"))
-                {
+                let event = event.trim_end_matches('~');
+                match event.split_once('@').unwrap_or((event, "task")) {
                     (".", _) => {}
                     ("!", _) => evidence.forget_account(),
                     ("+", task) => evidence.answered(task, 1),

@@ -10,11 +10,9 @@ use std::sync::Arc;
 use nightshift_core::limits::Limits;
 use nightshift_core::load_test::{Ended, Observed, Plan, Sample, Thresholds, judge, measure};
 use nightshift_load_report::{Report, Tested, settings};
-use nightshift_simulation::oracle::Violation;
 use nightshift_simulation::plan::{Faults, Plan as Run, Profile, Shares};
-use nightshift_simulation::run::live;
+use nightshift_simulation::run::lived;
 use nightshift_simulation::world::{BEGINNING_MS, World};
-use tokio::time::sleep_until;
 
 /// A fleet, and what is sent to it.
 #[derive(Debug, Clone)]
@@ -50,19 +48,8 @@ fn faults() -> Faults {
 /// # Errors
 /// A promise that broke meanwhile, which is a defect and no matter of load; or that there is no runtime.
 pub fn test(load: &Load) -> Result<Report, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let world = runtime.map_err(|error| format!("no runtime: {error}"))?.block_on(async {
-        let world = World::new(run_of(load), None);
-        let looks_ms = load.plan.duration_ms() + (load.thresholds.drain_s_max.max(0.0) * 1_000.0) as u64;
-        tokio::select! {
-            () = live(&world) => {}
-            () = sleep_until(world.instant(looks_ms)) => {}
-        }
-        world
-    });
-    if let Some(Violation { promise, what, .. }) = &world.lock().violation {
-        return Err(format!("{promise} is broken: {what}"));
-    }
+    let looks_ms = load.plan.duration_ms() + (load.thresholds.drain_s_max.max(0.0) * 1_000.0) as u64;
+    let world = lived(run_of(load), Some(looks_ms))?;
     Ok(report(load, &world))
 }
 

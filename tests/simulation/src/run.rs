@@ -3,7 +3,9 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Once};
 
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
+use tokio::time::sleep_until;
 
 use crate::fleet::Fleet;
 use crate::oracle::{Promise, Violation};
@@ -28,12 +30,9 @@ pub struct Outcome {
 #[must_use]
 pub fn run(plan: &Plan, trace: Option<u32>) -> Outcome {
     silence_simulated_panics();
-    let caught = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(simulate(plan.clone(), trace)),
-            Err(error) => broken(format!("no runtime: {error}")),
-        }
+    let caught = std::panic::catch_unwind(AssertUnwindSafe(|| match runtime() {
+        Ok(runtime) => runtime.block_on(simulate(plan.clone(), trace)),
+        Err(error) => broken(format!("no runtime: {error}")),
     }));
     caught.unwrap_or_else(|_| broken("the simulation panicked".to_owned()))
 }
@@ -55,8 +54,38 @@ async fn simulate(plan: Plan, trace: Option<u32>) -> Outcome {
     }
 }
 
+/// Lives a plan until all is settled, or for so long, and returns the world as it then is.
+///
+/// # Errors
+/// A promise that broke meanwhile, which is a defect; or that there is no runtime.
+pub fn lived(plan: Plan, at_most_ms: Option<u64>) -> Result<Arc<World>, String> {
+    let world = runtime().map_err(|error| format!("no runtime: {error}"))?.block_on(async {
+        let world = World::new(plan, None);
+        match at_most_ms {
+            None => live(&world).await,
+            Some(ms) => {
+                tokio::select! {
+                    biased;
+                    () = live(&world) => {}
+                    () = sleep_until(world.instant(ms)) => {}
+                }
+            }
+        }
+        world
+    });
+    if let Some(Violation { promise, what, .. }) = &world.lock().violation {
+        return Err(format!("{promise} is broken: {what}"));
+    }
+    Ok(world)
+}
+
+/// One thread, whose time passes only while everybody waits.
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()
+}
+
 /// Lets everybody act until all is settled, or a promise breaks.
-pub async fn live(world: &Arc<World>) {
+async fn live(world: &Arc<World>) {
     let fleet = Fleet::new(world);
     let mut actors = JoinSet::new();
     actors.spawn(people::pass_time(Arc::clone(world)));

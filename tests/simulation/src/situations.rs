@@ -1,15 +1,12 @@
 //! Nights by name: what a stack pauses for and what it must not, each with the figures that somebody on call asks for.
 
-use std::sync::Arc;
-
 use nightshift_core::control::Cause;
 use nightshift_core::limits::Limits;
 use nightshift_core::spend::UtcDay;
 
-use crate::oracle::Violation;
 use crate::plan::{Away, DAY, Faults, HOUR, MINUTE, NO_CAP_MICRO_USD, Plan, Profile, SECOND, Shares, Window};
-use crate::run::live;
-use crate::world::{BEGINNING_MS, DaySpend, State, World};
+use crate::run::lived;
+use crate::world::{BEGINNING_MS, DaySpend, State};
 
 /// Trouble begins when the stack is in full swing.
 const FROM_MS: u64 = 10 * MINUTE;
@@ -155,22 +152,12 @@ impl Situation {
     /// # Errors
     /// A promise that broke, or that there is no runtime.
     pub fn live(&self, jobs: u32) -> Result<Figures, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        let world = runtime.map_err(|error| format!("no runtime: {error}"))?.block_on(async {
-            let world = World::new(self.plan(jobs), None);
-            live(&world).await;
-            world
-        });
+        let world = lived(self.plan(jobs), None)?;
         let state = world.lock();
-        if let Some(Violation { promise, what, .. }) = &state.violation {
-            return Err(format!("{promise} is broken: {what}"));
-        }
-        Ok(self.figures(&world, &state))
+        Ok(self.figures(&world.plan, &state))
     }
 
-    fn figures(&self, world: &Arc<World>, state: &State) -> Figures {
-        let plan = &world.plan;
-        let shut_ms = |from_ms: u64| state.shut_ms.iter().copied().find(|at_ms| *at_ms >= from_ms);
+    fn figures(&self, plan: &Plan, state: &State) -> Figures {
         let (from_ms, until_ms) = match self.happens {
             Happens::Away(_) => (FROM_MS, FROM_MS + FOR_MS),
             // From the last job that the first day had money for.
@@ -201,7 +188,7 @@ impl Situation {
             }
         };
         let figures = Figures {
-            paused_after_ms: shut_ms(from_ms).map(|at_ms| at_ms - from_ms),
+            paused_after_ms: state.shut_ms.iter().find_map(|at_ms| at_ms.checked_sub(from_ms)),
             pauses: state.stats.pauses.values().sum(),
             calls: within(&state.calls_ms),
             invocations: within(&state.invocations_ms),
