@@ -8,25 +8,29 @@ use crate::sentinel::Calls;
 const TOLD_EVERY_MS: u64 = 10_000;
 const MINUTE_MS: u64 = 60_000;
 
-/// The calls of one environment since it last told of them.
+/// The calls of one environment in one minute, since it last told of them.
 #[derive(Debug, Default)]
 pub struct Heard {
     calls: Calls,
     minute: u64,
+    /// One of the minute's calls has failed, or met the cap.
+    is_unwell: bool,
     told_ms: Option<u64>,
 }
 
 impl Heard {
-    /// A call was answered. Only what is answered beside failures is counted: what went before says nothing of them.
+    /// A call was answered. Only what is answered after a failure of the same minute is counted: what went before says
+    /// nothing of an outage that begins.
     pub fn answered(&mut self, now_ms: u64) {
         self.at(now_ms);
-        self.calls.answered += u64::from(self.calls.failed > 0);
+        self.calls.answered += u64::from(self.is_unwell);
     }
 
     /// A call was not answered.
     pub fn failed(&mut self, failure: &ModelFailure, now_ms: u64) {
         self.at(now_ms);
         self.calls.failed += u64::from(failure.is_sign_of_outage());
+        self.is_unwell |= failure.is_sign_of_outage();
     }
 
     /// The cap left no room for a call of this price.
@@ -34,14 +38,15 @@ impl Heard {
         self.at(now_ms);
         let cheapest = self.calls.refused_micro_usd.map_or(micro_usd, |other| other.min(micro_usd));
         self.calls.refused_micro_usd = Some(cheapest);
+        self.is_unwell = true;
     }
 
-    /// What is to be told now, and of which minute since 1970; it is told once.
+    /// What is to be told now, and of which minute since 1970; it is told once. What is answered after a failure is told
+    /// without another one, too, so that a few failures among many answers look like what they are.
     pub fn to_tell(&mut self, now_ms: u64) -> Option<(u64, Calls)> {
         self.at(now_ms);
-        let is_well = self.calls.failed == 0 && self.calls.refused_micro_usd.is_none();
         let too_soon = self.told_ms.is_some_and(|at_ms| now_ms < at_ms.saturating_add(TOLD_EVERY_MS));
-        if is_well || too_soon {
+        if !self.is_unwell || too_soon || self.calls == Calls::default() {
             return None;
         }
         self.told_ms = Some(now_ms);
@@ -52,7 +57,7 @@ impl Heard {
     fn at(&mut self, now_ms: u64) {
         let minute = now_ms / MINUTE_MS;
         if minute != self.minute {
-            (self.minute, self.calls) = (minute, Calls::default());
+            (self.minute, self.calls, self.is_unwell) = (minute, Calls::default(), false);
         }
     }
 }
@@ -76,24 +81,28 @@ mod tests {
     }
 
     #[test]
-    fn a_healthy_environment_tells_nothing_and_a_failing_one_every_ten_seconds() {
+    fn a_healthy_environment_tells_nothing_and_an_unwell_one_everything_every_ten_seconds() {
         let mut heard = Heard::default();
         let down = failure(FailureClass::Transient, 500);
-        for ms in 0..30_000 {
+        for ms in 0..50 {
             heard.answered(ms);
             assert_eq!(heard.to_tell(ms), None);
         }
         heard.failed(&down, 30_000);
         assert_eq!(heard.to_tell(30_000), Some((0, Calls { failed: 1, ..Calls::default() })));
-        for ms in [30_001, 39_998] {
-            heard.failed(&down, ms);
+        assert_eq!(heard.to_tell(40_000), None, "there is nothing new");
+        heard.failed(&down, 40_001);
+        assert_eq!(heard.to_tell(40_001), Some((0, Calls { failed: 1, ..Calls::default() })));
+        // Answers after a failure are told without another one.
+        for ms in [40_002, 50_000] {
             heard.answered(ms);
             assert_eq!(heard.to_tell(ms), None);
         }
-        assert_eq!(heard.to_tell(40_000), Some((0, Calls { answered: 2, failed: 2, ..Calls::default() })));
-        // What was not told within its minute is told no more.
+        assert_eq!(heard.to_tell(50_001), Some((0, Calls { answered: 2, ..Calls::default() })));
+        // What was not told within its minute is told no more, and the next minute is well until something fails.
         heard.failed(&down, 59_999);
-        assert_eq!(heard.to_tell(60_000), None);
+        heard.answered(60_001);
+        assert_eq!(heard.to_tell(60_001), None);
         for micro_usd in [7, 5, 6] {
             heard.refused_by_cap(micro_usd, 61_000);
         }

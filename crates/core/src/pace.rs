@@ -49,6 +49,10 @@ const OPEN_LIMIT_MIN: f64 = 0.125;
 /// No pause is longer than this many timeouts of a call, so that the end of an outage is noticed, and a batch waits for
 /// it instead of being handed back.
 const PAUSE_TIMEOUTS_MAX: f64 = 2.0;
+/// A start comes this share of an interval early or late. On the dot, an environment can meet the moment in which another
+/// one has just taken what was free, each time again (Floyd and Jacobson, "On Traffic Phase Effects in Packet-Switched
+/// Gateways").
+const SPREAD: f64 = 0.1;
 /// Limits are taken to be of a minute unless they take this much longer than one to be full again.
 const LONG_WINDOW: f64 = 1.5;
 
@@ -64,6 +68,8 @@ pub struct Pace {
     /// So many calls may be open here while the way is narrow after a pause.
     width: Option<u32>,
     last_start: Option<Duration>,
+    /// The share of an interval after which the next call may start.
+    spread: f64,
     /// When the last calls were answered.
     answers: VecDeque<Duration>,
     rate: Rate,
@@ -131,6 +137,7 @@ impl Pace {
             hold_until: None,
             width: None,
             last_start: None,
+            spread: 1.0,
             answers: VecDeque::new(),
             rate: Rate {
                 sharers: f64::from(limits.concurrency_max.max(1)),
@@ -174,14 +181,15 @@ impl Pace {
         }
     }
 
-    /// A call starts.
-    pub fn started(&mut self, now: Duration) {
+    /// A call starts. `fraction` in [0, 1) says when the next one may.
+    pub fn started(&mut self, now: Duration, fraction: f64) {
         // Lambda does not freeze between two batches everywhere, and what was little asked for is no limit.
         if self.open == 0 && self.answers.front().is_some_and(|last| now.saturating_sub(*last) > IDLE) {
             self.answers.clear();
         }
         self.open += 1;
         self.last_start = Some(now);
+        self.spread = 1.0 + SPREAD * (2.0 * fraction - 1.0);
     }
 
     /// A call has ended, however.
@@ -268,7 +276,10 @@ impl Pace {
         let in_width = self.width.is_none_or(|width| self.open < width as usize);
         let free = in_width && (self.open as f64) + 1.0 <= self.open_limit.max(1.0);
         // By the pace of now, not of when the last call started: what is said meanwhile counts at once.
-        let next_start = self.last_start.zip(self.rate.interval()).map(|(last, interval)| last + interval);
+        let next_start = self
+            .last_start
+            .zip(self.rate.interval())
+            .map(|(last, interval)| last + interval.mul_f64(self.spread));
         free.then(|| [self.hold_until, next_start].into_iter().flatten().fold(now, Duration::max))
     }
 
@@ -389,6 +400,7 @@ fn ms(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::model::{RetryAdvice, TIMEOUT};
+    use crate::split_mix::SplitMix64;
 
     fn limits(batch_size: u32, requests_per_minute: u64) -> Limits {
         Limits {
@@ -438,7 +450,7 @@ mod tests {
     fn start_all(pace: &mut Pace, now: Duration) -> usize {
         let mut started = 0;
         while pace.may_start(now, now + at(1_000_000)) == Start::Now {
-            pace.started(now);
+            pace.started(now, 0.5);
             started += 1;
         }
         started
@@ -553,18 +565,54 @@ mod tests {
         assert!((pace.open_limit - after_timeouts).abs() < 1e-9);
     }
 
+    /// One environment that takes all of a limit, and one that is refused and asks a quarter as often: how often the second
+    /// is answered in twenty minutes.
+    fn answered_beside_a_greedy_neighbour(mut fraction: impl FnMut() -> f64) -> usize {
+        let told = Limits { concurrency_max: 2, ..limits(10, 30) };
+        let (mut greedy, mut modest) = (Pace::new(&told), Pace::new(&told));
+        (greedy.rate.factor, modest.rate.factor) = (2.0, 0.5);
+        let (mut free, mut answered) = (1.0_f64, 0);
+        for ms in (0..1_200_000).step_by(20) {
+            free = (free + 20.0 * 30.0 / 60_000.0).min(30.0);
+            for (pace, is_modest) in [(&mut greedy, false), (&mut modest, true)] {
+                if pace.may_start(at(ms), at(ms + 60_000)) != Start::Now {
+                    continue;
+                }
+                pace.started(at(ms), fraction());
+                pace.ended();
+                if free < 1.0 - 1e-6 {
+                    pace.failed(at(ms), &refusal(), 50, 1_000);
+                    continue;
+                }
+                free -= 1.0;
+                pace.answered(at(ms), 50, 1, &Headroom::default());
+                answered += usize::from(is_modest);
+            }
+        }
+        answered
+    }
+
+    #[test]
+    fn an_environment_is_not_shut_out_by_another_ones_rhythm() {
+        let mut random = SplitMix64::new(1);
+        let spread = answered_beside_a_greedy_neighbour(|| random.fraction());
+        let on_the_dot = answered_beside_a_greedy_neighbour(|| 0.5);
+        assert!(on_the_dot < 10, "on the dot {on_the_dot}, or there is nothing to spread for");
+        assert!(spread > 100, "of about 600 answers the second got {spread}");
+    }
+
     #[test]
     fn a_refusal_where_little_was_asked_for_shows_no_limit() {
         for (apart_ms, expected) in [(500, Some(714)), (1_500, Some(2_142)), (1_501, None), (30_000, None)] {
             let mut pace = Pace::new(&Limits { concurrency_max: 10, ..limits(10, 0) });
             let mut now = at(0);
             for _ in 0..20 {
-                pace.started(now);
+                pace.started(now, 0.5);
                 pace.ended();
                 pace.answered(now + at(500), 500, 1, &Headroom::default());
                 now += at(apart_ms);
             }
-            pace.started(now);
+            pace.started(now, 0.5);
             pace.ended();
             pace.failed(now + at(500), &refusal(), 50, 0);
             assert_eq!(interval_ms(&pace), expected, "one job each {apart_ms} ms");

@@ -48,7 +48,7 @@ pub const SITUATIONS: [Situation; 7] = [
     Situation {
         name: "the key is revoked for two hours",
         happens: Happens::Away(Away::Account),
-        pauses: Some((Cause::Account, 30 * SECOND)),
+        pauses: Some((Cause::Account, 45 * SECOND)),
         may_bury: false,
     },
     Situation {

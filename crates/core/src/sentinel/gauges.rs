@@ -379,8 +379,11 @@ mod tests {
             Some(Dead { claims: 2, invocations: 1 }),
             "what died days ago says nothing of today"
         );
-        let unheard = Snapshot { spent: None, ..snapshot };
-        assert_eq!(unheard.signs(&LIMITS, 1).dead, None, "nobody knows whether others were answered");
+        let calls = Some(Calls { failed: 20, ..Calls::default() });
+        let heard = Snapshot { calls, ..snapshot };
+        assert_eq!(heard.signs(&LIMITS, 1).calls, calls);
+        let unheard = Snapshot { spent: None, ..heard }.signs(&LIMITS, 1);
+        assert_eq!((unheard.dead, unheard.calls), (None, None), "nobody knows whether others were answered");
     }
 
     #[test]

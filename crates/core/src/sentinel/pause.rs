@@ -42,6 +42,8 @@ const UNHEARD_MS: u64 = 10 * MINUTE_MS;
 const FAILED_MIN: u64 = 20;
 /// Of a hundred calls so many have failed in an outage: a provider that answers every tenth is slow work, and still work.
 const FAILED_PERCENT: u64 = 95;
+/// What is told of calls is of this minute and the last.
+const CALLS_MS: u64 = 2 * MINUTE_MS;
 /// An answer within this time says that the provider works for somebody.
 const ANSWER_FRESH_MS: u64 = MINUTE_MS;
 /// So many dead claims with nothing answered beside them are a deploy that kills.
@@ -173,6 +175,7 @@ impl Signs {
         let next = known.filter_map(|cause| {
             let entry = match control.entries.get(cause) {
                 Some(standing) => self.go_on(*cause, standing),
+                None if *cause == Cause::Outage && self.is_silent(control) => None,
                 None => self.begins(*cause).map(|reason| self.pause(*cause, reason)),
             };
             entry.map(|entry| (*cause, entry))
@@ -311,6 +314,12 @@ impl Signs {
         answered || idle || for_ms >= UNHEARD_MS
     }
 
+    /// Whether nobody could be answered in the time of [`Self::calls`]: the last failures before it look like an outage.
+    fn is_silent(&self, control: &Control) -> bool {
+        let opened_lately = |at_ms: u64| at_ms.saturating_add(CALLS_MS) > self.now_ms;
+        control.is_shut() || control.opened_at_ms.is_some_and(opened_lately)
+    }
+
     fn is_outage(&self, calls: Calls) -> bool {
         let all = calls.failed.saturating_add(calls.answered);
         calls.failed >= FAILED_MIN
@@ -399,9 +408,9 @@ impl Snapshot {
         let spent = self.spent;
         Signs {
             now_ms: self.at_ms,
-            calls: self.calls,
-            answered_at_ms: spent.and_then(|spent| spent.answered_at_ms),
             // Without the day's record nobody knows whether others were answered meanwhile.
+            calls: spent.and(self.calls),
+            answered_at_ms: spent.and_then(|spent| spent.answered_at_ms),
             dead: spent.and(self.claims_that_died_within(DEAD_FRESH_MS)),
             waiting: self.jobs.map(|depth| depth.visible),
             in_flight: self.jobs.map(|depth| depth.hidden),

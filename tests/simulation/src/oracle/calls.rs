@@ -105,7 +105,9 @@ impl State {
             Promise::Paced,
             &format!("a call {early_ms} ms earlier than the provider told this environment"),
         );
+        // Who has lost its claim knows nothing of the message that the next one came with.
         if let Some(message) = record
+            .filter(|_| holder == invocation)
             .and_then(|record| record.message_id.parse::<usize>().ok())
             .and_then(|id| self.queue.messages.get(id))
         {

@@ -10,6 +10,9 @@ use crate::world::{Invocation, State};
 /// What an invocation takes beside its calls, at most, when nothing goes wrong.
 const BESIDE_CALLS_MS: u64 = 1_000;
 
+/// A job that must wait for its turn is away for a minute and up to a quarter more.
+const HAND_BACK_MS: u64 = MINUTE * 5 / 4;
+
 /// Refusals for a hundred granted calls, beside two of each environment: where the limit is told, by the settings or by
 /// the provider's headers, and where it must be guessed. Most fleets stay below 3 and 100.
 const REFUSED_PERCENT_MAX: (u64, u64) = (10, 1_200);
@@ -79,7 +82,7 @@ impl State {
         let done = self.settlements_ms.len();
         let Some(took_ms) = self.settlements_ms.get(done * 9 / 10).copied() else { return };
         let most_percent = if plan.profile == Profile::Calm { 110 } else { 200 };
-        if took_ms > needed_ms * most_percent / 100 + MINUTE {
+        if took_ms > needed_ms * most_percent / 100 + HAND_BACK_MS {
             let what = format!(
                 "nine tenths of {done} settlements took {} s, and the limits ask for {} s",
                 took_ms / 1_000,

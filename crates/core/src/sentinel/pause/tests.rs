@@ -341,6 +341,21 @@ fn another_version_has_ten_minutes_to_show_that_it_does_not_kill() {
 }
 
 #[test]
+fn where_nobody_may_call_silence_is_no_outage() {
+    let opened = |ago_ms| Control { opened_at_ms: Some(NOW_MS - ago_ms), ..Control::default() };
+    for (control, expected) in [
+        (Control::default(), true),
+        (Control::paused_by_operator(NOW_MS - DAY_MS, "INC-42", "somebody"), false),
+        (Control::default().with(Cause::Account, entry(Phase::Probing, MINUTE_MS)), false),
+        (opened(2 * MINUTE_MS - 1), false),
+        (opened(2 * MINUTE_MS), true),
+    ] {
+        let begins = in_outage().decide(&control).entries.contains_key(&Cause::Outage);
+        assert_eq!(begins, expected, "{control:?}");
+    }
+}
+
+#[test]
 fn a_cause_in_words_of_a_newer_release_is_neither_begun_nor_changed() {
     let mut control = Control::default();
     control.foreign.insert("outage".to_owned(), serde_json::json!({ "phase": "dreaming" }));
