@@ -1,4 +1,5 @@
-//! What AWS says of a stack, for `doctor`: it asks, and `nightshift_core::doctor` judges.
+//! What AWS says of a stack, for `doctor`: it asks, and `nightshift_core::doctor` judges; and for `load-test`, the limits that
+//! a load meets.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +13,7 @@ use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::date_time::Format;
 use nightshift_core::doctor::{Alarm, EventSource, Executions, Function, Key, Queue, Topic};
+use nightshift_core::limits::Limits;
 use nightshift_core::metric::NAMESPACE;
 use nightshift_shell::settings::{KeySettings, ProviderSettings};
 use serde_json::Value;
@@ -171,6 +173,23 @@ pub async fn queue(stack: &Stack) -> Result<(Queue, String), Failure> {
         gives_up_to: target.as_str().and_then(|arn| arn.rsplit(':').next()).unwrap_or_default().to_owned(),
     };
     Ok((queue, text(&Attribute::QueueArn).to_owned()))
+}
+
+/// What the worker is told, but for what the queue and the event source say themselves: somebody may have changed those by
+/// hand, and a load meets them as they are.
+pub async fn limits(stack: &Stack, told: &Limits) -> Result<Limits, Failure> {
+    let (queue, arn) = queue(stack).await?;
+    let own = format!(":function:{}:live", stack.worker_function());
+    let sources = sources(stack, &arn).await?;
+    let source = sources.into_iter().find(|source| source.function.ends_with(&own)).unwrap_or_default();
+    // An event source without a number of its own has none that could be compared.
+    let or = |is: u32, told: u32| if is == 0 { told } else { is };
+    Ok(Limits {
+        visibility_timeout_ms: queue.visibility_ms,
+        batch_size: or(source.batch_size, told.batch_size),
+        concurrency_max: or(source.concurrency_max, told.concurrency_max),
+        ..told.clone()
+    })
 }
 
 /// Whether the model key is there; `None`: none is needed, or operators may not see it (a parameter).

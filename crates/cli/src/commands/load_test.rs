@@ -13,6 +13,7 @@ use nightshift_shell::settings::ProviderSettings;
 use crate::Context;
 use crate::confirm;
 use crate::error::Failure;
+use crate::examine;
 use crate::files;
 use crate::load_run::{Jobs, Load, Seen};
 use crate::render::{Cell, Row, say};
@@ -127,7 +128,11 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let page = arguments.page.as_deref().map(files::create_private).transpose()?;
     let tasks = my_tasks::registry();
     let stack = context.stack().await?;
-    let worker = stack.worker()?;
+    let told = stack.worker()?;
+    let worker = Worker { limits: examine::limits(&stack, &told.limits).await?, ..told.clone() };
+    if worker.limits != told.limits {
+        say("The queue or its event source is not set as the worker is told: nightshift doctor says how.");
+    }
     let jobs = Jobs::new(&arguments.task, &tasks, &worker)?;
     let jobs_max = within_budget(&plan, &jobs, &worker, arguments.budget_usd)?;
     let left = test_jobs::left_behind(&stack).await?;

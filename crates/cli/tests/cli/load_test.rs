@@ -3,6 +3,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_sqs::types::QueueAttributeName;
 use nightshift_aws::DynamoLedger;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::job;
@@ -11,7 +12,7 @@ use nightshift_ports::Ledger;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::support::{LEDGER, Ran, Stand};
+use crate::support::{ACCOUNT, LEDGER, REGION, Ran, Stand};
 
 #[allow(clippy::disallowed_methods)] // What stands in for the worker dates its records.
 fn now_ms() -> u64 {
@@ -22,7 +23,15 @@ async fn stand() -> Stand {
     let stand = Stand::start().await;
     stand.set("NIGHTSHIFT_PROVIDER", "rehearsal");
     stand.set("NIGHTSHIFT_MODEL", "seed=1");
+    hide_for(&stand, "1800").await;
     stand
+}
+
+/// Sets the visibility timeout of the jobs queue, in seconds.
+async fn hide_for(stand: &Stand, seconds: &str) {
+    let queue = aws_sdk_sqs::Client::new(&stand.sdk()).set_queue_attributes();
+    let queue = queue.queue_url(stand.aws.queue_url("nightshift-jobs"));
+    queue.attributes(QueueAttributeName::VisibilityTimeout, seconds).send().await.unwrap();
 }
 
 /// A worker that gives each job a result at once.
@@ -144,6 +153,36 @@ async fn a_stack_that_does_not_work_and_an_impossible_threshold_get_a_no_and_kee
     assert_eq!(impossible.code, 3, "{impossible:?}");
     assert!(impossible.out.contains("success\tNO\t100.00 %"), "{impossible:?}");
     assert_eq!(impossible.out.matches("\tNO\t").count(), 1, "{impossible:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_verdict_is_about_the_queue_and_the_event_source_as_they_are_and_not_as_the_worker_is_told() {
+    let stand = stand().await;
+    hide_for(&stand, "30").await;
+    stand.say(
+        "lambda:ListEventSourceMappings",
+        json!({"EventSourceMappings": [{
+            "FunctionArn": format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:nightshift-worker:live"),
+            "State": "Enabled", "BatchSize": 3, "ScalingConfig": {"MaximumConcurrency": 2},
+        }]}),
+    );
+    let worker = worker(&stand);
+    let ran = run(&stand, &["--p95-s", "600", "--output", "json"]);
+    worker.abort();
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    let findings = report["verdict"]["findings"].as_array().unwrap();
+    let no: Vec<_> = findings.iter().filter(|finding| finding["holds"] == "no").collect();
+    assert!(
+        matches!(no.as_slice(), [only] if only["words"].as_str().unwrap().contains("VISIBILITY_TIMEOUT_MS (30000)")),
+        "{no:?}"
+    );
+    let settings = report["tested"]["settings"].to_string();
+    for setting in
+        [r#"["maximum concurrency","2"]"#, r#"["batch size","3"]"#, r#"["visibility timeout","30 s"]"#]
+    {
+        assert!(settings.contains(setting), "{settings}");
+    }
+    assert!(ran.code == 3 && ran.err.contains("nightshift doctor"), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
