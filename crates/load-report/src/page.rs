@@ -84,7 +84,7 @@ fn verdict(report: &Report, word: &str, tone: &str) -> Markup {
             }
             @let headroom = &report.verdict.headroom;
             @if let Some(gave) = headroom.steps.first().and_then(|tested| tested.gave.as_ref()) {
-                p { "This load was too much for " b { (gave.limited.as_str()) } "." }
+                p { (gave.at_once()) }
             } @else if let Some(First { how, limit }) = &headroom.first {
                 @let (begins, day) = match (how, limit.limited) {
                     (How::Tested, _) => ("It failed at ", ""),

@@ -33,6 +33,8 @@ pub enum Limited {
     SpendCap,
     /// Write units of one key of the ledger.
     Ledger,
+    /// The time that one job takes, at any load.
+    Job,
     /// How old jobs become, with no limit that is known to be reached.
     QueueAge,
     /// Nothing tells.
@@ -199,7 +201,7 @@ impl Headroom {
         let gave = self.steps.iter().find_map(|step| Some((grouped(step.per_hour), step.gave.as_ref()?)));
         match (held, gave, self.ended) {
             (None, Some((_, gave)), _) => {
-                format!("This load was too much for {}. {}", gave.limited.as_str(), gave.because)
+                format!("{} {}", gave.at_once(), gave.because)
             }
             (None, None, _) | (_, _, Ended::NotAsked) => String::new(),
             (Some(held), Some((at, gave)), _) => {
@@ -227,6 +229,7 @@ impl Limited {
             Self::Provider => "the provider's capacity",
             Self::SpendCap => "the spend cap",
             Self::Ledger => "DynamoDB",
+            Self::Job => "the time that one job takes",
             Self::QueueAge => "the age of what waits",
             Self::Unexplained => "something that no number names",
         }

@@ -58,6 +58,17 @@ pub enum Ended {
     Held,
 }
 
+impl Gave {
+    /// What it means that this gave at the load of the test itself, in a sentence.
+    #[must_use]
+    pub fn at_once(&self) -> String {
+        match self.limited {
+            Limited::Job => "One job takes longer than is asked, whatever the load.".to_owned(),
+            limited => format!("This load was too much for {}.", limited.as_str()),
+        }
+    }
+}
+
 impl Step {
     /// A load by its test.
     #[must_use]
@@ -132,6 +143,9 @@ fn gave(
             let at = grouped(limit.per_hour);
             (limit.limited, format!("It is reached at {at} an hour: {}.", limit.because))
         }
+        (None, _, None) if aged.is_some_and(|finding| is_of_job(finding, measured, thresholds)) => {
+            (Limited::Job, "It is the work itself, and no waiting.".to_owned())
+        }
         (None, _, None) if aged.is_some() => (Limited::QueueAge, String::new()),
         (None, _, None) => (Limited::Unexplained, String::new()),
     };
@@ -160,6 +174,16 @@ fn told(measured: &Measured, observed: &Observed, thresholds: &Thresholds) -> Op
 
 fn is_of_age(finding: &Finding) -> bool {
     ["latency p95", "latency p99", "backlog"].contains(&finding.what)
+}
+
+/// Whether a job breaks this threshold by its own time, whatever the load.
+fn is_of_job(finding: &Finding, measured: &Measured, thresholds: &Thresholds) -> bool {
+    let (work_ms, most_s) = match finding.what {
+        "latency p95" => (measured.work.p95_ms, thresholds.p95_s_max),
+        "latency p99" => (measured.work.p99_ms, thresholds.p99_s_max),
+        _ => return false,
+    };
+    work_ms as f64 / 1_000.0 > most_s
 }
 
 #[cfg(test)]
@@ -239,6 +263,21 @@ mod tests {
             let step =
                 Step::of(&plan(), &measured(ended_after_ms, fate), observed, limits, &Thresholds::default());
             assert_eq!(step.gave.as_ref().map(|gave| gave.limited), expected, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_threshold_that_a_job_alone_breaks_is_no_matter_of_load() {
+        let told = told_of(&[], 0.0);
+        let narrow = Limits { concurrency_max: 1, batch_size: 1, ..Limits::default() };
+        for (p95_s_max, limits, expected) in [
+            (0.1, Limits::default(), Limited::Job),
+            (1.5, Limits::default(), Limited::QueueAge),
+            (0.1, narrow, Limited::Concurrency),
+        ] {
+            let thresholds = Thresholds { p95_s_max, ..Thresholds::default() };
+            let step = Step::of(&plan(), &measured(2_000, Fate::Result), &told, &limits, &thresholds);
+            assert_eq!(step.gave.as_ref().map(|gave| gave.limited), Some(expected), "{step:?}");
         }
     }
 
