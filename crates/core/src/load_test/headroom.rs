@@ -121,7 +121,7 @@ impl Headroom {
         let batch_s =
             if limits.batch_size == 1 { measured.work.p50_ms } else { measured.work.p95_ms } as f64 / 1_000.0;
         let cost = &measured.cost;
-        let usd_per_job = cost.usd / measured.accepted.max(1) as f64;
+        let usd_per_job = cost.usd_per_job;
         let cap_usd = usd(limits.spend_cap_micro_usd);
         let units = INDEX_UNITS_PER_JOB.max(SPEND_UNITS_PER_INVOCATION / batch.max(1.0));
         let mut known = vec![Limit {
@@ -250,7 +250,8 @@ mod tests {
     fn measured() -> Measured {
         let plan = Plan { expected_per_hour: 3_600, factor: 1.0, minutes: 1.0, warm_up_s: 0 };
         let work = Percentiles { count: 60, p50_ms: 2_000, p95_ms: 2_000, ..Percentiles::default() };
-        let cost = Cost { usd: 0.6, calls_per_job: 1.0, tokens_per_job: 1_000.0 };
+        let cost =
+            Cost { usd: 0.6, calls: 60, usd_per_job: 0.01, calls_per_job: 1.0, tokens_per_job: 1_000.0 };
         Measured { accepted: 60, work, cost, ..measure(&plan, &[], 60, 60_000) }
     }
 

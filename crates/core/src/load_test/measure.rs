@@ -87,7 +87,7 @@ impl Observed {
     /// The same, without the counts where CloudWatch is behind: fewer throttles than there were are no throttles.
     #[must_use]
     pub fn unless_behind(self, measured: &Measured) -> Self {
-        let calls = measured.cost.calls_per_job * measured.accepted as f64;
+        let calls = measured.cost.calls as f64;
         if self.calls.is_some_and(|counted| counted < calls * COUNTED_PERCENT_MIN / 100.0) {
             return Self { alarms: self.alarms, ..Self::default() };
         }
@@ -168,9 +168,13 @@ impl Percentiles {
 pub struct Cost {
     /// What the calls of the jobs cost, in dollars, by the prices that the stack knows.
     pub usd: f64,
-    /// Calls a job, on average.
+    /// How many calls there were.
+    pub calls: u64,
+    /// Dollars a job, on average over those that ended: what still waits has not cost all that it will.
+    pub usd_per_job: f64,
+    /// Calls a job, on average over those.
     pub calls_per_job: f64,
-    /// Tokens a job, in and out, on average.
+    /// Tokens a job, in and out, on average over those.
     pub tokens_per_job: f64,
 }
 
@@ -229,16 +233,18 @@ pub fn measure(plan: &Plan, samples: &[Sample], offered: u64, ended_ms: u64) -> 
     let mut outcomes = Outcomes::default();
     let (mut latency, mut send_delay, mut work) = (histogram(), histogram(), histogram());
     let (mut succeeded, mut counted) = (0_u64, 0_u64);
-    let (mut micro_usd, mut calls, mut tokens) = (0_u64, 0_u64, 0_u64);
+    let (mut all, mut of_ended, mut ended) = (Used::default(), Used::default(), 0_u64);
     let mut course = Course::new(ended_ms);
     for (job, sample) in (0..).zip(samples) {
         let scheduled_ms = plan.scheduled_ms(job);
         course.offered(scheduled_ms);
         let Some(accepted_ms) = sample.accepted_ms else { continue };
         outcomes.add(sample.fate);
-        micro_usd = micro_usd.saturating_add(sample.cost_micro_usd);
-        calls += u64::from(sample.calls);
-        tokens = tokens.saturating_add(sample.tokens);
+        all.add(sample);
+        if sample.settled_ms.is_some() {
+            of_ended.add(sample);
+            ended += 1;
+        }
         let took_ms = sample.settled_ms.unwrap_or(ended_ms).saturating_sub(scheduled_ms);
         course.accepted(scheduled_ms, accepted_ms, sample.settled_ms, took_ms);
         if plan.is_warm_up(job) {
@@ -258,7 +264,7 @@ pub fn measure(plan: &Plan, samples: &[Sample], offered: u64, ended_ms: u64) -> 
     let span_ms = last_ms.saturating_sub(ends().min().unwrap_or_default()).max(1);
     let ended_per_hour = ends().count().saturating_sub(1) as f64 * 3_600_000.0 / span_ms as f64;
     let last_scheduled_ms = offered.checked_sub(1).map_or(0, |job| plan.scheduled_ms(job));
-    let per_job = |sum: u64| sum as f64 / accepted.max(1) as f64;
+    let per_job = |sum: f64| sum / ended.max(1) as f64;
     let course = course.end();
     Measured {
         offered,
@@ -272,9 +278,31 @@ pub fn measure(plan: &Plan, samples: &[Sample], offered: u64, ended_ms: u64) -> 
         backlog_max: course.iter().map(|point| point.backlog).max().unwrap_or_default(),
         drain_s: (outcomes.waiting + outcomes.missing == 0)
             .then(|| last_ms.saturating_sub(last_scheduled_ms) as f64 / 1_000.0),
-        cost: Cost { usd: usd(micro_usd), calls_per_job: per_job(calls), tokens_per_job: per_job(tokens) },
+        cost: Cost {
+            usd: usd(all.micro_usd),
+            calls: all.calls,
+            usd_per_job: per_job(usd(of_ended.micro_usd)),
+            calls_per_job: per_job(of_ended.calls as f64),
+            tokens_per_job: per_job(of_ended.tokens as f64),
+        },
         outcomes,
         course,
+    }
+}
+
+/// What jobs took of the provider.
+#[derive(Default)]
+struct Used {
+    micro_usd: u64,
+    calls: u64,
+    tokens: u64,
+}
+
+impl Used {
+    fn add(&mut self, sample: &Sample) {
+        self.micro_usd = self.micro_usd.saturating_add(sample.cost_micro_usd);
+        self.calls += u64::from(sample.calls);
+        self.tokens = self.tokens.saturating_add(sample.tokens);
     }
 }
 
@@ -400,6 +428,24 @@ mod tests {
         assert_eq!((measured.outcomes.waiting, measured.drain_s, measured.backlog_max), (10, None, 10));
         assert!(measured.latency.max_ms >= 40_000, "{:?}", measured.latency);
         assert_eq!(measured.course.last().map(|point| point.backlog), Some(10));
+    }
+
+    #[test]
+    fn what_a_job_takes_is_known_of_those_that_ended() {
+        let mut samples: Vec<_> = (0..70).map(|job| sample(job, 100, Fate::Result)).collect();
+        // Two have been called for and handed back; the others were never begun.
+        for (job, slot) in (7..70).zip(samples.iter_mut().skip(7)) {
+            let begun = sample(job, 0, Fate::Waiting);
+            *slot = if job < 9 { begun } else { Sample { calls: 0, tokens: 0, cost_micro_usd: 0, ..begun } };
+        }
+        let cost = measure(&plan(), &samples, 70, 100_000).cost;
+        assert_eq!(
+            cost,
+            Cost { usd: 0.009, calls: 18, usd_per_job: 0.001, calls_per_job: 2.0, tokens_per_job: 100.0 }
+        );
+        samples.iter_mut().for_each(|sample| sample.settled_ms = None);
+        let cost = measure(&plan(), &samples, 70, 100_000).cost;
+        assert_eq!(cost, Cost { usd: 0.009, calls: 18, ..Cost::default() });
     }
 
     #[test]

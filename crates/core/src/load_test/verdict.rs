@@ -253,7 +253,7 @@ fn cost(measured: &Measured, thresholds: &Thresholds) -> Finding {
         Some(most) => (spent <= most, format!("; it should be at most {most} USD")),
         None => (true, String::new()),
     };
-    let per_thousand = spent / measured.accepted.max(1) as f64 * 1_000.0;
+    let per_thousand = measured.cost.usd_per_job * 1_000.0;
     finding("cost", holds, format!("The calls cost {spent:.4} USD, {per_thousand:.4} for 1,000 jobs{asked}."))
 }
 
