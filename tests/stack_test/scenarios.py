@@ -12,6 +12,7 @@ events     a stack that sends events: what the pipes, as they were applied, make
            MiniStack keeps pipes and delivers to no bus: tests/events/pipe.py stands in.
 runbook    each command of the runbook that an operator may run, with the fault of its page: runbook.py
 administrators   and those that need an administrator, on a stack that they make: runbook_administrator.py
+load_test  on a stack that is too small, one that is killed, and the next one, whose verdict is about its own jobs
 faults     at once, on a stack each: the function's processes killed in mid-call; the ledger's writes
            refused for a while; the function frozen until Lambda's timeout kills it.  Nothing is lost.
 
@@ -171,13 +172,13 @@ def events():
 # Faults ------------------------------------------------------------------------------------------
 
 
-def faulty(prefix, latency_ms):
+def faulty(prefix, latency_ms, batch_size=10):
     """A stack whose model takes its time inside the worker, and whose waits are short."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as settings:
         json.dump(
             {
                 "model": {"provider": "rehearsal", "id": f"latency_ms={latency_ms}"},
-                "queues": {"maximum_concurrency": 2},
+                "queues": {"maximum_concurrency": 2, "batch_size": batch_size},
                 "limits": {"hand_back_base_s": 2, "hand_back_s_max": 10, "capacity_wait_s_max": 300},
             },
             settings,
@@ -283,6 +284,34 @@ def faults():
         scripts_stack("destroy", "--prefix", prefix)
 
 
+def load_test():
+    stack = faulty("too-small", 3000, batch_size=1)
+
+    def command(minutes):
+        flags = ["--yes", "--expected-per-hour", "3600", "--warm-up-s", "0", "--minutes", minutes, "--p95-s", "5"]
+        return [runbook_test.built() / "nightshift", "--prefix", stack.prefix, "--output", "json", "load-test", *flags]
+
+    killed = subprocess.Popen(command("5"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    in_mid_call(stack)
+    killed.kill()
+    killed.wait()
+    # In place of two minutes without a sign of life.
+    stack.client("dynamodb").update_item(
+        TableName=stack.outputs["ledger_table"], Key={"id": {"S": "load-test"}},
+        UpdateExpression="SET alive_ms = :long_ago", ExpressionAttributeValues={":long_ago": {"N": "0"}},
+    )
+    done = subprocess.run(command("0.2"), capture_output=True, text=True)
+    require("load_test: the verdict is no", done.returncode == 3, done.stderr[-2000:])
+    report = json.loads(done.stdout)
+    headroom = report["verdict"]["headroom"]
+    require("load_test: two jobs at a time are too few", headroom["steps"][0]["gave"]["limited"] == "concurrency", headroom)
+    # 7,200 an hour for twelve seconds.
+    require("load_test: no job of the killed test is in it", report["measured"]["accepted"] == 24, report["measured"])
+    left = [stack.depth(queue) for queue in ("jobs", "dead_letters", "crashed")], stack.records()
+    require("load_test: nothing of either is left", left == ([0, 0, 0], {}), left)
+    scripts_stack("destroy", "--prefix", stack.prefix)
+
+
 def runbook():
     runbook_test.run()
 
@@ -293,11 +322,11 @@ def administrators():
 
 SCENARIOS = {
     "smoke": smoke, "cli": cli, "plan": plan, "deploy": deploy, "beside": beside, "recreate": recreate, "events": events,
-    "runbook": runbook, "administrators": administrators, "faults": faults,
+    "runbook": runbook, "administrators": administrators, "load_test": load_test, "faults": faults,
 }
 
 # On stacks of their own, and waiting for most of the time: at once.
-WAITING = ("runbook", "administrators", "faults")
+WAITING = ("runbook", "administrators", "load_test", "faults")
 
 
 def main():
