@@ -124,8 +124,6 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     if let Some(why) = plan.refused() {
         return Err(Failure::usage(why));
     }
-    // Before anything is sent, so that a test of an hour does not end without its page.
-    let page = arguments.page.as_deref().map(files::create_private).transpose()?;
     let tasks = my_tasks::registry();
     let stack = context.stack().await?;
     let told = stack.worker()?;
@@ -140,6 +138,9 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         test_jobs::refuse_others(&stack).await?;
     }
     confirm::ask(arguments.yes, &intent(&plan, &stack, &worker, left.is_some())).await?;
+    // Before anything is sent, so that a test of an hour does not end without its page; and after what refuses one, which would
+    // leave an empty page in the way of the next.
+    let page = arguments.page.as_deref().map(files::create_private).transpose()?;
     context.interrupt.leaves(LEFT);
     if left.is_some() {
         say("Removes what a load test that was killed left.");

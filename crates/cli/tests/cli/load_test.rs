@@ -214,11 +214,14 @@ async fn other_peoples_jobs_and_a_real_model_without_a_budget_are_refused() {
     let sqs = aws_sdk_sqs::Client::new(&stand.sdk());
     let url = stand.aws.queue_url("nightshift-dead-letters");
     sqs.send_message().queue_url(&url).message_body("{}").send().await.unwrap();
-    let message = run(&stand, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    let message = run(&stand, &["--page", page.to_str().unwrap()]);
     assert!(
         message.code == 1 && message.err.contains("nightshift-dead-letters holds 1 messages"),
         "{message:?}"
     );
+    assert!(!page.exists(), "it would be in the way of the next one");
     stand.empty("nightshift-dead-letters").await;
 
     let ledger = DynamoLedger::new(&stand.sdk(), LEDGER);

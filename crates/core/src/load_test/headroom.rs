@@ -180,9 +180,8 @@ impl Headroom {
                     How::Tested => "Tested in steps",
                     How::Computed => "Computed from what a job took",
                 };
-                let day = if limit.limited == Limited::SpendCap { " around the clock" } else { "" };
                 format!(
-                    "{how}: the first limit is {}, at {} jobs an hour{day} ({}).",
+                    "{how}: the first limit is {}, at {} jobs an hour ({}).",
                     limit.limited.as_str(),
                     grouped(limit.per_hour),
                     limit.because.trim_end_matches('.')
