@@ -31,6 +31,7 @@ svg text{fill:var(--soft);font:11px system-ui,sans-serif}svg .grid{stroke:var(--
 svg polyline{fill:none;stroke-width:2}.a{stroke:var(--a)}.b{stroke:var(--b);stroke-dasharray:6 3}.c{stroke:var(--c);stroke-dasharray:2 3}
 .key{display:inline-block;width:2rem;border-top:3px solid;vertical-align:middle;margin:0 .4rem 0 1rem}
 .key.a{border-color:var(--a)}.key.b{border-color:var(--b);border-top-style:dashed}.key.c{border-color:var(--c);border-top-style:dotted}
+@media (max-width:34rem){svg text{font-size:20px}svg polyline{stroke-width:3}}
 @media print{body{max-width:none;font-size:11pt;padding:0}figure,.verdict,tr{break-inside:avoid}details{display:block}}
 ";
 
