@@ -414,9 +414,8 @@ fn somebody_is_shown_every_metric() {
     assert!(unseen.is_empty(), "no alarm, no graph and no page of the runbook reads {unseen:?}");
 }
 
-/// In the tables of `metric.rs` a metric is `Self::`; where it is counted it is named in full.
-#[test]
-fn every_metric_is_counted_somewhere() {
+/// Every name and path of the crates' code, without tests and without these files.
+fn names_in_code(but: &[&str]) -> BTreeSet<String> {
     let mut code = String::new();
     let mut folders = vec![root().join("crates")];
     while let Some(folder) = folders.pop() {
@@ -424,14 +423,22 @@ fn every_metric_is_counted_somewhere() {
             let path = entry.unwrap().path();
             if path.is_dir() && !path.ends_with("tests") {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs")
+                && !but.iter().any(|but| path.ends_with(but))
+            {
                 let source = std::fs::read_to_string(&path).unwrap();
                 code += source.split("#[cfg(test)]").next().unwrap();
             }
         }
     }
-    let code: BTreeSet<&str> = words(&code, |c| c.is_ascii_alphanumeric() || c == ':').collect();
-    let is_counted = |kind: &str, name: &str| code.contains(format!("{kind}::{name}").as_str());
+    words(&code, |c| c.is_ascii_alphanumeric() || c == ':').map(str::to_owned).collect()
+}
+
+/// In the tables of `metric.rs` a metric is `Self::`; where it is counted it is named in full.
+#[test]
+fn every_metric_is_counted_somewhere() {
+    let code = names_in_code(&[]);
+    let is_counted = |kind: &str, name: &str| code.contains(&format!("{kind}::{name}"));
     for metric in Metric::ALL {
         assert!(is_counted("Metric", metric.name()), "nothing counts {}", metric.name());
     }
@@ -441,6 +448,29 @@ fn every_metric_is_counted_somewhere() {
     for gauge in Gauge::ALL {
         assert!(is_counted("Gauge", gauge.name()), "nothing reads {}", gauge.name());
     }
+}
+
+/// A number that is wrong in every invocation would else be wrong in all of them unseen.
+#[test]
+fn the_simulation_judges_every_metric() {
+    let judge = read("tests/simulation/src/oracle/numbers.rs");
+    let judged: BTreeSet<&str> = judge.split('"').skip(1).step_by(2).collect();
+    let counted = Metric::ALL.iter().map(|metric| metric.name());
+    let unjudged: Vec<_> = counted
+        .chain(Latency::ALL.iter().map(|latency| latency.name()))
+        .filter(|name| !judged.contains(name))
+        .collect();
+    assert!(unjudged.is_empty(), "tests/simulation/src/oracle/numbers.rs judges no {unjudged:?}");
+}
+
+/// The files left out name each of them, whether it is given or not.
+#[test]
+fn every_reason_and_every_cause_of_a_hand_back_is_given_somewhere() {
+    let code = names_in_code(&["core/src/redrive/report.rs", "core/src/next_step/hand_back.rs"]);
+    let reasons = FailureReason::ALL.iter().map(|reason| format!("FailureReason::{reason:?}"));
+    let causes = HandBackCause::ALL.iter().map(|cause| format!("HandBackCause::{cause:?}"));
+    let never: Vec<_> = reasons.chain(causes).filter(|name| !code.contains(name)).collect();
+    assert!(never.is_empty(), "nothing gives {never:?}");
 }
 
 /// Says which words a place lacks, has twice, or invents.
@@ -489,40 +519,148 @@ fn the_runbook_says_what_each_cause_of_a_hand_back_means() {
     assert_lists("runbook/oldest-job-too-old.md", causes, &all);
 }
 
-/// What CloudWatch charges for is counted in words there.
+const NUMBERS: [&str; 26] = [
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+    "twenty-one",
+    "twenty-two",
+    "twenty-three",
+    "twenty-four",
+    "twenty-five",
+];
+
+fn in_words(number: usize) -> &'static str {
+    NUMBERS.get(number).unwrap_or_else(|| panic!("NUMBERS of this test ends before {number}"))
+}
+
+/// What CloudWatch charges for is counted there.
 #[test]
 fn the_readme_counts_the_metrics_that_it_prices() {
-    const NUMBERS: [&str; 21] = [
-        "no",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "eleven",
-        "twelve",
-        "thirteen",
-        "fourteen",
-        "fifteen",
-        "sixteen",
-        "seventeen",
-        "eighteen",
-        "nineteen",
-        "twenty",
-    ];
     let readme = read("README.md");
     // All but `RecordsUnreadable`, which it says apart.
+    let of_a_stack = published().len() - 1 - Gauge::ALL.len();
+    // Three tasks, and the reasons and causes that a healthy stack meets.
+    let paid = of_a_stack + 3 * 17 + 4 + 3;
+    let usd_a_month = paid as f64 * 0.30;
     for expected in [
-        format!("{} per stack", published().len() - 1 - Gauge::ALL.len()),
+        format!("{of_a_stack} per stack, about 17 for each of three tasks"),
+        format!("four of the {} reasons", in_words(FailureReason::ALL.len())),
+        format!("three of the {} causes of hand-backs", in_words(HandBackCause::ALL.len())),
+        format!("(`JobsHandedBack` by `Cause`): {paid}."),
+        format!(
+            "| custom metrics: {paid} × 0.30, for the share of hours with jobs | 0 | {:.2} | {usd_a_month:.2} |",
+            usd_a_month * 200.0 / 730.0
+        ),
         format!("{} gauges", Gauge::ALL.len()),
-        format!("of the {} reasons", NUMBERS[FailureReason::ALL.len()]),
-        format!("of the {} causes of hand-backs", NUMBERS[HandBackCause::ALL.len()]),
     ] {
         assert!(readme.contains(&expected), "README.md, \"What it costs\", does not say {expected:?}");
+    }
+}
+
+#[test]
+fn what_a_stack_costs_is_the_sum_of_its_rows() {
+    let readme = read("README.md");
+    let table = readme.split_once("| alarms: ").unwrap().1.split_once("\n| the model").unwrap().0;
+    let columns = |row: &str| -> Vec<f64> {
+        let cells = row.split('|').map(|cell| cell.trim_matches([' ', '*']));
+        cells.filter_map(|cell| cell.parse().ok()).collect()
+    };
+    let (rows, sum) = table.rsplit_once('\n').unwrap();
+    let mut added = [0.0; 3];
+    for row in rows.lines() {
+        for (column, usd) in added.iter_mut().zip(columns(row)) {
+            *column += usd;
+        }
+    }
+    let dollars = |columns: &[f64]| columns.iter().map(|usd| format!("{usd:.2}")).collect::<Vec<_>>();
+    assert_eq!(dollars(&added), dollars(&columns(sum)), "README.md: its rows added up, and its row for AWS");
+}
+
+/// An entry of `alarms` in Terraform.
+struct Alarm {
+    page: String,
+    entry: String,
+}
+
+impl Alarm {
+    fn all() -> Vec<Self> {
+        let terraform = read("terraform/alarms.tf");
+        let entries = terraform.split_once("\n  alarms = {\n").unwrap().1.split_once("\n  }\n").unwrap().0;
+        let entries = entries.split("\n    }\n").filter_map(|entry| entry.split_once(" = {\n"));
+        let all = entries.map(|(page, entry)| Self { page: page.trim().to_owned(), entry: entry.to_owned() });
+        all.collect()
+    }
+
+    fn says(&self, argument: &str) -> &str {
+        let value = self.entry.split_once(&format!("      {argument} ")).unwrap().1;
+        value.split('"').nth(1).unwrap()
+    }
+
+    /// What CloudWatch charges for, the windows of a burn rate included.
+    fn metrics(&self) -> usize {
+        let shared = [("local.job_ages", 2), ("local.job_outcomes", 3)];
+        let shared = shared.map(|(local, holds)| self.entry.matches(local).count() * holds);
+        self.entry.matches("= [\"").count() + shared.iter().sum::<usize>()
+    }
+}
+
+#[test]
+fn every_alarm_is_told_of_in_the_runbook_and_in_the_readme() {
+    let alarms = Alarm::all();
+    let rows: Vec<String> = alarms
+        .iter()
+        .map(|alarm| {
+            let page = &alarm.page;
+            format!("| [{page}]({page}.md) | {} | {} |", alarm.says("severity"), alarm.says("summary"))
+        })
+        .collect();
+    let runbook = read("runbook/README.md");
+    let table = runbook.split_once("| page | severity |").unwrap().1.lines().skip(2);
+    let told = table.take_while(|line| line.starts_with('|'));
+    assert_lists("runbook/README.md", told, &rows.iter().map(String::as_str).collect());
+
+    let readme = read("README.md");
+    let fired = readme.split_once("## What was seen to fire").unwrap().1.split_once("\n## ").unwrap().0;
+    let (by_choice, always): (Vec<_>, Vec<_>) =
+        alarms.iter().partition(|alarm| alarm.entry.contains("\n      enabled "));
+    for Alarm { page, .. } in &alarms {
+        assert!(
+            fired.contains(&format!("\n| `{page}` | ")),
+            "README.md, \"What was seen to fire\", has no {page}"
+        );
+    }
+    let more = readme.split_once(" more: ").unwrap().1.split_once(')').unwrap().0;
+    for Alarm { page, .. } in &by_choice {
+        assert!(more.contains(&format!("`{page}` ")), "README.md does not say when there is {page}");
+    }
+    let composite = always.iter().filter(|alarm| alarm.entry.contains("children = {")).count();
+    let metrics: usize = always.iter().map(|alarm| alarm.metrics()).sum();
+    for expected in [
+        format!("{} alarms ({} more: ", in_words(always.len()), in_words(by_choice.len())),
+        format!(
+            "alarms: {metrics} metrics × 0.10, {composite} composites × 0.50 | {:.2} |",
+            metrics as f64 * 0.10 + composite as f64 * 0.50
+        ),
+    ] {
+        assert!(readme.contains(&expected), "README.md does not say {expected:?}");
     }
 }

@@ -84,7 +84,14 @@ pub fn hand_back(
             | HandBackCause::Outage
             | HandBackCause::SpendCap => FailureReason::CapacityTimeout,
             HandBackCause::CallFailed => FailureReason::AttemptsExhausted,
-            _ => FailureReason::Internal,
+            HandBackCause::HeldByOther
+            | HandBackCause::Deadline
+            | HandBackCause::Suspect
+            | HandBackCause::Ledger
+            | HandBackCause::Unreadable
+            | HandBackCause::DeadLetterUnsent
+            | HandBackCause::LostClaim
+            | HandBackCause::Panic => FailureReason::Internal,
         };
         return HandBack::GiveUp(Rejection::new(
             reason,
