@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nightshift_shell::settings::ProviderName;
+use nightshift_shell::settings::{Environment, ModelSettings, ProviderName};
 
 use crate::code::{self, packages, reached, sources};
-use crate::{read, root};
+use crate::{read, root, words};
 
 /// What Lambda does in the name of a function's role, beside what the code calls.
 type ByLambda = &'static [&'static str];
@@ -175,6 +175,71 @@ fn terraform_knows_the_providers_that_the_functions_know() {
         listed.rsplit_once("contains([").unwrap().1.split('"').skip(1).step_by(2).collect();
     let known: BTreeSet<&str> = ProviderName::ALL.iter().map(|provider| provider.as_str()).collect();
     assert_eq!(listed, known, "terraform/variables.tf, model.provider; and the shell's ProviderName");
+    let said = variables.split_once("\n    provider: ").unwrap().1.split_once('\n').unwrap().0;
+    let refused = variables.split_once("\"model.provider must be ").unwrap().1.split_once('\n').unwrap().0;
+    for provider in known {
+        assert!(said.contains(provider), "terraform/variables.tf describes no provider {provider}");
+        assert!(
+            refused.contains(provider),
+            "terraform/variables.tf refuses others and does not name {provider}"
+        );
+    }
+}
+
+/// One that Terraform takes for keyless gets no secret, and its function then starts nowhere.
+#[test]
+fn terraform_gives_a_key_to_the_providers_that_do_not_start_without_one() {
+    let starts = |provider: &ProviderName| {
+        let lookup = |name: &str| match name {
+            "NIGHTSHIFT_PROVIDER" => Some(provider.as_str().to_owned()),
+            "NIGHTSHIFT_MODEL" => Some("rehearsal".to_owned()),
+            _ => None,
+        };
+        Environment::read(&lookup, ModelSettings::read).is_ok()
+    };
+    let need_one: BTreeSet<&str> =
+        ProviderName::ALL.iter().filter(|provider| !starts(provider)).map(|p| p.as_str()).collect();
+    assert!(need_one.len() > 1, "{need_one:?}");
+    // A URL of plain HTTP is refused for the same ones.
+    for (file, operator) in [("terraform/secret.tf", "&& "), ("terraform/variables.tf", "|| !")] {
+        let text = read(file);
+        let behind = format!("], var.model.provider) {operator}var.model.needs_key");
+        let (listed, _) = text.split_once(&behind).unwrap();
+        let listed: BTreeSet<&str> =
+            listed.rsplit_once("contains([").unwrap().1.split('"').skip(1).step_by(2).collect();
+        assert_eq!(listed, need_one, "{file}, and the providers that the shell asks a key of");
+    }
+}
+
+/// A member that nothing reads is a promise: Terraform checks it, and it changes nothing.
+#[test]
+fn terraform_uses_every_setting_and_the_readme_names_its_variable() {
+    let variables = read("terraform/variables.tf");
+    let mut elsewhere = String::new();
+    for entry in std::fs::read_dir(root().join("terraform")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "tf") && !path.ends_with("variables.tf") {
+            elsewhere += &std::fs::read_to_string(path).unwrap();
+        }
+    }
+    let members_read: BTreeSet<&str> = elsewhere
+        .split('.')
+        .skip(1)
+        .filter_map(|rest| words(rest, |c| c.is_ascii_alphanumeric() || c == '_').next())
+        .collect();
+    let readme = read("README.md");
+    let settings = readme.split_once("### Settings").unwrap().1.split_once("\n## ").unwrap().0;
+    let mut members = 0;
+    for variable in variables.split("\nvariable \"").skip(1) {
+        let name = variable.split('"').next().unwrap();
+        assert!(settings.contains(&format!("`{name}`")), "README.md, \"Settings\", does not name {name}");
+        for (member, _) in variable.lines().filter_map(|line| line.split_once(" = optional(")) {
+            members += 1;
+            let member = member.trim();
+            assert!(members_read.contains(member), "nothing in terraform/ reads {name}.{member}");
+        }
+    }
+    assert!(members > 50, "the scan finds the members: {members}");
 }
 
 /// Everything below the shells is told what it needs to know.
