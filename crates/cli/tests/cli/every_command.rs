@@ -225,6 +225,39 @@ fn the_table_has_every_command() {
     assert_eq!(there, known.map(str::to_owned).collect());
 }
 
+/// Its table leaves out the group of all but the first of a row.
+#[test]
+fn the_readme_has_every_command() {
+    let readme = std::fs::read_to_string(in_repository("README.md")).unwrap();
+    let table = readme.split_once("## Operate it").unwrap().1.split_once("| command | what |").unwrap().1;
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let mut listed = BTreeSet::new();
+    for row in rows {
+        let mut group = None;
+        for named in row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2) {
+            let words: Vec<&str> =
+                named.split(' ').filter(|word| !word.starts_with(|c: char| c.is_uppercase())).collect();
+            let name = match (words.as_slice(), group) {
+                ([alone], Some(group)) => format!("{group} {alone}"),
+                _ => words.join(" "),
+            };
+            group = name.split_once(' ').map(|(group, _)| group.to_owned());
+            listed.insert(name);
+        }
+    }
+    let there: BTreeSet<String> = names(&[]).into_iter().collect();
+    assert_eq!(listed, there, "README.md, \"Operate it\", and what there is");
+}
+
+#[test]
+fn the_help_of_every_command_or_of_its_group_has_examples() {
+    for name in names(&[]) {
+        let of: Vec<&str> = name.split(' ').collect();
+        let help = |of: &[&str]| run(&mut bare(&[of, &["--help"]].concat())).ok().out;
+        assert!([&of[..], &of[..1]].iter().any(|of| help(of).contains("\nExamples:\n")), "{name}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_credentials_or_the_right_place_nothing_is_begun() {
     each(COMMANDS.to_vec(), |row| async move {
