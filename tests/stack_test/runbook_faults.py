@@ -134,7 +134,7 @@ def money_is_spent(world):
 def deploy_does_not_start(world):
     functions, name = world.client("lambda"), world.stack.outputs["worker_function"]
     variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
-    functions.update_function_configuration(FunctionName=name, Environment={"Variables": {**variables, "NIGHTSHIFT_MODEL_PROVIDER": "nobody"}})
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": {**variables, "NIGHTSHIFT_PROVIDER": "nobody"}})
     version = functions.publish_version(FunctionName=name)["Version"]
     functions.update_alias(FunctionName=name, Name="live", FunctionVersion=version)
     world.begins()

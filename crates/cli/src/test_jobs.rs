@@ -108,6 +108,11 @@ fn others(stack: &Stack, what: &str) -> Failure {
     ))
 }
 
+/// What a person runs to remove what is left, of this stack and no other.
+pub fn clean_up_command(stack: &Stack) -> String {
+    format!("nightshift --prefix {} load-test --clean-up", stack.prefix)
+}
+
 /// Removes every trace of tests: messages, then records, then the note. It can be stopped and repeated.
 ///
 /// # Errors
@@ -123,7 +128,8 @@ pub async fn remove(stack: &Stack) -> Result<(), Failure> {
             }
             if tokio::time::Instant::now() > until {
                 return Err(Failure::failed(format!(
-                    "{left} messages of the load test are still hidden: run nightshift load-test --clean-up later, which removes them."
+                    "{left} messages of the load test are still hidden: run {} later, which removes them.",
+                    clean_up_command(stack)
                 )));
             }
             say(&format!(

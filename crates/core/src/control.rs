@@ -469,6 +469,10 @@ mod tests {
                 Admits::Width(2, HandBackCause::Account),
             ),
             (
+                vec![(Cause::Account, Reopening { width: 8 }), (Cause::Outage, Reopening { width: 2 })],
+                Admits::Width(2, HandBackCause::Outage),
+            ),
+            (
                 vec![(Cause::Account, Reopening { width: 2 }), (Cause::SpendCap, Paused)],
                 Admits::Nothing(HandBackCause::SpendCap),
             ),
@@ -484,6 +488,7 @@ mod tests {
 
     #[test]
     fn a_pause_is_young_for_four_minutes_whatever_its_probes() {
+        const FOUR_MINUTES_MS: u64 = 240_000;
         let at = |phase, since_ms| Entry { since_ms, ..in_phase(phase) };
         let control = |phase, since_ms| Control::default().with(Cause::Outage, at(phase, since_ms));
         let narrow = at(Phase::Reopening { width: 1 }, 10);
@@ -493,19 +498,28 @@ mod tests {
         for (control, now_ms, expected) in [
             (Control::default(), 0, false),
             (control(Phase::Paused, 10), 10, true),
-            (control(Phase::Paused, 10), JUST_SHUT_MS + 9, true),
-            (control(Phase::Paused, 10), JUST_SHUT_MS + 10, false),
-            (control(Phase::Probing, 10), JUST_SHUT_MS + 10, false),
+            (control(Phase::Paused, 10), FOUR_MINUTES_MS + 9, true),
+            (control(Phase::Paused, 10), FOUR_MINUTES_MS + 10, false),
+            (control(Phase::Probing, 10), FOUR_MINUTES_MS + 10, false),
             // A clock that is ahead.
-            (control(Phase::Paused, JUST_SHUT_MS + 10), 10, false),
+            (control(Phase::Paused, FOUR_MINUTES_MS + 10), 10, false),
             (relapsed.clone(), 900_010, true),
-            (relapsed, 900_010 + JUST_SHUT_MS, false),
+            (relapsed, 900_010 + FOUR_MINUTES_MS, false),
             (control(Phase::Reopening { width: 1 }, 10), 10, false),
             (control(Phase::Open, 10), 10, false),
             // Whoever pauses over an older pause does it just now.
             (control(Phase::Paused, 10).with(Cause::Operator, at(Phase::Paused, 900_000)), 900_001, true),
         ] {
             assert_eq!(control.is_just_shut(now_ms), expected, "{control:?} {now_ms}");
+        }
+    }
+
+    #[test]
+    fn only_what_says_all_that_we_wrote_stands_as_our_own_write() {
+        let ours = Control::default().with(Cause::Outage, in_phase(Phase::Paused));
+        assert!(ours.stands_as(&ours.written()));
+        for other in [Control::default(), Control::default().with(Cause::Account, in_phase(Phase::Paused))] {
+            assert!(!ours.stands_as(&other), "{other:?}");
         }
     }
 

@@ -305,6 +305,11 @@ mod tests {
                 (expected_own, ours.into_iter().map(str::to_owned).collect()),
                 "{own}"
             );
+            let context = letter.attributes.iter().find(|(name, _)| name == CONTEXT_ATTRIBUTE);
+            let AttributeValue::Text(context) = &context.unwrap().1.value else { panic!("{own}") };
+            let context: serde_json::Value = serde_json::from_str(context).unwrap();
+            let left_out = (own > expected_own).then(|| (own - expected_own).into());
+            assert_eq!(context.get("attributes_left_out"), left_out.as_ref(), "{own}");
         }
     }
 
@@ -337,6 +342,17 @@ mod tests {
                 .is_some_and(|(_, a)| matches!(&a.value, AttributeValue::Text(t) if t.contains("excerpt")));
             assert_eq!(excerpt, has_excerpt, "{room}");
         }
+    }
+
+    #[test]
+    fn the_last_byte_of_a_message_is_used() {
+        let record = failed(Some("e".repeat(200)));
+        let whole = sent(&record, "", &[]);
+        let overhead = whole.bytes();
+        let fits = sent(&record, &"b".repeat(MESSAGE_BYTES_MAX - overhead), &[]);
+        assert_eq!((fits.bytes(), &fits.attributes), (MESSAGE_BYTES_MAX, &whole.attributes));
+        let one_more = sent(&record, &"b".repeat(MESSAGE_BYTES_MAX - overhead + 1), &[]);
+        assert!(one_more.bytes() < MESSAGE_BYTES_MAX - 200, "the excerpt is gone");
     }
 
     #[test]

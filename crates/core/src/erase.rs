@@ -49,6 +49,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_tombstone_stands_for_29_days() {
+        let record = tombstone(&InputHash::of_body("x"), None, "token", 1_000).record;
+        let until_ms = 1_000 + 29 * 24 * 3_600_000;
+        assert_eq!(record.erased, Some(Erasure { at_ms: 1_000, version: 1, until_ms }));
+        assert_eq!((record.expires_at_ms, record.version), (until_ms, 1));
+    }
+
+    #[test]
     fn no_write_of_before_takes_effect_over_a_tombstone() {
         let key = InputHash::of_body("x");
         let standing = tombstone(&key, None, "before", 1_000).record;

@@ -6,6 +6,9 @@ use crate::sentinel::Calls;
 
 /// One environment tells no more often: a thousand of them write a hundred times a second, a tenth of what one key takes.
 const TOLD_EVERY_MS: u64 = 10_000;
+/// So many failures are told at once: calls that were opened together time out together, and no later one may end within
+/// the minute.
+const TOLD_AT_ONCE: u64 = 5;
 const MINUTE_MS: u64 = 60_000;
 
 /// The calls of one environment in one minute, since it last told of them.
@@ -46,7 +49,8 @@ impl Heard {
     pub fn to_tell(&mut self, now_ms: u64) -> Option<(u64, Calls)> {
         self.at(now_ms);
         let too_soon = self.told_ms.is_some_and(|at_ms| now_ms < at_ms.saturating_add(TOLD_EVERY_MS));
-        if !self.is_unwell || too_soon || self.calls == Calls::default() {
+        let is_held = too_soon && self.calls.failed < TOLD_AT_ONCE;
+        if !self.is_unwell || is_held || self.calls == Calls::default() {
             return None;
         }
         self.told_ms = Some(now_ms);
@@ -93,21 +97,27 @@ mod tests {
         assert_eq!(heard.to_tell(40_000), None, "there is nothing new");
         heard.failed(&down, 40_001);
         assert_eq!(heard.to_tell(40_001), Some((0, Calls { failed: 1, ..Calls::default() })));
+        // Ten calls time out together: five are told at a time.
+        let told = (0..10).filter_map(|_| {
+            heard.failed(&down, 45_000);
+            heard.to_tell(45_000)
+        });
+        assert_eq!(told.map(|(_, calls)| calls.failed).collect::<Vec<_>>(), [5, 5]);
         // Answers after a failure are told without another one.
-        for ms in [40_002, 50_000] {
+        for ms in [45_001, 54_999] {
             heard.answered(ms);
             assert_eq!(heard.to_tell(ms), None);
         }
-        assert_eq!(heard.to_tell(50_001), Some((0, Calls { answered: 2, ..Calls::default() })));
+        assert_eq!(heard.to_tell(55_000), Some((0, Calls { answered: 2, ..Calls::default() })));
         // What was not told within its minute is told no more, and the next minute is well until something fails.
         heard.failed(&down, 59_999);
         heard.answered(60_001);
         assert_eq!(heard.to_tell(60_001), None);
         for micro_usd in [7, 5, 6] {
-            heard.refused_by_cap(micro_usd, 61_000);
+            heard.refused_by_cap(micro_usd, 65_000);
         }
         assert_eq!(
-            heard.to_tell(61_000),
+            heard.to_tell(65_000),
             Some((1, Calls { refused_micro_usd: Some(5), ..Calls::default() }))
         );
     }

@@ -264,10 +264,14 @@ fn expire(state: &mut State, world: &World, now_ms: u64, write: &RecordWrite) {
 impl ControlRecord for SimPorts {
     async fn control(&self) -> Result<Control, PortError> {
         let answer = self.read_control().await;
-        if answer.is_err()
-            && let Some(running) = self.world.lock().invocations.get_mut(&self.invocation())
-        {
-            running.control_read_failed = true;
+        let mut state = self.world.lock();
+        let state = &mut *state;
+        if let Some(running) = state.invocations.get_mut(&self.invocation()) {
+            running.control_read_failed |= answer.is_err();
+            // Who reads that nobody may call, for whatever cause, begins its row of refusals anew.
+            if answer.as_ref().is_ok_and(Control::is_shut) {
+                state.heard.entry(running.environment).or_default().forget_account();
+            }
         }
         answer
     }

@@ -23,7 +23,9 @@ use crate::times;
 use crate::trace;
 
 /// What a Ctrl-C leaves that nobody waits for.
-const LEFT: &str = "nightshift load-test --clean-up removes what is left of it";
+fn left_words(stack: &Stack) -> String {
+    format!("{} removes what is left of it", test_jobs::clean_up_command(stack))
+}
 
 /// Sends jobs at a multiple of the expected rate, and says whether the stack stands it.
 #[derive(Debug, Args)]
@@ -129,7 +131,9 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let told = stack.worker()?;
     let worker = Worker { limits: examine::limits(&stack, &told.limits).await?, ..told.clone() };
     if worker.limits != told.limits {
-        say("The queue or its event source is not set as the worker is told: nightshift doctor says how.");
+        say(
+            "The queue or its event source is not set as the worker is told: nightshift doctor says what differs, and what to do.",
+        );
     }
     let jobs = Jobs::new(&arguments.task, &tasks, &worker)?;
     let jobs_max = within_budget(&plan, &jobs, &worker, arguments.budget_usd)?;
@@ -138,20 +142,20 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         test_jobs::refuse_others(&stack).await?;
     }
     confirm::ask(arguments.yes, &intent(&plan, &stack, &worker, left.is_some())).await?;
-    // Before anything is sent, so that a test of an hour does not end without its page; and after what refuses one, which would
-    // leave an empty page in the way of the next.
-    let page = arguments.page.as_deref().map(files::create_private).transpose()?;
-    context.interrupt.leaves(LEFT);
+    context.interrupt.leaves(left_words(&stack));
     if left.is_some() {
         say("Removes what a load test that was killed left.");
         test_jobs::remove(&stack).await?;
         test_jobs::refuse_others(&stack).await?;
     }
+    // Before anything is sent, so that a test of an hour does not end without its page; and after what refuses one, which would
+    // leave an empty page in the way of the next.
+    let page = arguments.page.as_deref().map(files::create_private).transpose()?;
     let trace =
         trace::begin(&stack, "load-test", &format!("a load test of {:.0} jobs an hour", plan.per_hour()))
             .await?;
     test_jobs::note(&stack, &jobs.run, false).await?;
-    context.interrupt.handle(LEFT);
+    context.interrupt.handle(left_words(&stack));
     let test =
         Test { arguments, plan: &plan, jobs: &jobs, jobs_max, stack: &stack, worker: &worker, context };
     let ended = test.run().await;
@@ -186,7 +190,7 @@ async fn clean_up(arguments: &Arguments, context: &Context) -> Result<(), Failur
         &format!("Removes the messages and records of a load test from {}.", stack.named()),
     )
     .await?;
-    context.interrupt.leaves(LEFT);
+    context.interrupt.leaves(left_words(&stack));
     let trace = trace::begin(&stack, "load-test --clean-up", "what a load test left").await?;
     let removed = test_jobs::remove(&stack).await;
     trace.end(&removed.clone().map(|()| "removed".to_owned())).await;

@@ -63,7 +63,7 @@ impl Gave {
     #[must_use]
     pub fn at_once(&self) -> String {
         match self.limited {
-            Limited::Job => "One job takes longer than is asked, whatever the load.".to_owned(),
+            Limited::Job => "A job takes longer in the worker than is asked; a smaller load shows whether the load is why.".to_owned(),
             limited => format!("This load was too much for {}.", limited.as_str()),
         }
     }
@@ -144,7 +144,7 @@ fn gave(
             (limit.limited, format!("It is reached at {at} an hour: {}.", limit.because))
         }
         (None, _, None) if aged.is_some_and(|finding| is_of_job(finding, measured, thresholds)) => {
-            (Limited::Job, "It is the work itself, and no waiting.".to_owned())
+            (Limited::Job, "The time in the worker alone is more than that.".to_owned())
         }
         (None, _, None) if aged.is_some() => (Limited::QueueAge, String::new()),
         (None, _, None) => (Limited::Unexplained, String::new()),
@@ -176,7 +176,7 @@ fn is_of_age(finding: &Finding) -> bool {
     ["latency p95", "latency p99", "backlog"].contains(&finding.what)
 }
 
-/// Whether a job breaks this threshold by its own time, whatever the load.
+/// Whether a job breaks this threshold by its time in the worker, without what it waited before.
 fn is_of_job(finding: &Finding, measured: &Measured, thresholds: &Thresholds) -> bool {
     let (work_ms, most_s) = match finding.what {
         "latency p95" => (measured.work.p95_ms, thresholds.p95_s_max),

@@ -254,8 +254,12 @@ fn cost(measured: &Measured, thresholds: &Thresholds) -> Finding {
         Some(most) => (spent <= most, format!("; it should be at most {most} USD")),
         None => (true, String::new()),
     };
-    let per_thousand = measured.cost.usd_per_job * 1_000.0;
-    finding("cost", holds, format!("The calls cost {spent:.4} USD, {per_thousand:.4} for 1,000 jobs{asked}."))
+    let per_thousand = match measured.cost.usd_per_job * 1_000.0 {
+        // No job has ended.
+        each if each == 0.0 && spent > 0.0 => String::new(),
+        each => format!(", {each:.4} for 1,000 jobs"),
+    };
+    finding("cost", holds, format!("The calls cost {spent:.4} USD{per_thousand}{asked}."))
 }
 
 fn room(plan: &Plan, headroom: &Headroom) -> Finding {

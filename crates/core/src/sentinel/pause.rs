@@ -174,8 +174,12 @@ impl Signs {
         let known = Cause::ALL.iter().filter(|cause| !control.foreign.contains_key(cause.as_str()));
         let next = known.filter_map(|cause| {
             let entry = match control.entries.get(cause) {
+                // What is held for another cause is not heard of.
+                Some(standing) if *cause == Cause::Outage && control.is_shut() => {
+                    Self { calls: None, ..*self }.go_on(*cause, standing)
+                }
                 Some(standing) => self.go_on(*cause, standing),
-                None if *cause == Cause::Outage && self.is_silent(control) => None,
+                None if *cause == Cause::Outage && self.was_silent(control) => None,
                 None => self.begins(*cause).map(|reason| self.pause(*cause, reason)),
             };
             entry.map(|entry| (*cause, entry))
@@ -314,9 +318,10 @@ impl Signs {
         answered || idle || for_ms >= UNHEARD_MS
     }
 
-    /// Whether nobody could be answered in the time of [`Self::calls`]: the last failures before it look like an outage.
-    fn is_silent(&self, control: &Control) -> bool {
-        let opened_lately = |at_ms: u64| at_ms.saturating_add(CALLS_MS) > self.now_ms;
+    /// Whether nobody may call, or might not for a part of the time that [`Self::calls`] is of: the last failures before that
+    /// look like an outage.
+    fn was_silent(&self, control: &Control) -> bool {
+        let opened_lately = |at_ms: u64| self.now_ms.abs_diff(at_ms) < CALLS_MS;
         control.is_shut() || control.opened_at_ms.is_some_and(opened_lately)
     }
 

@@ -40,8 +40,8 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// The control record says something of the account.
-    pub(super) fn is_told_of_account(&mut self) {
+    /// The control record says something of the account, or that nobody may call.
+    pub fn forget_account(&mut self) {
         self.account.clear();
         self.untold_of = None;
     }
@@ -128,7 +128,7 @@ impl State {
         let heard = self.heard.entry(environment).or_default();
         match end {
             CallEnd::Valid | CallEnd::Invalid | CallEnd::Refused | CallEnd::Truncated => {
-                heard.is_told_of_account();
+                heard.forget_account();
                 heard.perhaps_account.clear();
             }
             CallEnd::Account | CallEnd::Rejected | CallEnd::Unclear | CallEnd::Forbidden => {
@@ -155,7 +155,7 @@ impl State {
             !control.entries.contains_key(&Cause::Account) && !control.foreign.contains_key("account");
         let heard = self.heard.entry(environment).or_default();
         if !is_free {
-            heard.is_told_of_account();
+            heard.forget_account();
         } else if heard.account.len() >= MUST_PAUSE {
             heard.untold_of.get_or_insert(invocation);
         }

@@ -177,11 +177,10 @@ impl State {
             self.judge_control(now_ms, &standing, next, plan);
         }
         self.control = next.stored();
-        let is_shut = next.is_shut();
-        // Who reads that nobody may call, for whatever cause, begins its row anew.
-        if is_shut || next.entries.contains_key(&Cause::Account) {
-            self.heard.values_mut().for_each(Heard::is_told_of_account);
+        if next.entries.contains_key(&Cause::Account) {
+            self.heard.values_mut().for_each(Heard::forget_account);
         }
+        let is_shut = next.is_shut();
         if !standing.is_open() && !is_shut {
             self.pauses.opened_ms.push(now_ms);
         }

@@ -342,16 +342,24 @@ fn another_version_has_ten_minutes_to_show_that_it_does_not_kill() {
 
 #[test]
 fn where_nobody_may_call_silence_is_no_outage() {
-    let opened = |ago_ms| Control { opened_at_ms: Some(NOW_MS - ago_ms), ..Control::default() };
+    let operator = Control::paused_by_operator(NOW_MS - DAY_MS, "INC-42", "somebody");
+    let opened = |ago_ms| operator.resumed(NOW_MS - ago_ms);
     for (control, expected) in [
         (Control::default(), true),
-        (Control::paused_by_operator(NOW_MS - DAY_MS, "INC-42", "somebody"), false),
+        (operator.clone(), false),
         (Control::default().with(Cause::Account, entry(Phase::Probing, MINUTE_MS)), false),
         (opened(2 * MINUTE_MS - 1), false),
         (opened(2 * MINUTE_MS), true),
+        // By a clock that is ahead.
+        (operator.resumed(NOW_MS + DAY_MS), true),
     ] {
         let begins = in_outage().decide(&control).entries.contains_key(&Cause::Outage);
         assert_eq!(begins, expected, "{control:?}");
+    }
+    for (beside, expected) in [(None, Phase::Paused), (Some(Cause::Account), Phase::Open)] {
+        let open = Control::default().with(Cause::Outage, entry(Phase::Open, MINUTE_MS));
+        let control = beside.map_or(open.clone(), |cause| open.with(cause, entry(Phase::Paused, MINUTE_MS)));
+        assert_eq!(in_outage().decide(&control).entries[&Cause::Outage].phase, expected, "{beside:?}");
     }
 }
 
