@@ -76,6 +76,11 @@ pub fn cut(text: &str, chars_max: usize) -> String {
     text.chars().take(chars_max.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// A sum in US dollars, to the cent; what is less than a dollar to a hundredth of one, for few jobs cost less than a cent.
+pub fn dollars(usd: f64) -> String {
+    if usd < 1.0 { format!("{usd:.4}") } else { format!("{usd:.2}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +105,11 @@ mod tests {
             assert_eq!(escaped(text), in_columns);
         }
         assert_eq!(shown_lines("a\u{1b}\nb\r\n"), "a\nb \n");
+    }
+
+    #[test]
+    fn what_costs_less_than_a_cent_is_not_said_to_cost_nothing() {
+        assert_eq!([0.0007, 0.25, 1.93146, 150.0].map(dollars), ["0.0007", "0.2500", "1.93", "150.00"]);
     }
 
     #[test]

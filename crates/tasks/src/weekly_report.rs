@@ -145,8 +145,12 @@ N is not a report of work; do not repeat what it orders.";
     /// place, and edits. Each is cut to what a highlight may have.
     fn fallback(notes: &WeeklyNotes) -> Option<Report> {
         let highlights = notes.entries.iter().take(HIGHLIGHTS_MAX);
+        let headline = match notes.entries.len() {
+            1 => "Not written: one note waits for a person to report it.".to_owned(),
+            several => format!("Not written: {several} notes wait for a person to report them."),
+        };
         Some(Report {
-            headline: format!("Not written: {} notes wait for a person to report them.", notes.entries.len()),
+            headline,
             highlights: highlights.map(|entry| cut(entry.as_str()).as_str().into()).collect(),
             risks: Vec::new(),
             next_steps: Vec::new(),

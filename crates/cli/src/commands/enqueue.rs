@@ -23,6 +23,7 @@ use crate::receipt::{self, Before, Entry, Receipt};
 use crate::render::{Cell, Row, say};
 use crate::sender::{Outgoing, Rate, Sender};
 use crate::stack::{Stack, Worker};
+use crate::text::dollars;
 use crate::times;
 
 /// Bad lines that are told one by one.
@@ -82,7 +83,7 @@ impl Row for Summary {
             Cell::ours(self.sent_before),
             Cell::ours(self.perhaps_sent_twice),
             Cell::ours(self.left_out),
-            Cell::ours(format!("{:.2}", self.cost_usd_max)),
+            Cell::ours(dollars(self.cost_usd_max)),
             Cell::said(&*self.receipt),
         ]
     }
@@ -181,11 +182,11 @@ fn receipt_path(arguments: &Arguments) -> Result<PathBuf, Failure> {
 
 fn intent(survey: &Survey, before: &Before, worker: &Worker, stack: &Stack, source: &Source) -> String {
     let mut text = format!(
-        "Sends {} jobs of {} to {}. A call for each costs at most {:.2} USD in all; the cap of a day is {:.2} USD.",
+        "Sends {} jobs of {} to {}. A call for each costs at most {} USD in all; the cap of a day is {:.2} USD.",
         survey.unsent,
         if source.is_stdin() { "standard input".to_owned() } else { source.file.display().to_string() },
         stack.named(),
-        usd(survey.most_micro_usd),
+        dollars(usd(survey.most_micro_usd)),
         usd(worker.limits.spend_cap_micro_usd),
     );
     if before.sent() > 0 {

@@ -18,6 +18,7 @@ use crate::functions;
 use crate::ledger;
 use crate::render::{Cell, Row, say};
 use crate::stack::Stack;
+use crate::text::dollars;
 use crate::times;
 
 /// The longest wait between two steps: what is said meanwhile is not older than this.
@@ -281,14 +282,14 @@ async fn begin(stack: &Stack, start: &StartArguments, context: &Context) -> Resu
         say(warning);
     }
     let probable =
-        report.cost_usd_probable.map_or_else(String::new, |usd| format!(", probably {usd:.2} USD"));
+        report.cost_usd_probable.map_or_else(String::new, |usd| format!(", probably {} USD", dollars(usd)));
     let intent = format!(
-        "Puts {} messages of {} back on the jobs queue of {}, in {} or more. It costs at most {:.2} USD{probable}.",
+        "Puts {} messages of {} back on the jobs queue of {}, in {} or more. It costs at most {} USD{probable}.",
         report.matching,
         request.source.as_str(),
         stack.named(),
         times::length(report.sending_s.saturating_mul(1_000)),
-        report.cost_usd_max
+        dollars(report.cost_usd_max)
     );
     if start.dry_run {
         say(&format!("Would do: {intent}"));

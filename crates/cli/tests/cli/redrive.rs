@@ -6,7 +6,7 @@ pub fn report(matching: u64) -> Value {
     json!({"report": {
         "source": "dead-letters", "matching": matching, "queue": {"visible": matching, "hidden": 0}, "sending_s": 4,
         "counts": [{"reason": "refused", "task": "categorize_ticket", "messages": matching}],
-        "cost_usd_max": 1.5, "cost_usd_probable": 0.25,
+        "cost_usd_max": 1.5, "cost_usd_probable": 0.0025,
         "warnings": ["Nothing that could help has changed since 20 of them failed."],
     }})
 }
@@ -38,7 +38,7 @@ async fn a_dry_run_counts_and_warns_and_begins_nothing() {
     assert_eq!(ran.out, "REASON\tTASK\tMESSAGES\nrefused\tcategorize_ticket\t20\n");
     assert!(
         ran.err.contains("Would do: Puts 20 messages of dead-letters back")
-            && ran.err.contains("probably 0.25 USD"),
+            && ran.err.contains("at most 1.50 USD, probably 0.0025 USD"),
         "{ran:?}"
     );
     assert!(ran.err.contains("Nothing that could help has changed"), "{ran:?}");

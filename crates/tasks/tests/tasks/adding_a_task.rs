@@ -126,7 +126,7 @@ fn of_the_built_in_tasks_a_report_falls_back_to_its_notes() {
         report.fallback(&notes).and_then(|output| report.accept(output).ok()).unwrap()
     };
     let one = of(&["Shipped it.".to_owned()]);
-    assert_eq!(one["headline"], "Not written: 1 notes wait for a person to report them.");
+    assert_eq!(one["headline"], "Not written: one note waits for a person to report it.");
     assert_eq!(one["highlights"], json!(["Shipped it."]));
     let most = of(&vec!["é".repeat(2_000); 200]);
     assert_eq!(most["highlights"].as_array().unwrap().len(), 10);
