@@ -1,5 +1,7 @@
 """A provider that fails as it is told: it stands between the worker and the model stub, and lets through what it need not refuse."""
 
+import collections
+import hashlib
 import http.client
 import http.server
 import json
@@ -37,9 +39,13 @@ class ModelGate:
         self.upstream = urllib.parse.urlsplit(self.stub.stdout.readline().strip())
         # One of ANSWERS for every call; None asks the stub.
         self.fault = None
+        # One of ANSWERS for calls whose messages hold a text.
+        self.fault_of = {}
         self.revoked_keys = set()
-        # Calls so far.
+        # Calls so far, all and by what was asked; and those that the stub answered.
         self.asked = 0
+        self.asked_for = collections.Counter()
+        self.answered = collections.Counter()
         gate = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -48,7 +54,11 @@ class ModelGate:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 gate.asked += 1
+                gate.asked_for[hashlib.sha256(body).hexdigest()] += 1
                 fault = "refused key" if self.headers.get("x-api-key") in gate.revoked_keys else gate.fault
+                if gate.fault_of and fault is None:
+                    said = json.dumps(json.loads(body)["messages"])
+                    fault = next((name for text, name in gate.fault_of.items() if text in said), None)
                 status, headers, answer = gate.ask(self.path, self.headers, body) if fault is None else ANSWERS[fault]
                 answer = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
                 self.send_response(status)
@@ -72,6 +82,8 @@ class ModelGate:
         answer = connection.getresponse()
         content = answer.read()
         connection.close()
+        if answer.status == 200:
+            self.answered[hashlib.sha256(body).hexdigest()] += 1
         kept = {name: value for name, value in answer.getheaders() if name.lower() in ("content-type", "retry-after", "request-id")}
         return answer.status, kept, content
 

@@ -10,6 +10,7 @@ beside     a second stack with another prefix in another region
 recreate   destroy and recreate under the same names, twice in a row, timed
 events     a stack that sends events: what the pipes, as they were applied, make of the stream of the real worker's writes.
            MiniStack keeps pipes and delivers to no bus: tests/events/pipe.py stands in.
+day        a working day as the README tells it, with the real command in a terminal: day.py
 runbook    each command of the runbook that an operator may run, with the fault of its page: runbook.py
 administrators   and those that need an administrator, on a stack that they make: runbook_administrator.py
 load_test  on a stack that is too small, one that is killed, and the next one, whose verdict is about its own jobs
@@ -30,6 +31,7 @@ import sys
 import tempfile
 import time
 
+import day as day_test
 import runbook as runbook_test
 from stack import HOME, REGION, ROOT, require, scripts_stack, stack_of, wait_until
 
@@ -312,6 +314,10 @@ def load_test():
     scripts_stack("destroy", "--prefix", stack.prefix)
 
 
+def day():
+    day_test.run()
+
+
 def runbook():
     runbook_test.run()
 
@@ -322,11 +328,11 @@ def administrators():
 
 SCENARIOS = {
     "smoke": smoke, "cli": cli, "plan": plan, "deploy": deploy, "beside": beside, "recreate": recreate, "events": events,
-    "runbook": runbook, "administrators": administrators, "load_test": load_test, "faults": faults,
+    "day": day, "runbook": runbook, "administrators": administrators, "load_test": load_test, "faults": faults,
 }
 
 # On stacks of their own, and waiting for most of the time: at once.
-WAITING = ("runbook", "administrators", "load_test", "faults")
+WAITING = ("day", "runbook", "administrators", "load_test", "faults")
 
 
 def main():
