@@ -162,18 +162,16 @@ impl Output {
             FormKind::Json => self.document(row),
             FormKind::Csv => self.all_of(row),
             FormKind::Table | FormKind::Columns => {
-                let mut table = self.table();
+                let cells = row.cells();
+                let shown = cells.iter().map(|cell| cell.in_form(self.form, self.terminal, self.exact));
                 let mut out = BufWriter::new(io::stdout());
-                for (name, cell) in R::COLUMNS.iter().zip(row.cells()) {
-                    let shown = cell.in_form(self.form, self.terminal, self.exact);
-                    if self.form == FormKind::Table {
-                        table.add_row([self.strong(name), comfy_table::Cell::new(shown)]);
-                    } else {
-                        writeln!(out, "{name}\t{shown}").map_err(|e| Failure::of_output(&e))?;
-                    }
-                }
                 if self.form == FormKind::Table {
+                    let table = self.upright(R::COLUMNS, shown);
                     writeln!(out, "{}", trimmed(&table)).map_err(|e| Failure::of_output(&e))?;
+                } else {
+                    for (name, cell) in R::COLUMNS.iter().zip(shown) {
+                        writeln!(out, "{name}\t{cell}").map_err(|e| Failure::of_output(&e))?;
+                    }
                 }
                 out.flush().map_err(|e| Failure::of_output(&e))
             }
@@ -214,6 +212,15 @@ impl Output {
             if let Some(width) = Table::new().width() {
                 table.set_width(width);
             }
+        }
+        table
+    }
+
+    /// One row, a line for each of its cells.
+    fn upright(&self, names: &[&str], cells: impl Iterator<Item = String>) -> Table {
+        let mut table = self.table();
+        for (name, cell) in names.iter().zip(cells) {
+            table.add_row([self.strong(name), comfy_table::Cell::new(cell)]);
         }
         table
     }
@@ -310,8 +317,19 @@ impl<R: Row> Rows<R> {
         match self.sink {
             Sink::Table { rows, mut out, .. } => {
                 let Output { form, terminal, exact, .. } = output;
-                let cells = rows.iter().map(|row| row.iter().map(|cell| cell.in_form(form, terminal, exact)));
+                let cells: Vec<Vec<_>> = rows
+                    .iter()
+                    .map(|row| row.iter().map(|cell| cell.in_form(form, terminal, exact)).collect())
+                    .collect();
                 let mut table = output.table();
+                if table.width().is_some_and(|width| breaks_words(R::COLUMNS, &cells, width.into())) {
+                    for (nth, row) in cells.into_iter().enumerate() {
+                        let between = if nth == 0 { "" } else { "\n" };
+                        let upright = output.upright(R::COLUMNS, row.into_iter());
+                        writeln!(out, "{between}{}", trimmed(&upright))?;
+                    }
+                    return out.flush();
+                }
                 table.set_header(R::COLUMNS.iter().map(|name| output.strong(name)));
                 table.add_rows(cells);
                 writeln!(out, "{}", trimmed(&table)).and_then(|()| out.flush())
@@ -340,6 +358,20 @@ fn unwritten(path: Option<&Path>, error: &io::Error) -> Failure {
 }
 
 /// Without the blanks that fill the last column.
+/// Whether a table of this width would break words: nobody reads such a column, and a key in two halves cannot be copied.
+fn breaks_words(names: &[&str], rows: &[Vec<String>], width: usize) -> bool {
+    let longest = |cell: &str| cell.split_whitespace().map(|word| word.chars().count()).max().unwrap_or(0);
+    let column = |nth: usize, name: &str| {
+        // A blank on each side.
+        2 + rows
+            .iter()
+            .filter_map(|row| row.get(nth))
+            .map(|cell| longest(cell))
+            .fold(longest(name), usize::max)
+    };
+    !rows.is_empty() && names.iter().enumerate().map(|(nth, name)| column(nth, name)).sum::<usize>() > width
+}
+
 fn trimmed(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }

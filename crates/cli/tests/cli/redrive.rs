@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{CALLER, Stand};
+use crate::terminal::on_a_terminal;
 
 pub fn report(matching: u64) -> Value {
     json!({"report": {
@@ -85,6 +86,28 @@ async fn an_end_that_was_not_asked_for_is_told_by_the_exit_code() {
         ran.out.contains("STATE\tcanary_failed\n") && ran.err.contains("0 of 1 succeeded: invalid_output."),
         "{ran:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_too_wide_for_the_terminal_breaks_no_word() {
+    let stand = Stand::start().await;
+    for columns in [80, 200] {
+        stand.answer([json!({"redrives": [
+            {"id": "r-1", "source": "dead-letters", "redrive": redrive(20, Some(("finished", "20 sent.")))},
+            {"id": "r-1", "source": "dead-letters", "redrive": redrive(20, Some(("finished", "20 sent.")))},
+        ]})]);
+        let mut command = stand.command(&["redrive", "list", "--all"]);
+        let (shown, code) = tokio::task::block_in_place(|| on_a_terminal(columns, &mut command));
+        assert_eq!(code, 0, "{shown}");
+        let (lines, words): (Vec<_>, Vec<_>) = (shown.lines().collect(), shown.split_whitespace().collect());
+        assert!(
+            ["dead-letters", "finished", "MATCHING", "2026-11-24T06:00:00Z"]
+                .iter()
+                .all(|word| words.contains(word)),
+            "{shown}"
+        );
+        assert_eq!(lines.len(), if columns == 80 { 9 + 1 + 9 } else { 1 + 2 }, "{shown}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
