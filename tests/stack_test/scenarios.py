@@ -1,6 +1,6 @@
 """What must hold on a whole stack, whatever is killed, refused or frozen.
 
-    scenarios.py [NAME...]      default: all of them, in this order
+    scenarios.py [NAME...]      default: all of them but redrive_kills, in this order
 
 smoke      the demo's jobs, twice: the second time the good ones are duplicates
 cli        the AWS CLI, with what `scripts/stack env` prints and nothing else
@@ -13,6 +13,8 @@ events     a stack that sends events: what the pipes, as they were applied, make
 day        a working day as the README tells it, with the real command in a terminal: day.py
 runbook    each command of the runbook that an operator may run, with the fault of its page: runbook.py
 administrators   and those that need an administrator, on a stack that they make: runbook_administrator.py
+redrive_kills   a redrive whose command and function are killed twenty times, at moments that a seed draws: redrive_kills.py.
+           On request: ten minutes, most of them spent waiting for what the redrive hides.
 load_test  on a stack that is too small, one that is killed, and the next one, whose verdict is about its own jobs
 faults     at once, on a stack each: the function's processes killed in mid-call; the ledger's writes
            refused for a while; the function frozen until Lambda's timeout kills it.  Nothing is lost.
@@ -32,6 +34,7 @@ import tempfile
 import time
 
 import day as day_test
+import redrive_kills as redrive_kills_test
 import runbook as runbook_test
 from stack import HOME, REGION, ROOT, require, scripts_stack, stack_of, wait_until
 
@@ -318,6 +321,10 @@ def day():
     day_test.run()
 
 
+def redrive_kills():
+    redrive_kills_test.run()
+
+
 def runbook():
     runbook_test.run()
 
@@ -328,15 +335,18 @@ def administrators():
 
 SCENARIOS = {
     "smoke": smoke, "cli": cli, "plan": plan, "deploy": deploy, "beside": beside, "recreate": recreate, "events": events,
-    "day": day, "runbook": runbook, "administrators": administrators, "load_test": load_test, "faults": faults,
+    "day": day, "runbook": runbook, "administrators": administrators,
+    "redrive_kills": redrive_kills, "load_test": load_test, "faults": faults,
 }
 
 # On stacks of their own, and waiting for most of the time: at once.
-WAITING = ("day", "runbook", "administrators", "load_test", "faults")
+WAITING = ("day", "runbook", "administrators", "redrive_kills", "load_test", "faults")
+
+ON_REQUEST = ("redrive_kills",)
 
 
 def main():
-    names = sys.argv[1:] or list(SCENARIOS)
+    names = sys.argv[1:] or [name for name in SCENARIOS if name not in ON_REQUEST]
     if set(names) - set(SCENARIOS):
         raise SystemExit(__doc__)
     for name in names:

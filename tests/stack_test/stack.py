@@ -87,8 +87,8 @@ class Stack:
 
     # Processes
 
-    def function_processes(self):
-        """The processes in which the worker runs, by what their environment says."""
+    def function_processes(self, function=None):
+        """The processes in which a function runs, the worker by default, by what their environment says."""
         found = []
         mine = os.environ["AWS_ENDPOINT_URL"]
         for directory in pathlib.Path("/proc").glob("[0-9]*"):
@@ -97,7 +97,7 @@ class Stack:
             except (OSError, UnicodeDecodeError):
                 continue
             if (
-                environment.get("AWS_LAMBDA_FUNCTION_NAME") == self.outputs["worker_function"]
+                environment.get("AWS_LAMBDA_FUNCTION_NAME") == (function or self.outputs["worker_function"])
                 and environment.get("AWS_REGION") == self.region
                 and environment.get("AWS_ENDPOINT_URL") == mine
                 and environment.get("AWS_LAMBDA_RUNTIME_API")
