@@ -141,6 +141,20 @@ run "what_no_data_means" {
   }
 }
 
+# An alarm that looks at one of them twice passes every drill.
+run "each_pipe_is_seen" {
+  command = plan
+
+  variables {
+    events = true
+  }
+
+  assert {
+    condition     = toset(flatten([for query in aws_cloudwatch_metric_alarm.stack["events-failing"].metric_query : [for metric in query.metric : metric.dimensions.PipeName if metric.namespace == "AWS/EventBridge/Pipes"]])) == toset([for pipe in local.event_pipes : pipe.name])
+    error_message = "events-failing looks at each pipe."
+  }
+}
+
 run "what_sqs_keeps_a_message" {
   command = plan
 

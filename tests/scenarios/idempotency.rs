@@ -54,6 +54,24 @@ fn all_kinds() -> [PortErrorKind; 5] {
 }
 
 #[tokio::test(start_paused = true)]
+async fn i1_a_claim_outlives_its_invocation_by_the_lease_margin() {
+    let lease_margin_ms = 45_000;
+    let mut stage = Stage::new(|_, _| good());
+    stage.worker = stage.world.worker(Limits { lease_margin_ms, ..Limits::default() });
+    let leases_ms = Arc::new(Mutex::new(Vec::new()));
+    let log = leases_ms.clone();
+    stage.world.on_write(move |_, write| {
+        if let State::Claimed { lease_until_ms, .. } = write.record.state {
+            log.lock().unwrap().push(lease_until_ms);
+        }
+        None
+    });
+    let (began_ms, time_left_ms) = (stage.world.now_ms(), 300_000);
+    stage.worker.process_batch("i-1", time_left_ms, vec![stage.message("m-1", "one")]).await;
+    assert_eq!(*leases_ms.lock().unwrap(), [began_ms + time_left_ms + lease_margin_ms]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn i1_one_conditional_write_claims_before_the_call_and_one_completes() {
     let events = Arc::new(Mutex::new(Vec::new()));
     let log = events.clone();
