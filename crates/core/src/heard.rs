@@ -11,29 +11,25 @@ const TOLD_EVERY_MS: u64 = 10_000;
 const TOLD_AT_ONCE: u64 = 5;
 const MINUTE_MS: u64 = 60_000;
 
-/// The calls of one environment in one minute, since it last told of them.
+/// The calls of one environment since it last told of them.
 #[derive(Debug, Default)]
 pub struct Heard {
     calls: Calls,
     minute: u64,
-    /// One of the minute's calls has failed, or met the cap.
-    is_unwell: bool,
     told_ms: Option<u64>,
 }
 
 impl Heard {
-    /// A call was answered. Only what is answered after a failure of the same minute is counted: what went before says
-    /// nothing of an outage that begins.
+    /// A call was answered. Only what is answered beside failures is counted: what went before says nothing of them.
     pub fn answered(&mut self, now_ms: u64) {
         self.at(now_ms);
-        self.calls.answered += u64::from(self.is_unwell);
+        self.calls.answered += u64::from(self.calls.failed > 0);
     }
 
     /// A call was not answered.
     pub fn failed(&mut self, failure: &ModelFailure, now_ms: u64) {
         self.at(now_ms);
         self.calls.failed += u64::from(failure.is_sign_of_outage());
-        self.is_unwell |= failure.is_sign_of_outage();
     }
 
     /// The cap left no room for a call of this price.
@@ -41,16 +37,15 @@ impl Heard {
         self.at(now_ms);
         let cheapest = self.calls.refused_micro_usd.map_or(micro_usd, |other| other.min(micro_usd));
         self.calls.refused_micro_usd = Some(cheapest);
-        self.is_unwell = true;
     }
 
-    /// What is to be told now, and of which minute since 1970; it is told once. What is answered after a failure is told
-    /// without another one, too, so that a few failures among many answers look like what they are.
+    /// What is to be told now, and of which minute since 1970; it is told once.
     pub fn to_tell(&mut self, now_ms: u64) -> Option<(u64, Calls)> {
         self.at(now_ms);
         let too_soon = self.told_ms.is_some_and(|at_ms| now_ms < at_ms.saturating_add(TOLD_EVERY_MS));
+        let is_well = self.calls.failed == 0 && self.calls.refused_micro_usd.is_none();
         let is_held = too_soon && self.calls.failed < TOLD_AT_ONCE;
-        if !self.is_unwell || is_held || self.calls == Calls::default() {
+        if is_well || is_held {
             return None;
         }
         self.told_ms = Some(now_ms);
@@ -61,7 +56,7 @@ impl Heard {
     fn at(&mut self, now_ms: u64) {
         let minute = now_ms / MINUTE_MS;
         if minute != self.minute {
-            (self.minute, self.calls, self.is_unwell) = (minute, Calls::default(), false);
+            (self.minute, self.calls) = (minute, Calls::default());
         }
     }
 }
@@ -85,34 +80,30 @@ mod tests {
     }
 
     #[test]
-    fn a_healthy_environment_tells_nothing_and_an_unwell_one_everything_every_ten_seconds() {
+    fn a_healthy_environment_tells_nothing_and_a_failing_one_every_ten_seconds() {
         let mut heard = Heard::default();
         let down = failure(FailureClass::Transient, 500);
-        for ms in 0..50 {
+        for ms in 0..30_000 {
             heard.answered(ms);
             assert_eq!(heard.to_tell(ms), None);
         }
         heard.failed(&down, 30_000);
         assert_eq!(heard.to_tell(30_000), Some((0, Calls { failed: 1, ..Calls::default() })));
-        assert_eq!(heard.to_tell(40_000), None, "there is nothing new");
-        heard.failed(&down, 40_001);
-        assert_eq!(heard.to_tell(40_001), Some((0, Calls { failed: 1, ..Calls::default() })));
+        for ms in [30_001, 39_998] {
+            heard.failed(&down, ms);
+            heard.answered(ms);
+            assert_eq!(heard.to_tell(ms), None);
+        }
+        assert_eq!(heard.to_tell(40_000), Some((0, Calls { answered: 2, failed: 2, ..Calls::default() })));
         // Ten calls time out together: five are told at a time.
         let told = (0..10).filter_map(|_| {
             heard.failed(&down, 45_000);
             heard.to_tell(45_000)
         });
         assert_eq!(told.map(|(_, calls)| calls.failed).collect::<Vec<_>>(), [5, 5]);
-        // Answers after a failure are told without another one.
-        for ms in [45_001, 54_999] {
-            heard.answered(ms);
-            assert_eq!(heard.to_tell(ms), None);
-        }
-        assert_eq!(heard.to_tell(55_000), Some((0, Calls { answered: 2, ..Calls::default() })));
-        // What was not told within its minute is told no more, and the next minute is well until something fails.
+        // What was not told within its minute is told no more.
         heard.failed(&down, 59_999);
-        heard.answered(60_001);
-        assert_eq!(heard.to_tell(60_001), None);
+        assert_eq!(heard.to_tell(60_000), None);
         for micro_usd in [7, 5, 6] {
             heard.refused_by_cap(micro_usd, 65_000);
         }

@@ -181,15 +181,17 @@ impl Pace {
         }
     }
 
-    /// A call starts. `fraction` in [0, 1) says when the next one may.
-    pub fn started(&mut self, now: Duration, fraction: f64) {
+    /// A call starts. `fraction`, drawn from [0, 1) where a limit is known, says when the next one may.
+    pub fn started(&mut self, now: Duration, fraction: impl FnOnce() -> f64) {
         // Lambda does not freeze between two batches everywhere, and what was little asked for is no limit.
         if self.open == 0 && self.answers.front().is_some_and(|last| now.saturating_sub(*last) > IDLE) {
             self.answers.clear();
         }
         self.open += 1;
         self.last_start = Some(now);
-        self.spread = 1.0 + SPREAD * (2.0 * fraction - 1.0);
+        if self.rate.interval().is_some() {
+            self.spread = 1.0 + SPREAD * (2.0 * fraction() - 1.0);
+        }
     }
 
     /// A call has ended, however.
@@ -450,7 +452,7 @@ mod tests {
     fn start_all(pace: &mut Pace, now: Duration) -> usize {
         let mut started = 0;
         while pace.may_start(now, now + at(1_000_000)) == Start::Now {
-            pace.started(now, 0.5);
+            pace.started(now, || 0.5);
             started += 1;
         }
         started
@@ -578,7 +580,7 @@ mod tests {
                 if pace.may_start(at(ms), at(ms + 60_000)) != Start::Now {
                     continue;
                 }
-                pace.started(at(ms), fraction());
+                pace.started(at(ms), &mut fraction);
                 pace.ended();
                 if free < 1.0 - 1e-6 {
                     pace.failed(at(ms), &refusal(), 50, 1_000);
@@ -607,12 +609,12 @@ mod tests {
             let mut pace = Pace::new(&Limits { concurrency_max: 10, ..limits(10, 0) });
             let mut now = at(0);
             for _ in 0..20 {
-                pace.started(now, 0.5);
+                pace.started(now, || 0.5);
                 pace.ended();
                 pace.answered(now + at(500), 500, 1, &Headroom::default());
                 now += at(apart_ms);
             }
-            pace.started(now, 0.5);
+            pace.started(now, || 0.5);
             pace.ended();
             pace.failed(now + at(500), &refusal(), 50, 0);
             assert_eq!(interval_ms(&pace), expected, "one job each {apart_ms} ms");

@@ -122,7 +122,7 @@ impl<'a> Job<'a> {
     }
 
     async fn admit(&self) -> Result<Permit<'a>, AfterCall> {
-        let fraction = self.ports().entropy.fraction();
+        let fraction = || self.ports().entropy.fraction();
         match self.worker().flow.admit(self.invocation.deadline(), fraction).await {
             Admission::Granted(permit) => Ok(permit),
             Admission::NotInTime { at_least_ms } => Err(not_admitted(at_least_ms)),

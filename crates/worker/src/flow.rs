@@ -55,8 +55,9 @@ impl FlowControl {
         self.lock().usual_call_ms()
     }
 
-    /// Waits until a call may start, if it can then still end before the deadline. `fraction` in [0, 1) spreads the starts.
-    pub async fn admit(&self, deadline: Instant, fraction: f64) -> Admission<'_> {
+    /// Waits until a call may start, if it can then still end before the deadline. `fraction` is drawn from
+    /// [0, 1) where a limit is known, and spreads the starts.
+    pub async fn admit(&self, deadline: Instant, fraction: impl Fn() -> f64) -> Admission<'_> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -67,7 +68,7 @@ impl FlowControl {
                 let mut pace = self.lock();
                 match pace.may_start(now, self.moment(deadline)) {
                     Start::Now => {
-                        pace.started(now, fraction);
+                        pace.started(now, &fraction);
                         return Admission::Granted(Permit { flow: self });
                     }
                     Start::NotInTime { at_least_ms } => return Admission::NotInTime { at_least_ms },
@@ -151,7 +152,7 @@ mod tests {
     }
 
     async fn admitted(flow: &FlowControl, deadline: Instant) -> Permit<'_> {
-        match flow.admit(deadline, 0.5).await {
+        match flow.admit(deadline, || 0.5).await {
             Admission::Granted(permit) => permit,
             Admission::NotInTime { at_least_ms } => panic!("not in time: {at_least_ms}"),
         }
@@ -170,7 +171,7 @@ mod tests {
         let _b = admitted(&flow, deadline).await;
         assert_eq!(ms(Instant::now(), start), 5_000);
         assert!(matches!(
-            flow.admit(start + Duration::from_secs(20), 0.5).await,
+            flow.admit(start + Duration::from_secs(20), || 0.5).await,
             Admission::NotInTime { .. }
         ));
     }
@@ -190,7 +191,10 @@ mod tests {
         assert_eq!(ms(Instant::now(), start), 20_000);
         drop((first, second));
         flow.narrow(Some(0));
-        assert!(matches!(flow.admit(deadline, 0.5).await, Admission::NotInTime { .. }), "until the deadline");
+        assert!(
+            matches!(flow.admit(deadline, || 0.5).await, Admission::NotInTime { .. }),
+            "until the deadline"
+        );
         flow.narrow(None);
         let _all = (
             admitted(&flow, deadline + Duration::from_secs(100)).await,
@@ -203,7 +207,7 @@ mod tests {
         let flow = FlowControl::new(&limits(4, 0));
         let start = Instant::now();
         flow.failed(&failure(FailureClass::Capacity), 50, 60_000);
-        match flow.admit(start + Duration::from_secs(30), 0.5).await {
+        match flow.admit(start + Duration::from_secs(30), || 0.5).await {
             Admission::NotInTime { at_least_ms } => assert_eq!(at_least_ms, 60_000),
             Admission::Granted(_) => panic!("granted"),
         }
@@ -266,7 +270,7 @@ mod tests {
         let deadline = start + Duration::from_secs(100);
         drop(admitted(&flow, deadline).await);
         flow.failed(&failure(FailureClass::Capacity), 50, 600_000);
-        assert!(matches!(flow.admit(deadline, 0.5).await, Admission::NotInTime { at_least_ms: 600_000 }));
+        assert!(matches!(flow.admit(deadline, || 0.5).await, Admission::NotInTime { at_least_ms: 600_000 }));
         flow.skip(Duration::from_secs(590));
         drop(admitted(&flow, deadline).await);
         assert_eq!(ms(Instant::now(), start), 10_000);
@@ -277,7 +281,7 @@ mod tests {
         let flow = FlowControl::new(&limits(10_000, 0));
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut permits = Vec::new();
-        while let Admission::Granted(permit) = flow.admit(deadline, 0.5).await {
+        while let Admission::Granted(permit) = flow.admit(deadline, || 0.5).await {
             permits.push(permit);
         }
         assert_eq!(permits.len(), 256);
