@@ -84,7 +84,7 @@ def workspace():
         package["name"]: {
             "folder": folder(package["manifest_path"]),
             "on": {dependency["name"] for dependency in package["dependencies"]} & ours,
-            "tests": {target["name"]: folder(target["src_path"]) for target in package["targets"] if "test" in target["kind"]},
+            "tests": {target["name"]: folder(target["src_path"]) for target in package["targets"] if "test" in target["kind"] and target["test"]},
         }
         for package in found
     }
@@ -141,6 +141,8 @@ def main():
         results.append(run("scripts/check-terraform", "fmt", "validate", "test"))
     for target in sorted(chosen["left_out"]):
         print(f"left out: {target}, which takes minutes: cargo test --workspace --test {target}")
+    if "nightshift-drills" in chosen["packages"]:
+        print("left out: the drills, which take minutes: scripts/drill")
     if "terraform" in chosen["also"]:
         print("left out: plan, refusals, tflint, checkov and the stack: scripts/test terraform stack")
     print(f"quick: {'passed' if all(results) else 'FAILED'}; scripts/test runs everything")

@@ -38,6 +38,10 @@ def test_what_depends_on_a_change_is_run(packages, changed, whole, targets, also
     assert chosen["targets"] == targets and chosen["also"] == also and chosen["left_out"] == left_out, chosen
 
 
+def test_what_cargo_test_does_not_run_by_itself_is_not_run_without_its_arguments(packages):
+    assert all("drill" not in package["tests"] for package in packages.values())
+
+
 def test_a_change_of_the_core_does_not_concern_the_stand_ins(packages):
     assert "nightshift-local" not in quick.plan(["crates/core/src/retry.rs"], packages)["packages"]
 
