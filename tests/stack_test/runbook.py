@@ -27,8 +27,6 @@ from operator_shell import Call, OperatorShell
 from stack import BUSY, REGION, ROOT, require, scripts_stack, stack_of, wait_until
 
 PREFIX = "runbook"
-# Load tests are run on a stack of their own.
-LOAD_TEST = "load-test"
 OLD_KEY, NEW_KEY = "the-key-of-yesterday", "the-key-of-today"
 # From the repair to the last job that came back: two visibility timeouts.
 OVER_S_MAX = 400
@@ -178,9 +176,7 @@ class Runbook:
         world.runbook = self
 
     def blocks(self, blocks, environment=None, may_fail=False):
-        answers = {"Model key (it is not shown): ": NEW_KEY, "Model key, then Enter: ": NEW_KEY}
-        for prefix in (runbook_administrator.PREFIX, LOAD_TEST):
-            answers[f"prefix {prefix}, goes for good. To go on, type its prefix: "] = prefix
+        answers = {"Model key (it is not shown): ": NEW_KEY, "Model key, then Enter: ": NEW_KEY, "type its prefix: ": runbook_administrator.PREFIX}
         done = self.world.shell.run(blocks, environment, answers)
         for one in done:
             self.ran.setdefault(one.block, []).append(one)
@@ -286,7 +282,8 @@ class Known:
         # Each alarm is called after its page, and each metric after its variant (tests/repository compares both).
         metrics = (ROOT / "crates/core/src/metric.rs").read_text()
         return Known(
-            alarms={f"{prefix}-{page}" for prefix in (PREFIX, LOAD_TEST) for page in runbook_pages.alarms(pages)},
+            # Load tests are run on a stack of their own.
+            alarms={f"{prefix}-{page}" for prefix in (PREFIX, "load-test") for page in runbook_pages.alarms(pages)},
             metrics=set(re.findall(r"^    ([A-Z]\w+),$", metrics, re.MULTILINE)),
             functions={f"{PREFIX}-{name}" for name in ("worker", "redrive", "sentinel")},
             queues={f"{PREFIX}-{name}" for name in ("jobs", "dead-letters", "crashed")},
@@ -366,7 +363,7 @@ def uncovered(pages):
     for plan in runbook_faults.PLANNED + runbook_administrator.PLANS:
         covered |= {block for page, section in plan.of() for block in chosen(pages[page].of(section), plan)}
         covered |= set(pages[plan.verified].of("Verification") if plan.verified else [])
-    return [block for page in pages.values() for block in page.blocks if block not in covered]
+    return [block for page in pages.values() for block in page.blocks if block not in covered and page.name not in runbook_faults.NOT_RUN_PAGES]
 
 
 def not_led_to(pages):
@@ -414,6 +411,8 @@ def ready(world_of, faults, plans, wanted, gaps):
     if runbook.failures:
         raise SystemExit(f"FAILED: {len(runbook.failures)} commands or verifications of the runbook")
     calls = [call for ran in runbook.ran.values() for one in ran for call in one.calls]
+    for block in [block for page in pages.values() for block in page.blocks if page.name in runbook_faults.NOT_RUN_PAGES]:
+        print(f"  skipped: {block} of the runbook ({runbook_faults.NOT_RUN_PAGES[block.page]})")
     print(f"the runbook passed: {len(runbook.ran)} blocks, {len(calls)} commands")
 
 

@@ -137,11 +137,6 @@ def parameter_is_there_too(world):
     world.put_parameter("the-key-of-yesterday", "us-east-1")
 
 
-def little_is_expected(world):
-    """Few enough jobs that the verdict says nothing of how busy this machine is."""
-    world.shell.environment |= {"EXPECTED_PER_HOUR": "600", "MINUTES": "0.5"}
-
-
 def first_stack_is_as_it_was(world):
     world.terraform("plan", "-input=false", "-detailed-exitcode")
     world.send(1)
@@ -226,9 +221,6 @@ PLANS = [
         "procedures/second-region", [""], parameter_is_there_too, first_stack_is_as_it_was, verified="procedures/second-region",
         gaps=["the key of the second region is there before its stack, so that its check needs no second deploy"],
     ),
-    Plan("procedures/load-test", ["Make the stack", "Test it", "Drill an alarm"], little_is_expected),
-    # Its verification says no while the stack stands, though the verdict was yes.
-    Plan("procedures/load-test", ["Take it away"], after=first_stack_is_as_it_was, verified="procedures/load-test"),
     Plan(
         "procedures/rotate-the-key", [""], key_is_revoked, only=["read -rs key", "aws ssm put-parameter"], verified="procedures/rotate-the-key",
         says="the key, a parameter, is revoked",

@@ -342,7 +342,7 @@ SCENARIOS = {
 # On stacks of their own, and waiting for most of the time: at once.
 WAITING = ("day", "runbook", "administrators", "redrive_kills", "load_test", "faults")
 
-ON_REQUEST = ("redrive_kills",)
+ON_REQUEST = ("redrive_kills", "day", "load_test")
 
 
 def main():
