@@ -170,9 +170,7 @@ fn terraform_sets_the_variables_that_a_function_reads_and_no_others() {
 #[test]
 fn terraform_knows_the_providers_that_the_functions_know() {
     let variables = read("terraform/variables.tf");
-    let (listed, _) = variables.split_once(", var.model.provider)").unwrap();
-    let listed: BTreeSet<&str> =
-        listed.rsplit_once("contains([").unwrap().1.split('"').skip(1).step_by(2).collect();
+    let listed = listed_before(&variables, ", var.model.provider)");
     let known: BTreeSet<&str> = ProviderName::ALL.iter().map(|provider| provider.as_str()).collect();
     assert_eq!(listed, known, "terraform/variables.tf, model.provider; and the shell's ProviderName");
     let said = variables.split_once("\n    provider: ").unwrap().1.split_once('\n').unwrap().0;
@@ -184,6 +182,12 @@ fn terraform_knows_the_providers_that_the_functions_know() {
             "terraform/variables.tf refuses others and does not name {provider}"
         );
     }
+}
+
+/// What Terraform's `contains([…` lists before these words.
+fn listed_before<'a>(terraform: &'a str, words: &str) -> BTreeSet<&'a str> {
+    let (listed, _) = terraform.split_once(words).unwrap();
+    listed.rsplit_once("contains([").unwrap().1.split('"').skip(1).step_by(2).collect()
 }
 
 /// One that Terraform takes for keyless gets no secret, and its function then starts nowhere.
@@ -204,10 +208,11 @@ fn terraform_gives_a_key_to_the_providers_that_do_not_start_without_one() {
     for (file, operator) in [("terraform/secret.tf", "&& "), ("terraform/variables.tf", "|| !")] {
         let text = read(file);
         let behind = format!("], var.model.provider) {operator}var.model.needs_key");
-        let (listed, _) = text.split_once(&behind).unwrap();
-        let listed: BTreeSet<&str> =
-            listed.rsplit_once("contains([").unwrap().1.split('"').skip(1).step_by(2).collect();
-        assert_eq!(listed, need_one, "{file}, and the providers that the shell asks a key of");
+        assert_eq!(
+            listed_before(&text, &behind),
+            need_one,
+            "{file}, and the providers that the shell asks a key of"
+        );
     }
 }
 

@@ -1,6 +1,6 @@
 """What must hold on a whole stack, whatever is killed, refused or frozen.
 
-    scenarios.py [NAME...]      default: all of them but redrive_kills, in this order
+    scenarios.py [NAME...]      default: all but those on request, in this order
 
 smoke      the demo's jobs, twice: the second time the good ones are duplicates
 cli        the AWS CLI, with what `scripts/stack env` prints and nothing else
@@ -10,12 +10,13 @@ beside     a second stack with another prefix in another region
 recreate   destroy and recreate under the same names, twice in a row, timed
 events     a stack that sends events: what the pipes, as they were applied, make of the stream of the real worker's writes.
            MiniStack keeps pipes and delivers to no bus: tests/events/pipe.py stands in.
-day        a working day as the README tells it, with the real command in a terminal: day.py
+day        a working day as the README tells it, with the real command in a terminal: day.py.  On request.
 runbook    each command of the runbook that an operator may run, with the fault of its page: runbook.py
 administrators   and those that need an administrator, on a stack that they make: runbook_administrator.py
 redrive_kills   a redrive whose command and function are killed twenty times, at moments that a seed draws: redrive_kills.py.
            On request: ten minutes, most of them spent waiting for what the redrive hides.
-load_test  on a stack that is too small, one that is killed, and the next one, whose verdict is about its own jobs
+load_test  on a stack that is too small, one that is killed, and the next one, whose verdict is about its own jobs.
+           On request.
 faults     at once, on a stack each: the function's processes killed in mid-call; the ledger's writes
            refused for a while; the function frozen until Lambda's timeout kills it.  Nothing is lost.
 

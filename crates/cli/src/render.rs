@@ -357,7 +357,6 @@ fn unwritten(path: Option<&Path>, error: &io::Error) -> Failure {
     path.map_or_else(|| Failure::of_output(error), |path| Failure::of_path(path, "written", error))
 }
 
-/// Without the blanks that fill the last column.
 /// Whether a table of this width would break words: nobody reads such a column, and a key in two halves cannot be copied.
 fn breaks_words(names: &[&str], rows: &[Vec<String>], width: usize) -> bool {
     let longest = |cell: &str| cell.split_whitespace().map(|word| word.chars().count()).max().unwrap_or(0);
@@ -372,6 +371,7 @@ fn breaks_words(names: &[&str], rows: &[Vec<String>], width: usize) -> bool {
     !rows.is_empty() && names.iter().enumerate().map(|(nth, name)| column(nth, name)).sum::<usize>() > width
 }
 
+/// Without the blanks that fill the last column.
 fn trimmed(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
 }

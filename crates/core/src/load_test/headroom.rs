@@ -33,7 +33,7 @@ pub enum Limited {
     SpendCap,
     /// Write units of one key of the ledger.
     Ledger,
-    /// The time that one job takes, at any load.
+    /// The time that a job takes in the worker, whatever it waited before.
     Job,
     /// How old jobs become, with no limit that is known to be reached.
     QueueAge,

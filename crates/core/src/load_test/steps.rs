@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_threshold_that_a_job_alone_breaks_is_no_matter_of_load() {
+    fn a_threshold_that_a_job_breaks_by_its_time_in_the_worker_is_the_jobs() {
         let told = told_of(&[], 0.0);
         let narrow = Limits { concurrency_max: 1, batch_size: 1, ..Limits::default() };
         for (p95_s_max, limits, expected) in [
