@@ -69,7 +69,7 @@ locals {
         Resource = [aws_sqs_queue.dead_letters.arn]
       },
       {
-        Sid      = "KeepTheLedger" # A transaction is allowed by the actions that it is made of.
+        Sid      = "KeepTheLedger"
         Effect   = "Allow"
         Action   = ["dynamodb:GetItem", "dynamodb:UpdateItem"]
         Resource = [aws_dynamodb_table.ledger.arn]

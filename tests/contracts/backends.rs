@@ -8,6 +8,7 @@ use nightshift_aws::ledger::table;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::message::{Attribute, AttributeValue};
 use nightshift_core::spend::UtcDay;
+use nightshift_core::spread::SHARDS_MAX;
 use nightshift_tests::records::Item;
 
 use crate::ledger_suite::Inspect;
@@ -85,8 +86,14 @@ impl Inspect for Table {
     async fn spend(&self, day: UtcDay) -> (u64, u64) {
         let item = self.item(&format!("spend#{day}")).await.unwrap_or_default();
         let (reserved, spent) = (whole(item.get("reserved_micro_usd")), whole(item.get("spent_micro_usd")));
-        assert_eq!(whole(item.get("committed_micro_usd")), reserved + spent);
-        (reserved, spent)
+        let taken = whole(item.get("committed_micro_usd"));
+        assert_eq!(taken, reserved + spent);
+        let mut held = 0;
+        for shard in 0..SHARDS_MAX {
+            let shard = self.item(&format!("spend#{day}#{shard}")).await.unwrap_or_default();
+            held += whole(shard.get("left_micro_usd"));
+        }
+        (taken, held)
     }
 }
 

@@ -14,7 +14,7 @@ use nightshift_core::model::Usage;
 use nightshift_core::record::{
     Budget, Done, Expect, Failed, PastFailure, Record, RecordWrite, Revision, State,
 };
-use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind, UtcDay};
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, UtcDay};
 use nightshift_ports::{ControlAnswer, Ledger, PortErrorKind, WriteAnswer};
 use serde_json::{Value, json};
 
@@ -440,38 +440,53 @@ fn day() -> UtcDay {
     UtcDay::of(4_922_899_200_000 + NEXT.fetch_add(1, Ordering::Relaxed) * 86_400_000)
 }
 
-fn reserve(day: UtcDay, id: &str, micro_usd: u64, cap_micro_usd: u64) -> SpendChange {
-    SpendChange { id: id.to_owned(), day, kind: SpendKind::Reserve { micro_usd, cap_micro_usd } }
+fn reserve(micro_usd: u64, cap_micro_usd: u64) -> (SpendKey, SpendKind) {
+    (SpendKey::Day, SpendKind::Reserve { micro_usd, cap_micro_usd })
 }
 
-fn settle(day: UtcDay, id: &str, reserved_micro_usd: u64, spent_micro_usd: u64) -> SpendChange {
-    let kind = SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms: None };
-    SpendChange { id: id.to_owned(), day, kind }
+fn settle(key: SpendKey, reserved_micro_usd: u64, spent_micro_usd: u64) -> (SpendKey, SpendKind) {
+    (key, SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms: None })
 }
 
-/// The day's spend.
+/// The day's spend: what its own record has given away, and what its shards hold.
 pub async fn spend(ledger: &dyn Ledger, inspect: &dyn Inspect) {
-    use SpendAnswer::{CapReached, Counted};
+    use SpendAnswer::Counted;
+    use SpendKey::{Day, Shard};
+    let draw = |shard, micro_usd| (Shard(shard), SpendKind::Draw { micro_usd });
+    let fund = |shard, micro_usd| (Shard(shard), SpendKind::Fund { micro_usd });
+    let no_room = |left_micro_usd| SpendAnswer::NoRoom { left_micro_usd };
     let day = day();
-    let long = "a-request-id-that-is-longer-than-an-idempotency-token-may-be";
-    for (step, (change, answer, stands)) in [
-        (reserve(day, "too much", 101, 100), CapReached { left_micro_usd: 100 }, (0, 0)),
-        (reserve(day, "a", 60, 100), Counted, (60, 0)),
-        (reserve(day, "a", 60, 100), Counted, (60, 0)),
-        (reserve(day, "b", 41, 100), CapReached { left_micro_usd: 40 }, (60, 0)),
-        (reserve(day, "too much", 101, 100), CapReached { left_micro_usd: 40 }, (60, 0)),
-        (reserve(day, long, 40, 100), Counted, (100, 0)),
-        (reserve(day, "c", 1, 100), CapReached { left_micro_usd: 0 }, (100, 0)),
-        (settle(day, "a", 60, 7), Counted, (40, 7)),
-        (settle(day, "a", 60, 7), Counted, (40, 7)),
-        // What was refused before may be asked again, under the same id.
-        (reserve(day, "c", 53, 100), Counted, (93, 7)),
-        (settle(day, "c", 53, 60), Counted, (40, 67)),
-        (settle(day, long, 40, 0), Counted, (0, 67)),
+    for (step, ((key, kind), answer, stands)) in [
+        (reserve(101, 100), no_room(100), (0, 0)),
+        (reserve(60, 100), Counted, (60, 0)),
+        (reserve(41, 100), no_room(40), (60, 0)),
+        (reserve(101, 100), no_room(40), (60, 0)),
+        (reserve(40, 100), Counted, (100, 0)),
+        (reserve(1, 100), no_room(0), (100, 0)),
+        (settle(Day, 60, 7), Counted, (47, 0)),
+        (reserve(53, 100), Counted, (100, 0)),
+        (settle(Day, 53, 60), Counted, (107, 0)),
+        (reserve(1, 100), no_room(0), (107, 0)),
+        (settle(Day, 40, 0), Counted, (67, 0)),
+        // A shard that nobody has funded has nothing.
+        (draw(3, 1), no_room(0), (67, 0)),
+        (reserve(30, 100), Counted, (97, 0)),
+        (fund(3, 30), Counted, (97, 30)),
+        (draw(3, 31), no_room(30), (97, 30)),
+        (draw(3, 12), Counted, (97, 18)),
+        (draw(4, 1), no_room(0), (97, 18)),
+        (draw(3, 18), Counted, (97, 0)),
+        (draw(3, 1), no_room(0), (97, 0)),
+        (settle(Shard(3), 30, 11), Counted, (97, 19)),
+        // Where nobody has drawn, one may settle, too.
+        (settle(Shard(19), 5, 5), Counted, (97, 19)),
+        (settle(Shard(19), 3, 0), Counted, (97, 22)),
+        (draw(19, 3), Counted, (97, 19)),
     ]
     .into_iter()
     .enumerate()
     {
+        let change = SpendChange { day, key, kind };
         assert_eq!(ledger.spend(&change).await.unwrap(), answer, "step {step}: {change:?}");
         assert_eq!(inspect.spend(day).await, stands, "step {step}: {change:?}");
     }
@@ -481,16 +496,16 @@ pub async fn spend(ledger: &dyn Ledger, inspect: &dyn Inspect) {
 pub async fn concurrent_reservations(ledger: Arc<dyn Ledger>, inspect: &dyn Inspect) {
     let day = day();
     let reservations: Vec<_> = (0..10)
-        .map(|n| {
-            let (ledger, change) = (Arc::clone(&ledger), reserve(day, &format!("worker {n}"), 10, 50));
-            tokio::spawn(async move { ledger.spend(&change).await })
+        .map(|_| {
+            let (ledger, (key, kind)) = (Arc::clone(&ledger), reserve(10, 50));
+            tokio::spawn(async move { ledger.spend(&SpendChange { day, key, kind }).await })
         })
         .collect();
     let mut counted = 0;
     for reservation in reservations {
         match reservation.await.unwrap() {
             Ok(SpendAnswer::Counted) => counted += 1,
-            Ok(SpendAnswer::CapReached { .. }) => {}
+            Ok(SpendAnswer::NoRoom { .. }) => {}
             Err(error) => assert_eq!(error.kind, PortErrorKind::Throttled, "{error}"),
         }
     }
@@ -507,11 +522,6 @@ pub fn a_record(key: &InputHash, token: &str, version: u64) -> Record {
 pub fn a_life() -> [State; 4] {
     let claim = || State::Claimed { lease_until_ms: 1_795_500_310_000, alone: true };
     [claim(), done(json!({"a": 1})), claim(), failed(None)]
-}
-
-/// A reservation, for tests that need any.
-pub fn a_reservation(day: UtcDay, id: &str, micro_usd: u64, cap_micro_usd: u64) -> SpendChange {
-    reserve(day, id, micro_usd, cap_micro_usd)
 }
 
 /// One record in each state, by the state's word.

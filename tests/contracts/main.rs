@@ -37,7 +37,7 @@ use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::{Lookup, Order, Selection, Unsettled};
 use nightshift_core::metric::{InvocationMetrics, Latency, MetricBatch, Outcome};
 use nightshift_core::record::{Expect, Record, RecordWrite};
-use nightshift_core::spend::{SpendAnswer, UtcDay};
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, UtcDay};
 use nightshift_local::aws::LocalAws;
 use nightshift_ports::{
     ControlRecord as _, DeadLetters, FailedRecords, Ledger, LedgerReader, LedgerWatch, Metrics, ModelKey,
@@ -148,10 +148,26 @@ async fn requests(ledger: &DynamoLedger, wire: &wire::Wire, table: &Table) {
 
     // 2126-12-24
     let day = UtcDay::of(4_953_744_000_000);
-    let reserve = ledger_suite::a_reservation(day, "lost", 60, 100);
+    let spend = |key, kind| SpendChange { day, key, kind };
+    let reserve = spend(SpendKey::Day, SpendKind::Reserve { micro_usd: 20, cap_micro_usd: 100 });
     wire.lose_replies(2);
     assert_eq!(ledger.spend(&reserve).await.unwrap(), SpendAnswer::Counted);
-    assert_eq!((wire.sent(), table.spend(day).await), (3, (60, 0)));
+    assert_eq!((wire.sent(), table.spend(day).await), (3, (60, 0)), "taken three times, which keeps the cap");
+    let (reserved_micro_usd, answered_at_ms) = (20, None);
+    for (key, kind, stands) in [
+        (SpendKey::Shard(1), SpendKind::Fund { micro_usd: 20 }, (60, 20)),
+        (
+            SpendKey::Day,
+            SpendKind::Settle { reserved_micro_usd, spent_micro_usd: 5, answered_at_ms },
+            (45, 20),
+        ),
+    ] {
+        wire.sent();
+        wire.lose_replies(1);
+        let error = ledger.spend(&spend(key, kind)).await.unwrap_err();
+        assert_eq!(error.kind, PortErrorKind::Unavailable, "{error}");
+        assert_eq!((wire.sent(), table.spend(day).await), (1, stands), "what gives money back is given once");
+    }
     wire.sent();
     wire.lose_replies(usize::MAX);
     let error = ledger.control().await.unwrap_err();

@@ -115,7 +115,7 @@ impl Inspect for Simulated {
         state
             .spend
             .get(&day)
-            .map_or((0, 0), |day| (whole(day.reserved_micro_usd), whole(day.spent_micro_usd)))
+            .map_or((0, 0), |day| (whole(day.taken_micro_usd), whole(day.shards_micro_usd.values().sum())))
     }
 }
 

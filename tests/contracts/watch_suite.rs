@@ -4,7 +4,7 @@ use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::Unsettled;
 use nightshift_core::record::{Expect, Record, RecordWrite, State};
 use nightshift_core::sentinel::Calls;
-use nightshift_core::spend::{SpendChange, SpendKind, Spent, UtcDay};
+use nightshift_core::spend::{SpendChange, SpendKey, SpendKind, Spent, UtcDay};
 use nightshift_ports::{Ledger, LedgerWatch};
 
 use crate::ledger_suite;
@@ -67,14 +67,20 @@ async fn money_that_counts_against_the_cap(ledger: &dyn Ledger, watch: &dyn Ledg
         spent_micro_usd,
         answered_at_ms,
     };
-    for (id, kind, committed_micro_usd, answered_at_ms) in [
-        ("watched", SpendKind::Reserve { micro_usd: 30, cap_micro_usd: 100 }, 30, None),
-        ("watched", settle(30, 12, Some(LATER_MS)), 12, Some(LATER_MS)),
+    let earlier_ms = Some(LATER_MS - 5);
+    for (key, kind, taken, shards, answered_at_ms) in [
+        (SpendKey::Day, SpendKind::Reserve { micro_usd: 30, cap_micro_usd: 100 }, 30, [0, 0], None),
+        (SpendKey::Day, settle(30, 12, earlier_ms), 12, [0, 0], earlier_ms),
         // Nothing was answered in this one, and what others were told stands.
-        ("another", settle(0, 1, None), 13, Some(LATER_MS)),
+        (SpendKey::Day, settle(0, 1, None), 13, [0, 0], earlier_ms),
+        (SpendKey::Day, SpendKind::Reserve { micro_usd: 50, cap_micro_usd: 100 }, 63, [0, 0], earlier_ms),
+        (SpendKey::Shard(0), SpendKind::Fund { micro_usd: 20 }, 63, [20, 0], earlier_ms),
+        (SpendKey::Shard(19), SpendKind::Fund { micro_usd: 30 }, 63, [20, 30], earlier_ms),
+        (SpendKey::Shard(0), SpendKind::Draw { micro_usd: 15 }, 63, [5, 30], earlier_ms),
+        (SpendKey::Shard(0), settle(15, 3, Some(LATER_MS)), 63, [17, 30], Some(LATER_MS)),
     ] {
-        let id = id.to_owned();
-        ledger.spend(&SpendChange { id, day, kind }).await.unwrap();
-        assert_eq!(watch.spent(day).await.unwrap(), Spent { committed_micro_usd, answered_at_ms });
+        ledger.spend(&SpendChange { day, key, kind }).await.unwrap();
+        let found = watch.spent(day).await.unwrap();
+        assert_eq!(found, Spent::of(taken, &shards, answered_at_ms), "{key:?} {kind:?}");
     }
 }

@@ -6,6 +6,8 @@ use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::{FailureClass, ReportedUsage};
+use nightshift_core::spend::{Spent, UtcDay};
+use nightshift_ports::{Clock, LedgerWatch};
 use nightshift_tests::memory::{Says, again, message};
 
 use crate::stage::*;
@@ -227,6 +229,25 @@ async fn as_many_records_are_worked_on_as_the_day_has_room_for() {
     // What the first two really cost leaves room for one more.
     let report = stage.invoke(batch[2..].iter().map(again).collect()).await;
     assert_eq!(report.outcomes, [Outcome::Succeeded, handed_back(HandBackCause::SpendCap)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_call_that_the_day_can_pay_is_made_whichever_shard_holds_its_money() {
+    let one_call = call_cost_max("100").await;
+    let spend_cap_micro_usd = 100 * one_call + 1;
+    let limits = Limits { spend_cap_micro_usd, concurrency_max: 250, ..Limits::default() };
+    let mut stage = Stage::new(|_, _| good());
+    // Each call costs what was reserved for it.
+    stage.world.fail_settlements(true);
+    for n in 100..201 {
+        // An environment of its own for each.
+        stage.worker = stage.world.worker(limits.clone());
+        let report = stage.invoke(vec![stage.message(&format!("m-{n}"), &n.to_string())]).await;
+        let outcome = if n < 200 { Outcome::Succeeded } else { handed_back(HandBackCause::SpendCap) };
+        assert_eq!(report.outcomes, [outcome], "{n}");
+    }
+    let spent = stage.world.spent(UtcDay::of(stage.world.now_ms())).await.unwrap();
+    assert_eq!(spent, Spent { committed_micro_usd: 100 * one_call, ..Spent::default() });
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
+use nightshift_core::spread::Spread;
 use nightshift_local::aws::LocalAws;
 use nightshift_ports::{Clock as _, Entropy as _};
 use nightshift_shell::runtime::Handler as _;
@@ -79,6 +80,7 @@ impl Account {
             model: "model-1".to_owned(),
             price: Price::flat(1_000_000, 5_000_000),
             // Real time passes here.
+            spread: Spread::default(),
             limits: Limits {
                 backoff_base_ms: 1,
                 backoff_ms_max: 5,
@@ -207,7 +209,8 @@ async fn i1_i2_a_completed_input_took_two_writes_and_takes_no_call_again() {
     let records = account.receive().await;
     assert_eq!(account.invoke(&account.environment(&world), records.clone()).await, [""; 0]);
     let requests = account.aws.requests();
-    assert_eq!(requests.get("DynamoDB.UpdateItem"), Some(&2), "the claim and the result: {requests:?}");
+    let writes = requests.get("DynamoDB.UpdateItem");
+    assert_eq!(writes, Some(&4), "money taken, the claim, the result, money given back: {requests:?}");
     let item = account.item(&key("one")).await;
     // The acknowledgement was lost, and later the same is sent once more; each to a fresh environment.
     assert_eq!(account.invoke(&account.environment(&world), records).await, [""; 0]);
@@ -264,6 +267,7 @@ async fn every_record_of_an_earlier_release_is_worked_on_as_what_it_is() {
         stack: "scenarios".to_owned(),
         model: "model-1".to_owned(),
         price: Price::flat(1_000_000, 5_000_000),
+        spread: Spread::default(),
         limits: Limits::default(),
         built_at_ms: START_MS,
         function_version: 8,

@@ -25,7 +25,8 @@ use nightshift_core::model::{
 };
 use nightshift_core::record::{Record, RecordWrite, State};
 use nightshift_core::sentinel::Calls;
-use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind, Spent, UtcDay};
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, Spent, UtcDay};
+use nightshift_core::spread::Spread;
 use nightshift_ports::{
     Clock, ControlAnswer, ControlRecord, DeadLetters, Entropy, Ledger, LedgerReader, LedgerWatch, Metrics,
     Model, PortError, PortErrorKind, Visibility, WriteAnswer,
@@ -95,6 +96,25 @@ pub struct World {
     frozen_ms: AtomicU64,
 }
 
+/// The records of one day's money.
+#[derive(Default)]
+struct Day {
+    micro_usd: BTreeMap<SpendKey, u64>,
+    answered_at_ms: Option<u64>,
+}
+
+impl Day {
+    fn spent(&self) -> Spent {
+        let of = |is_day: bool| {
+            self.micro_usd
+                .iter()
+                .filter(move |(key, _)| (**key == SpendKey::Day) == is_day)
+                .map(|(_, held)| *held)
+        };
+        Spent::of(of(true).sum(), &of(false).collect::<Vec<_>>(), self.answered_at_ms)
+    }
+}
+
 struct WorldState {
     records: HashMap<InputHash, Record>,
     parts: HashMap<String, Part>,
@@ -108,7 +128,7 @@ struct WorldState {
     calls: Vec<ModelRequest>,
     metrics: Vec<MetricBatch>,
     told: BTreeMap<u64, Calls>,
-    spent: HashMap<UtcDay, Spent>,
+    spent: HashMap<UtcDay, Day>,
     control: Stored,
     on_write: OnWrite,
     on_call: OnCall,
@@ -186,6 +206,7 @@ impl World {
             stack: "scenario".to_owned(),
             model: "model-1".to_owned(),
             price: Price::flat(1_000_000, 5_000_000),
+            spread: Spread::over(limits.concurrency_max, limits.spend_cap_micro_usd, 0),
             limits,
             built_at_ms,
             function_version: built_at_ms,
@@ -339,7 +360,7 @@ impl World {
     /// What the day's record says: what was spent, and what is reserved.
     #[must_use]
     pub fn committed_micro_usd(&self) -> u64 {
-        self.state().spent.values().map(|day| day.committed_micro_usd).sum()
+        self.state().spent.values().map(|day| day.spent().committed_micro_usd).sum()
     }
 
     /// What each invocation published.
@@ -506,21 +527,31 @@ impl Ledger for World {
         if state.settlements_fail && matches!(change.kind, SpendKind::Settle { .. }) {
             return Err(Self::failed("spend", PortErrorKind::Throttled));
         }
-        if let (SpendKind::Reserve { .. }, Some(left)) = (change.kind, &mut state.reservations_left) {
+        if let (SpendKind::Reserve { .. } | SpendKind::Draw { .. }, Some(left)) =
+            (change.kind, &mut state.reservations_left)
+        {
             match left.checked_sub(1) {
                 Some(fewer) => *left = fewer,
                 None => return Err(Self::failed("spend", PortErrorKind::Throttled)),
             }
         }
         let day = state.spent.entry(change.day).or_default();
-        let spent = &mut day.committed_micro_usd;
+        let held = day.micro_usd.entry(change.key).or_default();
         match change.kind {
-            SpendKind::Reserve { micro_usd, cap_micro_usd } if *spent + micro_usd > cap_micro_usd => {
-                return Ok(SpendAnswer::CapReached { left_micro_usd: cap_micro_usd.saturating_sub(*spent) });
+            SpendKind::Reserve { micro_usd, cap_micro_usd } if *held + micro_usd > cap_micro_usd => {
+                return Ok(SpendAnswer::NoRoom { left_micro_usd: cap_micro_usd.saturating_sub(*held) });
             }
-            SpendKind::Reserve { micro_usd, .. } => *spent += micro_usd,
+            SpendKind::Draw { micro_usd } if micro_usd > *held => {
+                return Ok(SpendAnswer::NoRoom { left_micro_usd: *held });
+            }
+            SpendKind::Reserve { micro_usd, .. } | SpendKind::Fund { micro_usd } => *held += micro_usd,
+            SpendKind::Draw { micro_usd } => *held -= micro_usd,
             SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms } => {
-                *spent = (*spent + spent_micro_usd).saturating_sub(reserved_micro_usd);
+                let (more, less) = match change.key {
+                    SpendKey::Day => (spent_micro_usd, reserved_micro_usd),
+                    SpendKey::Shard(_) => (reserved_micro_usd, spent_micro_usd),
+                };
+                *held = (*held + more).saturating_sub(less);
                 day.answered_at_ms = day.answered_at_ms.max(answered_at_ms);
             }
         }
@@ -622,7 +653,7 @@ impl LedgerWatch for World {
     }
 
     async fn spent(&self, day: UtcDay) -> Result<Spent, PortError> {
-        Ok(self.state().spent.get(&day).copied().unwrap_or_default())
+        Ok(self.state().spent.get(&day).map_or_else(Spent::default, Day::spent))
     }
 }
 

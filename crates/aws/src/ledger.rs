@@ -1,7 +1,7 @@
 //! The ledger on DynamoDB.
 //!
 //! The table has one partition key, `id` (string): the input hash of a record, `body#` with that and a number for a part of
-//! its message, `control`, `spend#YYYY-MM-DD`, `calls#` and a minute, or `redrive#` and the name of a redrive.
+//! its message, `control`, `spend#YYYY-MM-DD`, that with a shard's number, `calls#` and a minute, or `redrive#` and the name of a redrive.
 
 mod calls;
 mod control;
@@ -45,10 +45,7 @@ impl DynamoLedger {
     /// The ledger in this table.
     #[must_use]
     pub fn new(sdk: &SdkConfig, table: impl Into<String>) -> Self {
-        let config = aws_sdk_dynamodb::config::Builder::from(sdk)
-            .retry_classifier(spend::TransactionConflicts)
-            .build();
-        Self { client: Client::from_conf(config), table: table.into(), index_keys: table::INDEX_KEYS }
+        Self { client: Client::new(sdk), table: table.into(), index_keys: table::INDEX_KEYS }
     }
 
     /// The same ledger, whose sparse index is spread over so many keys: a reader merges them all.
@@ -81,7 +78,7 @@ impl Ledger for DynamoLedger {
     }
 
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
-        spend::count(self, change).await
+        spend::change(self, change).await
     }
 }
 
@@ -113,7 +110,7 @@ mod tests {
     use nightshift_core::control::Control;
     use nightshift_core::kept::erased_parts;
     use nightshift_core::record::Expect;
-    use nightshift_core::spend::{SpendKind, UtcDay};
+    use nightshift_core::spend::{SpendKey, SpendKind, UtcDay};
     use std::collections::BTreeSet;
 
     #[test]
@@ -125,7 +122,10 @@ mod tests {
                 .map(|expect| Change::of_record(&RecordWrite { record: record.clone(), expect }))
         });
         let paused = Control::paused_by_operator(1, "r", "w");
-        let spend = |kind| SpendChange { id: "i".to_owned(), day: UtcDay::of(1_795_478_400_000), kind };
+        let (day, shard) = (UtcDay::of(1_795_478_400_000), SpendKey::Shard(3));
+        let spend = |key, kind| Change::of_spend(&SpendChange { day, key, kind });
+        let settle =
+            |answered_at_ms| SpendKind::Settle { reserved_micro_usd: 1, spent_micro_usd: 2, answered_at_ms };
         let others = [
             Change::of_duplicate("m"),
             Change::of_letter(7),
@@ -133,17 +133,14 @@ mod tests {
             Change::of_refusal(7),
             Change::of_control(&Control::default().resumed(9), &Control::default()),
             Change::of_control(&paused, &paused.written()),
-            Change::of_spend(&spend(SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2 })),
-            Change::of_spend(&spend(SpendKind::Settle {
-                reserved_micro_usd: 1,
-                spent_micro_usd: 2,
-                answered_at_ms: None,
-            })),
-            Change::of_spend(&spend(SpendKind::Settle {
-                reserved_micro_usd: 1,
-                spent_micro_usd: 2,
-                answered_at_ms: Some(3),
-            })),
+            spend(SpendKey::Day, SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2 }),
+            spend(SpendKey::Day, SpendKind::Reserve { micro_usd: 3, cap_micro_usd: 2 }),
+            spend(shard, SpendKind::Draw { micro_usd: 1 }),
+            spend(shard, SpendKind::Fund { micro_usd: 1 }),
+            spend(SpendKey::Day, settle(None)),
+            spend(SpendKey::Day, settle(Some(3))),
+            spend(shard, settle(None)),
+            spend(shard, settle(Some(3))),
         ];
         for change in changes.chain(others) {
             let text = format!("{} {}", change.update, change.condition);

@@ -36,6 +36,7 @@ pub mod review;
 pub mod sentinel;
 pub mod spend;
 pub mod split_mix;
+pub mod spread;
 pub mod task;
 pub mod text;
 pub mod thinking;

@@ -25,6 +25,13 @@ pub fn call_price(task: &dyn Task, body_bytes: usize, price: Price) -> CallPrice
     CallPrice::new(price, task.overhead_bytes() + body_bytes + REASK_BYTES_MAX, task.output_tokens_max())
 }
 
+/// What the dearest call for any job may take and cost, in millionths of a dollar.
+#[must_use]
+pub fn dearest_call_micro_usd(tasks: &dyn Tasks, body_bytes_max: usize, price: Price) -> u64 {
+    let tasks = tasks.names().into_iter().filter_map(|name| tasks.find(name));
+    tasks.map(|task| call_price(task, body_bytes_max, price).most_micro_usd()).max().unwrap_or_default()
+}
+
 /// The job with its task and prompt.
 ///
 /// # Errors

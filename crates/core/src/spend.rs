@@ -108,28 +108,47 @@ impl fmt::Display for UtcDay {
     }
 }
 
-/// A change of the day's spend record.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One of the records over which a day's money is spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SpendKey {
+    /// The day's own, which keeps the cap.
+    Day,
+    /// One that has taken its money from the day's.
+    Shard(u32),
+}
+
+/// A change of one of a day's spend records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpendChange {
-    /// Idempotency token: the same change twice counts once.
-    pub id: String,
-    /// Whose record it changes.
+    /// Of which day.
     pub day: UtcDay,
-    /// Whether it takes room or gives back what it did not need.
+    /// Which of its records.
+    pub key: SpendKey,
+    /// What changes.
     pub kind: SpendKind,
 }
 
-/// Reserve before the first call, settle after the last.
+/// Money is taken before a call, and comes back after the last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpendKind {
-    /// Adds the worst case, unless spent and reserved would then exceed the cap.
+    /// Takes it from the day, unless what was taken would then exceed the cap.
     Reserve {
-        /// The most that the call can cost.
+        /// How much.
         micro_usd: u64,
         /// The day's cap.
         cap_micro_usd: u64,
     },
-    /// Gives the reservation back and adds what was spent.
+    /// Takes it from a shard that holds as much.
+    Draw {
+        /// How much.
+        micro_usd: u64,
+    },
+    /// Gives a shard what was taken from the day for it.
+    Fund {
+        /// How much.
+        micro_usd: u64,
+    },
+    /// Gives back what was taken, less what was spent.
     Settle {
         /// What the invocation reserved in all.
         reserved_micro_usd: u64,
@@ -140,24 +159,62 @@ pub enum SpendKind {
     },
 }
 
-/// What a day's record says.
+impl SpendKind {
+    /// Whether it gives money back. Taken twice, money counts too much, which keeps the cap; given twice, it would be spent
+    /// twice: so this is not sent again while nobody knows whether it was carried out.
+    #[must_use]
+    pub fn gives(self) -> bool {
+        match self {
+            Self::Reserve { .. } | Self::Draw { .. } => false,
+            Self::Fund { .. } => true,
+            Self::Settle { reserved_micro_usd, spent_micro_usd, .. } => spent_micro_usd < reserved_micro_usd,
+        }
+    }
+}
+
+/// What a day's records say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spent {
     /// What counts against the cap, in millionths of a dollar: what was billed, and what is reserved.
     pub committed_micro_usd: u64,
+    /// What all shards hold for calls to come.
+    pub in_shards_micro_usd: u64,
+    /// The most that one of them holds.
+    pub in_one_shard_micro_usd: u64,
     /// When a call was last answered, in milliseconds since 1970; as much earlier as an invocation is long, where one that
     /// was answered before settled after.
     pub answered_at_ms: Option<u64>,
 }
 
-/// The answer to a change of the spend record.
+impl Spent {
+    /// From what the day's own record has given away, and from what each shard of it still holds.
+    #[must_use]
+    pub fn of(taken_micro_usd: u64, shards_micro_usd: &[u64], answered_at_ms: Option<u64>) -> Self {
+        let in_shards_micro_usd = shards_micro_usd.iter().fold(0_u64, |sum, held| sum.saturating_add(*held));
+        Self {
+            committed_micro_usd: taken_micro_usd.saturating_sub(in_shards_micro_usd),
+            in_shards_micro_usd,
+            in_one_shard_micro_usd: shards_micro_usd.iter().copied().max().unwrap_or_default(),
+            answered_at_ms,
+        }
+    }
+
+    /// The dearest call that some record can pay under this cap.
+    #[must_use]
+    pub fn room_micro_usd(&self, cap_micro_usd: u64) -> u64 {
+        let taken_micro_usd = self.committed_micro_usd.saturating_add(self.in_shards_micro_usd);
+        cap_micro_usd.saturating_sub(taken_micro_usd).max(self.in_one_shard_micro_usd)
+    }
+}
+
+/// The answer to a change of a spend record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpendAnswer {
     /// It counts.
     Counted,
-    /// The cap leaves no room for this reservation.
-    CapReached {
-        /// What it does leave; 0 where the ledger does not say.
+    /// There is no room for this.
+    NoRoom {
+        /// For how much there is; 0 where the ledger does not say.
         left_micro_usd: u64,
     },
 }
@@ -246,6 +303,46 @@ mod tests {
             let micro_usd = 3 * counted.0 + 15 * counted.1;
             let found = CALL().count(&reply(answer, input, output));
             assert_eq!(found, Counted { usage, micro_usd, as_reported }, "{label}");
+        }
+    }
+
+    #[test]
+    fn there_is_room_where_the_day_or_a_shard_has_it() {
+        for (taken, shards, committed, room) in [
+            (0, vec![], 0, 100),
+            (60, vec![], 60, 40),
+            (60, vec![30, 10], 20, 40),
+            (90, vec![30, 10], 50, 30),
+            (100, vec![0, 7, 5], 88, 7),
+            (130, vec![], 130, 0),
+            // A shard is funded while the day's record is read.
+            (10, vec![20], 0, 80),
+        ] {
+            let spent = Spent::of(taken, &shards, None);
+            assert_eq!(
+                (spent.committed_micro_usd, spent.room_micro_usd(100)),
+                (committed, room),
+                "{spent:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_what_gives_money_back_must_not_be_sent_again() {
+        let settle = |spent_micro_usd| SpendKind::Settle {
+            reserved_micro_usd: 5,
+            spent_micro_usd,
+            answered_at_ms: None,
+        };
+        for (kind, gives) in [
+            (SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2 }, false),
+            (SpendKind::Draw { micro_usd: 1 }, false),
+            (SpendKind::Fund { micro_usd: 1 }, true),
+            (settle(4), true),
+            (settle(5), false),
+            (settle(6), false),
+        ] {
+            assert_eq!(kind.gives(), gives, "{kind:?}");
         }
     }
 

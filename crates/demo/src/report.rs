@@ -209,12 +209,11 @@ fn cost(out: &mut String, run: &Run, arguments: &Arguments) {
     );
     let _ = writeln!(
         out,
-        "{} invocations in {} processes; ledger: {} UpdateItem, {} GetItem, {} TransactWriteItems",
+        "{} invocations in {} processes; ledger: {} UpdateItem, {} GetItem",
         run.lambda.invocations,
         run.lambda.environments,
         requests(run, "DynamoDB.UpdateItem"),
         requests(run, "DynamoDB.GetItem"),
-        requests(run, "DynamoDB.TransactWriteItems"),
     );
 }
 

@@ -27,6 +27,7 @@ pub trait Ledger: ControlRecord {
     /// Adds to what all environments tell of their calls in this minute since 1970. Repeated, it counts twice, which is no
     /// harm: shares and thresholds are read from it.
     async fn tell_calls(&self, minute: u64, calls: &Calls) -> Result<(), PortError>;
-    /// Reserves or settles in the day's spend record. Safe to repeat with the same `change.id`.
+    /// Changes one of a day's spend records. What gives money back is carried out once or not at all; what takes it may be
+    /// counted twice where a reply is lost.
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError>;
 }

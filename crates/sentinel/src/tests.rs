@@ -204,8 +204,7 @@ impl LedgerWatch for World {
             .await
     }
     async fn spent(&self, _: UtcDay) -> Result<Spent, PortError> {
-        let spent =
-            |state: &mut State| Spent { committed_micro_usd: 0, answered_at_ms: state.answered_at_ms };
+        let spent = |state: &mut State| Spent { answered_at_ms: state.answered_at_ms, ..Spent::default() };
         self.on("spend", spent).await
     }
 }

@@ -7,6 +7,8 @@ use nightshift_aws::system::log_line;
 use nightshift_aws::{
     CloudWatchMetrics, DynamoLedger, OsEntropy, SqsDeadLetters, SqsVisibility, SystemClock,
 };
+use nightshift_core::ready::dearest_call_micro_usd;
+use nightshift_core::spread::Spread;
 use nightshift_shell::model::ModelError;
 use nightshift_shell::settings::FunctionSettings;
 use nightshift_shell::{clients, model, runtime};
@@ -37,14 +39,18 @@ async fn start(function: FunctionSettings, config: Config) -> Result<BatchHandle
         clock: clock.clone(),
         entropy: Arc::new(OsEntropy),
     };
+    let registry = my_tasks::registry();
+    let limits = config.limits;
+    let dearest_micro_usd = dearest_call_micro_usd(&registry, limits.body_bytes_max, config.price);
     let deployment = Deployment {
         stack: config.stack.name,
         model: model_id,
         price: config.price,
-        limits: config.limits,
+        spread: Spread::over(limits.concurrency_max, limits.spend_cap_micro_usd, dearest_micro_usd),
+        limits,
         built_at_ms: nightshift_tasks::BUILT_AT_MS,
         function_version: function.version,
     };
-    let worker = Worker::new(ports, Box::new(my_tasks::registry()), deployment);
+    let worker = Worker::new(ports, Box::new(registry), deployment);
     Ok(BatchHandler::new(worker, clock, http))
 }

@@ -7,8 +7,6 @@ use nightshift_core::spend::UtcDay;
 pub(crate) struct Book {
     /// The day on which it began.
     pub(crate) day: UtcDay,
-    /// How often it reserved.
-    pub(crate) reservations: u32,
     /// What stands in the day's record for this invocation.
     pub(crate) reserved_micro_usd: u64,
     /// What its calls cost, or may still cost.
@@ -19,7 +17,7 @@ pub(crate) struct Book {
 
 impl Book {
     pub(crate) fn new(day: UtcDay) -> Self {
-        Self { day, reservations: 0, reserved_micro_usd: 0, counted_micro_usd: 0, answered_at_ms: None }
+        Self { day, reserved_micro_usd: 0, counted_micro_usd: 0, answered_at_ms: None }
     }
 
     /// A call's worst case becomes what it cost.

@@ -10,14 +10,14 @@ use std::sync::atomic::Ordering;
 
 use nightshift_core::metric::{HandBackCause, Metric, NO_TASK};
 use nightshift_core::ready::call_price;
-use nightshift_core::spend::{CallPrice, Fit, SpendAnswer, SpendChange, SpendKind};
+use nightshift_core::spend::{CallPrice, Fit, SpendAnswer, SpendChange, SpendKind, UtcDay};
 use nightshift_core::task::Task;
 
 use crate::book::Book;
 use crate::invocation::Invocation;
 use crate::message::Item;
 use crate::paid_call::Reservation;
-use crate::worker::Worker;
+use crate::worker::{Deployment, Worker};
 use nightshift_ports::PortError;
 
 /// What is reserved for the first call of a record.
@@ -41,12 +41,13 @@ impl Worker {
         if book.reserved_micro_usd == 0 && book.counted_micro_usd == 0 && book.answered_at_ms.is_none() {
             return;
         }
+        let (reserved_micro_usd, spent_micro_usd) = (book.reserved_micro_usd, book.counted_micro_usd);
         let change = SpendChange {
-            id: invocation_id.to_owned(),
             day: book.day,
+            key: self.deployment.spread.settled_at(invocation_id, reserved_micro_usd, spent_micro_usd),
             kind: SpendKind::Settle {
-                reserved_micro_usd: book.reserved_micro_usd,
-                spent_micro_usd: book.counted_micro_usd,
+                reserved_micro_usd,
+                spent_micro_usd,
                 answered_at_ms: book.answered_at_ms,
             },
         };
@@ -83,7 +84,7 @@ impl Invocation<'_> {
             let fit = Fit::into(room_micro_usd, &prices);
             match self.reserve(fit.sum_micro_usd).await {
                 Ok(SpendAnswer::Counted) => return first_calls(&fit, HandBackCause::SpendCap),
-                Ok(SpendAnswer::CapReached { left_micro_usd }) => {
+                Ok(SpendAnswer::NoRoom { left_micro_usd }) => {
                     let cheapest = prices.iter().flatten().map(|price| price.most_micro_usd()).min();
                     self.refused_by_cap(cheapest.unwrap_or_default()).await;
                     room_micro_usd = left_micro_usd;
@@ -105,7 +106,7 @@ impl Invocation<'_> {
         }
         match self.reserve(micro_usd).await {
             Ok(SpendAnswer::Counted) => Ok(self.reservation(price)),
-            Ok(SpendAnswer::CapReached { .. }) => {
+            Ok(SpendAnswer::NoRoom { .. }) => {
                 self.refused_by_cap(micro_usd).await;
                 Err(HandBackCause::SpendCap)
             }
@@ -123,26 +124,16 @@ impl Invocation<'_> {
         if micro_usd == 0 {
             return Ok(SpendAnswer::Counted);
         }
-        let change = self.book(|book| {
-            book.reservations += 1;
-            SpendChange {
-                id: format!("{}-{}", self.id, book.reservations),
-                day: book.day,
-                kind: SpendKind::Reserve {
-                    micro_usd,
-                    cap_micro_usd: self.worker.deployment.limits.spend_cap_micro_usd,
-                },
-            }
-        });
-        let answer = self.worker.ports.ledger.spend(&change).await;
+        let day = self.book(|book| book.day);
+        let answer = self.take(day, micro_usd).await;
         match &answer {
             Ok(SpendAnswer::Counted) => self.book(|book| {
                 book.reserved_micro_usd = book.reserved_micro_usd.saturating_add(micro_usd);
                 book.counted_micro_usd = book.counted_micro_usd.saturating_add(micro_usd);
             }),
-            Ok(SpendAnswer::CapReached { left_micro_usd }) => tracing::warn!(
+            Ok(SpendAnswer::NoRoom { left_micro_usd }) => tracing::warn!(
                 request_id = self.id,
-                day = %change.day,
+                %day,
                 wanted_micro_usd = micro_usd,
                 left_micro_usd,
                 "the day's spend cap leaves no room"
@@ -153,5 +144,26 @@ impl Invocation<'_> {
             }
         }
         answer
+    }
+
+    async fn take(&self, day: UtcDay, micro_usd: u64) -> Result<SpendAnswer, PortError> {
+        let Deployment { spread, limits, .. } = &self.worker.deployment;
+        let mut reserving = spread.reserve(self.id, micro_usd, limits.spend_cap_micro_usd);
+        loop {
+            let (key, kind) = match reserving.next() {
+                Ok(next) => next,
+                Err(answer) => return Ok(answer),
+            };
+            let answer = match self.worker.ports.ledger.spend(&SpendChange { day, key, kind }).await {
+                // The day has paid; what its shard does not get stays counted.
+                Err(error) if kind.gives() => {
+                    tracing::warn!(request_id = self.id, %error, "a shard of the day's spend was not funded");
+                    self.numbers(|n| n.add(NO_TASK, Metric::LedgerErrors, 1.0));
+                    SpendAnswer::Counted
+                }
+                answer => answer?,
+            };
+            reserving.answered(answer);
+        }
     }
 }

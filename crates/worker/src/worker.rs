@@ -12,6 +12,7 @@ use nightshift_core::heard::Heard;
 use nightshift_core::limits::Limits;
 use nightshift_core::pace::share_of_width;
 use nightshift_core::record::Revision;
+use nightshift_core::spread::Spread;
 use nightshift_core::task::{Tasks, revision_hash};
 use nightshift_ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, PortError, Visibility};
 use tokio::time::Instant;
@@ -46,6 +47,8 @@ pub struct Deployment {
     pub price: Price,
     /// The limits.
     pub limits: Limits,
+    /// Over how many records a day's money is spread.
+    pub spread: Spread,
     /// When the worker was built, in milliseconds since 1970.
     pub built_at_ms: u64,
     /// The function's version; 0 outside Lambda.

@@ -25,6 +25,7 @@ use nightshift_core::redrive::{Depth, Directory, Redrive, Request, Source};
 use nightshift_core::sentinel::{Calls, StackLimits};
 use nightshift_core::spend::{SpendAnswer, SpendChange, Spent, UtcDay};
 use nightshift_core::split_mix::SplitMix64;
+use nightshift_core::spread::Spread;
 use nightshift_ports::{
     Clock, ControlAnswer, ControlRecord, DeadLetters, Document, DocumentAnswer, Documents, Entropy, Ledger,
     LedgerWatch, Metrics, Model, PortError, PortErrorKind, QueueDepth, RedriveSteps, Visibility,
@@ -403,6 +404,7 @@ impl World {
             stack: self.names.stack.clone(),
             model: "model-1".to_owned(),
             price: Price::flat(price_times * 1_000_000, price_times * 5_000_000),
+            spread: Spread::default(),
             limits: self.limits.clone(),
             built_at_ms: START_MS - 1,
             function_version: version,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nightshift_core::cost::Price;
 use nightshift_core::spend::UtcDay;
+use nightshift_core::spread::Spread;
 use nightshift_ports::Clock;
 use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::{BatchReport, Deployment, Message, Ports, Worker};
@@ -108,11 +109,13 @@ impl Fleet {
             environment: Arc::clone(&environment),
             invocation: AtomicU64::new(0),
         });
+        let shards = if revision < plan.shards_from { 0 } else { plan.shards };
         let deployment = Deployment {
             stack: "simulated".to_owned(),
             model: model_of(revision),
             price: PRICE,
             limits: plan.limits.clone(),
+            spread: Spread::in_shards(shards, plan.block_micro_usd),
             built_at_ms: BEGINNING_MS - 1_000_000 + u64::from(revision),
             function_version: u64::from(revision),
         };

@@ -221,6 +221,12 @@ pub struct Plan {
     pub rolls_back: bool,
     /// This revision and newer ones write words that older ones do not know.
     pub newer_words_from: u32,
+    /// Over how many shards a day's money is spread,
+    pub shards: u32,
+    /// which take so much at a time,
+    pub block_micro_usd: u64,
+    /// by this revision and newer ones.
+    pub shards_from: u32,
     /// How often the operator looks at the dead letters; 0: never.
     pub operator_every_ms: u64,
     /// The sentinel runs each minute.
@@ -315,6 +321,9 @@ impl Plan {
             deploys_ms: Vec::new(),
             rolls_back: false,
             newer_words_from: u32::MAX,
+            shards: 0,
+            block_micro_usd: 0,
+            shards_from: 0,
             operator_every_ms: 0,
             sentinel: true,
             resumes_ms: Vec::new(),
@@ -336,6 +345,8 @@ impl Plan {
             limits,
         };
         plan.fill(&mut rng);
+        plan.shards = rng.pick(&[0, 0, 2, 3, 5]);
+        plan.block_micro_usd = rng.pick(&[0, 1, 3, 8]) * CALL_MICRO_USD_MAX;
         plan
     }
 
@@ -411,7 +422,7 @@ impl Plan {
             self.deploys_ms = (0..deploys).map(|_| rng.range(0, self.faults_end_ms)).collect();
             self.deploys_ms.sort_unstable();
             if self.profile == Profile::Deploy {
-                (self.rolls_back, self.newer_words_from) = (rng.chance(0.6), 2);
+                (self.rolls_back, self.newer_words_from, self.shards_from) = (rng.chance(0.6), 2, 2);
             }
         }
         if matches!(

@@ -20,7 +20,7 @@ use nightshift_core::model::{
 use nightshift_core::output_validation::REASK_BYTES_MAX;
 use nightshift_core::record::{RecordWrite, State as Standing};
 use nightshift_core::sentinel::Calls;
-use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind};
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, UtcDay};
 use nightshift_ports::{
     Clock, ControlAnswer, ControlRecord, DeadLetters, Entropy, Ledger, Metrics, Model, PortError,
     PortErrorKind, Visibility, WriteAnswer,
@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::oracle::{ArrivedLetter, Asked, CallEnd, Promise, Writer};
-use crate::plan::{Away, HOUR, Plan};
+use crate::plan::{Away, CALL_MICRO_USD_MAX, HOUR, Plan};
 use crate::queue::{HandleAnswer, why_refused};
 use crate::work::{
     CHECK_IS_WRONG, CutOff, Kind, OUTPUT_TOKENS_MAX, OVERHEAD_BYTES, check_of, cut_off, oversize,
@@ -60,6 +60,14 @@ enum Fate {
     Away,
     ReplyLost,
     Delayed,
+}
+
+/// When the SDK sends a request again that failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeats {
+    Always,
+    /// Not while it may have been carried out.
+    WhereRefused,
 }
 
 impl SimPorts {
@@ -117,6 +125,17 @@ impl SimPorts {
     async fn attempts<T>(
         &self,
         operation: &'static str,
+        fault: impl FnMut(&'static str),
+        later: impl FnMut(),
+        apply: impl FnMut() -> T,
+    ) -> Result<T, PortError> {
+        self.attempts_as(Repeats::Always, operation, fault, later, apply).await
+    }
+
+    async fn attempts_as<T>(
+        &self,
+        repeats: Repeats,
+        operation: &'static str,
         mut fault: impl FnMut(&'static str),
         mut later: impl FnMut(),
         mut apply: impl FnMut() -> T,
@@ -171,6 +190,9 @@ impl SimPorts {
                     latency_ms
                 }
             };
+            if repeats == Repeats::WhereRefused && fate != Fate::Throttled {
+                break;
+            }
             let backoff_ms = self.environment.draw(|rng| rng.range(0, 50 << attempt));
             sleep(Duration::from_millis(backoff_ms)).await;
             spent_ms += backoff_ms;
@@ -411,50 +433,46 @@ impl Ledger for SimPorts {
 
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
         let invocation = self.invocation();
-        self.attempts(
-            "TransactWriteItems",
+        let change = *change;
+        let repeats = if change.kind.gives() { Repeats::WhereRefused } else { Repeats::Always };
+        self.attempts_as(
+            repeats,
+            "UpdateItem",
             |_| (),
-            || {
-                let change = change.clone();
-                self.later(move |world| {
-                    spend(&mut world.lock(), world, &change, invocation);
-                });
-            },
-            || spend(&mut self.world.lock(), &self.world, change, invocation),
+            || self.later(move |world| _ = spend(&mut world.lock(), world, &change, invocation)),
+            || spend(&mut self.world.lock(), &self.world, &change, invocation),
         )
         .await
     }
 }
 
-/// A change of the day's record reaches the table.
+/// A change of one of the day's records reaches the table.
 fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64) -> SpendAnswer {
     let day = state.spend.entry(change.day).or_default();
-    let left = |cap_micro_usd: u64, day: &crate::world::DaySpend| {
-        u64::try_from(i128::from(cap_micro_usd) - day.committed_micro_usd()).unwrap_or_default()
-    };
-    let id = (matches!(change.kind, SpendKind::Settle { .. }), change.id.clone());
     let mut over = None;
+    let held = match change.key {
+        SpendKey::Day => &mut day.taken_micro_usd,
+        SpendKey::Shard(shard) => day.shards_micro_usd.entry(shard).or_default(),
+    };
     match change.kind {
-        _ if day.changes.contains(&id) => return SpendAnswer::Counted,
         SpendKind::Reserve { micro_usd, cap_micro_usd } => {
-            let left_micro_usd = left(cap_micro_usd, day);
-            if micro_usd > left_micro_usd {
-                if let Some(running) = state.invocations.get_mut(&invocation) {
-                    running.cap_left_micro_usd = running.cap_left_micro_usd.min(left_micro_usd);
-                    running.cap_refusals += 1;
-                }
-                state.pauses.heard_of_cap(world.now_ms());
-                return SpendAnswer::CapReached { left_micro_usd };
+            let left = i128::from(cap_micro_usd) - *held;
+            if i128::from(micro_usd) > left {
+                return no_room(state, world, change.day, invocation, left);
             }
-            day.reserved_micro_usd += i128::from(micro_usd);
-            let left_micro_usd = left(cap_micro_usd, day);
-            if let Some(running) = state.invocations.get_mut(&invocation) {
-                // What others gave back since a refusal, it cannot know.
-                let known_micro_usd = running.cap_left_micro_usd.saturating_sub(micro_usd);
-                running.cap_left_micro_usd = known_micro_usd.min(left_micro_usd);
-            }
+            *held += i128::from(micro_usd);
         }
+        SpendKind::Draw { micro_usd } => {
+            let left = *held;
+            if i128::from(micro_usd) > left {
+                return no_room(state, world, change.day, invocation, left);
+            }
+            *held -= i128::from(micro_usd);
+        }
+        SpendKind::Fund { micro_usd } => *held += i128::from(micro_usd),
         SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms } => {
+            let spent = i128::from(spent_micro_usd) - i128::from(reserved_micro_usd);
+            *held += if change.key == SpendKey::Day { spent } else { -spent };
             day.answered_at_ms = answered_at_ms.or(day.answered_at_ms);
             let running = state.invocations.get(&invocation);
             let calls_micro_usd = running.map(|running| running.calls_micro_usd);
@@ -467,16 +485,37 @@ fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64
                     )
                 });
             over = over.or(dear);
-            day.reserved_micro_usd -= i128::from(reserved_micro_usd);
-            day.spent_micro_usd += i128::from(spent_micro_usd);
         }
     }
-    day.changes.insert(id);
+    day.changed_ms = world.now_ms();
+    let room_micro_usd = day.spent().room_micro_usd(world.plan.limits.spend_cap_micro_usd);
+    if let SpendKind::Reserve { micro_usd, .. } | SpendKind::Draw { micro_usd } = change.kind
+        && let Some(running) = state.invocations.get_mut(&invocation)
+    {
+        // What others gave back since a refusal, it cannot know.
+        let known_micro_usd = running.cap_left_micro_usd.saturating_sub(micro_usd);
+        running.cap_left_micro_usd = known_micro_usd.min(room_micro_usd);
+    }
     if let Some(what) = over {
         state.violate(world.now_ms(), Promise::Budgets, None, what);
     }
     state.judge_day(world.now_ms(), None, change.day, &world.plan);
     SpendAnswer::Counted
+}
+
+fn no_room(state: &mut State, world: &World, day: UtcDay, invocation: u64, left: i128) -> SpendAnswer {
+    let cap_micro_usd = world.plan.limits.spend_cap_micro_usd;
+    let room_micro_usd =
+        state.spend.get(&day).map_or(cap_micro_usd, |day| day.spent().room_micro_usd(cap_micro_usd));
+    if let Some(running) = state.invocations.get_mut(&invocation) {
+        running.cap_left_micro_usd = running.cap_left_micro_usd.min(room_micro_usd);
+        running.cap_refusals += 1;
+    }
+    // A shard that is empty says nothing of the day.
+    if room_micro_usd < CALL_MICRO_USD_MAX {
+        state.pauses.heard_of_cap(world.now_ms());
+    }
+    SpendAnswer::NoRoom { left_micro_usd: u64::try_from(left).unwrap_or_default() }
 }
 
 #[async_trait]

@@ -23,7 +23,7 @@ use crate::plan::{Away, DAY, MINUTE, SECOND};
 use crate::process::{Process, error};
 use crate::redriver::SimQueue;
 use crate::rng::Rng;
-use crate::world::{State, World};
+use crate::world::{DaySpend, State, World};
 
 /// The function's timeout.
 const RUN_MS_MAX: u64 = 50 * SECOND;
@@ -127,10 +127,7 @@ impl LedgerWatch for Process {
 
     async fn spent(&self, day: UtcDay) -> Result<Spent, PortError> {
         self.does("GetItem", self.ledger_fails(), |state, _| {
-            state.spend.get(&day).map_or_else(Spent::default, |spend| Spent {
-                committed_micro_usd: u64::try_from(spend.committed_micro_usd()).unwrap_or_default(),
-                answered_at_ms: spend.answered_at_ms,
-            })
+            state.spend.get(&day).map_or_else(Spent::default, DaySpend::spent)
         })
         .await
     }

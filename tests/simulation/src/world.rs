@@ -13,7 +13,7 @@ use nightshift_core::listing::Unsettled;
 use nightshift_core::metric::{HandBackCause, MetricBatch};
 use nightshift_core::record::Record;
 use nightshift_core::sentinel::Calls;
-use nightshift_core::spend::UtcDay;
+use nightshift_core::spend::{Spent, UtcDay};
 use nightshift_ports::Document;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
@@ -270,21 +270,31 @@ pub struct Invocation {
 /// One UTC day's money.
 #[derive(Debug, Default)]
 pub struct DaySpend {
-    pub reserved_micro_usd: i128,
-    pub spent_micro_usd: i128,
+    /// What the day's own record has given away or counts as spent.
+    pub taken_micro_usd: i128,
+    /// When any of that changed.
+    pub changed_ms: u64,
+    /// What each shard holds.
+    pub shards_micro_usd: BTreeMap<u32, i128>,
     /// When a call was last answered, as the workers say.
     pub answered_at_ms: Option<u64>,
-    /// Ids of the changes that count: a reservation and a settlement of one id are two.
-    pub changes: HashSet<(bool, String)>,
     /// What the provider charges for the calls of the invocations that began on this day; no worker knows it.
     pub billed_micro_usd: u64,
 }
 
 impl DaySpend {
-    /// What the cap is compared with.
+    /// What was spent, or is reserved.
     #[must_use]
     pub fn committed_micro_usd(&self) -> i128 {
-        self.reserved_micro_usd + self.spent_micro_usd
+        self.taken_micro_usd - self.shards_micro_usd.values().sum::<i128>()
+    }
+
+    /// As the sentinel reads it.
+    #[must_use]
+    pub fn spent(&self) -> Spent {
+        let whole = |micro_usd: i128| u64::try_from(micro_usd).unwrap_or_default();
+        let shards: Vec<u64> = self.shards_micro_usd.values().map(|held| whole(*held)).collect();
+        Spent::of(whole(self.taken_micro_usd), &shards, self.answered_at_ms)
     }
 }
 

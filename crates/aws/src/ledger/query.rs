@@ -21,7 +21,7 @@ use super::table::{FIRST_RECEIVED_MS, ID, INDEX, UNSETTLED, index_key};
 use super::{DynamoLedger, SERVICE, kept, map, unbuilt, unreadable};
 use crate::error::port_error;
 
-const BATCH_GET: &str = "BatchGetItem";
+pub(super) const BATCH_GET: &str = "BatchGetItem";
 const DESCRIBE: &str = "DescribeTable";
 const QUERY: &str = "Query";
 const SCAN: &str = "Scan";
@@ -184,16 +184,30 @@ async fn list_page(
 
 /// What stands under each of these keys, in their order.
 pub(super) async fn read_all(ledger: &DynamoLedger, keys: &[InputHash]) -> Result<Vec<Lookup>, PortError> {
-    let mut found = HashMap::new();
-    let mut unread: Vec<&str> = keys.iter().map(InputHash::as_str).collect();
+    let mut distinct: Vec<&str> = keys.iter().map(InputHash::as_str).collect();
     // DynamoDB refuses a key that is asked for twice.
-    unread.sort_unstable();
-    unread.dedup();
-    let mut unread: Vec<Item> = unread.into_iter().map(|key| map([(ID, text(key))])).collect();
+    distinct.sort_unstable();
+    distinct.dedup();
+    let items = read_items(ledger, &distinct, true).await?;
+    let found = items.iter().map(lookup).collect::<Result<HashMap<_, _>, _>>();
+    let found = found.map_err(|e| unreadable(BATCH_GET, &e))?;
+    // A key may be asked for twice.
+    Ok(keys.iter().map(|key| found.get(key).cloned().unwrap_or(Lookup::Absent)).collect())
+}
+
+/// The items that stand under these keys, of which each is asked for once; in no order. `consistent`: as they stand now, for
+/// twice the price.
+pub(super) async fn read_items(
+    ledger: &DynamoLedger,
+    keys: &[impl AsRef<str>],
+    consistent: bool,
+) -> Result<Vec<Item>, PortError> {
+    let mut found = Vec::new();
+    let mut unread: Vec<Item> = keys.iter().map(|key| map([(ID, text(key.as_ref()))])).collect();
     let mut waits = UNREAD_WAITS.iter();
     while !unread.is_empty() {
         let rest = unread.split_off(unread.len().min(KEYS_MAX));
-        let (items, left) = get_batch(ledger, unread).await?;
+        let (items, left) = get_batch(ledger, unread, consistent).await?;
         // An answer holds 16 MB, so that a part may be left although nothing is wrong.
         if items.is_empty() && !left.is_empty() {
             let Some(wait) = waits.next() else { return Err(still_unread(left.len() + rest.len())) };
@@ -201,15 +215,11 @@ pub(super) async fn read_all(ledger: &DynamoLedger, keys: &[InputHash]) -> Resul
         } else {
             waits = UNREAD_WAITS.iter();
         }
-        for item in items {
-            let (key, lookup) = lookup(&item).map_err(|e| unreadable(BATCH_GET, &e))?;
-            found.insert(key, lookup);
-        }
+        found.extend(items);
         unread = left;
         unread.extend(rest);
     }
-    // A key may be asked for twice.
-    Ok(keys.iter().map(|key| found.get(key).cloned().unwrap_or(Lookup::Absent)).collect())
+    Ok(found)
 }
 
 /// Where to begin. A position of an index that was spread otherwise leads nowhere.
@@ -285,8 +295,12 @@ async fn scan(
 }
 
 /// One request: what it read, and the keys that it gave back unread.
-async fn get_batch(ledger: &DynamoLedger, keys: Vec<Item>) -> Result<(Vec<Item>, Vec<Item>), PortError> {
-    let asked = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
+async fn get_batch(
+    ledger: &DynamoLedger,
+    keys: Vec<Item>,
+    consistent: bool,
+) -> Result<(Vec<Item>, Vec<Item>), PortError> {
+    let asked = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(consistent).build();
     let asked = asked.map_err(|e| unbuilt(BATCH_GET, &e))?;
     let got = ledger.client.batch_get_item().request_items(&ledger.table, asked).send().await;
     let got = got.map_err(|e| port_error(SERVICE, BATCH_GET, &e))?;

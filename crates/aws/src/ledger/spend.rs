@@ -1,178 +1,190 @@
-//! The day's spend: reserved and settled in one item, by increments.
+//! A day's spend: an item for the day and one for each of its shards, changed by plain increments, which do not get in each
+//! other's way as transactions do.
 
+use aws_sdk_dynamodb::Config;
 use aws_sdk_dynamodb::config::retry::{ClassifyRetry, RetryAction};
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{
-    CancellationReason, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
-};
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
-use nightshift_core::input_hash::hex;
-use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKind, UtcDay};
+use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, Spent, UtcDay};
+use nightshift_core::spread::SHARDS_MAX;
 use nightshift_ports::{PortError, PortErrorKind};
-use sha2::{Digest, Sha256};
 
-use super::item::{Item, Reader, number, text};
+use super::item::{Item, Reader, Unreadable, number, text};
+use super::query::{BATCH_GET, read_items};
 use super::table::{EXPIRES_AT, ID};
-use super::{Change, DynamoLedger, SERVICE, map, unbuilt, unreadable};
-use crate::error::{port_error, service_kind};
+use super::write::{UPDATE, refused_by};
+use super::{Change, DynamoLedger, map, unreadable};
+use crate::error::service_kind;
 
-const TRANSACT: &str = "TransactWriteItems";
-
+/// What a day's own item has given away or counts as spent.
+const COMMITTED: &str = "committed_micro_usd";
+/// What a shard holds.
+const LEFT: &str = "left_micro_usd";
 /// When a call was last answered.
-pub(super) const ANSWERED_AT_MS: &str = "answered_at_ms";
+const ANSWERED_AT_MS: &str = "answered_at_ms";
 
 /// How long a day's spend is kept: a quarter, for whoever compares it with a bill.
 const SPEND_KEPT_S: u64 = 90 * 24 * 60 * 60;
 
-/// Counts a reservation or a settlement, once however often it is asked.
-pub(super) async fn count(ledger: &DynamoLedger, change: &SpendChange) -> Result<SpendAnswer, PortError> {
+/// Carries out a change.
+pub(super) async fn change(ledger: &DynamoLedger, change: &SpendChange) -> Result<SpendAnswer, PortError> {
     let Change { update, condition, names, values } = Change::of_spend(change);
-    let update = Update::builder()
+    let update = ledger
+        .client
+        .update_item()
         .table_name(&ledger.table)
-        .key(ID, text(&spend_id(change.day)))
+        .key(ID, text(&spend_id(change.day, change.key)))
         .update_expression(update)
         .set_condition_expression((!condition.is_empty()).then_some(condition))
         .set_expression_attribute_names(Some(names))
         .set_expression_attribute_values(Some(values))
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-        .build()
-        .map_err(|e| unbuilt(TRANSACT, &e))?;
-    // A transaction of one: DynamoDB remembers its token for ten minutes, and an increment has no other way of
-    // being safe to repeat.
-    let sent = ledger
-        .client
-        .transact_write_items()
-        .client_request_token(idempotency_token(change))
-        .transact_items(TransactWriteItem::builder().update(update).build())
-        .send()
-        .await;
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+    let sent = if change.kind.gives() {
+        update.customize().config_override(Config::builder().retry_classifier(OnlyWhereRefused)).send().await
+    } else {
+        update.send().await
+    };
     match sent {
         Ok(_) => Ok(SpendAnswer::Counted),
-        Err(error) => match error.as_service_error().and_then(cancelled_because) {
-            Some(CancellationReason { code: Some(code), item, .. }) if code == "ConditionalCheckFailed" => {
-                Ok(SpendAnswer::CapReached { left_micro_usd: left_micro_usd(change, item.as_ref())? })
-            }
-            Some(reason) => Err(PortError {
-                service: SERVICE,
-                operation: TRANSACT,
-                kind: cancellation_kind(reason.code().unwrap_or_default()),
-                message: format!("the transaction was cancelled: {}", reason.code().unwrap_or("no reason")),
-            }),
-            None => Err(port_error(SERVICE, TRANSACT, &error)),
-        },
+        Err(error) => {
+            let left = left_micro_usd(change.kind, refused_by(error)?.as_ref());
+            let left_micro_usd = left.map_err(|e| unreadable(UPDATE, &e))?;
+            Ok(SpendAnswer::NoRoom { left_micro_usd })
+        }
     }
 }
 
-/// The key of a day's record.
-pub(super) fn spend_id(day: UtcDay) -> String {
-    format!("spend#{day}")
+/// What all records of a day say.
+pub(super) async fn read(ledger: &DynamoLedger, day: UtcDay) -> Result<Spent, PortError> {
+    let keys = (0..SHARDS_MAX).map(SpendKey::Shard).chain([SpendKey::Day]).map(|key| spend_id(day, key));
+    let items = read_items(ledger, &keys.collect::<Vec<_>>(), false).await?;
+    let (mut taken_micro_usd, mut shards_micro_usd, mut answered_at_ms) = (0, Vec::new(), None);
+    for item in &items {
+        let read = Reader(item);
+        let amount = |name| {
+            let amount =
+                read.optional(name, Reader::number::<i128>).map_err(|e| unreadable(BATCH_GET, &e))?;
+            // What comes back before it was taken is seen for a moment as less than nothing.
+            Ok::<_, PortError>(u64::try_from(amount.unwrap_or_default().max(0)).unwrap_or(u64::MAX))
+        };
+        taken_micro_usd += amount(COMMITTED)?;
+        shards_micro_usd.push(amount(LEFT)?);
+        let answered =
+            read.optional(ANSWERED_AT_MS, Reader::number).map_err(|e| unreadable(BATCH_GET, &e))?;
+        answered_at_ms = answered_at_ms.max(answered);
+    }
+    Ok(Spent::of(taken_micro_usd, &shards_micro_usd, answered_at_ms))
+}
+
+fn spend_id(day: UtcDay, key: SpendKey) -> String {
+    match key {
+        SpendKey::Day => format!("spend#{day}"),
+        SpendKey::Shard(shard) => format!("spend#{day}#{shard}"),
+    }
 }
 
 impl Change {
     pub(super) fn of_spend(change: &SpendChange) -> Self {
-        let mut names = map([
-            ("#reserved", "reserved_micro_usd".to_owned()),
-            ("#committed", "committed_micro_usd".to_owned()),
-            ("#expires_at", EXPIRES_AT.to_owned()),
-        ]);
+        let mut names = map([("#expires_at", EXPIRES_AT.to_owned())]);
         let mut values = map([(":expires_at", number(spend_expires_at_s(change.day)))]);
-        let (update, condition) = match change.kind {
+        let mut name =
+            |placeholder: &str, name: &str| _ = names.insert(placeholder.to_owned(), name.to_owned());
+        let mut value = |placeholder: &str, amount: i128| {
+            values.insert(placeholder.to_owned(), number(amount));
+        };
+        let (mut adds, mut condition) = (Vec::new(), "");
+        let mut answered = None;
+        match change.kind {
             SpendKind::Reserve { micro_usd, cap_micro_usd } => {
-                values.insert(":amount".to_owned(), number(micro_usd));
                 let room = i128::from(cap_micro_usd) - i128::from(micro_usd);
-                values.insert(":room".to_owned(), number(room));
-                (
-                    "ADD #reserved :amount, #committed :amount SET #expires_at = :expires_at",
-                    // What exceeds the cap by itself is refused on a fresh day too: without the attribute nothing holds.
-                    if room < 0 {
-                        "#committed <= :room"
-                    } else {
-                        "attribute_not_exists(#committed) OR #committed <= :room"
-                    },
-                )
+                name("#reserved", "reserved_micro_usd");
+                name("#committed", COMMITTED);
+                value(":amount", micro_usd.into());
+                value(":room", room);
+                adds.extend(["#reserved :amount", "#committed :amount"]);
+                // What exceeds the cap by itself is refused on a fresh day too: without the attribute nothing holds.
+                condition = if room < 0 {
+                    "#committed <= :room"
+                } else {
+                    "attribute_not_exists(#committed) OR #committed <= :room"
+                };
+            }
+            SpendKind::Draw { micro_usd } => {
+                name("#left", LEFT);
+                value(":amount", micro_usd.into());
+                value(":taken", -i128::from(micro_usd));
+                adds.push("#left :taken");
+                condition = "#left >= :amount";
+            }
+            SpendKind::Fund { micro_usd } => {
+                name("#left", LEFT);
+                value(":amount", micro_usd.into());
+                adds.push("#left :amount");
             }
             SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms } => {
                 let (reserved, spent) = (i128::from(reserved_micro_usd), i128::from(spent_micro_usd));
-                names.insert("#spent".to_owned(), "spent_micro_usd".to_owned());
-                values.insert(":given_back".to_owned(), number(-reserved));
-                values.insert(":spent".to_owned(), number(spent));
-                values.insert(":difference".to_owned(), number(spent - reserved));
-                if let Some(answered_at_ms) = answered_at_ms {
-                    names.insert("#answered_at".to_owned(), ANSWERED_AT_MS.to_owned());
-                    values.insert(":answered_at".to_owned(), number(answered_at_ms));
+                name("#spent", "spent_micro_usd");
+                value(":spent", spent);
+                adds.push("#spent :spent");
+                match change.key {
+                    SpendKey::Day => {
+                        name("#reserved", "reserved_micro_usd");
+                        name("#committed", COMMITTED);
+                        value(":given_back", -reserved);
+                        value(":difference", spent - reserved);
+                        adds.extend(["#reserved :given_back", "#committed :difference"]);
+                    }
+                    SpendKey::Shard(_) => {
+                        name("#left", LEFT);
+                        value(":unspent", reserved - spent);
+                        adds.push("#left :unspent");
+                    }
                 }
-                (
-                    if answered_at_ms.is_some() {
-                        "ADD #reserved :given_back, #spent :spent, #committed :difference SET #expires_at = :expires_at, #answered_at = :answered_at"
-                    } else {
-                        "ADD #reserved :given_back, #spent :spent, #committed :difference SET #expires_at = :expires_at"
-                    },
-                    "",
-                )
+                if let Some(at_ms) = answered_at_ms {
+                    name("#answered_at", ANSWERED_AT_MS);
+                    value(":answered_at", at_ms.into());
+                    answered = Some(", #answered_at = :answered_at");
+                }
             }
-        };
-        Self { update: update.to_owned(), condition: condition.to_owned(), names, values }
-    }
-}
-
-/// What the cap leaves beside what stands in the day's record.
-fn left_micro_usd(change: &SpendChange, standing: Option<&Item>) -> Result<u64, PortError> {
-    let SpendKind::Reserve { cap_micro_usd, .. } = change.kind else { return Ok(0) };
-    let committed = standing.map(|item| Reader(item).optional("committed_micro_usd", Reader::number));
-    let committed = committed.transpose().map_err(|e| unreadable(TRANSACT, &e))?.flatten();
-    Ok(cap_micro_usd.saturating_sub(committed.unwrap_or_default()))
-}
-
-/// The one reason why a transaction of one was cancelled.
-fn cancelled_because(error: &TransactWriteItemsError) -> Option<&CancellationReason> {
-    match error {
-        TransactWriteItemsError::TransactionCanceledException(cancelled) => {
-            cancelled.cancellation_reasons().first()
         }
-        _ => None,
+        let adds = adds.join(", ");
+        let update = format!("ADD {adds} SET #expires_at = :expires_at{}", answered.unwrap_or_default());
+        Self { update, condition: condition.to_owned(), names, values }
     }
 }
 
-/// The reasons have names of their own (TransactWriteItems, "Cancellation reason codes").
-fn cancellation_kind(reason: &str) -> PortErrorKind {
-    match reason {
-        "TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded" => {
-            PortErrorKind::Throttled
-        }
-        other => service_kind(other, 400),
+/// For how much there is room, beside what stands.
+fn left_micro_usd(kind: SpendKind, standing: Option<&Item>) -> Result<u64, Unreadable> {
+    let amount = |name| {
+        let amount = standing.map(|item| Reader(item).optional(name, Reader::number::<u64>)).transpose();
+        amount.map(|amount| amount.flatten().unwrap_or_default())
+    };
+    match kind {
+        SpendKind::Reserve { cap_micro_usd, .. } => Ok(cap_micro_usd.saturating_sub(amount(COMMITTED)?)),
+        SpendKind::Draw { .. } => amount(LEFT),
+        SpendKind::Fund { .. } | SpendKind::Settle { .. } => Ok(0),
     }
 }
 
-/// Lets the SDK's retries cover what it leaves out: two workers at the day's record at the same moment.
+/// Tries again only what DynamoDB says that it has not carried out.
 #[derive(Debug)]
-pub(super) struct TransactionConflicts;
+struct OnlyWhereRefused;
 
-impl ClassifyRetry for TransactionConflicts {
+impl ClassifyRetry for OnlyWhereRefused {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
-        let error =
-            context.output_or_error().and_then(|answer| answer.err()).and_then(|e| e.as_operation_error());
-        let error = error.and_then(|e| e.downcast_ref::<TransactWriteItemsError>());
-        match error.and_then(cancelled_because).and_then(CancellationReason::code) {
-            Some("TransactionConflict" | "ThrottlingError" | "ProvisionedThroughputExceeded") => {
-                RetryAction::throttling_error()
-            }
-            _ => RetryAction::NoActionIndicated,
+        let error = context.output_or_error().and_then(Result::err).and_then(|e| e.as_operation_error());
+        let error = error.and_then(|e| e.downcast_ref::<UpdateItemError>());
+        match error.and_then(ProvideErrorMetadata::code).map(|code| service_kind(code, 400)) {
+            Some(PortErrorKind::Throttled) => RetryAction::NoActionIndicated,
+            _ => RetryAction::RetryForbidden,
         }
     }
 
     fn name(&self) -> &'static str {
-        "transactions that met another"
+        "only what was refused"
     }
-}
-
-/// At most 36 characters are allowed, so the id is hashed, with all else that makes a change a different one.
-fn idempotency_token(change: &SpendChange) -> String {
-    let kind = match change.kind {
-        SpendKind::Reserve { .. } => "reserve",
-        SpendKind::Settle { .. } => "settle",
-    };
-    let digest = Sha256::digest(format!("{kind}\n{}\n{}", change.day, change.id));
-    hex(&digest).chars().take(32).collect()
 }
 
 /// Seconds since 1970 at the day's midnight and `SPEND_KEPT_S` more.
@@ -183,52 +195,35 @@ fn spend_expires_at_s(day: UtcDay) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
-    #[test]
-    fn spend_never_asks_for_what_the_cap_cannot_hold() {
-        let change = |micro_usd, cap_micro_usd| SpendChange {
-            id: "i".to_owned(),
-            day: UtcDay::of(1_795_478_400_000),
-            kind: SpendKind::Reserve { micro_usd, cap_micro_usd },
-        };
-        assert_eq!(Change::of_spend(&change(11, 10)).condition, "#committed <= :room");
-        assert_eq!(Change::of_spend(&change(10, 10)).values[":room"], number(0));
-        let settle = SpendChange {
-            kind: SpendKind::Settle {
-                reserved_micro_usd: u64::MAX,
-                spent_micro_usd: 0,
-                answered_at_ms: None,
-            },
-            ..change(0, 0)
-        };
-        assert_eq!(Change::of_spend(&settle).values[":difference"], number(-i128::from(u64::MAX)));
+    const DAY_MS: u64 = 1_795_478_400_000;
+
+    fn change(key: SpendKey, kind: SpendKind) -> Change {
+        Change::of_spend(&SpendChange { day: UtcDay::of(DAY_MS), key, kind })
     }
 
     #[test]
-    fn a_token_is_short_and_its_own_for_each_change() {
-        let change =
-            |id: &str, day_ms, kind| SpendChange { id: id.to_owned(), day: UtcDay::of(day_ms), kind };
-        let (today, tomorrow) = (1_795_478_400_000, 1_795_564_800_000);
-        let reserve = SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2 };
-        let settle = SpendKind::Settle { reserved_micro_usd: 1, spent_micro_usd: 1, answered_at_ms: None };
-        let tokens: BTreeSet<_> = [
-            change("a", today, reserve),
-            change("b", today, reserve),
-            change("a", tomorrow, reserve),
-            change("a", today, settle),
-            change(&"long".repeat(100), today, settle),
-        ]
-        .iter()
-        .map(idempotency_token)
-        .collect();
-        assert_eq!(tokens.len(), 5);
-        assert!(tokens.iter().all(|token| token.len() == 32));
+    fn spend_never_asks_for_what_the_cap_cannot_hold() {
+        let reserve =
+            |micro_usd, cap_micro_usd| change(SpendKey::Day, SpendKind::Reserve { micro_usd, cap_micro_usd });
+        assert_eq!(reserve(11, 10).condition, "#committed <= :room");
+        assert_eq!(reserve(10, 10).values[":room"], number(0));
+        let settle =
+            SpendKind::Settle { reserved_micro_usd: u64::MAX, spent_micro_usd: 0, answered_at_ms: None };
+        assert_eq!(change(SpendKey::Day, settle).values[":difference"], number(-i128::from(u64::MAX)));
+        assert_eq!(change(SpendKey::Shard(3), settle).values[":unspent"], number(u64::MAX));
+    }
+
+    #[test]
+    fn the_day_keeps_the_key_that_workers_of_before_know() {
+        let day = UtcDay::of(DAY_MS);
+        assert_eq!(spend_id(day, SpendKey::Day), "spend#2026-11-24");
+        assert_eq!(spend_id(day, SpendKey::Shard(19)), "spend#2026-11-24#19");
     }
 
     #[test]
     fn a_days_spend_is_kept_for_ninety_days() {
         assert_eq!(spend_expires_at_s(UtcDay::of(86_400_000)), 91 * 86_400);
-        assert_eq!(spend_expires_at_s(UtcDay::of(1_795_478_400_000)), 1_795_478_400 + 90 * 86_400);
+        assert_eq!(spend_expires_at_s(UtcDay::of(DAY_MS)), 1_795_478_400 + 90 * 86_400);
     }
 }

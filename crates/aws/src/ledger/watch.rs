@@ -8,14 +8,12 @@ use nightshift_core::sentinel::Calls;
 use nightshift_core::spend::{Spent, UtcDay};
 use nightshift_ports::{LedgerWatch, PortError};
 
-use super::item::{Reader, number, text};
+use super::item::{number, text};
 use super::query::{entry, read_all};
-use super::spend::{ANSWERED_AT_MS, spend_id};
-use super::table::{FIRST_RECEIVED_MS, ID, INDEX, UNSETTLED, index_key};
-use super::{DynamoLedger, SERVICE, calls, unreadable};
+use super::table::{FIRST_RECEIVED_MS, INDEX, UNSETTLED, index_key};
+use super::{DynamoLedger, SERVICE, calls, spend, unreadable};
 use crate::error::port_error;
 
-const GET: &str = "GetItem";
 const QUERY: &str = "Query";
 
 #[async_trait]
@@ -58,16 +56,6 @@ impl LedgerWatch for DynamoLedger {
     }
 
     async fn spent(&self, day: UtcDay) -> Result<Spent, PortError> {
-        let get = self.client.get_item().table_name(&self.table).key(ID, text(&spend_id(day)));
-        let item = get.send().await.map_err(|e| port_error(SERVICE, GET, &e))?.item.unwrap_or_default();
-        let read = Reader(&item);
-        let committed = read.optional("committed_micro_usd", Reader::number::<i128>);
-        let committed = committed.map_err(|e| unreadable(GET, &e))?.unwrap_or_default();
-        let answered_at_ms = read.optional(ANSWERED_AT_MS, Reader::number);
-        Ok(Spent {
-            // A settlement that comes before its reservation is seen for a moment as less than nothing.
-            committed_micro_usd: u64::try_from(committed.max(0)).unwrap_or(u64::MAX),
-            answered_at_ms: answered_at_ms.map_err(|e| unreadable(GET, &e))?,
-        })
+        spend::read(self, day).await
     }
 }

@@ -396,7 +396,7 @@ mod tests {
             (0, 0, 0.0, 0.0),
         ] {
             let limits = StackLimits { spend_cap_micro_usd: cap, ..LIMITS };
-            let spent = Some(Spent { committed_micro_usd, answered_at_ms: None });
+            let spent = Some(Spent { committed_micro_usd, ..Spent::default() });
             let snapshot = Snapshot { spent, ..quiet() };
             let batch = snapshot.gauges("prod", &limits);
             assert_eq!(value(&batch, Gauge::SpendToday, None), Some(today));

@@ -93,8 +93,8 @@ pub struct ProbeAsk {
 /// What is known of the money of this UTC day, in millionths of a dollar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Money {
-    /// Reserved and spent.
-    pub committed_micro_usd: u64,
+    /// The dearest call that there is room for.
+    pub room_micro_usd: u64,
     /// The cap.
     pub cap_micro_usd: u64,
     /// The cheapest call that the cap has refused in the last two minutes.
@@ -227,10 +227,9 @@ impl Signs {
             }),
             Cause::SpendCap => {
                 let money = self.money?;
-                let left_micro_usd = money.cap_micro_usd.saturating_sub(money.committed_micro_usd);
                 // What others have reserved comes back when their invocations end, and those have all ended.
                 let settled = self.answered_before(UNHEARD_MS);
-                (settled && left_micro_usd < money.refused_micro_usd?)
+                (settled && money.room_micro_usd < money.refused_micro_usd?)
                     .then(|| "the day's spend cap leaves no room for a call".to_owned())
             }
             Cause::Deaths => self.is_dying().then(|| {
@@ -421,7 +420,7 @@ impl Snapshot {
             in_flight: self.jobs.map(|depth| depth.hidden),
             oldest_job_ms: self.oldest_job_ms(limits),
             money: spent.map(|spent| Money {
-                committed_micro_usd: spent.committed_micro_usd,
+                room_micro_usd: spent.room_micro_usd(limits.spend_cap_micro_usd),
                 cap_micro_usd: limits.spend_cap_micro_usd,
                 refused_micro_usd: self.calls.and_then(|calls| calls.refused_micro_usd),
             }),

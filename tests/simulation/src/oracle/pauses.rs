@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use nightshift_core::control::{Cause, Control, Entry, Phase};
 use nightshift_core::sentinel::Switch;
+use nightshift_core::spend::UtcDay;
 use nightshift_ports::ControlAnswer;
 
 use super::Promise;
 use super::blame::Heard;
 use super::history::CallEnd;
-use crate::plan::{Away, DAY, HOUR, MINUTE, Plan, SECOND};
+use crate::plan::{Away, CALL_MICRO_USD_MAX, DAY, HOUR, MINUTE, Plan, SECOND};
 use crate::world::{BEGINNING_MS, State};
 
 /// Who writes the control record.
@@ -132,11 +133,12 @@ impl Pauses {
         known.max().copied().unwrap_or_default()
     }
 
-    fn is_justified(&self, cause: Cause, now_ms: u64) -> bool {
+    /// `room_micro_usd`: the dearest call that some record of the day could pay all the time of late.
+    fn is_justified(&self, cause: Cause, room_micro_usd: u64, now_ms: u64) -> bool {
         match cause {
             Cause::Operator => false,
             Cause::Account => self.account_ms + LATE_MS >= now_ms,
-            Cause::SpendCap => self.cap_ms + LATE_MS >= now_ms,
+            Cause::SpendCap => self.cap_ms + LATE_MS >= now_ms && room_micro_usd < CALL_MICRO_USD_MAX,
             Cause::InFlight => true,
             Cause::Outage => {
                 let from = (now_ms - LATE_MS) / MINUTE;
@@ -211,7 +213,7 @@ impl State {
             if begins {
                 *self.stats.pauses.entry(cause.as_str().to_owned()).or_default() += 1;
             }
-            if begins && !self.pauses.is_justified(*cause, now_ms) {
+            if begins && !self.pauses.is_justified(*cause, self.room_of_late(now_ms, plan), now_ms) {
                 let what = format!("{cause:?} pauses, and there is nothing to pause for: {is:?}");
                 self.violate(now_ms, Promise::Paused, None, what);
             }
@@ -233,6 +235,15 @@ impl State {
                 self.violate(now_ms, Promise::Reopens, None, what);
             }
         }
+    }
+
+    /// The dearest call that some record of this day can pay, where that was so for a minute.
+    fn room_of_late(&self, now_ms: u64, plan: &Plan) -> u64 {
+        let (today, cap_micro_usd) = (UtcDay::of(now_ms), plan.limits.spend_cap_micro_usd);
+        let day = self.spend.get(&today);
+        let changed_ms = day.map_or(today.begins_ms(), |day| day.changed_ms);
+        let room_micro_usd = day.map_or(cap_micro_usd, |day| day.spent().room_micro_usd(cap_micro_usd));
+        if changed_ms + MINUTE < now_ms { room_micro_usd } else { 0 }
     }
 
     /// A probe's call begins.

@@ -84,9 +84,10 @@ impl State {
                 && letter.receives > 0
         };
         let letters = self.waiting_letters(source);
-        // Of equal ones, one of the last page, and there one that was not sent yet.
+        // Of equal ones, one of the last page, and there one that was not sent yet, the oldest.
         let equal = letters.iter_mut().filter(same_body).filter(|letter| as_it_was(letter));
-        let found = equal.max_by_key(|letter| (letter.received_ms, Reverse(letter.sent)));
+        let found =
+            equal.max_by_key(|letter| (letter.received_ms, Reverse(letter.sent), Reverse(letter.sent_at_ms)));
         let Some(letter) = found else {
             let n = letters.iter().find(|letter| letter.letter.body == sent.body).and_then(|l| l.of);
             let what = "what was sent is not what was received: body, attributes or group differ";

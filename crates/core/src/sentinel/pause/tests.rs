@@ -11,7 +11,7 @@ fn healthy() -> Signs {
         waiting: Some(50),
         in_flight: Some(50),
         oldest_job_ms: Some(MINUTE_MS),
-        money: Some(Money { committed_micro_usd: 10, cap_micro_usd: 1_000, refused_micro_usd: None }),
+        money: Some(Money { room_micro_usd: 990, cap_micro_usd: 1_000, refused_micro_usd: None }),
         function_version: Some(7),
         retention_ms: 7 * DAY_MS,
         full_width: 100,
@@ -43,7 +43,7 @@ fn only_what_nobody_recovers_from_by_itself_pauses() {
         ..healthy()
     };
     let money = |left: u64, refused_micro_usd, ago_ms| Signs {
-        money: Some(Money { committed_micro_usd: 1_000 - left, cap_micro_usd: 1_000, refused_micro_usd }),
+        money: Some(Money { room_micro_usd: left, cap_micro_usd: 1_000, refused_micro_usd }),
         answered_at_ms: Some(NOW_MS - ago_ms),
         ..healthy()
     };
@@ -222,7 +222,7 @@ fn causes_end_by_what_ends_them() {
     let paused =
         |until: &str| Entry { until_other_than: Some(until.to_owned()), ..entry(Phase::Paused, DAY_MS) };
     let today = healthy().pause(Cause::SpendCap, String::new()).until_other_than.unwrap();
-    let raised = Money { committed_micro_usd: 10, cap_micro_usd: 2_000, refused_micro_usd: None };
+    let raised = Money { room_micro_usd: 1_990, cap_micro_usd: 2_000, refused_micro_usd: None };
     let tomorrow = Signs { now_ms: NOW_MS + DAY_MS, ..healthy() };
     for (signs, cause, standing, expected) in [
         (healthy(), Cause::SpendCap, paused(&today), Some(Phase::Paused)),
@@ -294,9 +294,9 @@ fn a_cap_that_is_reached_day_after_day_lets_workers_see_old_jobs() {
     let mut led = Vec::new();
     for hour in 0..5 * 24 {
         let now_ms = NOW_MS + hour * 60 * MINUTE_MS;
-        let spent = Money { committed_micro_usd: 999, cap_micro_usd: 1_000, refused_micro_usd: Some(5) };
+        let spent = Money { room_micro_usd: 1, cap_micro_usd: 1_000, refused_micro_usd: Some(5) };
         // An hour of work after each midnight.
-        let money = Some(Money { committed_micro_usd: if hour % 24 == 0 { 0 } else { 999 }, ..spent });
+        let money = Some(Money { room_micro_usd: if hour % 24 == 0 { 1_000 } else { 1 }, ..spent });
         let signs = Signs { now_ms, money, oldest_job_ms: None, ..healthy() };
         control = signs.next(&control).unwrap_or(control);
         led.push(signs.leads_jobs(&control));
