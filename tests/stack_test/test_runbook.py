@@ -125,42 +125,6 @@ def test_a_question_is_answered_on_the_terminal(shell):
     assert [one.status for one in shell.run([asks])] == [0]
 
 
-@pytest.fixture(scope="module")
-def known(pages):
-    return runbook.Known.of(pages)
-
-
-@pytest.mark.parametrize(("right", "wrong"), [
-    ("describe-alarms --alarm-names runbook-model-account", "describe-alarms --alarm-names runbook-model-acount"),
-    (
-        "get-metric-statistics --namespace Nightshift --metric-name ModelCalls --dimensions Name=Stack,Value=runbook",
-        "get-metric-statistics --namespace Nightshift --metric-name ModelCals --dimensions Name=Stack,Value=runbook",
-    ),
-    (
-        "get-metric-statistics --namespace Nightshift --metric-name JobsHandedBack --dimensions Name=Stack,Value=runbook Name=Cause,Value=paused",
-        "get-metric-statistics --namespace Nightshift --metric-name JobsHandedBack --dimensions Name=Stak,Value=runbook Name=Cause,Value=paused",
-    ),
-    (
-        "get-metric-statistics --namespace AWS/SQS --metric-name NumberOfMessagesSent --dimensions Name=QueueName,Value=runbook-jobs",
-        "get-metric-statistics --namespace AWS/SQS --metric-name NumberOfMessagesSend --dimensions Name=QueueName,Value=runbook-jobs",
-    ),
-    (
-        "get-metric-statistics --namespace AWS/Lambda --metric-name Errors --dimensions Name=FunctionName,Value=runbook-worker",
-        "get-metric-statistics --namespace AWS/Lambda --metric-name Errors --dimensions Name=FunctionName,Value=runbook-job",
-    ),
-])
-def test_a_name_that_nothing_has_is_seen_although_the_command_succeeds(known, right, wrong):
-    assert not runbook.unknown_names(["cloudwatch", *right.split()], known)
-    assert runbook.unknown_names(["cloudwatch", *wrong.split()], known)
-
-
-def test_every_name_on_the_pages_is_of_something_that_there_is(pages, known):
-    commands = [(block, command) for page in pages.values() for block in page.blocks for command in runbook.cloudwatch_commands(block)]
-    assert sum(command[:2] == ["cloudwatch", "get-metric-statistics"] for _, command in commands) > 30
-    unknown = {f"{block}: {name}" for block, command in commands for name in runbook.unknown_names(command, known)}
-    assert not unknown
-
-
 # As `nightshift key set` asks: the prompt, then no echo, and what was typed in between is thrown away.
 HIDES = """
 import sys, termios, time
