@@ -7,7 +7,10 @@ from runbook_pages import ROOT, RUNBOOK
 
 # What stands before a program's name where it is one, and not a part of a word or of a path.
 BEFORE = r"(?<![\w./${-])"
-SETS = r"(?:^|[\s;&|(])(\w+)=|\bfor (\w+) in|\bread -\w+ (\w+)"
+# Assignments where a command may begin, and their names.
+ASSIGNMENTS = re.compile(r"""(?:^|[;&|({]|\b(?:export|then|do|else|if|while)\b)\s*((?:\w+=(?:"[^"]*"|'[^']*'|[^\s;"'])*\s*)+)""")
+NAMES = re.compile(r"(?:^|\s)(\w+)=")
+TAKES = re.compile(r"\bfor (\w+) in|\bread -\w+ (\w+)")
 # What a shell has of itself, and what the reader puts in.
 GIVEN = {"HOME", "PWD", "KEY", "THE_ONE_BEFORE"}
 
@@ -103,7 +106,7 @@ def commands(page, text, program):
     found = []
     parts = [(*block, False) for block in blocks] + [(*span, True) for span in spans]
     for begins, part, mention in parts:
-        for match in re.finditer(rf"{BEFORE}({program})(?: +(?=\S)|$)", part):
+        for match in re.finditer(rf"{BEFORE}({program})(?: +(?=\S)|$)", part, re.MULTILINE):
             if not mention or match.start() == 0:
                 line = begins + part.count("\n", 0, match.start())
                 found.append(Command(page, line, match.group(1), words(part[match.end() :]), mention))
@@ -125,8 +128,9 @@ def unset(page, text):
             section, is_set = here, set()
         for number, line in enumerate(block.splitlines(), begins):
             # What stands between single quotes is another program's.
-            shown = re.sub(r"""(\"(?:\\.|[^"\\])*")|'[^']*'""", lambda match: match.group(1) or "", line)
-            is_set |= {name for names in re.findall(SETS, line) for name in names}
+            shown = re.sub(r"""("(?:\\.|[^"\\])*")|'[^']*'""", lambda match: match.group(1) or "", line)
+            is_set |= {name for chain in ASSIGNMENTS.findall(line) for name in NAMES.findall(chain)}
+            is_set |= {name for names in TAKES.findall(line) for name in names}
             for name in re.findall(r"\$\{?([A-Za-z_]\w*)(?![\w:])", shown):
                 if name not in is_set | GIVEN:
                     yield number, name

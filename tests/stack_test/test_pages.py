@@ -102,6 +102,7 @@ DEFECTS = [
     ("--attribute-names All", "--attribute-names Every"),
     ("Attributes.ApproximateNumberOfMessages", "Attributes.NumberOfMessages"),
     ('"$url"', '"$link"'),
+    ("url=$(aws", "aws --url=$(aws"),
     ('"$PREFIX-no-jobs"', '"$PREFIX-no-job"'),
     ("--alarm-types MetricAlarm", "--alarm-types Metric"),
     ("StateValue", "State"),
