@@ -195,6 +195,8 @@ class Runbook:
     def under(self, fault):
         """Runs the pages of a fault."""
         began = time.monotonic()
+        if fault.alone:
+            runbook_faults.settled(self.world)
         self.world.begins()
         fault.inject(self.world)
         self.world.look()

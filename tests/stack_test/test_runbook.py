@@ -23,6 +23,12 @@ def test_each_alarms_page_is_run_under_a_fault(pages):
     assert not set(runbook_pages.alarms(pages)) - faulty
 
 
+def test_a_page_that_compares_with_all_calls_is_run_without_those_of_earlier_faults(pages):
+    shares = {name for name in runbook_pages.alarms(pages) if "100 *" in pages[name].of("Verification")[-1].text.splitlines()[-1]}
+    assert len(shares) > 3
+    assert shares <= {page for fault in runbook_faults.FAULTS if fault.alone for page in fault.pages}
+
+
 def test_each_block_is_run_or_said_not_to_be(pages):
     assert runbook.uncovered(pages) == []
 
