@@ -1,34 +1,12 @@
 """What pages may name: what Terraform makes, and the words of the code.  A misspelt name is an empty answer, and no error."""
 
-import functools
 import json
 import re
 
-import botocore.session
-
+from code_words import causes, json_words, known, metrics, reasons, sources, tasks
 from runbook_pages import ROOT
+from terraform_names import PREFIX, made, settings
 
-# What Terraform's names begin with, and end with where they are of a whole account.
-PREFIX, REGION = "$PREFIX", "$AWS_REGION"
-
-# The argument of a resource that names it.
-RESOURCES = {
-    "alarm": ["aws_cloudwatch_metric_alarm.alarm_name", "aws_cloudwatch_composite_alarm.alarm_name"],
-    "alias": ["aws_lambda_alias.name"],
-    "bus": ["aws_cloudwatch_event_bus.name"],
-    "dashboard": ["aws_cloudwatch_dashboard.dashboard_name"],
-    "function": ["aws_lambda_function.function_name"],
-    "key": ["aws_kms_alias.name"],
-    "log group": ["aws_cloudwatch_log_group.name"],
-    "pipe": ["aws_pipes_pipe.name"],
-    "policy": ["aws_iam_policy.name"],
-    "queue": ["aws_sqs_queue.name"],
-    "role": ["aws_iam_role.name"],
-    "schedule": ["aws_scheduler_schedule.name"],
-    "secret": ["aws_secretsmanager_secret.name"],
-    "table": ["aws_dynamodb_table.name"],
-    "topic": ["aws_sns_topic.name"],
-}
 # What a flag names.
 FLAGS = {
     "--alarm-name": "alarm", "--alarm-names": "alarm", "--function-name": "function", "--key-id": "key", "--log-group-name": "log group",
@@ -56,128 +34,6 @@ AWS_METRICS = {
 STARTS = {"scripts/demo": ["crates/demo/src"], "scripts/load-test": ["crates/cli/src"], "scripts/simulate": ["tests/simulation/src", "tests/load/src"]}
 # Lambda's JSON log format: its own records, and what a line of ours is given (tracing's JSON).
 LOG_FIELDS = {"type", "record.status", "level", "message"}
-
-
-@functools.cache
-def terraform():
-    return "\n".join(path.read_text() for path in sorted((ROOT / "terraform").glob("*.tf")))
-
-
-@functools.cache
-def sources(*folders):
-    """Our code, without what is only for tests."""
-    texts = (path.read_text() for folder in folders for path in sorted((ROOT / folder).rglob("*.rs")) if path.name != "tests.rs")
-    return "\n".join(text.split("#[cfg(test)]\nmod tests")[0] for text in texts)
-
-
-# What Terraform makes -----------------------------------------------------------------------------
-
-
-def _local(name):
-    """What a local value is defined as, up to the next one."""
-    return re.search(rf"^  {name} += (.*?)(?=^  \S|^\}})", terraform(), re.MULTILINE | re.DOTALL).group(1)
-
-
-def _keys(name):
-    """The keys of a local map, or of those that it is made from; the words of a list."""
-    text = _local(name)
-    own = re.findall(r"^    ([\w-]+) += \{", text, re.MULTILINE) + re.findall(r'"([\w-]+)" =>', text)
-    if text.startswith("["):
-        own += re.findall(r'"([\w-]+)"', text.splitlines()[0])
-    others = [] if text.startswith("{\n") else re.findall(r"local\.(\w+)", text.splitlines()[0])
-    return own + [key for other in others for key in _keys(other)]
-
-
-def _resolved(expression, each):
-    """The names that an expression can be."""
-    quoted = re.findall(r'"([^"]*)"', expression)
-    text = quoted[-1] if quoted else f"${{{expression.strip()}}}"
-    if text == "${each.value.name}":
-        # The pipes: the first is called after the bus (events.tf).
-        bus = _resolved(_local("bus_name"), [])[0]
-        assert 'name == "results" ? local.bus_name : "${local.bus_name}-${name}"' in terraform(), "pipes are named in another way now: see here"
-        return [bus if key == "results" else f"{bus}-{key}" for key in each]
-    text = text.replace("${var.prefix}", PREFIX).replace("${local.global_suffix}", REGION)
-    for name in re.findall(r"\$\{local\.(\w+)\}", text):
-        text = text.replace(f"${{local.{name}}}", _resolved(_local(name), [])[0])
-    return [text.replace("${each.key}", key) for key in each] if "${each.key}" in text else [text]
-
-
-@functools.cache
-def made():
-    """The names of what Terraform makes, by kind."""
-    names = {}
-    for kind, arguments in RESOURCES.items():
-        for resource, argument in (of.split(".") for of in arguments):
-            blocks = re.findall(rf'^resource "{resource}" "\w+" \{{\n(.*?)^\}}', terraform(), re.MULTILINE | re.DOTALL)
-            assert blocks, f"Terraform makes no {resource} any more: take it from this list"
-            for block in blocks:
-                over = re.search(r"^  for_each += .*?local\.(\w+)", block, re.MULTILINE)
-                expression = re.search(rf"^  {argument} += (.*)", block, re.MULTILINE).group(1)
-                names.setdefault(kind, set()).update(_resolved(expression, _keys(over.group(1)) if over else []))
-    # Of the worker alone (worker.tf).
-    names["function"] |= {f"{PREFIX}-worker:{alias}" for alias in names["alias"]}
-    return names
-
-
-# The words of the code ----------------------------------------------------------------------------
-
-
-def _snake(name):
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
-@functools.cache
-def variants(path, name):
-    body = re.search(rf"pub enum {name} \{{\n(.*?)^\}}", (ROOT / path).read_text(), re.MULTILINE | re.DOTALL).group(1)
-    return set(re.findall(r"^    ([A-Z]\w*),", body, re.MULTILINE))
-
-
-def reasons():
-    return {_snake(name) for name in variants("crates/core/src/failure.rs", "FailureReason")}
-
-
-def causes(metric):
-    """The words of the dimension `Cause`."""
-    path, name = {"Paused": ("control", "Cause"), "JobsHandedBack": ("metric", "HandBackCause")}.get(metric, ("", ""))
-    return {_snake(name) for name in variants(f"crates/core/src/{path}.rs", name)} if name else set()
-
-
-def tasks():
-    return set(re.findall(r"const NAME: &'static str = \"(\w+)\"", sources("crates/tasks/src", "crates/my-tasks/src")))
-
-
-def metrics():
-    return {name for kind in ("Metric", "Latency", "Gauge") for name in variants("crates/core/src/metric.rs", kind)}
-
-
-@functools.cache
-def _ledger_words():
-    return set(re.findall(r'"([a-z_#]+)"', sources("crates/aws/src")))
-
-
-def known(kind, name):
-    """Whether a map of AWS can have a key."""
-    if kind == "AttributeMap":
-        return name in _ledger_words()
-    if kind == "a word of the ledger":
-        return name in _ledger_words() | reasons()
-    if kind == "MessageBodyAttributeMap":
-        return f'"{name}"' in (ROOT / "crates/core/src/dead_letter.rs").read_text()
-    return kind == "EnvironmentVariables" and re.search(rf"\b{name} *=", terraform()) is not None
-
-
-@functools.cache
-def _json_words():
-    """Members of what our functions and commands say, and of SQS's messages."""
-    code = sources("crates/core/src", "crates/cli/src", "crates/redrive/src", "crates/load-report/src")
-    own = set(re.findall(r"^ +(?:pub )?(\w+):", code, re.MULTILINE)) | {_snake(name) for name in re.findall(r"^    ([A-Z]\w+)[,({ ]", code, re.MULTILINE)}
-    model = botocore.session.Session().get_service_model("sqs")
-    message = {member for name in ("Message", "MessageAttributeValue", "ReceiveMessageResult") for member in model.shape_for(name).members}
-    return own | message
-
-
-# What is wrong with names --------------------------------------------------------------------------
 
 
 def general(name, page):
@@ -276,7 +132,7 @@ def of_jq(command):
         del rest[: 3 if rest[0] in ("--arg", "--argjson") else 1]
     program = rest[0] if rest else ""
     names = re.findall(r"(?<![\w\"])\.([A-Za-z_]\w*)", program) + re.findall(r"[{,] *([a-z_]\w*):", program)
-    found = [f"nothing says {name}" for name in names if name not in _json_words()]
+    found = [f"nothing says {name}" for name in names if name not in json_words()]
     found += [f"there is no ${name}: give it by --arg" for name in re.findall(r"\$(\w+)", program) if name not in values]
     listed = re.findall(r"reasons: \[([^\]]*)\]", program)
     return found + [f"there is no reason {word}" for text in listed for word in re.findall(r'"(\w+)"', text) if word not in reasons()]
@@ -308,8 +164,7 @@ def of_scripts(command):
 
 def of_settings(text):
     """`group.member` of Terraform's variables that they do not have: each with its line."""
-    blocks = dict(re.findall(r'^variable "(\w+)" \{\n(.*?)^\}', terraform(), re.MULTILINE | re.DOTALL))
     for number, line in enumerate(text.splitlines(), 1):
         for group, member in re.findall(r"`(\w+)\.(\w+)", line):
-            if group in blocks and not re.search(rf"\b{member} *=", blocks[group]):
+            if group in settings() and not re.search(rf"\b{member} *=", settings()[group]):
                 yield number, f"{group}.{member}"

@@ -3,13 +3,13 @@
 What `nightshift` takes is judged by its own definition: crates/cli/src/pages.
 """
 
-import re
-
 import aws_commands
 import page_commands
 import page_names
 import pytest
+from code_words import known
 from runbook_pages import ROOT
+from terraform_names import made
 
 
 def faults(page, text):
@@ -17,7 +17,7 @@ def faults(page, text):
     makes = {page_names.general(name, page) for command in page_commands.commands(page, text, "aws") for name in command.option("--target-table-name")}
     found = []
     for command in page_commands.commands(page, text, "aws"):
-        said = aws_commands.faults(command, page_commands.is_literal, page_names.known)
+        said = aws_commands.faults(command, page_commands.is_literal, known)
         said += page_names.of_resources(command, makes) + page_names.of_metrics(command)
         said += page_names.of_ledger(command) + page_names.of_logs(command)
         found += [f"{command}\n  {fault}" for fault in said]
@@ -40,11 +40,11 @@ def test_everything_that_pages_name_is_there():
 
 
 def test_each_kind_of_name_is_read_from_terraform():
-    assert all(page_names.made().values())
-    assert "$PREFIX-jobs" in page_names.made()["queue"] and "$PREFIX-no-jobs" in page_names.made()["alarm"]
+    assert all(made().values())
+    assert "$PREFIX-jobs" in made()["queue"] and "$PREFIX-no-jobs" in made()["alarm"]
     # Each alarm is called after its page.
     pages = {f"$PREFIX-{path.stem}" for path in (ROOT / "runbook").glob("*.md") if path.stem != "README"}
-    assert page_names.made()["alarm"] == pages
+    assert made()["alarm"] == pages
 
 
 def test_a_command_is_read_as_a_shell_reads_it():
