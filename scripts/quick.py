@@ -14,6 +14,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # Targets of tests that start servers or programs, or build them: minutes, warm.
 SLOW = {"contracts", "demo", "kills", "newcomer"}
+# The program whose tests read the pages that tell how to use it.
+COMMAND = "nightshift"
 # What decides how everything is built.
 BUILD = {"Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "clippy.toml"}
 
@@ -41,6 +43,11 @@ def plan(changed, packages):
             also.add("terraform")
         if path.endswith(".md") or top in ("terraform", "runbook"):
             targets.add("repository")
+        if path == "README.md" or top == "runbook":
+            targets.add(COMMAND)
+        # What pages name is made there.
+        if path == "README.md" or top in ("terraform", "runbook"):
+            also.add("scripts")
         if top in ("scripts", ".ci") or path.startswith(("tests/stack_test/", "tests/mutants/")):
             also.add("scripts")
     # Whoever depends on a changed package, until there are no more.
@@ -101,7 +108,7 @@ def run(*command):
 def run_tests(packages, chosen):
     """Builds as `scripts/test crates` does, with the features of the whole workspace, so that what is built is built once."""
     names = {target for name in chosen["packages"] for target in packages[name]["tests"]} | chosen["targets"]
-    selected = [part for name in sorted(names - SLOW) for part in ("--test", name)]
+    selected = [part for name in sorted(names - SLOW) for part in ("--bin" if name == COMMAND else "--test", name)]
     # Our unit tests too, in libraries and programs.
     selected += ["--lib", "--bins"] if chosen["packages"] else []
     command = ["cargo", "test", "--workspace", "--locked", "--quiet", *selected]

@@ -57,15 +57,6 @@ class Call:
     def __str__(self):
         return f"{self.program} {' '.join(self.arguments)} (exit code {self.status})"
 
-    def option(self, name):
-        """The values of an option, up to the next one."""
-        values = []
-        for argument in self.arguments[self.arguments.index(name) + 1 :] if name in self.arguments else []:
-            if argument.startswith("--"):
-                break
-            values.append(argument)
-        return values
-
 
 @dataclasses.dataclass
 class Ran:

@@ -7,11 +7,9 @@ Verification, which must say yes.  The stack's server is up (scripts/stack up), 
 stack of its own on it.
 """
 
-import dataclasses
 import json
 import os
 import pathlib
-import re
 import shutil
 import sys
 import tempfile
@@ -23,7 +21,7 @@ import runbook_faults
 import runbook_pages
 from model_gate import ModelGate
 from move_tasks import MoveTasks
-from operator_shell import Call, OperatorShell
+from operator_shell import OperatorShell
 from stack import BUSY, REGION, ROOT, require, scripts_stack, stack_of, wait_until
 
 PREFIX = "runbook"
@@ -197,6 +195,8 @@ class Runbook:
     def under(self, fault):
         """Runs the pages of a fault."""
         began = time.monotonic()
+        if fault.alone:
+            runbook_faults.settled(self.world)
         self.world.begins()
         fault.inject(self.world)
         self.world.look()
@@ -265,81 +265,6 @@ class Runbook:
                 self.fail(f"{page}: Verification still says no after the mitigation:\n{said}")
                 return "no"
             time.sleep(2)
-
-
-@dataclasses.dataclass
-class Known:
-    """What there is by name: a misspelt name is an empty answer, and no error."""
-
-    alarms: set
-    metrics: set
-    functions: set
-    queues: set
-    tables: set
-
-    @staticmethod
-    def of(pages):
-        # Each alarm is called after its page, and each metric after its variant (tests/repository compares both).
-        metrics = (ROOT / "crates/core/src/metric.rs").read_text()
-        return Known(
-            # Load tests are run on a stack of their own.
-            alarms={f"{prefix}-{page}" for prefix in (PREFIX, "load-test") for page in runbook_pages.alarms(pages)},
-            metrics=set(re.findall(r"^    ([A-Z]\w+),$", metrics, re.MULTILINE)),
-            functions={f"{PREFIX}-{name}" for name in ("worker", "redrive", "sentinel")},
-            queues={f"{PREFIX}-{name}" for name in ("jobs", "dead-letters", "crashed")},
-            tables={f"{PREFIX}-ledger"},
-        )
-
-
-# AWS's own metrics that pages read, and what each is of ("Available CloudWatch metrics for Amazon SQS", "Types of metrics for Lambda
-# functions", "DynamoDB metrics and dimensions", "Logging and monitoring Amazon EventBridge Pipes
-# using Amazon CloudWatch Logs").
-AWS_METRICS = {
-    ("AWS/SQS", "ApproximateAgeOfOldestMessage"): ["QueueName"],
-    ("AWS/SQS", "NumberOfMessagesSent"): ["QueueName"],
-    ("AWS/Lambda", "Invocations"): ["FunctionName"],
-    ("AWS/Lambda", "Errors"): ["FunctionName"],
-    ("AWS/Lambda", "Throttles"): ["FunctionName"],
-    ("AWS/Lambda", "Duration"): ["FunctionName"],
-    ("AWS/Lambda", "ConcurrentExecutions"): ["FunctionName"],
-    ("AWS/DynamoDB", "SystemErrors"): ["Operation", "TableName"],
-    ("AWS/DynamoDB", "ThrottledRequests"): ["Operation", "TableName"],
-    ("AWS/EventBridge/Pipes", "ExecutionFailed"): ["PipeName"],
-}
-
-
-def _dimensions(pairs):
-    return ",".join(sorted(f"{name}={value}" for name, value in pairs))
-
-
-def unknown_names(arguments, known):
-    """What an AWS command names and nothing has, though it succeeds."""
-    call = Call("aws", 0, arguments)
-    unknown = [name for option in ("--alarm-names", "--alarm-name") for name in call.option(option) if name not in known.alarms]
-    if arguments[:2] == ["cloudwatch", "get-metric-statistics"]:
-        namespace, metric = call.option("--namespace")[0], call.option("--metric-name")[0]
-        given = [dict(part.split("=", 1) for part in text.split(",")) for text in call.option("--dimensions")]
-        dimensions = {one.get("Name"): one.get("Value") for one in given}
-        if namespace == "Nightshift":
-            further = set(dimensions) - {"Stack"}
-            of_stack = dimensions.get("Stack") == PREFIX and (not further or further in ({"Task"}, {"Cause"}, {"Reason"}))
-            is_known = metric in known.metrics and of_stack
-            return unknown + ([] if is_known else [f"{namespace} {metric} {_dimensions(dimensions.items())}"])
-        # Without dimensions, Lambda's is the account's.
-        names = AWS_METRICS.get((namespace, metric))
-        if names is None or (dimensions and sorted(dimensions) != names):
-            return [*unknown, f"{namespace} {metric} {_dimensions(dimensions.items())}"]
-        of = {"QueueName": known.queues, "FunctionName": known.functions, "TableName": known.tables}
-        unknown += [value for name, value in dimensions.items() if name in of and value not in of[name]]
-    return unknown
-
-
-def cloudwatch_commands(block):
-    """The commands of a block that ask CloudWatch, each as its arguments, for the prefix of the tests."""
-    text = block.text.replace("\\\n", " ").replace("$PREFIX", PREFIX).replace("${PREFIX}", PREFIX)
-    # Up to what the shell ends a command with; the names that are looked for hold no blank and need no quotes.
-    for command in re.findall(r"\baws (cloudwatch [^|;&)\n]*)", text):
-        yield command.replace('"', "").replace("'", "").split()
 
 
 def chosen(blocks, plan):

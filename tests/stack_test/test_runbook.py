@@ -23,6 +23,12 @@ def test_each_alarms_page_is_run_under_a_fault(pages):
     assert not set(runbook_pages.alarms(pages)) - faulty
 
 
+def test_a_page_that_compares_with_all_calls_is_run_without_those_of_earlier_faults(pages):
+    shares = {name for name in runbook_pages.alarms(pages) if "100 *" in pages[name].of("Verification")[-1].text.splitlines()[-1]}
+    assert len(shares) > 3
+    assert shares <= {page for fault in runbook_faults.FAULTS if fault.alone for page in fault.pages}
+
+
 def test_each_block_is_run_or_said_not_to_be(pages):
     assert runbook.uncovered(pages) == []
 
@@ -123,42 +129,6 @@ def test_blocks_in_the_wrong_order_are_seen(shell):
 def test_a_question_is_answered_on_the_terminal(shell):
     asks = block("printf 'Go on? [y/N] '; read -r answer; [ \"$answer\" = y ]\n")
     assert [one.status for one in shell.run([asks])] == [0]
-
-
-@pytest.fixture(scope="module")
-def known(pages):
-    return runbook.Known.of(pages)
-
-
-@pytest.mark.parametrize(("right", "wrong"), [
-    ("describe-alarms --alarm-names runbook-model-account", "describe-alarms --alarm-names runbook-model-acount"),
-    (
-        "get-metric-statistics --namespace Nightshift --metric-name ModelCalls --dimensions Name=Stack,Value=runbook",
-        "get-metric-statistics --namespace Nightshift --metric-name ModelCals --dimensions Name=Stack,Value=runbook",
-    ),
-    (
-        "get-metric-statistics --namespace Nightshift --metric-name JobsHandedBack --dimensions Name=Stack,Value=runbook Name=Cause,Value=paused",
-        "get-metric-statistics --namespace Nightshift --metric-name JobsHandedBack --dimensions Name=Stak,Value=runbook Name=Cause,Value=paused",
-    ),
-    (
-        "get-metric-statistics --namespace AWS/SQS --metric-name NumberOfMessagesSent --dimensions Name=QueueName,Value=runbook-jobs",
-        "get-metric-statistics --namespace AWS/SQS --metric-name NumberOfMessagesSend --dimensions Name=QueueName,Value=runbook-jobs",
-    ),
-    (
-        "get-metric-statistics --namespace AWS/Lambda --metric-name Errors --dimensions Name=FunctionName,Value=runbook-worker",
-        "get-metric-statistics --namespace AWS/Lambda --metric-name Errors --dimensions Name=FunctionName,Value=runbook-job",
-    ),
-])
-def test_a_name_that_nothing_has_is_seen_although_the_command_succeeds(known, right, wrong):
-    assert not runbook.unknown_names(["cloudwatch", *right.split()], known)
-    assert runbook.unknown_names(["cloudwatch", *wrong.split()], known)
-
-
-def test_every_name_on_the_pages_is_of_something_that_there_is(pages, known):
-    commands = [(block, command) for page in pages.values() for block in page.blocks for command in runbook.cloudwatch_commands(block)]
-    assert sum(command[:2] == ["cloudwatch", "get-metric-statistics"] for _, command in commands) > 30
-    unknown = {f"{block}: {name}" for block, command in commands for name in runbook.unknown_names(command, known)}
-    assert not unknown
 
 
 # As `nightshift key set` asks: the prompt, then no echo, and what was typed in between is thrown away.

@@ -25,6 +25,8 @@ mod load_run;
 mod load_watch;
 mod mapping;
 mod metrics;
+#[cfg(test)]
+mod pages;
 mod receipt;
 mod render;
 mod sender;

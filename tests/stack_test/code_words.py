@@ -1,0 +1,70 @@
+"""The words of the code that pages use: reasons, causes, tasks, metrics, attributes of records, members of answers."""
+
+import functools
+import re
+
+import botocore.session
+
+from runbook_pages import ROOT
+from terraform_names import terraform
+
+
+@functools.cache
+def sources(*folders):
+    """Our code, without what is only for tests."""
+    texts = (path.read_text() for folder in folders for path in sorted((ROOT / folder).rglob("*.rs")) if path.name != "tests.rs")
+    return "\n".join(text.split("#[cfg(test)]\nmod tests")[0] for text in texts)
+
+
+def _snake(name):
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+@functools.cache
+def variants(path, name):
+    body = re.search(rf"pub enum {name} \{{\n(.*?)^\}}", (ROOT / path).read_text(), re.MULTILINE | re.DOTALL).group(1)
+    return set(re.findall(r"^    ([A-Z]\w*),", body, re.MULTILINE))
+
+
+def reasons():
+    return {_snake(name) for name in variants("crates/core/src/failure.rs", "FailureReason")}
+
+
+def causes(metric):
+    """The words of the dimension `Cause`."""
+    path, name = {"Paused": ("control", "Cause"), "JobsHandedBack": ("metric", "HandBackCause")}.get(metric, ("", ""))
+    return {_snake(name) for name in variants(f"crates/core/src/{path}.rs", name)} if name else set()
+
+
+def tasks():
+    return set(re.findall(r"const NAME: &'static str = \"(\w+)\"", sources("crates/tasks/src", "crates/my-tasks/src")))
+
+
+def metrics():
+    return {name for kind in ("Metric", "Latency", "Gauge") for name in variants("crates/core/src/metric.rs", kind)}
+
+
+@functools.cache
+def _ledger_words():
+    return set(re.findall(r'"([a-z_#]+)"', sources("crates/aws/src/ledger")))
+
+
+def known(kind, name):
+    """Whether a map of AWS can have a key."""
+    if kind == "AttributeMap":
+        return name in _ledger_words()
+    if kind == "a word of the ledger":
+        return name in _ledger_words() | reasons()
+    if kind == "MessageBodyAttributeMap":
+        return f'"{name}"' in (ROOT / "crates/core/src/dead_letter.rs").read_text()
+    return kind == "EnvironmentVariables" and re.search(rf"\b{name} *=", terraform()) is not None
+
+
+@functools.cache
+def json_words():
+    """Members of what our functions and commands say, and of SQS's messages."""
+    code = sources("crates/core/src", "crates/cli/src", "crates/redrive/src", "crates/load-report/src")
+    own = set(re.findall(r"^ +(?:pub )?(\w+):", code, re.MULTILINE)) | {_snake(name) for name in re.findall(r"^    ([A-Z]\w+)[,({ ]", code, re.MULTILINE)}
+    model = botocore.session.Session().get_service_model("sqs")
+    message = {member for name in ("Message", "MessageAttributeValue", "ReceiveMessageResult") for member in model.shape_for(name).members}
+    return own | message
