@@ -7,23 +7,21 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, Spent, UtcDay};
-use nightshift_core::spread::SHARDS_MAX;
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, UtcDay};
 use nightshift_ports::{PortError, PortErrorKind};
 
 use super::item::{Item, Reader, Unreadable, number, text};
-use super::query::{BATCH_GET, read_items};
 use super::table::{EXPIRES_AT, ID};
 use super::write::{UPDATE, refused_by};
 use super::{Change, DynamoLedger, map, unreadable};
 use crate::error::service_kind;
 
 /// What a day's own item has given away or counts as spent.
-const COMMITTED: &str = "committed_micro_usd";
+pub(super) const COMMITTED: &str = "committed_micro_usd";
 /// What a shard holds.
-const LEFT: &str = "left_micro_usd";
+pub(super) const LEFT: &str = "left_micro_usd";
 /// When a call was last answered.
-const ANSWERED_AT_MS: &str = "answered_at_ms";
+pub(super) const ANSWERED_AT_MS: &str = "answered_at_ms";
 
 /// How long a day's spend is kept: a quarter, for whoever compares it with a bill.
 const SPEND_KEPT_S: u64 = 90 * 24 * 60 * 60;
@@ -56,29 +54,8 @@ pub(super) async fn change(ledger: &DynamoLedger, change: &SpendChange) -> Resul
     }
 }
 
-/// What all records of a day say.
-pub(super) async fn read(ledger: &DynamoLedger, day: UtcDay) -> Result<Spent, PortError> {
-    let keys = (0..SHARDS_MAX).map(SpendKey::Shard).chain([SpendKey::Day]).map(|key| spend_id(day, key));
-    let items = read_items(ledger, &keys.collect::<Vec<_>>(), false).await?;
-    let (mut taken_micro_usd, mut shards_micro_usd, mut answered_at_ms) = (0, Vec::new(), None);
-    for item in &items {
-        let read = Reader(item);
-        let amount = |name| {
-            let amount =
-                read.optional(name, Reader::number::<i128>).map_err(|e| unreadable(BATCH_GET, &e))?;
-            // What comes back before it was taken is seen for a moment as less than nothing.
-            Ok::<_, PortError>(u64::try_from(amount.unwrap_or_default().max(0)).unwrap_or(u64::MAX))
-        };
-        taken_micro_usd += amount(COMMITTED)?;
-        shards_micro_usd.push(amount(LEFT)?);
-        let answered =
-            read.optional(ANSWERED_AT_MS, Reader::number).map_err(|e| unreadable(BATCH_GET, &e))?;
-        answered_at_ms = answered_at_ms.max(answered);
-    }
-    Ok(Spent::of(taken_micro_usd, &shards_micro_usd, answered_at_ms))
-}
-
-fn spend_id(day: UtcDay, key: SpendKey) -> String {
+/// The key of one of a day's records.
+pub(super) fn spend_id(day: UtcDay, key: SpendKey) -> String {
     match key {
         SpendKey::Day => format!("spend#{day}"),
         SpendKey::Shard(shard) => format!("spend#{day}#{shard}"),
