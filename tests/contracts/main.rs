@@ -22,7 +22,6 @@ mod watch_suite;
 mod wire;
 
 use std::io::Write;
-use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -276,7 +275,7 @@ async fn reader(url: &str, differences: LedgerDifferences) {
     if !differences.answers_of_any_size {
         more_than_one_answer_holds_is_asked_for_again(&ledger, &wire).await;
     }
-    an_index_of_several_keys_is_one_list(&ledger, &table).await;
+    an_index_of_several_keys_is_one_list(&ledger, &table, url).await;
 }
 
 async fn what_cannot_be_read_hides_nothing_else(ledger: &DynamoLedger, table: &Table) {
@@ -357,29 +356,43 @@ async fn more_than_one_answer_holds_is_asked_for_again(ledger: &DynamoLedger, wi
     assert!(found.iter().zip(&records).all(|(lookup, record)| lookup.record() == Some(record)));
 }
 
-/// What a later release may write: the same words, spread over several keys.
-async fn an_index_of_several_keys_is_one_list(ledger: &DynamoLedger, table: &Table) {
-    let task = "spread";
+/// The words of the index are spread for all who come, and what stood under one key is found beside the rest.
+async fn an_index_of_several_keys_is_one_list(ledger: &DynamoLedger, table: &Table, url: &str) {
+    let (task, other) = ("spread", DynamoLedger::new(&sdk(url).await, TABLE));
     let mut expected = Vec::new();
-    let (_, open) = records::released().into_iter().find(|(name, _)| name == "open").unwrap();
     for number in 0..30_u32 {
-        let mut item = open.clone();
         let key = InputHash::of_body(&format!("spread {number}"));
-        for (name, value) in [
-            ("id", AttributeValue::S(key.to_string())),
-            ("task", AttributeValue::S(task.to_owned())),
-            ("expires_at", far_away()),
-            ("first_received_ms", AttributeValue::N(number.to_string())),
-            ("unsettled", AttributeValue::S(index_key(Unsettled::Open, number * number % 3))),
-        ] {
-            item.insert(name.to_owned(), value);
-        }
-        table.put(&item).await;
+        let record = Record {
+            task: Some(task.to_owned()),
+            first_received_ms: number.into(),
+            ..ledger_suite::a_record(&key, "t", 1)
+        };
+        let by = match number {
+            0..10 => ledger,
+            10 => {
+                ledger.spread_index(2).await.unwrap();
+                // Another process, which has read nothing yet.
+                other.spread_index(3).await.unwrap();
+                other.spread_index(1).await.unwrap();
+                &other
+            }
+            11..20 => &other,
+            _ => {
+                ledger.control().await.unwrap();
+                ledger
+            }
+        };
+        by.put(&RecordWrite { record, expect: Expect::Absent }).await.unwrap();
         expected.push(key);
     }
-    let spread = ledger.clone().spread_over(NonZeroU32::new(3).unwrap());
-    let selection = Selection { tasks: vec![task.to_owned()], ..Selection::all(Unsettled::Open) };
-    let oldest = spread.oldest(Unsettled::Open, 0, 10).await.unwrap();
+    for key in 0..3 {
+        let word = index_key(Unsettled::Claimed, key);
+        let here = table.unsettled(&word).await;
+        assert!(expected.iter().any(|key| here.contains(&key.to_string())), "{word}");
+    }
+    let spread = DynamoLedger::new(&sdk(url).await, TABLE);
+    let selection = Selection { tasks: vec![task.to_owned()], ..Selection::all(Unsettled::Claimed) };
+    let oldest = spread.oldest(Unsettled::Claimed, 0, 10).await.unwrap();
     assert_eq!(oldest.into_iter().map(|entry| entry.key).collect::<Vec<_>>(), expected[..10]);
     for limit in [1, 3, 10, 1_000] {
         let (mut found, mut next) = (Vec::new(), None);
@@ -394,7 +407,8 @@ async fn an_index_of_several_keys_is_one_list(ledger: &DynamoLedger, table: &Tab
         assert_eq!(found, expected, "{limit} at a time");
     }
     let page = spread.list(&selection, Order::OldestFirst, None, 3).await.unwrap();
-    let error = ledger.list(&selection, Order::OldestFirst, page.next.as_ref(), 3).await.unwrap_err();
+    spread.spread_index(4).await.unwrap();
+    let error = spread.list(&selection, Order::OldestFirst, page.next.as_ref(), 3).await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Refused, "{error}");
 }
 

@@ -15,7 +15,8 @@ mod watch;
 mod write;
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
@@ -37,21 +38,15 @@ const SERVICE: &str = "DynamoDB";
 pub struct DynamoLedger {
     client: Client,
     table: String,
-    /// Over how many keys each word of the sparse index is spread.
-    index_keys: u32,
+    /// Over how many keys each word of the sparse index is spread, as the control record said last; 0: it was not read yet.
+    index_keys: Arc<AtomicU32>,
 }
 
 impl DynamoLedger {
     /// The ledger in this table.
     #[must_use]
     pub fn new(sdk: &SdkConfig, table: impl Into<String>) -> Self {
-        Self { client: Client::new(sdk), table: table.into(), index_keys: table::INDEX_KEYS }
-    }
-
-    /// The same ledger, whose sparse index is spread over so many keys: a reader merges them all.
-    #[must_use]
-    pub fn spread_over(self, index_keys: NonZeroU32) -> Self {
-        Self { index_keys: index_keys.get(), ..self }
+        Self { client: Client::new(sdk), table: table.into(), index_keys: Arc::default() }
     }
 }
 
@@ -119,7 +114,7 @@ mod tests {
         let records = [open(), done()];
         let changes = records.into_iter().flat_map(|record| {
             [Expect::Absent, Expect::exactly(&open()), Expect::Fence]
-                .map(|expect| Change::of_record(&RecordWrite { record: record.clone(), expect }))
+                .map(|expect| Change::of_record(&RecordWrite { record: record.clone(), expect }, 1))
         });
         let paused = Control::paused_by_operator(1, "r", "w");
         let (day, shard) = (UtcDay::of(1_795_478_400_000), SpendKey::Shard(3));
@@ -131,6 +126,7 @@ mod tests {
             Change::of_letter(7),
             Change::of_part(&erased_parts(&open())[0], 1),
             Change::of_refusal(7),
+            Change::of_index_keys(40),
             Change::of_control(&Control::default().resumed(9), &Control::default()),
             Change::of_control(&paused, &paused.written()),
             spend(SpendKey::Day, SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2 }),

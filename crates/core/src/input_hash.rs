@@ -39,6 +39,13 @@ impl InputHash {
         Self(hex(&digest))
     }
 
+    /// Which of so many shards it falls into; the first, where there is one.
+    #[must_use]
+    pub fn shard(&self, of: u32) -> u32 {
+        let head = self.as_str().get(..8).and_then(|head| u32::from_str_radix(head, 16).ok());
+        head.and_then(|head| head.checked_rem(of)).unwrap_or_default()
+    }
+
     /// As text.
     #[must_use]
     pub fn as_str(&self) -> &str {

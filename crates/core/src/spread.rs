@@ -1,6 +1,7 @@
-//! Over how many records is a day's money spread, and which of them is asked next?
+//! Over how many keys are the index and a day's money spread, and which record of the day is asked next?
 //!
-//! DynamoDB takes 1,000 writes a second of one record, and each invocation writes twice: before its first call and after its
+//! DynamoDB takes 1,000 writes a second of one key. Each job comes into the index and goes out. Each invocation takes money and
+//! gives it back: before its first call and after its
 //! last. So where many environments work, each invocation takes from one of several shards, and a shard takes from the day in
 //! blocks.
 //!
@@ -21,6 +22,18 @@ pub const SHARDS_MAX: u32 = 20;
 const CALLS_PER_SHARD: u64 = 20;
 /// A shard takes its share of the cap in so many blocks: what it holds and nobody needs is no more than that.
 const BLOCKS: u64 = 10;
+
+/// Environments that share a key of the index of what is unsettled: with batches of ten and a second for a call, their jobs
+/// come in and go out with 400 write units a second, and with half of what DynamoDB gives one key where many come at once.
+const ENVIRONMENTS_PER_INDEX_KEY: u32 = 20;
+/// The most keys over which a word of the index is spread: for 1,000 environments.
+const INDEX_KEYS_MAX: u32 = 50;
+
+/// Over how many keys each word of the index of what is unsettled is spread for so many environments.
+#[must_use]
+pub fn index_keys(environments: u32) -> u32 {
+    environments.div_ceil(ENVIRONMENTS_PER_INDEX_KEY).clamp(1, INDEX_KEYS_MAX)
+}
 
 /// Over how many shards a day's money is spread; none: everybody takes from the day's own record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,9 +62,10 @@ impl Spread {
     /// The record from which an invocation takes, and to which it gives back.
     #[must_use]
     pub fn key_of(self, invocation_id: &str) -> SpendKey {
-        let hash = InputHash::of_body(invocation_id);
-        let place = hash.as_str().get(..8).and_then(|head| u32::from_str_radix(head, 16).ok());
-        place.and_then(|place| place.checked_rem(self.shards)).map_or(SpendKey::Day, SpendKey::Shard)
+        match self.shards {
+            0 => SpendKey::Day,
+            shards => SpendKey::Shard(InputHash::of_body(invocation_id).shard(shards)),
+        }
     }
 
     /// Where what an invocation reserved is settled: what it spent beyond that leaves everybody less.

@@ -7,6 +7,7 @@
 #![allow(clippy::indexing_slicing, clippy::panic, clippy::expect_used, clippy::unwrap_used)]
 #![allow(missing_docs)]
 
+pub mod environments;
 pub mod eraser;
 pub mod fleet;
 pub mod oracle;
@@ -22,5 +23,6 @@ pub mod run;
 pub mod sentinel;
 pub mod shrink;
 pub mod situations;
+pub mod units;
 pub mod work;
 pub mod world;

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use nightshift_simulation::environments::live;
 use nightshift_simulation::oracle::Promise;
 use nightshift_simulation::plan::{DAY, HOUR, MINUTE, Plan, Profile, REMOVABLE};
 use nightshift_simulation::run::{Outcome, run};
@@ -71,6 +72,9 @@ struct Options {
     /// costs, and how work comes back.
     #[arg(long)]
     situations: bool,
+    /// Half a minute of so many environments instead, at a second a call, against what DynamoDB lets through of one key.
+    #[arg(long, value_name = "N")]
+    environments: Option<u32>,
     /// Those whose names hold these words.
     #[arg(requires = "situations", value_name = "WORD")]
     words: Vec<String>,
@@ -116,6 +120,9 @@ fn main() -> ExitCode {
     let options = Options::read();
     if options.situations {
         return live_situations(&options.words, options.jobs.unwrap_or(300_000));
+    }
+    if let Some(environments) = options.environments {
+        return live_environments(environments);
     }
     if options.all_profiles {
         return run_profiles(&options);
@@ -172,6 +179,50 @@ fn live_situations(words: &[String], jobs: u32) -> ExitCode {
             println!("  NOT AS PROMISED: {fault}");
             is_good = false;
         }
+    }
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A line for what is deployed, which must be as promised, and one for a single key each, as it was before.
+fn live_environments(environments: u32) -> ExitCode {
+    println!("{environments} environments with batches of ten, a second a call, and work for half a minute");
+    println!(
+        "{:>10} {:>10} {:>9} {:>11} {:>13} {:>13} {:>12} {:>9} {:>11} {:>8}",
+        "index keys",
+        "spend keys",
+        "jobs",
+        "invocations",
+        "hottest index",
+        "hottest spend",
+        "hottest told",
+        "refused",
+        "handed back",
+        "of could"
+    );
+    let mut is_good = true;
+    for spread in [true, false] {
+        let figures = match live(environments, spread) {
+            Ok(figures) => figures,
+            Err(why) => {
+                println!("BROKEN: {why}");
+                is_good &= !spread;
+                continue;
+            }
+        };
+        let (index_keys, spend_keys) = figures.keys;
+        let [index, spend, told] = figures.hottest;
+        println!(
+            "{index_keys:>10} {spend_keys:>10} {:>9} {:>11} {index:>13} {spend:>13} {told:>12} {:>9} {:>11} {:>8}",
+            figures.jobs,
+            figures.invocations,
+            figures.refused,
+            figures.handed_back,
+            format!("{:.1} %", figures.used_percent)
+        );
+        for fault in &figures.faults {
+            println!("  NOT AS PROMISED: {fault}");
+        }
+        is_good &= figures.faults.is_empty() == spread;
     }
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -221,6 +221,8 @@ pub struct Plan {
     pub rolls_back: bool,
     /// This revision and newer ones write words that older ones do not know.
     pub newer_words_from: u32,
+    /// Over how many keys a word of the index is spread, where DynamoDB's limits are simulated; 0: it has none.
+    pub index_keys: u32,
     /// Over how many shards a day's money is spread,
     pub shards: u32,
     /// which take so much at a time,
@@ -321,6 +323,7 @@ impl Plan {
             deploys_ms: Vec::new(),
             rolls_back: false,
             newer_words_from: u32::MAX,
+            index_keys: 0,
             shards: 0,
             block_micro_usd: 0,
             shards_from: 0,

@@ -31,6 +31,7 @@ use tokio::time::sleep;
 use crate::oracle::{ArrivedLetter, Asked, CallEnd, Promise, Writer};
 use crate::plan::{Away, CALL_MICRO_USD_MAX, HOUR, Plan};
 use crate::queue::{HandleAnswer, why_refused};
+use crate::units::Hot;
 use crate::work::{
     CHECK_IS_WRONG, CutOff, Kind, OUTPUT_TOKENS_MAX, OVERHEAD_BYTES, check_of, cut_off, oversize,
 };
@@ -129,13 +130,14 @@ impl SimPorts {
         later: impl FnMut(),
         apply: impl FnMut() -> T,
     ) -> Result<T, PortError> {
-        self.attempts_as(Repeats::Always, operation, fault, later, apply).await
+        self.attempts_as(Repeats::Always, operation, |_| Vec::new(), fault, later, apply).await
     }
 
     async fn attempts_as<T>(
         &self,
         repeats: Repeats,
         operation: &'static str,
+        units: impl Fn(&State) -> Vec<(Hot, u32)>,
         mut fault: impl FnMut(&'static str),
         mut later: impl FnMut(),
         mut apply: impl FnMut() -> T,
@@ -150,7 +152,15 @@ impl SimPorts {
                 }
                 pending::<()>().await;
             }
-            let (fate, latency_ms) = self.fate();
+            let (mut fate, latency_ms) = self.fate();
+            let reaches = !matches!(fate, Fate::Throttled | Fate::Away);
+            if reaches && self.world.plan.index_keys > 0 {
+                let mut state = self.world.lock();
+                let keys = units(&state);
+                if !state.units.take(self.world.now_ms(), &keys) {
+                    fate = Fate::Throttled;
+                }
+            }
             spent_ms += match fate {
                 Fate::Works => {
                     sleep(Duration::from_millis(latency_ms)).await;
@@ -338,8 +348,11 @@ impl Ledger for SimPorts {
         let world = &self.world;
         let asked_ms = world.now_ms();
         let revision = self.environment.revision;
-        self.attempts(
+        let index_keys = world.plan.index_keys;
+        self.attempts_as(
+            Repeats::Always,
             "UpdateItem",
+            |state| state.index_units(write, index_keys),
             |what| world.lock().ledger_fault(world.now_ms(), write, invocation, what),
             || {
                 let write = write.clone();
@@ -428,7 +441,8 @@ impl Ledger for SimPorts {
         };
         let (world, calls) = (&self.world, *calls);
         let later = || self.later(move |world| add(world, calls));
-        self.attempts("UpdateItem", |_| (), later, || add(world, calls)).await
+        let units = |_: &State| vec![(Hot::Calls, 1)];
+        self.attempts_as(Repeats::Always, "UpdateItem", units, |_| (), later, || add(world, calls)).await
     }
 
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
@@ -438,6 +452,7 @@ impl Ledger for SimPorts {
         self.attempts_as(
             repeats,
             "UpdateItem",
+            |_| vec![(Hot::Spend(change.key), 1)],
             |_| (),
             || self.later(move |world| _ = spend(&mut world.lock(), world, &change, invocation)),
             || spend(&mut self.world.lock(), &self.world, &change, invocation),

@@ -24,6 +24,7 @@ use crate::queue::Queue;
 use crate::redriver::Running;
 use crate::rng::Rng;
 use crate::sentinel::Mapping;
+use crate::units::Units;
 use crate::work::Kind;
 
 /// When a run begins, in milliseconds since 1970: a Monday in 2026.
@@ -82,6 +83,8 @@ pub struct State {
     /// What the oracle knows of causes and pauses.
     pub pauses: Pauses,
     pub spend: BTreeMap<UtcDay, DaySpend>,
+    /// What DynamoDB was asked for, where its limits are simulated.
+    pub units: Units,
     pub producing: bool,
     pub operating: bool,
     pub redriving: bool,
@@ -437,6 +440,7 @@ impl World {
             probes: VecDeque::new(),
             pauses: Pauses::default(),
             spend: BTreeMap::new(),
+            units: Units::default(),
             producing: true,
             operating: plan.operator_every_ms > 0,
             redriving: plan.redrives_max > 0,

@@ -1,5 +1,7 @@
 //! The control record: what the operator, the workers and the sentinel tell all workers.
 
+use std::sync::atomic::Ordering;
+
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::AttributeValue;
 use nightshift_core::control::{Control, Stored};
@@ -15,6 +17,8 @@ const GET: &str = "GetItem";
 
 /// The key of the control record.
 const CONTROL_ID: &str = "control";
+/// Over how many keys each word of the sparse index is spread; absent: one.
+const INDEX_KEYS: &str = "index_keys";
 
 #[async_trait]
 impl ControlRecord for DynamoLedger {
@@ -37,10 +41,48 @@ impl ControlRecord for DynamoLedger {
     }
 }
 
+impl DynamoLedger {
+    /// Spreads each word of the sparse index over at least so many keys, for all who read and write it from now on. It is
+    /// never spread over fewer again: what stands under a key would be seen no more.
+    ///
+    /// # Errors
+    /// When DynamoDB does not carry it out: the index stays as it is.
+    pub async fn spread_index(&self, keys: u32) -> Result<(), PortError> {
+        if self.index_keys().await? >= keys {
+            return Ok(());
+        }
+        match write::update(self, CONTROL_ID, Change::of_index_keys(keys)).await {
+            Ok(()) => {
+                self.index_keys.store(keys, Ordering::Relaxed);
+                Ok(())
+            }
+            // Somebody spread it further.
+            Err(error) => write::refused_by(error).map(drop),
+        }
+    }
+
+    /// Over how many keys each word of the sparse index is spread.
+    pub(super) async fn index_keys(&self) -> Result<u32, PortError> {
+        if self.known_index_keys() == 0 {
+            read(self, true).await?;
+        }
+        Ok(self.known_index_keys().max(1))
+    }
+
+    /// The same, without asking; 0: nobody has asked yet.
+    pub(super) fn known_index_keys(&self) -> u32 {
+        self.index_keys.load(Ordering::Relaxed)
+    }
+}
+
 async fn read(ledger: &DynamoLedger, consistent: bool) -> Result<Control, PortError> {
     let get = ledger.client.get_item().table_name(&ledger.table).key(ID, text(CONTROL_ID));
     let item = get.consistent_read(consistent).send().await.map_err(|e| port_error(SERVICE, GET, &e))?.item;
-    control(&item.unwrap_or_default()).map_err(|e| unreadable(GET, &e))
+    let item = item.unwrap_or_default();
+    let keys = Reader(&item).optional(INDEX_KEYS, Reader::number::<u32>).map_err(|e| unreadable(GET, &e))?;
+    // An old read that comes late must not take keys away.
+    ledger.index_keys.fetch_max(keys.unwrap_or(1), Ordering::Relaxed);
+    control(&item).map_err(|e| unreadable(GET, &e))
 }
 
 fn control(item: &Item) -> Result<Control, Unreadable> {
@@ -56,6 +98,15 @@ fn control(item: &Item) -> Result<Control, Unreadable> {
 }
 
 impl Change {
+    pub(super) fn of_index_keys(keys: u32) -> Self {
+        Self {
+            update: "SET #keys = :keys".to_owned(),
+            condition: "attribute_not_exists(#keys) OR #keys < :keys".to_owned(),
+            names: super::map([("#keys", INDEX_KEYS.to_owned())]),
+            values: super::map([(":keys", number(keys))]),
+        }
+    }
+
     /// Only over what was read: the entries by their version, and the old form, whose writers know no version, by its words.
     pub(super) fn of_control(next: &Control, over: &Control) -> Self {
         let stored = next.stored();

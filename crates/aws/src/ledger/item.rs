@@ -12,7 +12,7 @@ use nightshift_core::record::{Budget, Done, Erasure, Failed, Record, Revision, S
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::table::{EXPIRES_AT, FIRST_RECEIVED_MS, ID, UNSETTLED};
+use super::table::{EXPIRES_AT, FIRST_RECEIVED_MS, ID, UNSETTLED, index_key_of};
 
 /// The version of the record whose dead letter is known to be sent.
 pub(super) const LETTER_VERSION: &str = "letter_version";
@@ -28,8 +28,9 @@ pub(super) struct Unreadable {
     fault: &'static str,
 }
 
-/// Every attribute of a record but its key, always in full: `None` is an attribute that must not stand.
-pub(super) fn attributes(record: &Record) -> Vec<(&'static str, Option<AttributeValue>)> {
+/// Every attribute of a record but its key, always in full: `None` is an attribute that must not stand. `index_keys`: over how
+/// many keys a word of the index is spread; 0 is one, too.
+pub(super) fn attributes(record: &Record, index_keys: u32) -> Vec<(&'static str, Option<AttributeValue>)> {
     let (lease_until_ms, alone) = match &record.state {
         State::Claimed { lease_until_ms, alone } => (Some(*lease_until_ms), Some(*alone)),
         _ => (None, None),
@@ -46,7 +47,10 @@ pub(super) fn attributes(record: &Record) -> Vec<(&'static str, Option<Attribute
     let budget = &record.budget;
     vec![
         ("state", Some(text(record.state.as_str()))),
-        (UNSETTLED, Unsettled::of(&record.state).map(|unsettled| text(unsettled.as_str()))),
+        (
+            UNSETTLED,
+            Unsettled::of(&record.state).map(|word| text(&index_key_of(word, &record.key, index_keys))),
+        ),
         ("task", record.task.as_deref().map(text)),
         ("reference", record.reference.as_deref().map(text)),
         // The result.
@@ -263,7 +267,8 @@ pub(super) mod tests {
 
     /// The item that stands after a record was written.
     fn item(record: &Record) -> Item {
-        let set = attributes(record).into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let set =
+            attributes(record, 1).into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
         set.chain([(ID.to_owned(), text(record.key.as_str()))]).collect()
     }
 
@@ -428,7 +433,7 @@ pub(super) mod tests {
 
         #[test]
         fn every_state_accounts_for_the_same_attributes(a in records(), b in records()) {
-            let names = |r: &Record| attributes(r).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+            let names = |r: &Record| attributes(r, 1).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
             prop_assert_eq!(names(&a), names(&b));
         }
 

@@ -53,7 +53,7 @@ impl LedgerReader for DynamoLedger {
     }
 
     async fn count(&self, selection: &Selection, after: Option<&Position>) -> Result<Counted, PortError> {
-        let from = position(self, after)?;
+        let from = position(self.index_keys().await?, after)?;
         let (mut records, mut read_units, mut places) = (0_u64, 0.0, Vec::new());
         for (place, key) in from.places().iter().zip(0..) {
             if *place == Place::End {
@@ -161,9 +161,10 @@ async fn list_page(
     after: Option<&Position>,
     limit: u32,
 ) -> Result<Page, PortError> {
-    let from = position(ledger, after)?;
+    let index_keys = ledger.index_keys().await?;
+    let from = position(index_keys, after)?;
     // Each of several keys gives its share of the page.
-    let limit = limit.div_ceil(ledger.index_keys).max(1);
+    let limit = limit.div_ceil(index_keys).max(1);
     let mut read_units = 0.0;
     let mut looks = Vec::new();
     for (place, key) in from.places().iter().zip(0..) {
@@ -223,8 +224,8 @@ pub(super) async fn read_items(
 }
 
 /// Where to begin. A position of an index that was spread otherwise leads nowhere.
-fn position(ledger: &DynamoLedger, after: Option<&Position>) -> Result<Position, PortError> {
-    let keys = usize::try_from(ledger.index_keys).unwrap_or(usize::MAX);
+fn position(index_keys: u32, after: Option<&Position>) -> Result<Position, PortError> {
+    let keys = usize::try_from(index_keys).unwrap_or(usize::MAX);
     match after {
         None => Ok(Position::start(keys)),
         Some(position) if position.places().len() == keys => Ok(position.clone()),

@@ -10,6 +10,7 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection,
     ProjectionType, ScalarAttributeType, TimeToLiveSpecification,
 };
+use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::Unsettled;
 use nightshift_ports::PortError;
 
@@ -34,8 +35,10 @@ pub const INDEX: &str = "unsettled";
 /// long as the state does, so that the calls of a job cost no write of the index.
 pub const INDEX_ATTRIBUTES: [&str; 5] =
     ["failed_at_ms", "finished_at_ms", "lease_until_ms", "reason", "task"];
-/// Over how many keys each word of the index is spread.
-pub const INDEX_KEYS: u32 = 1;
+/// The partition key of the index under which a record of this word stands, of so many.
+pub(super) fn index_key_of(unsettled: Unsettled, of: &InputHash, index_keys: u32) -> String {
+    index_key(unsettled, of.shard(index_keys))
+}
 
 /// The partition key of the index under which a word stands, of so many: the word itself for the first.
 #[must_use]

@@ -22,7 +22,7 @@ const QUERY: &str = "Query";
 impl LedgerWatch for DynamoLedger {
     async fn oldest(&self, unsettled: Unsettled, since_ms: u64, limit: u32) -> Result<Vec<Entry>, PortError> {
         let mut entries: Vec<Entry> = Vec::new();
-        for key in 0..self.index_keys {
+        for key in 0..self.index_keys().await? {
             let query = self
                 .client
                 .query()

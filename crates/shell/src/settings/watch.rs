@@ -19,6 +19,8 @@ pub struct WatchSettings {
     pub worker_function: String,
     /// The UUID of its event source mapping.
     pub mapping: String,
+    /// Environments of the worker, at most.
+    pub environments: u32,
     /// Calls that may be open at once in all environments.
     pub full_width: u32,
 }
@@ -44,6 +46,7 @@ impl WatchSettings {
                 .required("NIGHTSHIFT_WORKER_FUNCTION", "set the name of the worker's function"),
             mapping: environment
                 .required("NIGHTSHIFT_WORKER_MAPPING", "set the UUID of the worker's event source mapping"),
+            environments: concurrency_max,
             full_width: batch_size.saturating_mul(concurrency_max),
         }
     }
