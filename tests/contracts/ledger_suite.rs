@@ -15,6 +15,7 @@ use nightshift_core::record::{
     Budget, Done, Expect, Failed, PastFailure, Record, RecordWrite, Revision, State,
 };
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, UtcDay};
+use nightshift_core::spread::Shards;
 use nightshift_ports::{ControlAnswer, Ledger, PortErrorKind, WriteAnswer};
 use serde_json::{Value, json};
 
@@ -441,7 +442,7 @@ fn day() -> UtcDay {
 }
 
 fn reserve(micro_usd: u64, cap_micro_usd: u64) -> (SpendKey, SpendKind) {
-    (SpendKey::Day, SpendKind::Reserve { micro_usd, cap_micro_usd })
+    (SpendKey::Day, SpendKind::Reserve { micro_usd, cap_micro_usd, shard: None })
 }
 
 fn settle(key: SpendKey, reserved_micro_usd: u64, spent_micro_usd: u64) -> (SpendKey, SpendKind) {
@@ -454,7 +455,13 @@ pub async fn spend(ledger: &dyn Ledger, inspect: &dyn Inspect) {
     use SpendKey::{Day, Shard};
     let draw = |shard, micro_usd| (Shard(shard), SpendKind::Draw { micro_usd });
     let fund = |shard, micro_usd| (Shard(shard), SpendKind::Fund { micro_usd });
-    let no_room = |left_micro_usd| SpendAnswer::NoRoom { left_micro_usd };
+    let block =
+        |shard, micro_usd| (Day, SpendKind::Reserve { micro_usd, cap_micro_usd: 100, shard: Some(shard) });
+    let no_room = |left_micro_usd| SpendAnswer::NoRoom { left_micro_usd, shards: Shards::default() };
+    let full = |left_micro_usd, shards: &[u32]| SpendAnswer::NoRoom {
+        left_micro_usd,
+        shards: Shards::of(shards.iter().copied()),
+    };
     let day = day();
     for (step, ((key, kind), answer, stands)) in [
         (reserve(101, 100), no_room(100), (0, 0)),
@@ -470,7 +477,11 @@ pub async fn spend(ledger: &dyn Ledger, inspect: &dyn Inspect) {
         (settle(Day, 40, 0), Counted, (67, 0)),
         // A shard that nobody has funded has nothing.
         (draw(3, 1), no_room(0), (67, 0)),
-        (reserve(30, 100), Counted, (97, 0)),
+        (block(3, 20), Counted, (87, 0)),
+        (block(17, 5), Counted, (92, 0)),
+        (block(3, 5), Counted, (97, 0)),
+        (reserve(4, 100), full(3, &[3, 17]), (97, 0)),
+        (block(5, 4), full(3, &[3, 17]), (97, 0)),
         (fund(3, 30), Counted, (97, 30)),
         (draw(3, 31), no_room(30), (97, 30)),
         (draw(3, 12), Counted, (97, 18)),

@@ -148,7 +148,8 @@ async fn requests(ledger: &DynamoLedger, wire: &wire::Wire, table: &Table) {
     // 2126-12-24
     let day = UtcDay::of(4_953_744_000_000);
     let spend = |key, kind| SpendChange { day, key, kind };
-    let reserve = spend(SpendKey::Day, SpendKind::Reserve { micro_usd: 20, cap_micro_usd: 100 });
+    let reserve =
+        spend(SpendKey::Day, SpendKind::Reserve { micro_usd: 20, cap_micro_usd: 100, shard: Some(1) });
     wire.lose_replies(2);
     assert_eq!(ledger.spend(&reserve).await.unwrap(), SpendAnswer::Counted);
     assert_eq!((wire.sent(), table.spend(day).await), (3, (60, 0)), "taken three times, which keeps the cap");

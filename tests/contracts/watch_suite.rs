@@ -67,13 +67,15 @@ async fn money_that_counts_against_the_cap(ledger: &dyn Ledger, watch: &dyn Ledg
         spent_micro_usd,
         answered_at_ms,
     };
+    let reserve = |micro_usd, shard| SpendKind::Reserve { micro_usd, cap_micro_usd: 100, shard };
     let earlier_ms = Some(LATER_MS - 5);
     for (key, kind, taken, shards, answered_at_ms) in [
-        (SpendKey::Day, SpendKind::Reserve { micro_usd: 30, cap_micro_usd: 100 }, 30, [0, 0], None),
+        (SpendKey::Day, reserve(30, None), 30, [0, 0], None),
         (SpendKey::Day, settle(30, 12, earlier_ms), 12, [0, 0], earlier_ms),
         // Nothing was answered in this one, and what others were told stands.
         (SpendKey::Day, settle(0, 1, None), 13, [0, 0], earlier_ms),
-        (SpendKey::Day, SpendKind::Reserve { micro_usd: 50, cap_micro_usd: 100 }, 63, [0, 0], earlier_ms),
+        (SpendKey::Day, reserve(20, Some(0)), 33, [0, 0], earlier_ms),
+        (SpendKey::Day, reserve(30, Some(19)), 63, [0, 0], earlier_ms),
         (SpendKey::Shard(0), SpendKind::Fund { micro_usd: 20 }, 63, [20, 0], earlier_ms),
         (SpendKey::Shard(19), SpendKind::Fund { micro_usd: 30 }, 63, [20, 30], earlier_ms),
         (SpendKey::Shard(0), SpendKind::Draw { micro_usd: 15 }, 63, [5, 30], earlier_ms),

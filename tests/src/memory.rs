@@ -26,7 +26,7 @@ use nightshift_core::model::{
 use nightshift_core::record::{Record, RecordWrite, State};
 use nightshift_core::sentinel::Calls;
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, Spent, UtcDay};
-use nightshift_core::spread::Spread;
+use nightshift_core::spread::{Shards, Spread};
 use nightshift_ports::{
     Clock, ControlAnswer, ControlRecord, DeadLetters, Entropy, Ledger, LedgerReader, LedgerWatch, Metrics,
     Model, PortError, PortErrorKind, Visibility, WriteAnswer,
@@ -100,6 +100,7 @@ pub struct World {
 #[derive(Default)]
 struct Day {
     micro_usd: BTreeMap<SpendKey, u64>,
+    shards: BTreeSet<u32>,
     answered_at_ms: Option<u64>,
 }
 
@@ -206,7 +207,7 @@ impl World {
             stack: "scenario".to_owned(),
             model: "model-1".to_owned(),
             price: Price::flat(1_000_000, 5_000_000),
-            spread: Spread::over(limits.concurrency_max, limits.spend_cap_micro_usd, 0),
+            spread: Spread::over(limits.concurrency_max, limits.spend_cap_micro_usd, 1),
             limits,
             built_at_ms,
             function_version: built_at_ms,
@@ -538,13 +539,21 @@ impl Ledger for World {
         let day = state.spent.entry(change.day).or_default();
         let held = day.micro_usd.entry(change.key).or_default();
         match change.kind {
-            SpendKind::Reserve { micro_usd, cap_micro_usd } if *held + micro_usd > cap_micro_usd => {
-                return Ok(SpendAnswer::NoRoom { left_micro_usd: cap_micro_usd.saturating_sub(*held) });
+            SpendKind::Reserve { micro_usd, cap_micro_usd, .. } if *held + micro_usd > cap_micro_usd => {
+                let left_micro_usd = cap_micro_usd.saturating_sub(*held);
+                return Ok(SpendAnswer::NoRoom {
+                    left_micro_usd,
+                    shards: Shards::of(day.shards.iter().copied()),
+                });
             }
             SpendKind::Draw { micro_usd } if micro_usd > *held => {
-                return Ok(SpendAnswer::NoRoom { left_micro_usd: *held });
+                return Ok(SpendAnswer::NoRoom { left_micro_usd: *held, shards: Shards::default() });
             }
-            SpendKind::Reserve { micro_usd, .. } | SpendKind::Fund { micro_usd } => *held += micro_usd,
+            SpendKind::Reserve { micro_usd, shard, .. } => {
+                *held += micro_usd;
+                day.shards.extend(shard);
+            }
+            SpendKind::Fund { micro_usd } => *held += micro_usd,
             SpendKind::Draw { micro_usd } => *held -= micro_usd,
             SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms } => {
                 let (more, less) = match change.key {

@@ -6,6 +6,7 @@ use std::fmt;
 
 use crate::cost::Price;
 use crate::model::{Answer, ModelReply, Usage};
+use crate::spread::Shards;
 
 /// The most tokens beside those that we send or allow which a provider may charge for, each way: its own instructions
 /// before our prompt, and thoughts that the limit of the answer does not bound. The longest answers of today's models,
@@ -137,6 +138,8 @@ pub enum SpendKind {
         micro_usd: u64,
         /// The day's cap.
         cap_micro_usd: u64,
+        /// The shard that it is for: the day remembers which ones hold money.
+        shard: Option<u32>,
     },
     /// Takes it from a shard that holds as much.
     Draw {
@@ -216,6 +219,8 @@ pub enum SpendAnswer {
     NoRoom {
         /// For how much there is; 0 where the ledger does not say.
         left_micro_usd: u64,
+        /// Which shards have taken money from the day, where it was the day that had no room.
+        shards: Shards,
     },
 }
 
@@ -335,7 +340,7 @@ mod tests {
             answered_at_ms: None,
         };
         for (kind, gives) in [
-            (SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2 }, false),
+            (SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2, shard: None }, false),
             (SpendKind::Draw { micro_usd: 1 }, false),
             (SpendKind::Fund { micro_usd: 1 }, true),
             (settle(4), true),

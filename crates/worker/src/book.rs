@@ -1,13 +1,15 @@
-//! What one invocation has written into the day's spend record, and what of it its calls have cost.
+//! What one invocation has written into the day's spend records, and what of it its calls have cost.
 
-use nightshift_core::spend::UtcDay;
+use nightshift_core::spend::{SpendKey, UtcDay};
 
 /// The spend of one invocation.
 #[derive(Debug)]
 pub(crate) struct Book {
     /// The day on which it began.
     pub(crate) day: UtcDay,
-    /// What stands in the day's record for this invocation.
+    /// The record from which it took its money; the day's own, where any of it came from there.
+    pub(crate) taken_from: Option<SpendKey>,
+    /// What stands in the day's records for this invocation.
     pub(crate) reserved_micro_usd: u64,
     /// What its calls cost, or may still cost.
     pub(crate) counted_micro_usd: u64,
@@ -17,7 +19,16 @@ pub(crate) struct Book {
 
 impl Book {
     pub(crate) fn new(day: UtcDay) -> Self {
-        Self { day, reserved_micro_usd: 0, counted_micro_usd: 0, answered_at_ms: None }
+        Self { day, taken_from: None, reserved_micro_usd: 0, counted_micro_usd: 0, answered_at_ms: None }
+    }
+
+    /// More was taken.
+    pub(crate) fn take(&mut self, micro_usd: u64, from: SpendKey) {
+        if self.taken_from != Some(SpendKey::Day) {
+            self.taken_from = Some(from);
+        }
+        self.reserved_micro_usd = self.reserved_micro_usd.saturating_add(micro_usd);
+        self.counted_micro_usd = self.counted_micro_usd.saturating_add(micro_usd);
     }
 
     /// A call's worst case becomes what it cost.

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 
 use nightshift_core::metric::{HandBackCause, Metric, NO_TASK};
 use nightshift_core::ready::call_price;
-use nightshift_core::spend::{CallPrice, Fit, SpendAnswer, SpendChange, SpendKind, UtcDay};
+use nightshift_core::spend::{CallPrice, Fit, SpendAnswer, SpendChange, SpendKey, SpendKind, UtcDay};
+use nightshift_core::spread::{FullDay, Reserved, settled_at};
 use nightshift_core::task::Task;
 
 use crate::book::Book;
@@ -44,7 +45,7 @@ impl Worker {
         let (reserved_micro_usd, spent_micro_usd) = (book.reserved_micro_usd, book.counted_micro_usd);
         let change = SpendChange {
             day: book.day,
-            key: self.deployment.spread.settled_at(invocation_id, reserved_micro_usd, spent_micro_usd),
+            key: settled_at(book.taken_from, reserved_micro_usd, spent_micro_usd),
             kind: SpendKind::Settle {
                 reserved_micro_usd,
                 spent_micro_usd,
@@ -59,7 +60,7 @@ impl Worker {
 }
 
 impl Invocation<'_> {
-    /// Reserves the first call of each record, or of as many as the day has room for, in one write.
+    /// Reserves the first call of each record, or of as many as the day has room for, as one sum.
     pub(crate) async fn reserve_first_calls<'a>(
         &'a self,
         items: impl Iterator<Item = &Item>,
@@ -83,8 +84,8 @@ impl Invocation<'_> {
         for _ in 0..2 {
             let fit = Fit::into(room_micro_usd, &prices);
             match self.reserve(fit.sum_micro_usd).await {
-                Ok(SpendAnswer::Counted) => return first_calls(&fit, HandBackCause::SpendCap),
-                Ok(SpendAnswer::NoRoom { left_micro_usd }) => {
+                Ok(Reserved::From(_)) => return first_calls(&fit, HandBackCause::SpendCap),
+                Ok(Reserved::NoRoom { left_micro_usd }) => {
                     let cheapest = prices.iter().flatten().map(|price| price.most_micro_usd()).min();
                     self.refused_by_cap(cheapest.unwrap_or_default()).await;
                     room_micro_usd = left_micro_usd;
@@ -105,8 +106,8 @@ impl Invocation<'_> {
             return Ok(self.reservation(price));
         }
         match self.reserve(micro_usd).await {
-            Ok(SpendAnswer::Counted) => Ok(self.reservation(price)),
-            Ok(SpendAnswer::NoRoom { .. }) => {
+            Ok(Reserved::From(_)) => Ok(self.reservation(price)),
+            Ok(Reserved::NoRoom { .. }) => {
                 self.refused_by_cap(micro_usd).await;
                 Err(HandBackCause::SpendCap)
             }
@@ -120,18 +121,15 @@ impl Invocation<'_> {
         self.tell_calls().await;
     }
 
-    async fn reserve(&self, micro_usd: u64) -> Result<SpendAnswer, PortError> {
+    async fn reserve(&self, micro_usd: u64) -> Result<Reserved, PortError> {
         if micro_usd == 0 {
-            return Ok(SpendAnswer::Counted);
+            return Ok(Reserved::From(SpendKey::Day));
         }
         let day = self.book(|book| book.day);
         let answer = self.take(day, micro_usd).await;
         match &answer {
-            Ok(SpendAnswer::Counted) => self.book(|book| {
-                book.reserved_micro_usd = book.reserved_micro_usd.saturating_add(micro_usd);
-                book.counted_micro_usd = book.counted_micro_usd.saturating_add(micro_usd);
-            }),
-            Ok(SpendAnswer::NoRoom { left_micro_usd }) => tracing::warn!(
+            Ok(Reserved::From(key)) => self.book(|book| book.take(micro_usd, *key)),
+            Ok(Reserved::NoRoom { left_micro_usd }) => tracing::warn!(
                 request_id = self.id,
                 %day,
                 wanted_micro_usd = micro_usd,
@@ -146,13 +144,17 @@ impl Invocation<'_> {
         answer
     }
 
-    async fn take(&self, day: UtcDay, micro_usd: u64) -> Result<SpendAnswer, PortError> {
+    async fn take(&self, day: UtcDay, micro_usd: u64) -> Result<Reserved, PortError> {
         let Deployment { spread, limits, .. } = &self.worker.deployment;
+        let now_ms = || self.worker.ports.clock.now_ms();
+        if let Some(full) = self.worker.full_day().filter(|full| full.holds(day, micro_usd, now_ms())) {
+            return Ok(Reserved::NoRoom { left_micro_usd: full.left_micro_usd });
+        }
         let mut reserving = spread.reserve(self.id, micro_usd, limits.spend_cap_micro_usd);
-        loop {
+        let ended = loop {
             let (key, kind) = match reserving.next() {
                 Ok(next) => next,
-                Err(answer) => return Ok(answer),
+                Err(ended) => break ended,
             };
             let answer = match self.worker.ports.ledger.spend(&SpendChange { day, key, kind }).await {
                 // The day has paid; what its shard does not get stays counted.
@@ -164,6 +166,12 @@ impl Invocation<'_> {
                 answer => answer?,
             };
             reserving.answered(answer);
+        };
+        if let Reserved::NoRoom { left_micro_usd } = ended
+            && spread.has_shards()
+        {
+            self.worker.found_full(FullDay { day, left_micro_usd, at_ms: now_ms() });
         }
+        Ok(ended)
     }
 }

@@ -12,7 +12,7 @@ use nightshift_core::heard::Heard;
 use nightshift_core::limits::Limits;
 use nightshift_core::pace::share_of_width;
 use nightshift_core::record::Revision;
-use nightshift_core::spread::Spread;
+use nightshift_core::spread::{FullDay, Spread};
 use nightshift_core::task::{Tasks, revision_hash};
 use nightshift_ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, PortError, Visibility};
 use tokio::time::Instant;
@@ -63,6 +63,8 @@ pub struct Worker {
     pub(crate) flow: FlowControl,
     /// What became of the calls of this environment's jobs: whose fault a refusal is.
     pub(crate) evidence: Mutex<Evidence>,
+    /// The day, where it had no room of late.
+    full_day: Mutex<Option<FullDay>>,
     /// What the sentinel is told of them.
     heard: Mutex<Heard>,
     revisions: HashMap<&'static str, Revision>,
@@ -94,6 +96,7 @@ impl Worker {
             deployment,
             flow,
             evidence: Mutex::new(Evidence::default()),
+            full_day: Mutex::default(),
             heard: Mutex::default(),
             revisions,
             revision_of_none,
@@ -158,6 +161,14 @@ impl Worker {
         }
         *self.control.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((Instant::now(), control.clone()));
+    }
+
+    pub(crate) fn full_day(&self) -> Option<FullDay> {
+        *self.full_day.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn found_full(&self, day: FullDay) {
+        *self.full_day.lock().unwrap_or_else(PoisonError::into_inner) = Some(day);
     }
 
     /// Changes what the sentinel is told of this environment's calls.

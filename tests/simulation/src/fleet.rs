@@ -109,7 +109,12 @@ impl Fleet {
             environment: Arc::clone(&environment),
             invocation: AtomicU64::new(0),
         });
-        let shards = if revision < plan.shards_from { 0 } else { plan.shards };
+        // A deploy may change the settings that they follow from.
+        let shards = match revision {
+            revision if revision < plan.shards_from => 0,
+            revision if revision % 2 == 0 => plan.shards / 2,
+            _ => plan.shards,
+        };
         let deployment = Deployment {
             stack: "simulated".to_owned(),
             model: model_of(revision),
@@ -272,7 +277,6 @@ impl Fleet {
                 revision: warm.environment.revision,
                 began_ms,
                 ends_ms: began_ms + world.plan.limits.function_timeout_ms,
-                cap_left_micro_usd: u64::MAX,
                 ..running
             };
             state.invocations.insert(id, running);

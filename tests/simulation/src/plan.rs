@@ -350,6 +350,11 @@ impl Plan {
         plan.fill(&mut rng);
         plan.shards = rng.pick(&[0, 0, 2, 3, 5]);
         plan.block_micro_usd = rng.pick(&[0, 1, 3, 8]) * CALL_MICRO_USD_MAX;
+        if profile == Profile::Capped && rng.chance(0.4) {
+            plan.deploys_ms = (0..rng.range(1, 3)).map(|_| rng.range(0, plan.faults_end_ms)).collect();
+            plan.deploys_ms.sort_unstable();
+            (plan.rolls_back, plan.shards_from) = (rng.chance(0.5), 2);
+        }
         plan
     }
 

@@ -20,7 +20,8 @@ use nightshift_core::model::{
 use nightshift_core::output_validation::REASK_BYTES_MAX;
 use nightshift_core::record::{RecordWrite, State as Standing};
 use nightshift_core::sentinel::Calls;
-use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, UtcDay};
+use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind};
+use nightshift_core::spread::Shards;
 use nightshift_ports::{
     Clock, ControlAnswer, ControlRecord, DeadLetters, Entropy, Ledger, Metrics, Model, PortError,
     PortErrorKind, Visibility, WriteAnswer,
@@ -470,17 +471,20 @@ fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64
         SpendKey::Shard(shard) => day.shards_micro_usd.entry(shard).or_default(),
     };
     match change.kind {
-        SpendKind::Reserve { micro_usd, cap_micro_usd } => {
+        SpendKind::Reserve { micro_usd, cap_micro_usd, shard } => {
             let left = i128::from(cap_micro_usd) - *held;
             if i128::from(micro_usd) > left {
-                return no_room(state, world, change.day, invocation, left);
+                return no_room(state, world, change, invocation, left);
             }
             *held += i128::from(micro_usd);
+            if let Some(shard) = shard {
+                day.shards_micro_usd.entry(shard).or_default();
+            }
         }
         SpendKind::Draw { micro_usd } => {
             let left = *held;
             if i128::from(micro_usd) > left {
-                return no_room(state, world, change.day, invocation, left);
+                return no_room(state, world, change, invocation, left);
             }
             *held -= i128::from(micro_usd);
         }
@@ -503,13 +507,21 @@ fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64
         }
     }
     day.changed_ms = world.now_ms();
-    let room_micro_usd = day.spent().room_micro_usd(world.plan.limits.spend_cap_micro_usd);
+    let left = match change.key {
+        SpendKey::Day => i128::from(world.plan.limits.spend_cap_micro_usd) - day.taken_micro_usd,
+        SpendKey::Shard(shard) => day.shards_micro_usd.get(&shard).copied().unwrap_or_default(),
+    };
     if let SpendKind::Reserve { micro_usd, .. } | SpendKind::Draw { micro_usd } = change.kind
         && let Some(running) = state.invocations.get_mut(&invocation)
     {
-        // What others gave back since a refusal, it cannot know.
-        let known_micro_usd = running.cap_left_micro_usd.saturating_sub(micro_usd);
-        running.cap_left_micro_usd = known_micro_usd.min(room_micro_usd);
+        // What others gave back since a refusal, it cannot know; and what it was told of, it asks for once.
+        running.no_room.entry(change.key).or_insert((0, u64::MAX));
+        for (_, left_micro_usd) in running.no_room.values_mut() {
+            *left_micro_usd = left_micro_usd.saturating_sub(micro_usd);
+        }
+        if let Some((_, left_micro_usd)) = running.no_room.get_mut(&change.key) {
+            *left_micro_usd = (*left_micro_usd).min(u64::try_from(left).unwrap_or_default());
+        }
     }
     if let Some(what) = over {
         state.violate(world.now_ms(), Promise::Budgets, None, what);
@@ -518,19 +530,36 @@ fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64
     SpendAnswer::Counted
 }
 
-fn no_room(state: &mut State, world: &World, day: UtcDay, invocation: u64, left: i128) -> SpendAnswer {
+fn no_room(
+    state: &mut State,
+    world: &World,
+    change: &SpendChange,
+    invocation: u64,
+    left: i128,
+) -> SpendAnswer {
     let cap_micro_usd = world.plan.limits.spend_cap_micro_usd;
-    let room_micro_usd =
-        state.spend.get(&day).map_or(cap_micro_usd, |day| day.spent().room_micro_usd(cap_micro_usd));
+    let left_micro_usd = u64::try_from(left).unwrap_or_default();
+    let day = state.spend.get(&change.day);
+    let room_micro_usd = day.map_or(cap_micro_usd, |day| day.spent().room_micro_usd(cap_micro_usd));
+    let shards = match change.key {
+        SpendKey::Day => Shards::of(day.into_iter().flat_map(|day| day.shards_micro_usd.keys().copied())),
+        SpendKey::Shard(_) => Shards::default(),
+    };
     if let Some(running) = state.invocations.get_mut(&invocation) {
-        running.cap_left_micro_usd = running.cap_left_micro_usd.min(room_micro_usd);
-        running.cap_refusals += 1;
+        let (times, known_micro_usd) = running.no_room.entry(change.key).or_default();
+        (*times, *known_micro_usd) = (*times + 1, left_micro_usd);
+        let mut others = day.into_iter().flat_map(|day| day.shards_micro_usd.keys());
+        let refused = |key| running.no_room.get(&key).is_some_and(|(times, _)| *times > 0);
+        let is_full = refused(SpendKey::Day) && others.all(|shard| refused(SpendKey::Shard(*shard)));
+        if world.plan.shards > 0 && is_full {
+            state.full_ms.insert(running.environment, world.now_ms());
+        }
     }
     // A shard that is empty says nothing of the day.
     if room_micro_usd < CALL_MICRO_USD_MAX {
         state.pauses.heard_of_cap(world.now_ms());
     }
-    SpendAnswer::NoRoom { left_micro_usd: u64::try_from(left).unwrap_or_default() }
+    SpendAnswer::NoRoom { left_micro_usd, shards }
 }
 
 #[async_trait]

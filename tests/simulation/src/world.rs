@@ -13,7 +13,7 @@ use nightshift_core::listing::Unsettled;
 use nightshift_core::metric::{HandBackCause, MetricBatch};
 use nightshift_core::record::Record;
 use nightshift_core::sentinel::Calls;
-use nightshift_core::spend::{Spent, UtcDay};
+use nightshift_core::spend::{SpendKey, Spent, UtcDay};
 use nightshift_ports::Document;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
@@ -83,6 +83,8 @@ pub struct State {
     /// What the oracle knows of causes and pauses.
     pub pauses: Pauses,
     pub spend: BTreeMap<UtcDay, DaySpend>,
+    /// When each environment last found a day full.
+    pub full_ms: BTreeMap<u32, u64>,
     /// What DynamoDB was asked for, where its limits are simulated.
     pub units: Units,
     pub producing: bool,
@@ -251,8 +253,8 @@ pub struct Invocation {
     /// The UTC day on which it began, by its own clock; `None` until it has read that.
     pub day: Option<UtcDay>,
     /// What it knows that the cap leaves for further calls, and how often it was refused.
-    pub cap_left_micro_usd: u64,
-    pub cap_refusals: u32,
+    /// How often each of a day's records that it asked had no room, and what that had left, less what was taken since.
+    pub no_room: BTreeMap<SpendKey, (u32, u64)>,
     /// The most that its calls can have cost, as far as it was told.
     pub calls_micro_usd: u64,
     pub began_ms: u64,
@@ -440,6 +442,7 @@ impl World {
             probes: VecDeque::new(),
             pauses: Pauses::default(),
             spend: BTreeMap::new(),
+            full_ms: BTreeMap::new(),
             units: Units::default(),
             producing: true,
             operating: plan.operator_every_ms > 0,

@@ -4,10 +4,11 @@
 use aws_sdk_dynamodb::Config;
 use aws_sdk_dynamodb::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, UtcDay};
+use nightshift_core::spread::Shards;
 use nightshift_ports::{PortError, PortErrorKind};
 
 use super::item::{Item, Reader, Unreadable, number, text};
@@ -18,6 +19,8 @@ use crate::error::service_kind;
 
 /// What a day's own item has given away or counts as spent.
 pub(super) const COMMITTED: &str = "committed_micro_usd";
+/// Which shards have taken money from the day.
+const SHARDS: &str = "shards";
 /// What a shard holds.
 pub(super) const LEFT: &str = "left_micro_usd";
 /// When a call was last answered.
@@ -35,21 +38,21 @@ pub(super) async fn change(ledger: &DynamoLedger, change: &SpendChange) -> Resul
         .table_name(&ledger.table)
         .key(ID, text(&spend_id(change.day, change.key)))
         .update_expression(update)
+        .set_return_values_on_condition_check_failure(
+            (!condition.is_empty()).then_some(ReturnValuesOnConditionCheckFailure::AllOld),
+        )
         .set_condition_expression((!condition.is_empty()).then_some(condition))
         .set_expression_attribute_names(Some(names))
-        .set_expression_attribute_values(Some(values))
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    let sent = if change.kind.gives() {
-        update.customize().config_override(Config::builder().retry_classifier(OnlyWhereRefused)).send().await
-    } else {
-        update.send().await
-    };
+        .set_expression_attribute_values(Some(values));
+    let repeats = WhereRefused { only: change.kind.gives() };
+    let sent = update.customize().config_override(Config::builder().retry_classifier(repeats)).send().await;
     match sent {
         Ok(_) => Ok(SpendAnswer::Counted),
         Err(error) => {
-            let left = left_micro_usd(change.kind, refused_by(error)?.as_ref());
+            let standing = refused_by(error)?.unwrap_or_default();
+            let left = left_micro_usd(change.kind, &standing);
             let left_micro_usd = left.map_err(|e| unreadable(UPDATE, &e))?;
-            Ok(SpendAnswer::NoRoom { left_micro_usd })
+            Ok(SpendAnswer::NoRoom { left_micro_usd, shards: shards(&standing) })
         }
     }
 }
@@ -74,7 +77,15 @@ impl Change {
         let (mut adds, mut condition) = (Vec::new(), "");
         let mut answered = None;
         match change.kind {
-            SpendKind::Reserve { micro_usd, cap_micro_usd } => {
+            SpendKind::Reserve { micro_usd, cap_micro_usd, shard } => {
+                if let Some(shard) = shard {
+                    name("#shards", SHARDS);
+                    values.insert(":shard".to_owned(), AttributeValue::Ns(vec![shard.to_string()]));
+                    adds.push("#shards :shard");
+                }
+                let mut value = |placeholder: &str, amount: i128| {
+                    values.insert(placeholder.to_owned(), number(amount));
+                };
                 let room = i128::from(cap_micro_usd) - i128::from(micro_usd);
                 name("#reserved", "reserved_micro_usd");
                 name("#committed", COMMITTED);
@@ -133,34 +144,49 @@ impl Change {
 }
 
 /// For how much there is room, beside what stands.
-fn left_micro_usd(kind: SpendKind, standing: Option<&Item>) -> Result<u64, Unreadable> {
-    let amount = |name| {
-        let amount = standing.map(|item| Reader(item).optional(name, Reader::number::<u64>)).transpose();
-        amount.map(|amount| amount.flatten().unwrap_or_default())
-    };
+fn left_micro_usd(kind: SpendKind, standing: &Item) -> Result<u64, Unreadable> {
     match kind {
-        SpendKind::Reserve { cap_micro_usd, .. } => Ok(cap_micro_usd.saturating_sub(amount(COMMITTED)?)),
-        SpendKind::Draw { .. } => amount(LEFT),
+        SpendKind::Reserve { cap_micro_usd, .. } => {
+            Ok(cap_micro_usd.saturating_sub(micro_usd(standing, COMMITTED)?))
+        }
+        SpendKind::Draw { .. } => micro_usd(standing, LEFT),
         SpendKind::Fund { .. } | SpendKind::Settle { .. } => Ok(0),
     }
 }
 
-/// Tries again only what DynamoDB says that it has not carried out.
-#[derive(Debug)]
-struct OnlyWhereRefused;
+/// An amount of one of a day's records. Where a worker of before settled twice, it may be less than nothing.
+pub(super) fn micro_usd(item: &Item, name: &'static str) -> Result<u64, Unreadable> {
+    let amount = Reader(item).optional(name, Reader::number::<i128>)?.unwrap_or_default();
+    Ok(u64::try_from(amount.max(0)).unwrap_or(u64::MAX))
+}
 
-impl ClassifyRetry for OnlyWhereRefused {
+/// The shards that have taken money from the day of this item.
+pub(super) fn shards(item: &Item) -> Shards {
+    let numbers = item.get(SHARDS).and_then(|value| value.as_ns().ok());
+    Shards::of(numbers.into_iter().flatten().filter_map(|shard| shard.parse().ok()))
+}
+
+/// Tries again what DynamoDB says that it has not carried out: the SDK leaves out what met a transaction, as workers of before
+/// make them.
+#[derive(Debug)]
+struct WhereRefused {
+    /// And nothing else.
+    only: bool,
+}
+
+impl ClassifyRetry for WhereRefused {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
         let error = context.output_or_error().and_then(Result::err).and_then(|e| e.as_operation_error());
         let error = error.and_then(|e| e.downcast_ref::<UpdateItemError>());
         match error.and_then(ProvideErrorMetadata::code).map(|code| service_kind(code, 400)) {
-            Some(PortErrorKind::Throttled) => RetryAction::NoActionIndicated,
-            _ => RetryAction::RetryForbidden,
+            Some(PortErrorKind::Throttled) => RetryAction::throttling_error(),
+            _ if self.only => RetryAction::RetryForbidden,
+            _ => RetryAction::NoActionIndicated,
         }
     }
 
     fn name(&self) -> &'static str {
-        "only what was refused"
+        "where it was refused"
     }
 }
 
@@ -181,8 +207,9 @@ mod tests {
 
     #[test]
     fn spend_never_asks_for_what_the_cap_cannot_hold() {
-        let reserve =
-            |micro_usd, cap_micro_usd| change(SpendKey::Day, SpendKind::Reserve { micro_usd, cap_micro_usd });
+        let reserve = |micro_usd, cap_micro_usd| {
+            change(SpendKey::Day, SpendKind::Reserve { micro_usd, cap_micro_usd, shard: None })
+        };
         assert_eq!(reserve(11, 10).condition, "#committed <= :room");
         assert_eq!(reserve(10, 10).values[":room"], number(0));
         let settle =

@@ -6,12 +6,11 @@ use nightshift_core::listing::{Entry, Lookup, Unsettled};
 use nightshift_core::record::Record;
 use nightshift_core::sentinel::Calls;
 use nightshift_core::spend::{SpendKey, Spent, UtcDay};
-use nightshift_core::spread::SHARDS_MAX;
 use nightshift_ports::{LedgerWatch, PortError};
 
-use super::item::{Reader, number, text};
+use super::item::{Item, Reader, number, text};
 use super::query::{BATCH_GET, entry, read_all, read_items};
-use super::spend::{ANSWERED_AT_MS, COMMITTED, LEFT, spend_id};
+use super::spend::{ANSWERED_AT_MS, COMMITTED, LEFT, micro_usd, shards, spend_id};
 use super::table::{FIRST_RECEIVED_MS, INDEX, UNSETTLED, index_key};
 use super::{DynamoLedger, SERVICE, calls, unreadable};
 use crate::error::port_error;
@@ -58,23 +57,16 @@ impl LedgerWatch for DynamoLedger {
     }
 
     async fn spent(&self, day: UtcDay) -> Result<Spent, PortError> {
-        let keys = (0..SHARDS_MAX).map(SpendKey::Shard).chain([SpendKey::Day]).map(|key| spend_id(day, key));
-        let items = read_items(self, &keys.collect::<Vec<_>>(), false).await?;
-        let (mut taken_micro_usd, mut shards_micro_usd, mut answered_at_ms) = (0, Vec::new(), None);
-        for item in &items {
-            let read = Reader(item);
-            let amount = |name| {
-                let amount =
-                    read.optional(name, Reader::number::<i128>).map_err(|e| unreadable(BATCH_GET, &e))?;
-                // What comes back before it was taken is seen for a moment as less than nothing.
-                Ok::<_, PortError>(u64::try_from(amount.unwrap_or_default().max(0)).unwrap_or(u64::MAX))
-            };
-            taken_micro_usd += amount(COMMITTED)?;
-            shards_micro_usd.push(amount(LEFT)?);
-            let answered =
-                read.optional(ANSWERED_AT_MS, Reader::number).map_err(|e| unreadable(BATCH_GET, &e))?;
-            answered_at_ms = answered_at_ms.max(answered);
+        let own = read_items(self, &[spend_id(day, SpendKey::Day)], false).await?.pop().unwrap_or_default();
+        let keys: Vec<_> = shards(&own).iter().map(|shard| spend_id(day, SpendKey::Shard(shard))).collect();
+        let parts = read_items(self, &keys, false).await?;
+        let amount = |item: &Item, name| micro_usd(item, name).map_err(|e| unreadable(BATCH_GET, &e));
+        let held = parts.iter().map(|item| amount(item, LEFT)).collect::<Result<Vec<_>, _>>()?;
+        let mut answered_at_ms = None;
+        for item in parts.iter().chain([&own]) {
+            let answered = Reader(item).optional(ANSWERED_AT_MS, Reader::number);
+            answered_at_ms = answered_at_ms.max(answered.map_err(|e| unreadable(BATCH_GET, &e))?);
         }
-        Ok(Spent::of(taken_micro_usd, &shards_micro_usd, answered_at_ms))
+        Ok(Spent::of(amount(&own, COMMITTED)?, &held, answered_at_ms))
     }
 }

@@ -8,13 +8,16 @@ use super::measure::Measured;
 use super::steps::{Ended, Gave, Step};
 use crate::cost::usd;
 use crate::limits::Limits;
+use crate::spread::index_keys;
 
 /// Write units a second that DynamoDB gives one key ("Best practices for designing and using partition keys effectively in
 /// DynamoDB").
 const KEY_WRITE_UNITS: f64 = 1_000.0;
-/// Write units of one job on the hottest key, that of the index of what is unsettled: it comes in, and goes out. What an
-/// invocation writes of the day's spend is no more, and is spread over shards.
+/// Write units of one job in the index of what is unsettled: it comes in, and goes out.
 const INDEX_UNITS_PER_JOB: f64 = 2.0;
+/// Write units of one invocation in the day's spend, before its calls and after them. Whether that is spread over shards
+/// follows from the dearest call, of which nothing is known here.
+const SPEND_UNITS_PER_INVOCATION: f64 = 2.0;
 
 /// What can be the first to give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -122,11 +125,13 @@ impl Headroom {
         let cost = &measured.cost;
         let usd_per_job = cost.usd_per_job;
         let cap_usd = usd(limits.spend_cap_micro_usd);
+        let index_units = INDEX_UNITS_PER_JOB / f64::from(index_keys(limits.concurrency_max));
+        let units = index_units.max(SPEND_UNITS_PER_INVOCATION / batch.max(1.0));
         let mut known = vec![Limit {
             limited: Limited::Ledger,
-            per_hour: KEY_WRITE_UNITS / INDEX_UNITS_PER_JOB * 3_600.0,
+            per_hour: KEY_WRITE_UNITS / units * 3_600.0,
             because: format!(
-                "DynamoDB gives one key {KEY_WRITE_UNITS} write units a second, and a job takes {INDEX_UNITS_PER_JOB:.1} of the hottest"
+                "DynamoDB gives one key {KEY_WRITE_UNITS} write units a second, and a job takes {units:.1} of the hottest"
             ),
         }];
         let mut add = |limited, per_hour: f64, because: String| {

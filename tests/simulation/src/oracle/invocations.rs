@@ -142,10 +142,9 @@ impl State {
             }
             if matches!(outcome, Outcome::HandedBack(HandBackCause::SpendCap)) {
                 self.stats.capped += 1;
-                // Refused twice, or by every record, it met others who reserve, and may leave the room to them.
-                let asked_all = running.cap_refusals >= (plan.shards + 1).max(2);
                 let is_paused = self.pauses.was_shut_since(running.began_ms);
-                if running.cap_left_micro_usd >= CALL_MICRO_USD_MAX && !asked_all && !is_paused {
+                let known_micro_usd = self.room_as_known_to(&running, plan);
+                if known_micro_usd >= CALL_MICRO_USD_MAX && !is_paused {
                     let what = "handed back for the spend cap, which left room for a call";
                     self.violate(now_ms, Promise::Progress, Some(n), what);
                 }

@@ -1,9 +1,10 @@
 //! What the calls of a day cost, against its record and its cap.
 
 use super::Promise;
-use crate::plan::{CALL_MICRO_USD_MAX, Plan};
-use crate::world::State;
-use nightshift_core::spend::UtcDay;
+use crate::plan::{CALL_MICRO_USD_MAX, Plan, SECOND};
+use crate::world::{Invocation, State};
+use nightshift_core::spend::{SpendKey, UtcDay};
+use nightshift_core::spread::FULL_FOR_MS;
 
 impl State {
     /// The provider has decided what comes of a call, and charges for it whether or not anybody will hear of it.
@@ -35,6 +36,31 @@ impl State {
         let Some(day) = running.day else { return };
         self.spend.entry(day).or_default().billed_micro_usd += micro_usd;
         self.judge_day(now_ms, None, day, plan);
+    }
+
+    /// The dearest call that some record could pay, as far as an invocation can know which was handed back for the cap: by what
+    /// each had left when it was asked. Refused by all of them twice, it met others who reserve, and may leave the room to them;
+    /// and its environment believes for some seconds that a day is full.
+    pub fn room_as_known_to(&mut self, running: &Invocation, plan: &Plan) -> u64 {
+        let Some(day) = running.day else { return 0 };
+        let cap_micro_usd = plan.limits.spend_cap_micro_usd;
+        let spend = self.spend.entry(day).or_default();
+        let shards = spend.shards_micro_usd.iter().map(|(shard, held)| (SpendKey::Shard(*shard), *held));
+        let own = (SpendKey::Day, i128::from(cap_micro_usd) - spend.taken_micro_usd);
+        let records: Vec<_> = shards.chain([own]).collect();
+        let refused = |times: u32| {
+            records.iter().all(|(key, _)| running.no_room.get(key).is_some_and(|(n, _)| *n >= times))
+        };
+        let believed_ms = self.full_ms.get(&running.environment).map(|at_ms| at_ms + FULL_FOR_MS + SECOND);
+        let believes_it = believed_ms.is_some_and(|until_ms| until_ms > running.began_ms);
+        if refused(2) || believes_it {
+            return 0;
+        }
+        let known = records.iter().map(|(key, left)| {
+            let left = u64::try_from(*left).unwrap_or_default();
+            running.no_room.get(key).map_or(left, |(_, known)| *known)
+        });
+        known.max().unwrap_or_default()
     }
 
     /// The calls of the invocations that began on a day cost no more than its record holds, nor than the cap: not
