@@ -61,6 +61,8 @@ fn run_of(load: &Load) -> Run {
     run.shares = Shares::default();
     run.windows = Vec::new();
     (run.erasures, run.reviews) = (0, 0);
+    // What it may spend is no limit here.
+    run.shards = 0;
     run.arrival_ms = load.plan.duration_ms();
     run.faults_end_ms = run.arrival_ms;
     run.requests_per_minute = load.requests_per_minute;

@@ -5,7 +5,7 @@ use nightshift_core::limits::Limits;
 use nightshift_core::metric::HandBackCause;
 use nightshift_core::spread::{SHARDS_MAX, index_keys};
 
-use crate::plan::{CALL_MICRO_USD_MAX, Faults, Plan, Profile, SECOND, Shares};
+use crate::plan::{CALL_MICRO_USD_MAX, Faults, MINUTE, Plan, Profile, SECOND, Shares};
 use crate::run::lived;
 use crate::units::Hot;
 
@@ -65,7 +65,8 @@ pub fn live(environments: u32, spread: bool) -> Result<Figures, String> {
     plan.shards = if spread { environments.div_ceil(50).min(SHARDS_MAX) } else { 0 };
     plan.block_micro_usd = plan.limits.spend_cap_micro_usd / 200;
     plan.index_keys = if spread { index_keys(environments) } else { 1 };
-    let world = lived(plan, None)?;
+    // Where DynamoDB refuses most of it, that takes for ever.
+    let world = lived(plan, Some(5 * MINUTE))?;
     let state = world.lock();
     let plan = &world.plan;
     let hottest = |is: fn(&Hot) -> bool| {

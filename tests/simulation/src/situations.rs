@@ -114,6 +114,8 @@ impl Situation {
         plan.faults = Faults::default();
         plan.shares = Shares::default();
         plan.jobs = jobs;
+        // As few environments as these have none.
+        plan.shards = 0;
         plan.answers_pages = false;
         plan.limits = Limits {
             concurrency_max: 50,
