@@ -435,6 +435,9 @@ pub async fn control(ledger: &dyn Ledger, inspect: &dyn Inspect) {
     }
 }
 
+/// When a worker takes money.
+pub const AT_MS: u64 = 1_795_500_000_000;
+
 fn day() -> UtcDay {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     // Days of 2126, of which the record is not expired yet: the table deletes what is.
@@ -497,7 +500,7 @@ pub async fn spend(ledger: &dyn Ledger, inspect: &dyn Inspect) {
     .into_iter()
     .enumerate()
     {
-        let change = SpendChange { day, key, kind };
+        let change = SpendChange { day, key, kind, at_ms: AT_MS };
         assert_eq!(ledger.spend(&change).await.unwrap(), answer, "step {step}: {change:?}");
         assert_eq!(inspect.spend(day).await, stands, "step {step}: {change:?}");
     }
@@ -509,7 +512,7 @@ pub async fn concurrent_reservations(ledger: Arc<dyn Ledger>, inspect: &dyn Insp
     let reservations: Vec<_> = (0..10)
         .map(|_| {
             let (ledger, (key, kind)) = (Arc::clone(&ledger), reserve(10, 50));
-            tokio::spawn(async move { ledger.spend(&SpendChange { day, key, kind }).await })
+            tokio::spawn(async move { ledger.spend(&SpendChange { day, key, kind, at_ms: AT_MS }).await })
         })
         .collect();
     let mut counted = 0;

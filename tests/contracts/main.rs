@@ -147,7 +147,7 @@ async fn requests(ledger: &DynamoLedger, wire: &wire::Wire, table: &Table) {
 
     // 2126-12-24
     let day = UtcDay::of(4_953_744_000_000);
-    let spend = |key, kind| SpendChange { day, key, kind };
+    let spend = |key, kind| SpendChange { day, key, kind, at_ms: ledger_suite::AT_MS };
     let reserve =
         spend(SpendKey::Day, SpendKind::Reserve { micro_usd: 20, cap_micro_usd: 100, shard: Some(1) });
     wire.lose_replies(2);

@@ -68,8 +68,8 @@ async fn money_that_counts_against_the_cap(ledger: &dyn Ledger, watch: &dyn Ledg
         answered_at_ms,
     };
     let reserve = |micro_usd, shard| SpendKind::Reserve { micro_usd, cap_micro_usd: 100, shard };
-    let earlier_ms = Some(LATER_MS - 5);
-    for (key, kind, taken, shards, answered_at_ms) in [
+    let (earlier_ms, mut reserved_at_ms) = (Some(LATER_MS - 5), None);
+    for (at_ms, (key, kind, taken, shards, answered_at_ms)) in (1..).zip([
         (SpendKey::Day, reserve(30, None), 30, [0, 0], None),
         (SpendKey::Day, settle(30, 12, earlier_ms), 12, [0, 0], earlier_ms),
         // Nothing was answered in this one, and what others were told stands.
@@ -80,9 +80,13 @@ async fn money_that_counts_against_the_cap(ledger: &dyn Ledger, watch: &dyn Ledg
         (SpendKey::Shard(19), SpendKind::Fund { micro_usd: 30 }, 63, [20, 30], earlier_ms),
         (SpendKey::Shard(0), SpendKind::Draw { micro_usd: 15 }, 63, [5, 30], earlier_ms),
         (SpendKey::Shard(0), settle(15, 3, Some(LATER_MS)), 63, [17, 30], Some(LATER_MS)),
-    ] {
-        ledger.spend(&SpendChange { day, key, kind }).await.unwrap();
+    ]) {
+        ledger.spend(&SpendChange { day, key, kind, at_ms }).await.unwrap();
         let found = watch.spent(day).await.unwrap();
-        assert_eq!(found, Spent::of(taken, &shards, answered_at_ms), "{key:?} {kind:?}");
+        if matches!(kind, SpendKind::Reserve { .. } | SpendKind::Draw { .. }) {
+            reserved_at_ms = Some(at_ms);
+        }
+        let expected = Spent { reserved_at_ms, ..Spent::of(taken, &shards, answered_at_ms) };
+        assert_eq!(found, expected, "{key:?} {kind:?}");
     }
 }

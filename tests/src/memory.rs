@@ -102,6 +102,7 @@ struct Day {
     micro_usd: BTreeMap<SpendKey, u64>,
     shards: BTreeSet<u32>,
     answered_at_ms: Option<u64>,
+    reserved_at_ms: Option<u64>,
 }
 
 impl Day {
@@ -112,7 +113,8 @@ impl Day {
                 .filter(move |(key, _)| (**key == SpendKey::Day) == is_day)
                 .map(|(_, held)| *held)
         };
-        Spent::of(of(true).sum(), &of(false).collect::<Vec<_>>(), self.answered_at_ms)
+        let spent = Spent::of(of(true).sum(), &of(false).collect::<Vec<_>>(), self.answered_at_ms);
+        Spent { reserved_at_ms: self.reserved_at_ms, ..spent }
     }
 }
 
@@ -563,6 +565,9 @@ impl Ledger for World {
                 *held = (*held + more).saturating_sub(less);
                 day.answered_at_ms = day.answered_at_ms.max(answered_at_ms);
             }
+        }
+        if matches!(change.kind, SpendKind::Reserve { .. } | SpendKind::Draw { .. }) {
+            day.reserved_at_ms = Some(change.at_ms);
         }
         Ok(SpendAnswer::Counted)
     }

@@ -118,7 +118,7 @@ mod tests {
         });
         let paused = Control::paused_by_operator(1, "r", "w");
         let (day, shard) = (UtcDay::of(1_795_478_400_000), SpendKey::Shard(3));
-        let spend = |key, kind| Change::of_spend(&SpendChange { day, key, kind });
+        let spend = |key, kind| Change::of_spend(&SpendChange { day, key, kind, at_ms: 1 });
         let settle =
             |answered_at_ms| SpendKind::Settle { reserved_micro_usd: 1, spent_micro_usd: 2, answered_at_ms };
         let others = [

@@ -127,6 +127,8 @@ pub struct SpendChange {
     pub key: SpendKey,
     /// What changes.
     pub kind: SpendKind,
+    /// When, by the worker's clock, in milliseconds since 1970.
+    pub at_ms: u64,
 }
 
 /// Money is taken before a call, and comes back after the last.
@@ -187,6 +189,8 @@ pub struct Spent {
     /// When a call was last answered, in milliseconds since 1970; as much earlier as an invocation is long, where one that
     /// was answered before settled after.
     pub answered_at_ms: Option<u64>,
+    /// When money was last taken for calls, in milliseconds since 1970; `None`: never, or only by releases that do not say so.
+    pub reserved_at_ms: Option<u64>,
 }
 
 impl Spent {
@@ -199,6 +203,7 @@ impl Spent {
             in_shards_micro_usd,
             in_one_shard_micro_usd: shards_micro_usd.iter().copied().max().unwrap_or_default(),
             answered_at_ms,
+            reserved_at_ms: None,
         }
     }
 

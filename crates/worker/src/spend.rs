@@ -51,6 +51,7 @@ impl Worker {
                 spent_micro_usd,
                 answered_at_ms: book.answered_at_ms,
             },
+            at_ms: self.ports.clock.now_ms(),
         };
         if let Err(error) = self.ports.ledger.spend(&change).await {
             tracing::warn!(request_id = invocation_id, %error, "the spend record could not be settled");
@@ -87,7 +88,9 @@ impl Invocation<'_> {
                 Ok(Reserved::From(_)) => return first_calls(&fit, HandBackCause::SpendCap),
                 Ok(Reserved::NoRoom { left_micro_usd }) => {
                     let cheapest = prices.iter().flatten().map(|price| price.most_micro_usd()).min();
-                    self.refused_by_cap(cheapest.unwrap_or_default()).await;
+                    if let Some(cheapest) = cheapest.filter(|cheapest| *cheapest > left_micro_usd) {
+                        self.refused_by_cap(cheapest).await;
+                    }
                     room_micro_usd = left_micro_usd;
                 }
                 Err(_) => return first_calls(&Fit::none(&prices), HandBackCause::Ledger),
@@ -156,7 +159,13 @@ impl Invocation<'_> {
                 Ok(next) => next,
                 Err(ended) => break ended,
             };
-            let answer = match self.worker.ports.ledger.spend(&SpendChange { day, key, kind }).await {
+            let answer = match self
+                .worker
+                .ports
+                .ledger
+                .spend(&SpendChange { day, key, kind, at_ms: now_ms() })
+                .await
+            {
                 // The day has paid; what its shard does not get stays counted.
                 Err(error) if kind.gives() => {
                     tracing::warn!(request_id = self.id, %error, "a shard of the day's spend was not funded");

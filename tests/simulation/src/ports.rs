@@ -466,9 +466,14 @@ impl Ledger for SimPorts {
 fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64) -> SpendAnswer {
     let day = state.spend.entry(change.day).or_default();
     let mut over = None;
+    // A shard that nobody has taken money for is not there.
+    let mut nothing = 0;
     let held = match change.key {
         SpendKey::Day => &mut day.taken_micro_usd,
-        SpendKey::Shard(shard) => day.shards_micro_usd.entry(shard).or_default(),
+        SpendKey::Shard(shard) => match change.kind {
+            SpendKind::Draw { .. } => day.shards_micro_usd.get_mut(&shard).unwrap_or(&mut nothing),
+            _ => day.shards_micro_usd.entry(shard).or_default(),
+        },
     };
     match change.kind {
         SpendKind::Reserve { micro_usd, cap_micro_usd, shard } => {
@@ -511,6 +516,9 @@ fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64
         SpendKey::Day => i128::from(world.plan.limits.spend_cap_micro_usd) - day.taken_micro_usd,
         SpendKey::Shard(shard) => day.shards_micro_usd.get(&shard).copied().unwrap_or_default(),
     };
+    if matches!(change.kind, SpendKind::Reserve { .. } | SpendKind::Draw { .. }) {
+        day.reserved_at_ms = Some(change.at_ms);
+    }
     if let SpendKind::Reserve { micro_usd, .. } | SpendKind::Draw { micro_usd } = change.kind
         && let Some(running) = state.invocations.get_mut(&invocation)
     {

@@ -281,6 +281,8 @@ pub struct DaySpend {
     pub changed_ms: u64,
     /// What each shard holds.
     pub shards_micro_usd: BTreeMap<u32, i128>,
+    /// When money was last taken for calls, as the workers say.
+    pub reserved_at_ms: Option<u64>,
     /// When a call was last answered, as the workers say.
     pub answered_at_ms: Option<u64>,
     /// What the provider charges for the calls of the invocations that began on this day; no worker knows it.
@@ -299,7 +301,8 @@ impl DaySpend {
     pub fn spent(&self) -> Spent {
         let whole = |micro_usd: i128| u64::try_from(micro_usd).unwrap_or_default();
         let shards: Vec<u64> = self.shards_micro_usd.values().map(|held| whole(*held)).collect();
-        Spent::of(whole(self.taken_micro_usd), &shards, self.answered_at_ms)
+        let spent = Spent::of(whole(self.taken_micro_usd), &shards, self.answered_at_ms);
+        Spent { reserved_at_ms: self.reserved_at_ms, ..spent }
     }
 }
 

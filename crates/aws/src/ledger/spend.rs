@@ -26,6 +26,9 @@ pub(super) const LEFT: &str = "left_micro_usd";
 /// When a call was last answered.
 pub(super) const ANSWERED_AT_MS: &str = "answered_at_ms";
 
+/// When money was last taken.
+pub(super) const RESERVED_AT_MS: &str = "reserved_at_ms";
+
 /// How long a day's spend is kept: a quarter, for whoever compares it with a bill.
 const SPEND_KEPT_S: u64 = 90 * 24 * 60 * 60;
 
@@ -75,7 +78,12 @@ impl Change {
             values.insert(placeholder.to_owned(), number(amount));
         };
         let (mut adds, mut condition) = (Vec::new(), "");
-        let mut answered = None;
+        let mut when = None;
+        if matches!(change.kind, SpendKind::Reserve { .. } | SpendKind::Draw { .. }) {
+            name("#reserved_at", RESERVED_AT_MS);
+            value(":reserved_at", change.at_ms.into());
+            when = Some(", #reserved_at = :reserved_at");
+        }
         match change.kind {
             SpendKind::Reserve { micro_usd, cap_micro_usd, shard } => {
                 if let Some(shard) = shard {
@@ -133,12 +141,12 @@ impl Change {
                 if let Some(at_ms) = answered_at_ms {
                     name("#answered_at", ANSWERED_AT_MS);
                     value(":answered_at", at_ms.into());
-                    answered = Some(", #answered_at = :answered_at");
+                    when = Some(", #answered_at = :answered_at");
                 }
             }
         }
         let adds = adds.join(", ");
-        let update = format!("ADD {adds} SET #expires_at = :expires_at{}", answered.unwrap_or_default());
+        let update = format!("ADD {adds} SET #expires_at = :expires_at{}", when.unwrap_or_default());
         Self { update, condition: condition.to_owned(), names, values }
     }
 }
@@ -202,7 +210,7 @@ mod tests {
     const DAY_MS: u64 = 1_795_478_400_000;
 
     fn change(key: SpendKey, kind: SpendKind) -> Change {
-        Change::of_spend(&SpendChange { day: UtcDay::of(DAY_MS), key, kind })
+        Change::of_spend(&SpendChange { day: UtcDay::of(DAY_MS), key, kind, at_ms: DAY_MS })
     }
 
     #[test]

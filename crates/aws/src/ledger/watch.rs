@@ -10,7 +10,7 @@ use nightshift_ports::{LedgerWatch, PortError};
 
 use super::item::{Item, Reader, number, text};
 use super::query::{BATCH_GET, entry, read_all, read_items};
-use super::spend::{ANSWERED_AT_MS, COMMITTED, LEFT, micro_usd, shards, spend_id};
+use super::spend::{ANSWERED_AT_MS, COMMITTED, LEFT, RESERVED_AT_MS, micro_usd, shards, spend_id};
 use super::table::{FIRST_RECEIVED_MS, INDEX, UNSETTLED, index_key};
 use super::{DynamoLedger, SERVICE, calls, unreadable};
 use crate::error::port_error;
@@ -62,11 +62,12 @@ impl LedgerWatch for DynamoLedger {
         let parts = read_items(self, &keys, false).await?;
         let amount = |item: &Item, name| micro_usd(item, name).map_err(|e| unreadable(BATCH_GET, &e));
         let held = parts.iter().map(|item| amount(item, LEFT)).collect::<Result<Vec<_>, _>>()?;
-        let mut answered_at_ms = None;
-        for item in parts.iter().chain([&own]) {
-            let answered = Reader(item).optional(ANSWERED_AT_MS, Reader::number);
-            answered_at_ms = answered_at_ms.max(answered.map_err(|e| unreadable(BATCH_GET, &e))?);
-        }
-        Ok(Spent::of(amount(&own, COMMITTED)?, &held, answered_at_ms))
+        let latest = |name| {
+            let times = parts.iter().chain([&own]).map(|item| Reader(item).optional(name, Reader::number));
+            let times = times.collect::<Result<Vec<_>, _>>().map_err(|e| unreadable(BATCH_GET, &e))?;
+            Ok::<_, PortError>(times.into_iter().flatten().max())
+        };
+        let spent = Spent::of(amount(&own, COMMITTED)?, &held, latest(ANSWERED_AT_MS)?);
+        Ok(Spent { reserved_at_ms: latest(RESERVED_AT_MS)?, ..spent })
     }
 }

@@ -119,6 +119,8 @@ pub struct Signs {
     pub calls: Option<Calls>,
     /// When a call was last answered.
     pub answered_at_ms: Option<u64>,
+    /// When money was last taken for calls.
+    pub reserved_at_ms: Option<u64>,
     /// Claims whose worker died of late.
     pub dead: Option<Dead>,
     /// Messages that wait in the jobs queue.
@@ -228,7 +230,7 @@ impl Signs {
             Cause::SpendCap => {
                 let money = self.money?;
                 // What others have reserved comes back when their invocations end, and those have all ended.
-                let settled = self.answered_before(UNHEARD_MS);
+                let settled = self.answered_before(UNHEARD_MS) && self.reserved_before(UNHEARD_MS);
                 (settled && money.room_micro_usd < money.refused_micro_usd?)
                     .then(|| "the day's spend cap leaves no room for a call".to_owned())
             }
@@ -345,6 +347,11 @@ impl Signs {
         self.answered_at_ms.is_none_or(|at_ms| at_ms.saturating_add(ms) <= self.now_ms)
     }
 
+    /// Whether no money was taken for a call within this time.
+    fn reserved_before(&self, ms: u64) -> bool {
+        self.reserved_at_ms.is_none_or(|at_ms| at_ms.saturating_add(ms) <= self.now_ms)
+    }
+
     fn day_and_cap(&self, money: Money) -> String {
         format!("{} {}", UtcDay::of(self.now_ms), money.cap_micro_usd)
     }
@@ -415,6 +422,7 @@ impl Snapshot {
             // Without the day's record nobody knows whether others were answered meanwhile.
             calls: spent.and(self.calls),
             answered_at_ms: spent.and_then(|spent| spent.answered_at_ms),
+            reserved_at_ms: spent.and_then(|spent| spent.reserved_at_ms),
             dead: spent.and(self.claims_that_died_within(DEAD_FRESH_MS)),
             waiting: self.jobs.map(|depth| depth.visible),
             in_flight: self.jobs.map(|depth| depth.hidden),

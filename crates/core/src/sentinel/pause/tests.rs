@@ -7,6 +7,7 @@ fn healthy() -> Signs {
         now_ms: NOW_MS,
         calls: Some(Calls { answered: 100, ..Calls::default() }),
         answered_at_ms: Some(NOW_MS - 1_000),
+        reserved_at_ms: Some(NOW_MS - 2_000),
         dead: Some(Dead::default()),
         waiting: Some(50),
         in_flight: Some(50),
@@ -45,6 +46,7 @@ fn only_what_nobody_recovers_from_by_itself_pauses() {
     let money = |left: u64, refused_micro_usd, ago_ms| Signs {
         money: Some(Money { room_micro_usd: left, cap_micro_usd: 1_000, refused_micro_usd }),
         answered_at_ms: Some(NOW_MS - ago_ms),
+        reserved_at_ms: Some(NOW_MS - ago_ms),
         ..healthy()
     };
     let dying = |claims, invocations, ago_ms| Signs {
@@ -76,6 +78,9 @@ fn only_what_nobody_recovers_from_by_itself_pauses() {
         // What is reserved may come back; what is left pays a call; nobody was refused.
         (money(5, Some(6), UNHEARD_MS - 1), None),
         (money(6, Some(6), UNHEARD_MS), None),
+        // Nobody was answered for a night, and calls that have just begun hold all the money.
+        (Signs { reserved_at_ms: Some(NOW_MS - UNHEARD_MS + 1), ..money(5, Some(6), DAY_MS) }, None),
+        (Signs { reserved_at_ms: None, ..money(5, Some(6), UNHEARD_MS) }, Some(Cause::SpendCap)),
         (money(0, None, UNHEARD_MS), None),
     ] {
         let decision = signs.decide(&Control::default());
