@@ -1,7 +1,7 @@
 //! What the demo and the fast tests ask of AWS and of a model, on one machine. Never deployed.
 //!
-//! **The scope is frozen.** It speaks what these ask and refuses the rest by name: standard queues, single items and
-//! transactions with the expressions of the ledger, `PutMetricData`, Lambda's SQS poller and Runtime API, Anthropic's
+//! **The scope is frozen.** It speaks what these ask and refuses the rest by name: standard queues, single items
+//! with the expressions of the ledger, `PutMetricData`, Lambda's SQS poller and Runtime API, Anthropic's
 //! Messages API. It is no second AWS: whatever else a test wants is asked of the servers that others wrote (MiniStack,
 //! DynamoDB Local, ElasticMQ), where `tests/contracts` runs the same adapters.
 //!

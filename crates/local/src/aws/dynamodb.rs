@@ -12,11 +12,10 @@ mod expression;
 mod read;
 mod reserved;
 mod table;
-mod transact;
 mod value;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
@@ -25,9 +24,8 @@ use serde_json::{Map, Value as Json, json};
 
 use self::definition::update_time_to_live;
 use self::expression::Placeholders;
-use self::read::{batch_get, get_item, query, scan, transact_get};
+use self::read::{batch_get, get_item, query, scan};
 use self::table::Table;
-use self::transact::transact_write;
 use self::value::item_from_json;
 pub use self::value::{Item, Value, item_to_json};
 use self::write::{batch_write, delete_item, put_item, update_item};
@@ -82,8 +80,6 @@ pub(super) struct DynamoDb {
 #[derive(Debug, Default)]
 struct State {
     tables: BTreeMap<String, Table>,
-    /// Tokens of transactions that were carried out: when, and a digest of the request.
-    tokens: HashMap<String, (i64, u64)>,
 }
 
 impl State {
@@ -158,8 +154,6 @@ impl DynamoDb {
             "Scan" => scan(state, parse(body)?),
             "BatchGetItem" => batch_get(state, parse(body)?),
             "BatchWriteItem" => batch_write(state, parse(body)?),
-            "TransactWriteItems" => transact_write(state, body),
-            "TransactGetItems" => transact_get(state, parse(body)?),
             _ => Err(Refusal::new(
                 "UnknownOperationException",
                 format!("{action} is not part of this stand-in for DynamoDB"),

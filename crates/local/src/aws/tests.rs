@@ -7,8 +7,8 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue as Dynamo, BillingMode, GlobalSecondaryIndex, KeySchemaElement,
-    KeyType, Projection, ProjectionType, Put, ReturnValue, ReturnValuesOnConditionCheckFailure,
-    ScalarAttributeType, TransactWriteItem, Update,
+    KeyType, Projection, ProjectionType, ReturnValue, ReturnValuesOnConditionCheckFailure,
+    ScalarAttributeType,
 };
 use aws_sdk_sqs::types::{
     MessageAttributeValue, MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
@@ -315,50 +315,6 @@ async fn the_sparse_index_lists_what_has_its_keys_in_order_and_in_pages() {
 
     let scanned = dynamodb.scan().table_name("things").limit(4).into_paginator().items().send();
     assert_eq!(scanned.collect::<Result<Vec<_>, _>>().await.unwrap().len(), 10);
-}
-
-#[tokio::test]
-async fn a_transaction_is_all_or_nothing_and_says_why() {
-    let (aws, dynamodb) = dynamodb_with_table().await;
-    let spend = |amount: &str| {
-        let update = Update::builder()
-            .table_name("things")
-            .key("id", s("spend#2026-11-24"))
-            .update_expression("ADD reserved_usd :amount")
-            .expression_attribute_values(":amount", Dynamo::N(amount.to_owned()));
-        TransactWriteItem::builder().update(update.build().unwrap()).build()
-    };
-    let once = |id: &str| {
-        let put = Put::builder()
-            .table_name("things")
-            .item("id", s(id))
-            .condition_expression("attribute_not_exists(id)")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        TransactWriteItem::builder().put(put.build().unwrap()).build()
-    };
-    let transact = |amount: &str, id: &str, token: &str| {
-        dynamodb
-            .transact_write_items()
-            .transact_items(spend(amount))
-            .transact_items(once(id))
-            .client_request_token(token)
-            .send()
-    };
-    transact("0.1", "a", "first").await.unwrap();
-    // The same request again, as when its reply was lost: it has already been carried out.
-    transact("0.1", "a", "first").await.unwrap();
-    let refused = transact("0.2", "a", "second").await.unwrap_err().into_service_error();
-    let reasons = match refused {
-        aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError::TransactionCanceledException(
-            error,
-        ) => error.cancellation_reasons().to_vec(),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(reasons[0].code(), Some("None"));
-    assert_eq!(reasons[1].code(), Some("ConditionalCheckFailed"));
-    assert_eq!(reasons[1].item().unwrap()["id"], s("a"));
-    let spent = &aws.items("things")[1]["reserved_usd"];
-    assert_eq!(spent.as_number().as_deref(), Some("0.1"));
 }
 
 #[tokio::test]

@@ -219,14 +219,6 @@ pub(super) fn batch_get(state: &State, input: BatchGet) -> Result<Json, Refusal>
     Ok(json!({ "Responses": responses, "UnprocessedKeys": {} }))
 }
 
-pub(super) fn transact_get(state: &State, input: TransactGet) -> Result<Json, Refusal> {
-    let mut responses = Vec::new();
-    for action in input.transact_items {
-        responses.push(get_item(state, action.get)?);
-    }
-    Ok(json!({ "Responses": responses }))
-}
-
 /// What all reads have in common; what is left over is refused.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -307,16 +299,4 @@ struct BatchGetTable {
     keys: Vec<Json>,
     #[serde(flatten)]
     reading: Reading,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct TransactGet {
-    transact_items: Vec<TransactGetAction>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct TransactGetAction {
-    get: GetItem,
 }

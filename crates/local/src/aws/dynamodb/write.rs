@@ -13,7 +13,7 @@ use super::{Refusal, State, placeholders, refuse};
 const BATCH_WRITE_MAX: usize = 25;
 
 /// A write that was checked and only needs to be made.
-pub(super) struct Prepared {
+struct Prepared {
     table: String,
     key: Key,
     old: Option<Item>,
@@ -23,11 +23,10 @@ pub(super) struct Prepared {
 enum Change {
     Put(Item),
     Remove,
-    Nothing,
 }
 
 impl Prepared {
-    pub(super) fn carry_out(self, state: &mut State) -> Result<(), Refusal> {
+    fn carry_out(self, state: &mut State) -> Result<(), Refusal> {
         let table = state.table_mut(&self.table)?;
         match self.change {
             Change::Put(item) => {
@@ -36,7 +35,6 @@ impl Prepared {
             Change::Remove => {
                 table.remove(&self.key);
             }
-            Change::Nothing => {}
         }
         Ok(())
     }
@@ -61,7 +59,7 @@ fn check_condition(
     Err(Refusal::condition_failed(old.filter(|_| wants_old)))
 }
 
-pub(super) fn prepare_put(state: &State, input: &PutItem) -> Result<Prepared, Refusal> {
+fn prepare_put(state: &State, input: &PutItem) -> Result<Prepared, Refusal> {
     input.writing.refuse_the_rest()?;
     let table = state.table(&input.table_name)?;
     let item = item_from_json(&input.item)?;
@@ -74,7 +72,7 @@ pub(super) fn prepare_put(state: &State, input: &PutItem) -> Result<Prepared, Re
     Ok(Prepared { table: input.table_name.clone(), key, old, change: Change::Put(item) })
 }
 
-pub(super) fn prepare_delete(state: &State, input: &DeleteItem) -> Result<Prepared, Refusal> {
+fn prepare_delete(state: &State, input: &DeleteItem) -> Result<Prepared, Refusal> {
     input.writing.refuse_the_rest()?;
     let table = state.table(&input.table_name)?;
     let key = table.exact_key(&item_from_json(&input.key)?)?;
@@ -85,16 +83,8 @@ pub(super) fn prepare_delete(state: &State, input: &DeleteItem) -> Result<Prepar
     Ok(Prepared { table: input.table_name.clone(), key, old, change: Change::Remove })
 }
 
-pub(super) fn prepare_check(state: &State, input: &DeleteItem) -> Result<Prepared, Refusal> {
-    if input.writing.condition_expression.is_none() {
-        return Err("ConditionCheck needs a ConditionExpression".into());
-    }
-    let prepared = prepare_delete(state, input)?;
-    Ok(Prepared { change: Change::Nothing, ..prepared })
-}
-
 /// A prepared update, with the names of the attributes that it touches.
-pub(super) fn prepare_update(state: &State, input: &UpdateItem) -> Result<(Prepared, Vec<String>), Refusal> {
+fn prepare_update(state: &State, input: &UpdateItem) -> Result<(Prepared, Vec<String>), Refusal> {
     input.writing.refuse_the_rest()?;
     let table = state.table(&input.table_name)?;
     let key_attributes = item_from_json(&input.key)?;
@@ -151,7 +141,7 @@ fn finish(
     }
     let new = match &prepared.change {
         Change::Put(item) => Some(item),
-        Change::Remove | Change::Nothing => None,
+        Change::Remove => None,
     };
     let only_touched = |item: Option<&Item>| {
         let mut item = item.cloned().unwrap_or_default();
@@ -200,7 +190,7 @@ pub(super) fn batch_write(state: &mut State, input: BatchWrite) -> Result<Json, 
     Ok(json!({ "UnprocessedItems": {} }))
 }
 
-pub(super) fn refuse_repeated_items(prepared: &[Prepared], message: &str) -> Result<(), Refusal> {
+fn refuse_repeated_items(prepared: &[Prepared], message: &str) -> Result<(), Refusal> {
     let mut seen = std::collections::BTreeSet::new();
     for write in prepared {
         if !seen.insert((&write.table, &write.key)) {
