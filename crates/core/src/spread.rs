@@ -15,7 +15,7 @@ use crate::spend::{SpendAnswer, SpendKey, SpendKind, UtcDay};
 /// DynamoDB").
 const ENVIRONMENTS_PER_SHARD: u32 = 50;
 /// The most shards of a day: for 1,000 environments, the most that an event source starts ("Configuring scaling behavior for
-/// SQS event source mappings"). Readers look at as many.
+/// SQS event source mappings").
 pub const SHARDS_MAX: u32 = 20;
 /// The share of a shard in the cap pays for so many of the dearest calls at least.
 const CALLS_PER_SHARD: u64 = 20;
