@@ -56,16 +56,8 @@ pub fn hand_back(
     let gone_at_ms = delivery.sent_at_ms.saturating_add(limits.retention_ms);
     let left_ms = gone_at_ms.saturating_sub(now_ms);
     let receives_left = limits.receive_count_max.saturating_sub(delivery.receive_count);
-    // While nobody's job is at fault, the receives that are left must last for the time that is left.
-    let patient = matches!(
-        cause,
-        HandBackCause::Account
-            | HandBackCause::Paused
-            | HandBackCause::Outage
-            | HandBackCause::SpendCap
-            | HandBackCause::Unreadable
-    );
-    let stretched_ms = if patient && delivery.receive_count > limits.receive_count_max / 2 {
+    // The receives that are left must last for the time that is left.
+    let stretched_ms = if is_patient(cause) && delivery.receive_count > limits.receive_count_max / 2 {
         left_ms / u64::from(receives_left.max(1))
     } else {
         0
@@ -77,36 +69,61 @@ pub fn hand_back(
     let last_chance = receives_left <= RECEIVES_KEPT
         || left_ms <= delay_ms.saturating_add(limits.visibility_timeout_ms.saturating_mul(2));
     if last_chance {
-        let reason = match cause {
-            HandBackCause::Capacity
-            | HandBackCause::Account
-            | HandBackCause::Paused
-            | HandBackCause::Outage
-            | HandBackCause::SpendCap => FailureReason::CapacityTimeout,
-            HandBackCause::CallFailed => FailureReason::AttemptsExhausted,
-            HandBackCause::HeldByOther
-            | HandBackCause::Deadline
-            | HandBackCause::Suspect
-            | HandBackCause::Ledger
-            | HandBackCause::Unreadable
-            | HandBackCause::DeadLetterUnsent
-            | HandBackCause::LostClaim
-            | HandBackCause::Panic => FailureReason::Internal,
-        };
-        return HandBack::GiveUp(Rejection::new(
-            reason,
-            format!(
-                "SQS would soon delete or move the message without a reason, after {} receives and {} hours of hand-backs; last cause: {}. {}",
-                delivery.receive_count,
-                now_ms.saturating_sub(delivery.sent_at_ms) / 3_600_000,
-                cause.as_str(),
-                match cause {
-                    HandBackCause::Unreadable =>
-                        "The ledger's record of this input is as it was, in words of a newer release: deploy that one, then send the job again.",
-                    _ => "When that is over, send the job again.",
-                }
-            ),
-        ));
+        return HandBack::GiveUp(given_up(cause, delivery, now_ms));
     }
     HandBack::Return { delay_s: u32::try_from(delay_ms.div_ceil(1_000)).unwrap_or(u32::MAX) }
+}
+
+/// Whether nobody's job is at fault, so that it may take days.
+fn is_patient(cause: HandBackCause) -> bool {
+    match cause {
+        HandBackCause::Account
+        | HandBackCause::Paused
+        | HandBackCause::Outage
+        | HandBackCause::SpendCap
+        | HandBackCause::Unreadable => true,
+        HandBackCause::Capacity
+        | HandBackCause::CallFailed
+        | HandBackCause::HeldByOther
+        | HandBackCause::Deadline
+        | HandBackCause::Suspect
+        | HandBackCause::Ledger
+        | HandBackCause::DeadLetterUnsent
+        | HandBackCause::LostClaim
+        | HandBackCause::Panic => false,
+    }
+}
+
+/// What the dead letter says of a message that SQS would soon delete or move.
+fn given_up(cause: HandBackCause, delivery: &Delivery, now_ms: u64) -> Rejection {
+    let reason = match cause {
+        HandBackCause::Capacity
+        | HandBackCause::Account
+        | HandBackCause::Paused
+        | HandBackCause::Outage
+        | HandBackCause::SpendCap => FailureReason::CapacityTimeout,
+        HandBackCause::CallFailed => FailureReason::AttemptsExhausted,
+        HandBackCause::HeldByOther
+        | HandBackCause::Deadline
+        | HandBackCause::Suspect
+        | HandBackCause::Ledger
+        | HandBackCause::Unreadable
+        | HandBackCause::DeadLetterUnsent
+        | HandBackCause::LostClaim
+        | HandBackCause::Panic => FailureReason::Internal,
+    };
+    Rejection::new(
+        reason,
+        format!(
+            "SQS would soon delete or move the message without a reason, after {} receives and {} hours of hand-backs; last cause: {}. {}",
+            delivery.receive_count,
+            now_ms.saturating_sub(delivery.sent_at_ms) / 3_600_000,
+            cause.as_str(),
+            match cause {
+                HandBackCause::Unreadable =>
+                    "The ledger's record of this input is as it was, in words of a newer release: deploy that one, then send the job again.",
+                _ => "When that is over, send the job again.",
+            }
+        ),
+    )
 }
