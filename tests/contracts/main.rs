@@ -371,9 +371,9 @@ async fn an_index_of_several_keys_is_one_list(ledger: &DynamoLedger, table: &Tab
         let by = match number {
             0..10 => ledger,
             10 => {
-                ledger.spread_index(2).await.unwrap();
+                ledger.spread_index(21).await.unwrap();
                 // Another process, which has read nothing yet.
-                other.spread_index(3).await.unwrap();
+                other.spread_index(41).await.unwrap();
                 other.spread_index(1).await.unwrap();
                 &other
             }
@@ -399,6 +399,7 @@ async fn an_index_of_several_keys_is_one_list(ledger: &DynamoLedger, table: &Tab
         let (mut found, mut next) = (Vec::new(), None);
         loop {
             let page = spread.list(&selection, Order::OldestFirst, next.as_ref(), limit).await.unwrap();
+            assert!(page.entries.len() <= limit.max(3) as usize, "{limit}: {}", page.entries.len());
             found.extend(page.entries.into_iter().map(|entry| entry.key));
             next = page.next;
             if next.is_none() {
@@ -407,10 +408,35 @@ async fn an_index_of_several_keys_is_one_list(ledger: &DynamoLedger, table: &Tab
         }
         assert_eq!(found, expected, "{limit} at a time");
     }
+    let oldest = spread.oldest(Unsettled::Claimed, 8, 30).await.unwrap();
+    let oldest: Vec<_> =
+        oldest.into_iter().map(|entry| entry.key).filter(|key| expected.contains(key)).collect();
+    assert_eq!(oldest, expected[8..], "those of each key");
+    assert_eq!(spread.count(&selection, None).await.unwrap().records, 30);
+    let all_of = async |of: &DynamoLedger| {
+        of.list(&selection, Order::OldestFirst, None, 1_000).await.unwrap().entries.len()
+    };
+    assert_eq!(
+        all_of(ledger).await,
+        30,
+        "what others have spread since its start is learnt with the control record"
+    );
+
     let page = spread.list(&selection, Order::OldestFirst, None, 3).await.unwrap();
-    spread.spread_index(4).await.unwrap();
+    let late = DynamoLedger::new(&sdk(url).await, TABLE);
+    late.control().await.unwrap();
+    spread.spread_index(81).await.unwrap();
     let error = spread.list(&selection, Order::OldestFirst, page.next.as_ref(), 3).await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Refused, "{error}");
+    late.spread_index(61).await.unwrap();
+    let page = late.list(&selection, Order::OldestFirst, None, 3).await.unwrap();
+    let fresh = DynamoLedger::new(&sdk(url).await, TABLE);
+    let error = fresh.list(&selection, Order::OldestFirst, page.next.as_ref(), 3).await.unwrap_err();
+    assert!(error.message.contains("this one has 5"), "never over fewer again: {error}");
+    // A read that comes late.
+    table.put(&[("id".to_owned(), AttributeValue::S("control".to_owned()))].into()).await;
+    spread.control().await.unwrap();
+    assert_eq!(all_of(&spread).await, 30);
 }
 
 /// How what stands in for SQS is known to differ.
@@ -577,6 +603,28 @@ async fn a_function_without_credentials_is_a_fault_of_the_deployment() {
     let sdk = wire::sdk_without_credentials().await;
     let error = DynamoLedger::new(&sdk, TABLE).control().await.unwrap_err();
     assert_eq!(error.kind, PortErrorKind::Misconfigured, "{error}");
+}
+
+/// What was certainly not carried out is sent again, also where money is given back.
+#[tokio::test]
+async fn a_gift_that_was_refused_is_given_again() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    let refused = [
+        "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
+        "com.amazonaws.dynamodb.v20120810#TransactionConflictException",
+    ];
+    let server = nightshift_tests::http::Server::start(move |_| {
+        let answer = refused
+            .get(counter.fetch_add(1, Ordering::Relaxed))
+            .map(|kind| (400, Vec::new(), format!(r#"{{"__type":"{kind}","message":"m"}}"#)));
+        Some(answer.unwrap_or_else(|| (200, Vec::new(), "{}".to_owned())))
+    });
+    let server = server.await;
+    let (day, key, kind) = (UtcDay::of(0), SpendKey::Shard(1), SpendKind::Fund { micro_usd: 1 });
+    let change = SpendChange { day, key, kind, at_ms: ledger_suite::AT_MS };
+    let answer = DynamoLedger::new(&sdk(&server.url()).await, TABLE).spend(&change).await;
+    assert_eq!((answer.unwrap(), sent.load(Ordering::Relaxed)), (SpendAnswer::Counted, 3));
 }
 
 /// A busy table gives back all keys unread, which none of the servers does.

@@ -291,6 +291,8 @@ fn what_cannot_start_says_what_to_do() {
         (vec!["--provider", "anthropic"], vec!["ANTHROPIC_API_KEY", "--base-url"]),
         (vec!["--provider", "openai"], vec!["OPENAI_API_KEY", "--base-url"]),
         (vec!["--faults", "rain"], vec!["none, some, storm"]),
+        (vec!["--base-url", "http://127.0.0.1:1/v1"], vec!["--provider"]),
+        (vec!["--structured-output", "tool"], vec!["--provider"]),
     ] {
         let output = demo(&arguments).output().unwrap();
         let said = err(&output);
@@ -301,6 +303,16 @@ fn what_cannot_start_says_what_to_do() {
         }
         assert!(!said.contains("panicked"), "{said}");
     }
+}
+
+#[test]
+fn the_jobs_are_not_replaced_by_their_results() {
+    let folder = Folder::new("replaced");
+    let file = folder.write("jobs.jsonl", b"{}\n");
+    let output = demo(&["--jobs", &file, "--results", &file]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("name another one"), "{}", err(&output));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "{}\n");
 }
 
 #[test]

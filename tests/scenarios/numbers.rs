@@ -287,3 +287,22 @@ async fn a_call_that_may_have_been_billed_counts_as_the_most_that_it_can_cost() 
         assert_eq!(stage.world.committed_micro_usd(), one_call + 200);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_gives_back_what_it_gave_and_one_without_money_holds_no_job_back() {
+    let one_call = call_cost_max("one").await;
+    for (funded, in_shards, ledger_errors) in
+        [(true, 10 * one_call - 200, None), (false, one_call - 200, Some(&1.0))]
+    {
+        let mut stage = Stage::new(|_, _| good());
+        stage.worker = stage.world.worker(Limits { concurrency_max: 250, ..Limits::default() });
+        if !funded {
+            stage.world.fund_no_shards();
+        }
+        let report = stage.invoke(vec![stage.message("m-1", "one")]).await;
+        assert_eq!(report.outcomes, [Outcome::Succeeded]);
+        let spent = stage.world.spent(UtcDay::of(stage.world.now_ms())).await.unwrap();
+        assert_eq!(spent.in_shards_micro_usd, in_shards, "{funded}");
+        assert_eq!(sums(&stage).get("LedgerErrors"), ledger_errors);
+    }
+}

@@ -134,8 +134,9 @@ async fn the_cheapest_call_that_the_cap_refused_is_told() {
     let _ = tokio::time::timeout(Duration::from_secs(1), killed).await;
     let one_call = stage.world.committed_micro_usd();
     let limits = Limits { spend_cap_micro_usd: one_call * 3 / 2, ..Limits::default() };
-    let report = invoke(&stage.world.worker(limits), vec![stage.message("m-2", "ticket 2")]).await;
-    assert_eq!(report.outcomes, [handed_back(HandBackCause::SpendCap)]);
+    let dearer = stage.message("m-3", "ticket 3, of more words");
+    let report = invoke(&stage.world.worker(limits), vec![dearer, stage.message("m-2", "ticket 2")]).await;
+    assert_eq!(report.outcomes, [handed_back(HandBackCause::SpendCap); 2]);
     assert_eq!(stage.world.told().refused_micro_usd, Some(one_call));
 }
 

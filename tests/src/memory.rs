@@ -138,6 +138,7 @@ struct WorldState {
     letters_fail: bool,
     reservations_left: Option<usize>,
     settlements_fail: bool,
+    shards_get_nothing: bool,
     hangs: Option<LastStep>,
     visibility_fails: bool,
 }
@@ -167,6 +168,7 @@ impl World {
                 letters_fail: false,
                 reservations_left: None,
                 settlements_fail: false,
+                shards_get_nothing: false,
                 hangs: None,
                 visibility_fails: false,
             }),
@@ -270,6 +272,11 @@ impl World {
     /// How many more reservations can be written; `None`: all.
     pub fn fail_reservations_after(&self, left: Option<usize>) {
         self.state().reservations_left = left;
+    }
+
+    /// From now on no shard of a day gets what was taken for it.
+    pub fn fund_no_shards(&self) {
+        self.state().shards_get_nothing = true;
     }
 
     /// Whether what was spent can be written instead of what was reserved.
@@ -528,6 +535,9 @@ impl Ledger for World {
         tokio::task::yield_now().await;
         let mut state = self.state();
         if state.settlements_fail && matches!(change.kind, SpendKind::Settle { .. }) {
+            return Err(Self::failed("spend", PortErrorKind::Throttled));
+        }
+        if state.shards_get_nothing && matches!(change.kind, SpendKind::Fund { .. }) {
             return Err(Self::failed("spend", PortErrorKind::Throttled));
         }
         if let (SpendKind::Reserve { .. } | SpendKind::Draw { .. }, Some(left)) =

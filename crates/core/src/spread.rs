@@ -383,6 +383,7 @@ mod tests {
             (20, [0, 13, 0], 20, from(Day), vec![draw(1, 20), exactly(20)]),
             (20, [0, 13, 0], 50, from(Day), vec![draw(1, 50), exactly(50)]),
             (590, [0, 3, 0], 7, from(Day), vec![draw(1, 7), block(20), exactly(7)]),
+            (593, [0, 3, 0], 7, from(Day), vec![draw(1, 7), block(20), exactly(7)]),
             (595, [8, 3, 0], 7, from(Shard(0)), vec![draw(1, 7), block(20), draw(0, 7)]),
             (595, [0, 3, 7], 7, from(Shard(2)), vec![draw(1, 7), block(20), draw(0, 7), draw(2, 7)]),
             (595, [4, 3, 6], 7, no_room(6), vec![draw(1, 7), block(20), draw(0, 7), draw(2, 7)]),

@@ -9,7 +9,7 @@ mod report;
 mod run;
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -38,13 +38,13 @@ pub struct Arguments {
     pub provider: Provider,
     /// A server of your own that speaks the provider's protocol: for `openai` with its /v1, for `anthropic` without. It
     /// costs nothing, and needs no key.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", requires = "provider")]
     pub base_url: Option<String>,
     /// The model's id.
     #[arg(long, default_value = "claude-sonnet-4-5")]
     pub model: String,
     /// How the answer's schema is sent: the provider's own way, not at all, or as a tool that the model must use.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, requires = "provider")]
     pub structured_output: Option<StructuredOutput>,
     /// Calls that are open at once, at most; by default ten for each function process.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500))]
@@ -105,6 +105,14 @@ impl StructuredOutput {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.replaces_its_jobs() {
+        let mut err = std::io::stderr().lock();
+        let _ = writeln!(
+            err,
+            "demo: --results is the file of --jobs, and would replace the jobs: name another one"
+        );
+        return ExitCode::from(2);
+    }
     let outcome = run::run(&arguments).await.and_then(|run| {
         let text = report::report(&run, &arguments)?;
         let mut out = std::io::stdout().lock();
@@ -121,6 +129,14 @@ async fn main() -> ExitCode {
             let _ = writeln!(err, "demo: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+impl Arguments {
+    fn replaces_its_jobs(&self) -> bool {
+        let same = |path: &Path| path.canonicalize().ok();
+        let jobs = self.jobs.as_deref().and_then(same);
+        jobs.is_some() && jobs == self.results.as_deref().and_then(same)
     }
 }
 

@@ -336,12 +336,15 @@ fn section(out: &mut String, title: &str) {
     let _ = writeln!(out, "\n== {title}");
 }
 
+/// Columns of a table: the demo's report is text, whoever reads it.
+const WIDTH: u16 = 96;
+
 fn table(out: &mut String, header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let mut table = Table::new();
     table
         .load_style(UTF8_FULL_CONDENSED)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(110)
+        .set_width(WIDTH)
         .set_header(header.to_vec());
     table.add_rows(rows);
     if table.row_count() == 0 {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use nightshift_aws::system::log_line;
 use nightshift_aws::{CloudWatchMetrics, DynamoLedger, LiveWorker, RedriveFunction, SqsQueue, SystemClock};
 use nightshift_core::sentinel::StackLimits;
-use nightshift_core::spread::index_keys;
 use nightshift_sentinel::{Ports, Sentinel, Stack};
 use nightshift_sentinel_function::config::Config;
 use nightshift_sentinel_function::handler::RunHandler;
@@ -22,7 +21,7 @@ async fn start(_: FunctionSettings, config: Config) -> Result<RunHandler, Infall
     let sdk = clients::sdk(&config.stack).await;
     let ledger = Arc::new(DynamoLedger::new(&sdk, config.ledger.table));
     // What is not spread today, the next environment will spread; until then the index takes what one key can.
-    if let Err(error) = ledger.spread_index(index_keys(config.watch.environments)).await {
+    if let Err(error) = ledger.spread_index(config.watch.environments).await {
         tracing::warn!(%error, "the index of the ledger could not be spread");
     }
     let queue = |url: &str| Arc::new(SqsQueue::new(&sdk, url));

@@ -47,3 +47,34 @@ impl Book {
         is_enough
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_any_of_it_came_from_the_day_for_goes_back_there() {
+        let (day, one, two) = (SpendKey::Day, SpendKey::Shard(1), SpendKey::Shard(2));
+        for (taken, from) in [
+            (vec![], None),
+            (vec![one], Some(one)),
+            (vec![one, two], Some(two)),
+            (vec![one, day], Some(day)),
+            (vec![day, one], Some(day)),
+        ] {
+            let mut book = Book::new(UtcDay::of(0));
+            taken.iter().for_each(|key| book.take(5, *key));
+            assert_eq!(book.taken_from, from, "{taken:?}");
+            assert_eq!(book.reserved_micro_usd, 5 * taken.len() as u64);
+        }
+    }
+
+    #[test]
+    fn what_calls_left_pays_for_as_much_and_no_more() {
+        let mut book = Book::new(UtcDay::of(0));
+        book.take(10, SpendKey::Day);
+        book.count_instead(10, 3);
+        assert!(book.take_left(7));
+        assert!(!book.take_left(1));
+    }
+}

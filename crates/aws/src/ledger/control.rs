@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::AttributeValue;
 use nightshift_core::control::{Control, Stored};
+use nightshift_core::spread::index_keys;
 use nightshift_ports::{ControlAnswer, ControlRecord, PortError};
 
 use super::item::{Item, Reader, Unreadable, number, text};
@@ -42,12 +43,13 @@ impl ControlRecord for DynamoLedger {
 }
 
 impl DynamoLedger {
-    /// Spreads each word of the sparse index over at least so many keys, for all who read and write it from now on. It is
-    /// never spread over fewer again: what stands under a key would be seen no more.
+    /// Spreads each word of the sparse index over the keys that so many environments need, for all who read and write it from
+    /// now on. It is never spread over fewer again: what stands under a key would be seen no more.
     ///
     /// # Errors
     /// When DynamoDB does not carry it out: the index stays as it is.
-    pub async fn spread_index(&self, keys: u32) -> Result<(), PortError> {
+    pub async fn spread_index(&self, environments: u32) -> Result<(), PortError> {
+        let keys = index_keys(environments);
         if self.index_keys().await? >= keys {
             return Ok(());
         }

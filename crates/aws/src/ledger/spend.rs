@@ -238,4 +238,11 @@ mod tests {
         assert_eq!(spend_expires_at_s(UtcDay::of(86_400_000)), 91 * 86_400);
         assert_eq!(spend_expires_at_s(UtcDay::of(DAY_MS)), 1_795_478_400 + 90 * 86_400);
     }
+
+    #[test]
+    fn less_than_nothing_is_nothing() {
+        for (amount, expected) in [(-5, 0), (0, 0), (7, 7)] {
+            assert_eq!(micro_usd(&map([(LEFT, number(amount))]), LEFT).unwrap(), expected);
+        }
+    }
 }
