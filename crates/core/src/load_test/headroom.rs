@@ -131,7 +131,7 @@ impl Headroom {
             limited: Limited::Ledger,
             per_hour: KEY_WRITE_UNITS / units * 3_600.0,
             because: format!(
-                "DynamoDB gives one key {KEY_WRITE_UNITS} write units a second, and a job takes {units:.1} of the hottest"
+                "DynamoDB gives one key {KEY_WRITE_UNITS} write units a second, and a job takes {units:.2} of the hottest"
             ),
         }];
         let mut add = |limited, per_hour: f64, because: String| {
@@ -354,6 +354,22 @@ mod tests {
                 .map(|first| (first.how, first.limit.limited, first.limit.per_hour.round()));
             assert_eq!(first, Some((how, limited, per_hour)), "{headroom:?}");
             assert!(headroom.words().contains(words), "{}", headroom.words());
+        }
+    }
+
+    #[test]
+    fn the_hottest_key_of_the_ledger_is_one_of_the_index_or_of_the_days_money() {
+        for (batch_size, concurrency_max, per_hour) in
+            [(10, 20, 1_800_000.0), (10, 21, 3_600_000.0), (10, 1_000, 18_000_000.0), (1, 1_000, 1_800_000.0)]
+        {
+            let limits = Limits { batch_size, concurrency_max, ..Limits::default() };
+            let known = Headroom::computed(&measured(), &limits);
+            let ledger = known.iter().find(|limit| limit.limited == Limited::Ledger);
+            assert_eq!(
+                ledger.map(|limit| limit.per_hour.round()),
+                Some(per_hour),
+                "{batch_size} {concurrency_max}"
+            );
         }
     }
 }
