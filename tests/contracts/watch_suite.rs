@@ -83,7 +83,7 @@ async fn money_that_counts_against_the_cap(ledger: &dyn Ledger, watch: &dyn Ledg
     ]) {
         ledger.spend(&SpendChange { day, key, kind, at_ms }).await.unwrap();
         let found = watch.spent(day).await.unwrap();
-        if matches!(kind, SpendKind::Reserve { .. } | SpendKind::Draw { .. }) {
+        if kind.takes().is_some() {
             reserved_at_ms = Some(at_ms);
         }
         let expected = Spent { reserved_at_ms, ..Spent::of(taken, &shards, answered_at_ms) };

@@ -107,13 +107,10 @@ struct Day {
 
 impl Day {
     fn spent(&self) -> Spent {
-        let of = |is_day: bool| {
-            self.micro_usd
-                .iter()
-                .filter(move |(key, _)| (**key == SpendKey::Day) == is_day)
-                .map(|(_, held)| *held)
-        };
-        let spent = Spent::of(of(true).sum(), &of(false).collect::<Vec<_>>(), self.answered_at_ms);
+        let taken = self.micro_usd.get(&SpendKey::Day).copied().unwrap_or_default();
+        let shards = self.micro_usd.iter().filter(|(key, _)| **key != SpendKey::Day);
+        let shards: Vec<u64> = shards.map(|(_, held)| *held).collect();
+        let spent = Spent::of(taken, &shards, self.answered_at_ms);
         Spent { reserved_at_ms: self.reserved_at_ms, ..spent }
     }
 }
@@ -576,7 +573,7 @@ impl Ledger for World {
                 day.answered_at_ms = day.answered_at_ms.max(answered_at_ms);
             }
         }
-        if matches!(change.kind, SpendKind::Reserve { .. } | SpendKind::Draw { .. }) {
+        if change.kind.takes().is_some() {
             day.reserved_at_ms = Some(change.at_ms);
         }
         Ok(SpendAnswer::Counted)

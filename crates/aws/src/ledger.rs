@@ -1,7 +1,8 @@
 //! The ledger on DynamoDB.
 //!
 //! The table has one partition key, `id` (string): the input hash of a record, `body#` with that and a number for a part of
-//! its message, `control`, `spend#YYYY-MM-DD`, that with a shard's number, `calls#` and a minute, or `redrive#` and the name of a redrive.
+//! its message, `control`, `spend#YYYY-MM-DD`, that with a shard's number, `calls#` and a minute, or `redrive#` and the name
+//! of a redrive.
 
 mod calls;
 mod control;

@@ -165,6 +165,15 @@ pub enum SpendKind {
 }
 
 impl SpendKind {
+    /// What it takes for calls.
+    #[must_use]
+    pub fn takes(self) -> Option<u64> {
+        match self {
+            Self::Reserve { micro_usd, .. } | Self::Draw { micro_usd } => Some(micro_usd),
+            Self::Fund { .. } | Self::Settle { .. } => None,
+        }
+    }
+
     /// Whether it gives money back. Taken twice, money counts too much, which keeps the cap; given twice, it would be spent
     /// twice: so this is not sent again while nobody knows whether it was carried out.
     #[must_use]

@@ -105,8 +105,7 @@ impl Spread {
     /// Begins to reserve.
     #[must_use]
     pub fn reserve(self, invocation_id: &str, micro_usd: u64, cap_micro_usd: u64) -> Reserving {
-        let block_micro_usd =
-            micro_usd.saturating_mul(INVOCATIONS_PER_BLOCK).min(self.block_micro_usd_max).max(micro_usd);
+        let block_micro_usd = micro_usd.saturating_mul(INVOCATIONS_PER_BLOCK).min(self.block_micro_usd_max);
         let own = self.key_of(invocation_id);
         let at = match own {
             SpendKey::Day => At::Day,
@@ -226,12 +225,8 @@ impl Reserving {
 
     fn after_refusal(&mut self, at: At, left_micro_usd: u64, shards: Shards) -> At {
         match at {
-            At::Shard(shard) if SpendKey::Shard(shard) == self.own && self.others == Shards::default() => {
-                if self.block_micro_usd > self.micro_usd {
-                    At::Block(shard)
-                } else {
-                    At::Day
-                }
+            At::Shard(shard) if SpendKey::Shard(shard) == self.own => {
+                if self.block_micro_usd > self.micro_usd { At::Block(shard) } else { At::Day }
             }
             At::Block(_) if left_micro_usd >= self.micro_usd => At::Day,
             At::Block(_) | At::Day => {

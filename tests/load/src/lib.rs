@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use nightshift_core::limits::Limits;
 use nightshift_core::load_test::{Ended, Observed, Plan, Sample, Thresholds, judge, measure};
+use nightshift_core::spread::Spread;
 use nightshift_load_report::{Report, Tested, settings};
 use nightshift_simulation::plan::{Faults, Plan as Run, Profile, Shares};
 use nightshift_simulation::run::lived;
@@ -62,7 +63,7 @@ fn run_of(load: &Load) -> Run {
     run.windows = Vec::new();
     (run.erasures, run.reviews) = (0, 0);
     // What it may spend is no limit here.
-    run.shards = 0;
+    run.spreads = [Spread::default(); 2];
     run.arrival_ms = load.plan.duration_ms();
     run.faults_end_ms = run.arrival_ms;
     run.requests_per_minute = load.requests_per_minute;

@@ -3,7 +3,8 @@
 
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::HandBackCause;
-use nightshift_core::spread::{SHARDS_MAX, index_keys};
+use nightshift_core::spend::SpendKey;
+use nightshift_core::spread::{Spread, index_keys};
 
 use crate::plan::{CALL_MICRO_USD_MAX, Faults, MINUTE, Plan, Profile, SECOND, Shares};
 use crate::run::lived;
@@ -25,7 +26,7 @@ const INVOCATIONS: u64 = 10_000;
 #[derive(Debug, Clone)]
 pub struct Figures {
     /// Over how many keys the index and the day's money were spread.
-    pub keys: (u32, u32),
+    pub keys: (u32, usize),
     /// Jobs that were settled.
     pub jobs: usize,
     /// Invocations.
@@ -62,8 +63,8 @@ pub fn live(environments: u32, spread: bool) -> Result<Figures, String> {
         spend_cap_micro_usd: u64::from(plan.jobs) * CALL_MICRO_USD_MAX,
         ..Limits::default()
     };
-    plan.shards = if spread { environments.div_ceil(50).min(SHARDS_MAX) } else { 0 };
-    plan.block_micro_usd = plan.limits.spend_cap_micro_usd / 200;
+    let deployed = Spread::over(environments, plan.limits.spend_cap_micro_usd, CALL_MICRO_USD_MAX);
+    plan.spreads = [if spread { deployed } else { Spread::default() }; 2];
     plan.index_keys = if spread { index_keys(environments) } else { 1 };
     // Where DynamoDB refuses most of it, that takes for ever.
     let world = lived(plan, Some(5 * MINUTE))?;
@@ -83,8 +84,18 @@ pub fn live(environments: u32, spread: bool) -> Result<Figures, String> {
     let (from_ms, until_ms) = (5 * SECOND, last_ms.saturating_sub(5 * SECOND));
     let done = state.settlements_ms.iter().filter(|at| (from_ms..until_ms).contains(at)).count();
     let could = f64::from(per_second) * until_ms.saturating_sub(from_ms) as f64 / SECOND as f64;
+    let keys_of_money = match state
+        .units
+        .hottest
+        .keys()
+        .filter(|key| matches!(key, Hot::Spend(SpendKey::Shard(_))))
+        .count()
+    {
+        0 => 1,
+        shards => shards,
+    };
     let mut figures = Figures {
-        keys: (plan.index_keys, plan.shards.max(1)),
+        keys: (plan.index_keys, keys_of_money),
         jobs: state.settlements_ms.len(),
         invocations: state.stats.invocations,
         hottest: [

@@ -109,18 +109,18 @@ impl Fleet {
             environment: Arc::clone(&environment),
             invocation: AtomicU64::new(0),
         });
-        // A deploy may change the settings that they follow from.
-        let shards = match revision {
-            revision if revision < plan.shards_from => 0,
-            revision if revision % 2 == 0 => plan.shards / 2,
-            _ => plan.shards,
+        let [spread, of_another] = plan.spreads;
+        let spread = match revision {
+            revision if revision < plan.shards_from => Spread::default(),
+            revision if revision % 2 == 0 => of_another,
+            _ => spread,
         };
         let deployment = Deployment {
             stack: "simulated".to_owned(),
             model: model_of(revision),
             price: PRICE,
             limits: plan.limits.clone(),
-            spread: Spread::in_shards(shards, plan.block_micro_usd),
+            spread,
             built_at_ms: BEGINNING_MS - 1_000_000 + u64::from(revision),
             function_version: u64::from(revision),
         };

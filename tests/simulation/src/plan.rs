@@ -3,6 +3,7 @@
 use nightshift_core::limits::Limits;
 use nightshift_core::load_test;
 use nightshift_core::output_validation::REASK_BYTES_MAX;
+use nightshift_core::spread::Spread;
 
 use crate::rng::Rng;
 
@@ -223,11 +224,9 @@ pub struct Plan {
     pub newer_words_from: u32,
     /// Over how many keys a word of the index is spread, where DynamoDB's limits are simulated; 0: it has none.
     pub index_keys: u32,
-    /// Over how many shards a day's money is spread,
-    pub shards: u32,
-    /// which take so much at a time,
-    pub block_micro_usd: u64,
-    /// by this revision and newer ones.
+    /// How a day's money is spread by revisions in turn, whose settings differ,
+    pub spreads: [Spread; 2],
+    /// from this revision on.
     pub shards_from: u32,
     /// How often the operator looks at the dead letters; 0: never.
     pub operator_every_ms: u64,
@@ -324,8 +323,7 @@ impl Plan {
             rolls_back: false,
             newer_words_from: u32::MAX,
             index_keys: 0,
-            shards: 0,
-            block_micro_usd: 0,
+            spreads: [Spread::default(); 2],
             shards_from: 0,
             operator_every_ms: 0,
             sentinel: true,
@@ -348,8 +346,9 @@ impl Plan {
             limits,
         };
         plan.fill(&mut rng);
-        plan.shards = rng.pick(&[0, 0, 2, 3, 5]);
-        plan.block_micro_usd = rng.pick(&[0, 1, 3, 8]) * CALL_MICRO_USD_MAX;
+        let shards = rng.pick(&[0, 0, 2, 3, 5]);
+        let block_micro_usd = rng.pick(&[0, 1, 3, 8]) * CALL_MICRO_USD_MAX;
+        plan.spreads = [shards, shards / 2].map(|shards| Spread::in_shards(shards, block_micro_usd));
         if profile == Profile::Capped && rng.chance(0.4) {
             plan.deploys_ms = (0..rng.range(1, 3)).map(|_| rng.range(0, plan.faults_end_ms)).collect();
             plan.deploys_ms.sort_unstable();

@@ -516,10 +516,9 @@ fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64
         SpendKey::Day => i128::from(world.plan.limits.spend_cap_micro_usd) - day.taken_micro_usd,
         SpendKey::Shard(shard) => day.shards_micro_usd.get(&shard).copied().unwrap_or_default(),
     };
-    if matches!(change.kind, SpendKind::Reserve { .. } | SpendKind::Draw { .. }) {
-        day.reserved_at_ms = Some(change.at_ms);
-    }
-    if let SpendKind::Reserve { micro_usd, .. } | SpendKind::Draw { micro_usd } = change.kind
+    let taken = change.kind.takes();
+    day.reserved_at_ms = taken.map(|_| change.at_ms).or(day.reserved_at_ms);
+    if let Some(micro_usd) = taken
         && let Some(running) = state.invocations.get_mut(&invocation)
     {
         // What others gave back since a refusal, it cannot know; and what it was told of, it asks for once.
@@ -545,10 +544,9 @@ fn no_room(
     invocation: u64,
     left: i128,
 ) -> SpendAnswer {
-    let cap_micro_usd = world.plan.limits.spend_cap_micro_usd;
     let left_micro_usd = u64::try_from(left).unwrap_or_default();
     let day = state.spend.get(&change.day);
-    let room_micro_usd = day.map_or(cap_micro_usd, |day| day.spent().room_micro_usd(cap_micro_usd));
+    let room_micro_usd = state.room_micro_usd(change.day, &world.plan);
     let shards = match change.key {
         SpendKey::Day => Shards::of(day.into_iter().flat_map(|day| day.shards_micro_usd.keys().copied())),
         SpendKey::Shard(_) => Shards::default(),
@@ -559,7 +557,7 @@ fn no_room(
         let mut others = day.into_iter().flat_map(|day| day.shards_micro_usd.keys());
         let refused = |key| running.no_room.get(&key).is_some_and(|(times, _)| *times > 0);
         let is_full = refused(SpendKey::Day) && others.all(|shard| refused(SpendKey::Shard(*shard)));
-        if world.plan.shards > 0 && is_full {
+        if world.plan.spreads.iter().any(|spread| spread.has_shards()) && is_full {
             state.full_ms.insert(running.environment, world.now_ms());
         }
     }

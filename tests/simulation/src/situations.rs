@@ -3,6 +3,7 @@
 use nightshift_core::control::Cause;
 use nightshift_core::limits::Limits;
 use nightshift_core::spend::UtcDay;
+use nightshift_core::spread::Spread;
 
 use crate::plan::{Away, DAY, Faults, HOUR, MINUTE, NO_CAP_MICRO_USD, Plan, Profile, SECOND, Shares, Window};
 use crate::run::lived;
@@ -114,8 +115,8 @@ impl Situation {
         plan.faults = Faults::default();
         plan.shares = Shares::default();
         plan.jobs = jobs;
-        // As few environments as these have none.
-        plan.shards = 0;
+        // As few environments as these have no shards.
+        plan.spreads = [Spread::default(); 2];
         plan.answers_pages = false;
         plan.limits = Limits {
             concurrency_max: 50,

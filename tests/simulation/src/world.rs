@@ -252,7 +252,6 @@ pub struct Invocation {
     pub revision: u32,
     /// The UTC day on which it began, by its own clock; `None` until it has read that.
     pub day: Option<UtcDay>,
-    /// What it knows that the cap leaves for further calls, and how often it was refused.
     /// How often each of a day's records that it asked had no room, and what that had left, less what was taken since.
     pub no_room: BTreeMap<SpendKey, (u32, u64)>,
     /// The most that its calls can have cost, as far as it was told.

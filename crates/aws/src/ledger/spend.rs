@@ -4,16 +4,16 @@
 use aws_sdk_dynamodb::Config;
 use aws_sdk_dynamodb::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, UtcDay};
 use nightshift_core::spread::Shards;
 use nightshift_ports::{PortError, PortErrorKind};
 
-use super::item::{Item, Reader, Unreadable, number, text};
-use super::table::{EXPIRES_AT, ID};
-use super::write::{UPDATE, refused_by};
+use super::item::{Item, Reader, Unreadable, number};
+use super::table::EXPIRES_AT;
+use super::write::{UPDATE, refused_by, request};
 use super::{Change, DynamoLedger, map, unreadable};
 use crate::error::service_kind;
 
@@ -34,19 +34,7 @@ const SPEND_KEPT_S: u64 = 90 * 24 * 60 * 60;
 
 /// Carries out a change.
 pub(super) async fn change(ledger: &DynamoLedger, change: &SpendChange) -> Result<SpendAnswer, PortError> {
-    let Change { update, condition, names, values } = Change::of_spend(change);
-    let update = ledger
-        .client
-        .update_item()
-        .table_name(&ledger.table)
-        .key(ID, text(&spend_id(change.day, change.key)))
-        .update_expression(update)
-        .set_return_values_on_condition_check_failure(
-            (!condition.is_empty()).then_some(ReturnValuesOnConditionCheckFailure::AllOld),
-        )
-        .set_condition_expression((!condition.is_empty()).then_some(condition))
-        .set_expression_attribute_names(Some(names))
-        .set_expression_attribute_values(Some(values));
+    let update = request(ledger, &spend_id(change.day, change.key), Change::of_spend(change));
     let repeats = WhereRefused { only: change.kind.gives() };
     let sent = update.customize().config_override(Config::builder().retry_classifier(repeats)).send().await;
     match sent {
@@ -74,31 +62,27 @@ impl Change {
         let mut values = map([(":expires_at", number(spend_expires_at_s(change.day)))]);
         let mut name =
             |placeholder: &str, name: &str| _ = names.insert(placeholder.to_owned(), name.to_owned());
-        let mut value = |placeholder: &str, amount: i128| {
-            values.insert(placeholder.to_owned(), number(amount));
-        };
+        let mut value =
+            |placeholder: &str, value: AttributeValue| _ = values.insert(placeholder.to_owned(), value);
         let (mut adds, mut condition) = (Vec::new(), "");
         let mut when = None;
-        if matches!(change.kind, SpendKind::Reserve { .. } | SpendKind::Draw { .. }) {
+        if change.kind.takes().is_some() {
             name("#reserved_at", RESERVED_AT_MS);
-            value(":reserved_at", change.at_ms.into());
+            value(":reserved_at", number(change.at_ms));
             when = Some(", #reserved_at = :reserved_at");
         }
         match change.kind {
             SpendKind::Reserve { micro_usd, cap_micro_usd, shard } => {
                 if let Some(shard) = shard {
                     name("#shards", SHARDS);
-                    values.insert(":shard".to_owned(), AttributeValue::Ns(vec![shard.to_string()]));
+                    value(":shard", AttributeValue::Ns(vec![shard.to_string()]));
                     adds.push("#shards :shard");
                 }
-                let mut value = |placeholder: &str, amount: i128| {
-                    values.insert(placeholder.to_owned(), number(amount));
-                };
                 let room = i128::from(cap_micro_usd) - i128::from(micro_usd);
                 name("#reserved", "reserved_micro_usd");
                 name("#committed", COMMITTED);
-                value(":amount", micro_usd.into());
-                value(":room", room);
+                value(":amount", number(micro_usd));
+                value(":room", number(room));
                 adds.extend(["#reserved :amount", "#committed :amount"]);
                 // What exceeds the cap by itself is refused on a fresh day too: without the attribute nothing holds.
                 condition = if room < 0 {
@@ -109,38 +93,38 @@ impl Change {
             }
             SpendKind::Draw { micro_usd } => {
                 name("#left", LEFT);
-                value(":amount", micro_usd.into());
-                value(":taken", -i128::from(micro_usd));
+                value(":amount", number(micro_usd));
+                value(":taken", number(-i128::from(micro_usd)));
                 adds.push("#left :taken");
                 condition = "#left >= :amount";
             }
             SpendKind::Fund { micro_usd } => {
                 name("#left", LEFT);
-                value(":amount", micro_usd.into());
+                value(":amount", number(micro_usd));
                 adds.push("#left :amount");
             }
             SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms } => {
                 let (reserved, spent) = (i128::from(reserved_micro_usd), i128::from(spent_micro_usd));
                 name("#spent", "spent_micro_usd");
-                value(":spent", spent);
+                value(":spent", number(spent));
                 adds.push("#spent :spent");
                 match change.key {
                     SpendKey::Day => {
                         name("#reserved", "reserved_micro_usd");
                         name("#committed", COMMITTED);
-                        value(":given_back", -reserved);
-                        value(":difference", spent - reserved);
+                        value(":given_back", number(-reserved));
+                        value(":difference", number(spent - reserved));
                         adds.extend(["#reserved :given_back", "#committed :difference"]);
                     }
                     SpendKey::Shard(_) => {
                         name("#left", LEFT);
-                        value(":unspent", reserved - spent);
+                        value(":unspent", number(reserved - spent));
                         adds.push("#left :unspent");
                     }
                 }
                 if let Some(at_ms) = answered_at_ms {
                     name("#answered_at", ANSWERED_AT_MS);
-                    value(":answered_at", at_ms.into());
+                    value(":answered_at", number(at_ms));
                     when = Some(", #answered_at = :answered_at");
                 }
             }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::record::{Expect, RecordWrite};
@@ -57,25 +58,29 @@ pub(super) async fn letter_sent(
     }
 }
 
-/// One conditional write; a refusal returns what stands.
+/// One write; a refusal by its condition, where it has one, returns what stands.
 pub(super) async fn update(
     ledger: &DynamoLedger,
     key: &str,
     change: Change,
 ) -> Result<(), SdkError<UpdateItemError>> {
+    request(ledger, key, change).send().await.map(drop)
+}
+
+/// The same, still to be sent.
+pub(super) fn request(ledger: &DynamoLedger, key: &str, change: Change) -> UpdateItemFluentBuilder {
+    let condition = (!change.condition.is_empty()).then_some(change.condition);
+    let on_refusal = condition.is_some().then_some(ReturnValuesOnConditionCheckFailure::AllOld);
     ledger
         .client
         .update_item()
         .table_name(&ledger.table)
         .key(ID, text(key))
         .update_expression(change.update)
-        .condition_expression(change.condition)
+        .set_condition_expression(condition)
+        .set_return_values_on_condition_check_failure(on_refusal)
         .set_expression_attribute_names(Some(change.names))
         .set_expression_attribute_values(Some(change.values))
-        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-        .send()
-        .await
-        .map(drop)
 }
 
 impl Change {

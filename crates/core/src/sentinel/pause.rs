@@ -230,7 +230,8 @@ impl Signs {
             Cause::SpendCap => {
                 let money = self.money?;
                 // What others have reserved comes back when their invocations end, and those have all ended.
-                let settled = self.answered_before(UNHEARD_MS) && self.reserved_before(UNHEARD_MS);
+                let settled =
+                    self.answered_before(UNHEARD_MS) && self.is_past(self.reserved_at_ms, UNHEARD_MS);
                 (settled && money.room_micro_usd < money.refused_micro_usd?)
                     .then(|| "the day's spend cap leaves no room for a call".to_owned())
             }
@@ -344,12 +345,12 @@ impl Signs {
 
     /// Whether no call was answered within this time.
     fn answered_before(&self, ms: u64) -> bool {
-        self.answered_at_ms.is_none_or(|at_ms| at_ms.saturating_add(ms) <= self.now_ms)
+        self.is_past(self.answered_at_ms, ms)
     }
 
-    /// Whether no money was taken for a call within this time.
-    fn reserved_before(&self, ms: u64) -> bool {
-        self.reserved_at_ms.is_none_or(|at_ms| at_ms.saturating_add(ms) <= self.now_ms)
+    /// Whether this is as long ago, or never was.
+    fn is_past(&self, at_ms: Option<u64>, ms: u64) -> bool {
+        at_ms.is_none_or(|at_ms| at_ms.saturating_add(ms) <= self.now_ms)
     }
 
     fn day_and_cap(&self, money: Money) -> String {

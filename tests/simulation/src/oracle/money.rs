@@ -2,8 +2,8 @@
 
 use super::Promise;
 use crate::plan::{CALL_MICRO_USD_MAX, Plan, SECOND};
-use crate::world::{Invocation, State};
-use nightshift_core::spend::{SpendKey, UtcDay};
+use crate::world::{DaySpend, Invocation, State};
+use nightshift_core::spend::{SpendKey, Spent, UtcDay};
 use nightshift_core::spread::FULL_FOR_MS;
 
 impl State {
@@ -38,13 +38,20 @@ impl State {
         self.judge_day(now_ms, None, day, plan);
     }
 
+    /// The dearest call that some record of a day can pay.
+    pub fn room_micro_usd(&self, day: UtcDay, plan: &Plan) -> u64 {
+        let spent = self.spend.get(&day).map_or_else(Spent::default, DaySpend::spent);
+        spent.room_micro_usd(plan.limits.spend_cap_micro_usd)
+    }
+
     /// The dearest call that some record could pay, as far as an invocation can know which was handed back for the cap: by what
     /// each had left when it was asked. Refused by all of them twice, it met others who reserve, and may leave the room to them;
     /// and its environment believes for some seconds that a day is full.
-    pub fn room_as_known_to(&mut self, running: &Invocation, plan: &Plan) -> u64 {
+    pub fn room_as_known_to(&self, running: &Invocation, plan: &Plan) -> u64 {
         let Some(day) = running.day else { return 0 };
         let cap_micro_usd = plan.limits.spend_cap_micro_usd;
-        let spend = self.spend.entry(day).or_default();
+        let unspent = DaySpend::default();
+        let spend = self.spend.get(&day).unwrap_or(&unspent);
         let shards = spend.shards_micro_usd.iter().map(|(shard, held)| (SpendKey::Shard(*shard), *held));
         let own = (SpendKey::Day, i128::from(cap_micro_usd) - spend.taken_micro_usd);
         let records: Vec<_> = shards.chain([own]).collect();

@@ -239,11 +239,9 @@ impl State {
 
     /// The dearest call that some record of this day can pay, where that was so for a minute.
     fn room_of_late(&self, now_ms: u64, plan: &Plan) -> u64 {
-        let (today, cap_micro_usd) = (UtcDay::of(now_ms), plan.limits.spend_cap_micro_usd);
-        let day = self.spend.get(&today);
-        let changed_ms = day.map_or(today.begins_ms(), |day| day.changed_ms);
-        let room_micro_usd = day.map_or(cap_micro_usd, |day| day.spent().room_micro_usd(cap_micro_usd));
-        if changed_ms + MINUTE < now_ms { room_micro_usd } else { 0 }
+        let today = UtcDay::of(now_ms);
+        let changed_ms = self.spend.get(&today).map_or(today.begins_ms(), |day| day.changed_ms);
+        if changed_ms + MINUTE < now_ms { self.room_micro_usd(today, plan) } else { 0 }
     }
 
     /// A probe's call begins.
