@@ -44,7 +44,7 @@ fn phase(world: &World, cause: Cause) -> Option<Phase> {
 
 fn dying(state: &mut State) {
     state.dead_claims = 10;
-    state.answered_at_ms = Some(NOW_MS - 10 * MINUTE_MS);
+    state.answered_at_ms = Some(NOW_MS - 13 * MINUTE_MS);
 }
 
 fn flooded(state: &mut State) {

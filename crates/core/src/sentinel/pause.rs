@@ -57,8 +57,11 @@ const IN_FLIGHT_LOW: u64 = 30_000;
 /// When the oldest job is this near to its deletion, workers must see it: they explain what SQS would delete.
 const LAST_CHANCE_MS: u64 = DAY_MS;
 /// A claim that died longer ago than this says nothing of what is deployed now: its message may have gone to `crashed`.
-/// Three times the longest function timeout, so that a wave of claims that die one after the other is seen as one.
+/// The longest function timeout, so that a wave of claims that die one after the other is seen as one.
 const DEAD_FRESH_MS: u64 = 15 * MINUTE_MS;
+/// An answer is told of so late: a call and the end of its invocation. A claim that was made sooner after the last one that
+/// was told of may have been DynamoDB's to lose: while it is away, whoever lives can neither settle nor release.
+const TOLD_LATE_MS: u64 = 5 * MINUTE_MS;
 
 /// The calls of this minute and the last, of all environments, as far as they were told of. A refusal for a rate limit is neither: the pace adapts to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -101,7 +104,7 @@ pub struct Money {
     pub refused_micro_usd: Option<u64>,
 }
 
-/// Claims whose worker died.
+/// Claims whose worker died, of late and while nobody was answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Dead {
     /// How many.
@@ -121,7 +124,7 @@ pub struct Signs {
     pub answered_at_ms: Option<u64>,
     /// When money was last taken for calls.
     pub reserved_at_ms: Option<u64>,
-    /// Claims whose worker died of late.
+    /// Claims whose worker died.
     pub dead: Option<Dead>,
     /// Messages that wait in the jobs queue.
     pub waiting: Option<u64>,
@@ -418,13 +421,17 @@ impl Snapshot {
     #[must_use]
     pub fn signs(&self, limits: &StackLimits, full_width: u32) -> Signs {
         let spent = self.spent;
+        let answered_at_ms = spent.and_then(|spent| spent.answered_at_ms);
+        let unanswered_ms =
+            answered_at_ms.map_or(0, |at_ms| at_ms.saturating_add(TOLD_LATE_MS + limits.lease_ms_max));
+        let fresh_ms = self.at_ms.saturating_sub(DEAD_FRESH_MS);
         Signs {
             now_ms: self.at_ms,
             // Without the day's record nobody knows whether others were answered meanwhile.
             calls: spent.and(self.calls),
-            answered_at_ms: spent.and_then(|spent| spent.answered_at_ms),
+            answered_at_ms,
             reserved_at_ms: spent.and_then(|spent| spent.reserved_at_ms),
-            dead: spent.and(self.claims_that_died_within(DEAD_FRESH_MS)),
+            dead: spent.and(self.claims_that_died_since(fresh_ms.max(unanswered_ms))),
             waiting: self.jobs.map(|depth| depth.visible),
             in_flight: self.jobs.map(|depth| depth.hidden),
             oldest_job_ms: self.oldest_job_ms(limits),
