@@ -200,6 +200,11 @@ fn unreadable(number: u64, error: &io::Error) -> Failure {
     Failure::failed(format!("The file cannot be read on at line {number}: {error}."))
 }
 
+/// Its line is known by its number in the file.
+fn of_one_line(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
+}
+
 fn too_long() -> String {
     format!(
         "The line has more than {LINE_BYTES_MAX} bytes, and SQS takes no longer message: send less text, or a reference to it."
@@ -230,7 +235,7 @@ impl Shape {
         let parsed: Option<Value> = if self.task.is_some() || self.group.is_some() {
             Some(
                 serde_json::from_str(text)
-                    .map_err(|error| format!("The line is not valid JSON: {error}."))?,
+                    .map_err(|error| format!("The line is not valid JSON: {}.", of_one_line(&error)))?,
             )
         } else {
             None
@@ -464,7 +469,7 @@ mod tests {
                 ),
                 (2, Err("The group in \"text\" must have 1 to 128 visible ASCII characters, as SQS wants of a MessageGroupId.".to_owned())),
                 (3, Err("The group in \"text\" must have 1 to 128 visible ASCII characters, as SQS wants of a MessageGroupId.".to_owned())),
-                (4, Err("The line is not valid JSON: EOF while parsing an object at line 1 column 1.".to_owned())),
+                (4, Err("The line is not valid JSON: EOF while parsing an object at column 1.".to_owned())),
             ]
         );
     }

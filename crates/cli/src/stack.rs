@@ -11,6 +11,7 @@ use aws_sdk_lambda::operation::get_function_configuration::GetFunctionConfigurat
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use nightshift_core::cost::Price;
 use nightshift_core::limits::Limits;
 use nightshift_shell::settings::{Environment, ModelSettings, SettingsError, limits, price};
@@ -40,7 +41,7 @@ pub struct Place {
     )]
     pub prefix: String,
     /// Region of the stack; by default what AWS_REGION or the profile says.
-    #[arg(long, global = true, help_heading = "Everywhere")]
+    #[arg(long, global = true, help_heading = "Everywhere", value_parser = NonEmptyStringValueParser::new())]
     pub region: Option<String>,
 }
 

@@ -17,6 +17,7 @@ use crate::error::{self, Failure};
 use crate::letters;
 use crate::render::say;
 use crate::stack::Stack;
+use crate::text;
 use crate::times;
 
 /// The key of the note.
@@ -92,7 +93,7 @@ pub async fn refuse_others(stack: &Stack) -> Result<(), Failure> {
         let messages = letters::look(stack, &url).await?.messages;
         if messages > 0 {
             let queue = url.rsplit('/').next().unwrap_or_default();
-            return Err(others(stack, &format!("{queue} holds {messages} messages")));
+            return Err(others(stack, &format!("{queue} holds {}", text::counted(messages, "message"))));
         }
     }
     match records(stack, Whose::Others, 1).await?.pop() {
@@ -128,12 +129,14 @@ pub async fn remove(stack: &Stack) -> Result<(), Failure> {
             }
             if tokio::time::Instant::now() > until {
                 return Err(Failure::failed(format!(
-                    "{left} messages of the load test are still hidden: run {} later, which removes them.",
+                    "Of the load test, {} still hidden: run {} later, which removes what is left.",
+                    text::counted(left, "message") + text::agreeing(left, " is", " are"),
                     clean_up_command(stack)
                 )));
             }
             say(&format!(
-                "Waits for {left} messages that workers have or handed back (Ctrl-C: the next load test removes them)."
+                "Waits for {} that workers have or handed back (Ctrl-C: the next load test removes what is left).",
+                text::counted(left, "message")
             ));
             tokio::time::sleep(LOOK_EVERY).await;
         }

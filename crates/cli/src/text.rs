@@ -26,6 +26,16 @@ pub fn is_hazardous(c: char) -> bool {
         )
 }
 
+/// So many of them: `1 job`, `2 jobs`.
+pub fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Which of the two goes with so many.
+pub fn agreeing<'a>(count: u64, one: &'a str, more: &'a str) -> &'a str {
+    if count == 1 { one } else { more }
+}
+
 /// For a terminal: hazardous characters are left out, line breaks and tabs become spaces.
 pub fn shown(text: &str) -> String {
     let plain = |c: char| match c {

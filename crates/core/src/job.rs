@@ -94,7 +94,7 @@ mod tests {
     fn every_other_body_is_refused_with_its_own_message() {
         for (body, expected) in [
             ("[]", "The body is an array, not an object with task and input."),
-            ("hello", "The body cannot be read: it is not valid JSON at line 1, column 1: expected value."),
+            ("hello", "The body cannot be read: it is not valid JSON at column 1: expected value."),
             ("{}", "The member task is missing: name the task to run."),
             (r#"{"task":1,"input":{}}"#, "The member task is a number, not a string."),
             (r#"{"task":"","input":{}}"#, "The member task must have 1 to 64 bytes."),

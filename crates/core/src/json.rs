@@ -18,7 +18,7 @@ pub const EXACT_INTEGER_MAX: u64 = (1 << 53) - 1;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JsonFault {
     /// Not JSON at all, or cut off.
-    #[error("it is not valid JSON at line {line}, column {column}: {what}")]
+    #[error("it is not valid JSON at {}: {what}", place(*line, *column))]
     Syntax {
         /// From 1.
         line: usize,
@@ -39,7 +39,7 @@ pub enum JsonFault {
     #[error("it is nested deeper than {DEPTH_MAX} levels")]
     TooDeep,
     /// Something follows the value.
-    #[error("there is more text after the JSON value, at line {line}, column {column}")]
+    #[error("there is more text after the JSON value, at {}", place(*line, *column))]
     TrailingData {
         /// From 1.
         line: usize,
@@ -121,6 +121,11 @@ pub fn quotable(name: &str) -> String {
         rest.is_some()
     });
     fits.flatten().collect()
+}
+
+/// A file of jobs has one a line, and whoever reads of a fault knows that line by its number in the file.
+fn place(line: usize, column: usize) -> String {
+    if line == 1 { format!("column {column}") } else { format!("line {line}, column {column}") }
 }
 
 fn describe(error: &serde_json::Error) -> String {
@@ -281,24 +286,21 @@ mod tests {
     #[test]
     fn each_fault_has_its_own_message() {
         for (text, expected) in [
-            ("", "it is not valid JSON at line 1, column 0: there is nothing but white space"),
-            ("{\"a\":1,}", "it is not valid JSON at line 1, column 8: trailing comma"),
-            ("{\"a\":1} x", "there is more text after the JSON value, at line 1, column 9"),
+            ("", "it is not valid JSON at column 0: there is nothing but white space"),
+            ("{\"a\":1,}", "it is not valid JSON at column 8: trailing comma"),
+            ("{\"a\":1} x", "there is more text after the JSON value, at column 9"),
             ("{\"a\":1}\n{}", "there is more text after the JSON value, at line 2, column 1"),
             (
                 "{\"a\":1,\"\\u0061\":2}",
                 "the member \"a\" appears twice in one object: which one counts would be a guess, so remove one",
             ),
-            (
-                "{\"a\":\"\\ud800\"}",
-                "it is not valid JSON at line 1, column 13: unexpected end of hex escape",
-            ),
+            ("{\"a\":\"\\ud800\"}", "it is not valid JSON at column 13: unexpected end of hex escape"),
             (
                 r#"{"l\nine":1,"l\nine":2}"#,
                 r#"the member "l\nine" appears twice in one object: which one counts would be a guess, so remove one"#,
             ),
-            ("[NaN]", "it is not valid JSON at line 1, column 2: expected value"),
-            ("1e999", "it is not valid JSON at line 1, column 5: number out of range"),
+            ("[NaN]", "it is not valid JSON at column 2: expected value"),
+            ("1e999", "it is not valid JSON at column 5: number out of range"),
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), expected, "{text}");
         }

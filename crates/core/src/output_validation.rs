@@ -133,15 +133,15 @@ mod tests {
             ("[]{}", "The answer is not one JSON object: it starts with a list or a stray bracket."),
             (
                 "{\"a\":1",
-                "The answer is not one JSON object: it is not valid JSON at line 1, column 6: EOF while parsing an object.",
+                "The answer is not one JSON object: it is not valid JSON at column 6: EOF while parsing an object.",
             ),
             (
                 "{\"a\":1,}",
-                "The answer is not one JSON object: it is not valid JSON at line 1, column 8: trailing comma.",
+                "The answer is not one JSON object: it is not valid JSON at column 8: trailing comma.",
             ),
             (
                 "{'a':1}",
-                "The answer is not one JSON object: it is not valid JSON at line 1, column 2: key must be a string.",
+                "The answer is not one JSON object: it is not valid JSON at column 2: key must be a string.",
             ),
             (
                 "{\"a\":1} {\"a\":2}",

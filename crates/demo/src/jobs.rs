@@ -56,7 +56,20 @@ pub fn built_in() -> Jobs {
 pub fn from_file(path: &Path) -> anyhow::Result<Jobs> {
     let bytes = std::fs::read(path)
         .with_context(|| format!("cannot read {}: give --jobs a file with one job a line", path.display()))?;
+    let jobs = of_lines(&bytes);
+    anyhow::ensure!(
+        !jobs.bodies.is_empty(),
+        "{} holds no job; a line looks like this: {}",
+        path.display(),
+        BUILT_IN.lines().next().unwrap_or_default()
+    );
+    Ok(jobs)
+}
+
+fn of_lines(bytes: &[u8]) -> Jobs {
     let mut jobs = Jobs { bodies: Vec::new(), bad_lines: Vec::new() };
+    // Editors on Windows begin a file with it.
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.iter().all(u8::is_ascii_whitespace) {
@@ -70,13 +83,7 @@ pub fn from_file(path: &Path) -> anyhow::Result<Jobs> {
             },
         }
     }
-    anyhow::ensure!(
-        !jobs.bodies.is_empty(),
-        "{} holds no job; a line looks like this: {}",
-        path.display(),
-        BUILT_IN.lines().next().unwrap_or_default()
-    );
-    Ok(jobs)
+    jobs
 }
 
 #[cfg(test)]
@@ -100,5 +107,12 @@ mod tests {
             answered.insert(prompt.user);
         }
         assert_eq!(answered.len(), ANSWERS.lines().count(), "an answer of which nobody knows the job");
+    }
+
+    #[test]
+    fn a_file_of_an_editor_on_windows_has_jobs() {
+        let job = r#"{"task":"categorize_ticket","input":{"text":"x"}}"#;
+        let jobs = of_lines(format!("\u{feff}{job}\r\n").as_bytes());
+        assert_eq!((jobs.bodies, jobs.bad_lines), (vec![job.to_owned()], vec![]));
     }
 }

@@ -19,6 +19,7 @@ use crate::ledger::{self, Entries};
 use crate::letters::{self, Look};
 use crate::render::{Cell, Row, Rows, say};
 use crate::stack::Stack;
+use crate::text::counted;
 use crate::times;
 
 /// What failed for good.
@@ -26,7 +27,7 @@ use crate::times;
 pub enum Command {
     /// How many failed, by reason, task and hour; or each of them.
     #[command(after_help = "\
-It reads the ledger, which knows of a failure for as long as `ledger.failure_expiry_days` says; what SQS gave up on by
+It reads the ledger, which knows of a failure for as long as `ledger.failure_expiry_days` says; what SQS gave up on by \
 itself lies in the queue `crashed`, of which the ledger may know nothing.
 
 Examples:
@@ -49,7 +50,7 @@ Examples:
     Export(ExportArguments),
     /// Compares ledger and queue. It receives every message, which hides it for a while and counts as a receive.
     #[command(after_help = "\
-Lists what stands in one of the two alone, and what is in the queue more than once; the exit code is 3 where a failure has
+Lists what stands in one of the two alone, and what is in the queue more than once; the exit code is 3 where a failure has \
 no letter, or a letter no failure. What is redriven or fails meanwhile may be listed: ask again.
 
 Examples:
@@ -400,9 +401,9 @@ async fn receive_from(stack: &Stack, why: &str, yes: bool) -> Result<Look, Failu
     confirm::ask(
         yes,
         &format!(
-            "Receives about {} messages of {} in the dead-letters queue {why}: they are hidden meanwhile, and it counts as a receive. Nothing is taken out.",
-            queue.messages,
-            stack.named()
+            "Receives all messages of {} in the dead-letters queue (about {}) {why}: they are hidden meanwhile, and it counts as a receive. Nothing is taken out.",
+            stack.named(),
+            queue.messages
         ),
     )
     .await?;
@@ -441,7 +442,7 @@ async fn export(arguments: &ExportArguments, context: &Context) -> Result<(), Fa
         .await?;
     }
     rows.end()?;
-    say(&format!("{exported} failures exported."));
+    say(&format!("{} exported.", counted(exported, "failure")));
     match unreadable {
         0 => Ok(()),
         n => Err(Failure::no(format!(
@@ -486,6 +487,6 @@ async fn audit(arguments: &AuditArguments, context: &Context) -> Result<(), Fail
     rows.end()?;
     match different {
         0 => Ok(()),
-        n => Err(Failure::no(format!("Ledger and queue differ in {n} jobs."))),
+        n => Err(Failure::no(format!("Ledger and queue differ in {}.", counted(n, "job")))),
     }
 }

@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Says what is wrong with the stack, and what to do about each.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It looks at the credentials and the clock here, at what is deployed, the event source, the queue, the model key, the
+It looks at the credentials and the clock here, at what is deployed, the event source, the queue, the model key, the \
 account's quota, the alarms and who is told by them; nothing is changed. The exit code is 3 where it finds something.
 --call makes one smallest model call, --page raises one alarm on purpose; both say first what they will do, and ask.
 

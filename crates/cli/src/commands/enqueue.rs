@@ -23,7 +23,7 @@ use crate::receipt::{self, Before, Entry, Receipt};
 use crate::render::{Cell, Row, say};
 use crate::sender::{Outgoing, Rate, Sender};
 use crate::stack::{Stack, Worker};
-use crate::text::dollars;
+use crate::text::{agreeing, counted, dollars};
 use crate::times;
 
 /// Bad lines that are told one by one.
@@ -37,7 +37,7 @@ const RATES: std::ops::RangeInclusive<f64> = 0.01..=100_000.0;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Each line is checked as the worker would; what would be a dead letter at once is left out and told by its line.
-The receipt says which line became which message: after Ctrl-C, a kill or a failure the same command goes on where it
+The receipt says which line became which message: after Ctrl-C, a kill or a failure the same command goes on where it \
 stopped, and `nightshift reconcile` says what became of each line. The exit code is 3 where lines were left out.
 
 Examples:
@@ -102,9 +102,10 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     head.lines = survey.lines;
     if survey.unsent == 0 {
         say(&format!(
-            "Nothing to send: of {} lines {} were sent before, as {} says.",
-            survey.lines,
+            "Nothing to send: of {} {} {} sent before, as {} says.",
+            counted(survey.lines, "line"),
             before.sent(),
+            agreeing(before.sent(), "was", "were"),
             receipt_path.display()
         ));
         return left_out(survey.bad);
@@ -137,9 +138,10 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     bar.finish_and_clear();
     ended.map_err(|failure| {
         failure.after(&format!(
-            "{} of {} jobs were sent, and {} says which: run the same command again to go on",
+            "{} of {} {} sent, and {} says which: run the same command again to go on",
             sent.sent,
-            survey.unsent,
+            counted(survey.unsent, "job"),
+            agreeing(survey.unsent, "was", "were"),
             receipt_path.display()
         ))
     })?;
@@ -152,7 +154,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         receipt: receipt_path.display().to_string(),
     });
     shown.map_err(|e| {
-        e.although(&format!("{} jobs were sent, as {} says", sent.sent, receipt_path.display()))
+        e.although(&format!("{} sent, as {} says", counted(sent.sent, "job"), receipt_path.display()))
     })?;
     left_out(survey.bad + sent.refused)
 }
@@ -161,7 +163,10 @@ fn left_out(lines: u64) -> Result<(), Failure> {
     match lines {
         0 => Ok(()),
         lines => Err(Failure::no(format!(
-            "{lines} lines were left out, because no worker could work on them: mend them (nightshift task check lists all), and enqueue them as a file of their own."
+            "{} left out, because no worker could work on {}: mend {1} (nightshift task check lists all), and enqueue {1} as a file of {} own.",
+            counted(lines, "line"),
+            agreeing(lines, "it", "them"),
+            agreeing(lines, "its", "their"),
         ))),
     }
 }
@@ -182,15 +187,18 @@ fn receipt_path(arguments: &Arguments) -> Result<PathBuf, Failure> {
 
 fn intent(survey: &Survey, before: &Before, worker: &Worker, stack: &Stack, source: &Source) -> String {
     let mut text = format!(
-        "Sends {} jobs of {} to {}. A call for each costs at most {} USD in all; the cap of a day is {:.2} USD.",
-        survey.unsent,
+        "Sends {} of {} to {}. A call for each costs at most {} USD in all; the cap of a day is {:.2} USD.",
+        counted(survey.unsent, "job"),
         if source.is_stdin() { "standard input".to_owned() } else { source.file.display().to_string() },
         stack.named(),
         dollars(usd(survey.most_micro_usd)),
         usd(worker.limits.spend_cap_micro_usd),
     );
     if before.sent() > 0 {
-        text.push_str(&format!(" {} were sent before and are not sent again.", before.sent()));
+        text.push_str(&match before.sent() {
+            1 => " 1 was sent before and is not sent again.".to_owned(),
+            sent => format!(" {sent} were sent before and are not sent again."),
+        });
     }
     if survey.perhaps > 0 {
         text.push_str(&format!(
@@ -199,7 +207,11 @@ fn intent(survey: &Survey, before: &Before, worker: &Worker, stack: &Stack, sour
         ));
     }
     if survey.bad > 0 {
-        text.push_str(&format!(" {} lines are left out.", survey.bad));
+        text.push_str(&format!(
+            " {} {} left out.",
+            counted(survey.bad, "line"),
+            agreeing(survey.bad, "is", "are")
+        ));
     }
     text
 }
@@ -296,7 +308,8 @@ async fn survey(
         }
     }
     if survey.bad > BAD_LINES_TOLD {
-        say(&format!("and {} lines more: nightshift task check lists all.", survey.bad - BAD_LINES_TOLD));
+        let more = counted(survey.bad - BAD_LINES_TOLD, "line");
+        say(&format!("and {more} more: nightshift task check lists all."));
     }
     Ok(survey)
 }

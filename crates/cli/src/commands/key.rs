@@ -35,8 +35,8 @@ const CALL_TIMEOUT_MS: u64 = 60_000;
 pub enum Command {
     /// Writes a new key to where the worker reads it.
     #[command(after_help = "\
-The key comes from standard input, or is asked for on the terminal without being shown; never as an argument, which
-others on the machine could read and the shell's history would keep. Workers take it up within 15 minutes, or as soon as
+The key comes from standard input, or is asked for on the terminal without being shown; never as an argument, which \
+others on the machine could read and the shell's history would keep. Workers take it up within 15 minutes, or as soon as \
 the provider refuses the one that they hold; revoke the old key after that.
 
 Examples:
@@ -45,7 +45,7 @@ Examples:
     Set(SetArguments),
     /// Asks the provider whether it accepts the key: one smallest call, as the worker would make it.
     #[command(after_help = "\
-It reads the key, which the policy of operators does not allow by itself; the key is sent to the provider and shown
+It reads the key, which the policy of operators does not allow by itself; the key is sent to the provider and shown \
 nowhere. The exit code is 3 where the provider refuses.
 
 Examples:

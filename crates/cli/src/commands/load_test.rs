@@ -30,11 +30,11 @@ fn left_words(stack: &Stack) -> String {
 /// Sends jobs at a multiple of the expected rate, and says whether the stack stands it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Jobs are sent on a schedule that waits for nobody, and a job's latency counts from when it was due. The verdict has its
+Jobs are sent on a schedule that waits for nobody, and a job's latency counts from when it was due. The verdict has its \
 reasons; the exit code is 3 when it is no. Ctrl-C stops the sending, and the verdict is about what was sent.
 
-It refuses a stack that holds other people's jobs: test one of its own, with the model `rehearsal`, whose faults and
-latency are set in Terraform (model.id). With a real provider it wants --budget-usd. What it sends is removed at its end,
+It refuses a stack that holds other people's jobs: test one of its own, with the model `rehearsal`, whose faults and \
+latency are set in Terraform (model.id). With a real provider it wants --budget-usd. What it sends is removed at its end, \
 and by the next load test where it was killed.
 
 Examples:

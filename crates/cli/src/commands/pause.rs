@@ -20,7 +20,7 @@ const LEFT: &str = "nightshift status says whether it is paused, so run the same
 /// Stops the work: jobs wait in the queue, and nothing is paid for.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is under way finishes. No job is lost: the queue keeps them for as long as its retention says. Of the alarms,
+What is under way finishes. No job is lost: the queue keeps them for as long as its retention says. Of the alarms, \
 queue-paused alone is raised, once; oldest-job-too-old looks away until half an hour after `nightshift resume`.
 
 Examples:
@@ -34,7 +34,7 @@ pub struct PauseArguments {
 /// Lets the work go on, whoever or whatever paused it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Takes away every cause: an operator's pause, and what workers and the sentinel wrote because of the account, an outage, the
+Takes away every cause: an operator's pause, and what workers and the sentinel wrote because of the account, an outage, the \
 spend cap, deaths or messages in flight. A cause that still stands is found and written again.
 
 Examples:

@@ -1,11 +1,13 @@
 //! `reconcile`: what became of each line that was enqueued.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::Lookup;
 use nightshift_core::reconcile::{Fate, SentJob, fate};
+use nightshift_core::record::Record;
 use nightshift_ports::LedgerReader;
 use serde::Serialize;
 
@@ -16,16 +18,19 @@ use crate::letters;
 use crate::receipt::{self, Entry};
 use crate::render::{Cell, Row, Rows, say};
 use crate::stack::Stack;
+use crate::text::counted;
 use crate::times;
 
 /// Records that are asked for in one request.
 const LINES_AT_A_TIME: usize = 25;
+/// `enqueue` tells of a line when its batch has come back, and of a bad one at once: so many lines may stand before it.
+const LINES_OUT_OF_ORDER: usize = 2_000;
 
 /// Says what became of each line.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A line has a result, is a dead letter, waits for a review, waits in the queue, was erased, was not sent, or is missing: no
-record, and no message left that could become one. The exit code is 0 when each line is settled, and 3 otherwise, lines that
+A line has a result, is a dead letter, waits for a review, waits in the queue, was erased, was not sent, or is missing: no \
+record, and no message left that could become one. The exit code is 0 when each line is settled, and 3 otherwise, lines that \
 were not sent included.
 Lists what is not a result, or all with --all.
 
@@ -88,9 +93,9 @@ impl Counts {
 
     fn sentence(&self) -> String {
         format!(
-            "{} results, {} dead letters, {} to review, {} waiting, {} missing, {} not sent{}{}",
-            self.results,
-            self.dead_letters,
+            "{}, {}, {} to review, {} waiting, {} missing, {} not sent{}{}",
+            counted(self.results, "result"),
+            counted(self.dead_letters, "dead letter"),
             self.reviews,
             self.waiting,
             self.missing,
@@ -109,12 +114,10 @@ impl Counts {
     }
 }
 
-/// A line that SQS took.
-struct Sent {
-    line: u64,
-    key: InputHash,
-    message_id: String,
-    sent_ms: u64,
+/// What the receipt says of a line.
+enum Told {
+    Sent { key: InputHash, message_id: String, sent_ms: u64 },
+    NotSent { reason: String },
 }
 
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
@@ -130,32 +133,32 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let queued = is_queued(&stack).await?;
     let reader = ledger::of(&stack);
     let mut report = Report { rows: context.out.streamed(), all: arguments.all, counts: Counts::default() };
-    let mut sent = Vec::with_capacity(LINES_AT_A_TIME);
-    let mut told = 0;
+    let mut by_line = BTreeMap::new();
+    let mut told = 0_u64;
     while let Some(entry) = entries.next()? {
-        told += u64::from(!matches!(entry, Entry::Sending { .. }));
-        match entry {
+        let (line, said) = match entry {
             Entry::Sent { line, key, message_id, sent_ms } => {
-                sent.push(Sent { line, key: InputHash::from_stored(key), message_id, sent_ms });
-                if sent.len() == LINES_AT_A_TIME {
-                    report.ask(&reader, &mut sent, queued).await?;
-                }
+                (line, Told::Sent { key: InputHash::from_stored(key), message_id, sent_ms })
             }
-            Entry::Bad { line, not_sent } => {
-                report.counts.not_sent += 1;
-                report.rows.write(&Line { line, fate: "not_sent", reason: Some(not_sent), key: None })?;
-            }
-            Entry::Sending { .. } => {}
+            Entry::Bad { line, not_sent } => (line, Told::NotSent { reason: not_sent }),
+            Entry::Sending { .. } => continue,
+        };
+        told += 1;
+        by_line.insert((line, told), said);
+        if by_line.len() >= LINES_OUT_OF_ORDER + LINES_AT_A_TIME {
+            report.next(&reader, &mut by_line, queued).await?;
         }
     }
-    report.ask(&reader, &mut sent, queued).await?;
+    while !by_line.is_empty() {
+        report.next(&reader, &mut by_line, queued).await?;
+    }
     let Report { rows, mut counts, .. } = report;
     rows.end()?;
     // Lines that stand in no entry were never reached: the enqueue did not come to its end.
     let unsent = entries.head.lines.saturating_sub(told);
     counts.not_sent += unsent;
     if unsent > 0 {
-        say(&format!("{unsent} lines were not sent yet: run the same nightshift enqueue again."));
+        say(&format!("{} not sent yet: run the same nightshift enqueue again.", counted(unsent, "line")));
     }
     say(&format!("{}.", counts.sentence()));
     if counts.is_complete() { Ok(()) } else { Err(Failure::no("Not every line is settled.")) }
@@ -168,46 +171,58 @@ struct Report {
 }
 
 impl Report {
-    async fn ask(
+    /// Asks for the first lines, and says what became of them.
+    async fn next(
         &mut self,
         reader: &dyn LedgerReader,
-        sent: &mut Vec<Sent>,
+        by_line: &mut BTreeMap<(u64, u64), Told>,
         queued: bool,
     ) -> Result<(), Failure> {
-        if sent.is_empty() {
-            return Ok(());
-        }
-        let keys: Vec<_> = sent.iter().map(|sent| sent.key.clone()).collect();
-        let found = reader.get_many(&keys).await.map_err(|e| error::of_port(&e))?;
+        let first: Vec<_> = std::iter::from_fn(|| by_line.pop_first()).take(LINES_AT_A_TIME).collect();
+        let key = |(_, told): &(_, Told)| match told {
+            Told::Sent { key, .. } => Some(key.clone()),
+            Told::NotSent { .. } => None,
+        };
+        let keys: Vec<_> = first.iter().filter_map(key).collect();
+        let mut found = reader.get_many(&keys).await.map_err(|e| error::of_port(&e))?.into_iter();
         let now_ms = times::now_ms();
-        for (sent, lookup) in sent.drain(..).zip(found) {
-            if let Lookup::Unreadable(why) = lookup {
-                self.counts.unreadable += 1;
-                self.rows.write(&Line {
-                    line: sent.line,
-                    fate: "unreadable",
-                    reason: Some(why),
-                    key: Some(sent.key),
-                })?;
-                continue;
-            }
-            let job = SentJob { message_id: &sent.message_id, sent_ms: sent.sent_ms };
-            let fate = fate(lookup.record(), job, queued, now_ms);
-            self.counts.add(fate);
-            let reason = match fate {
-                Fate::DeadLetter(reason) => Some(reason.to_string()),
-                _ => None,
-            };
-            if self.all || fate != Fate::Result {
-                self.rows.write(&Line {
-                    line: sent.line,
-                    fate: fate.as_str(),
-                    reason,
-                    key: Some(sent.key),
-                })?;
+        for ((line, _), told) in first {
+            match told {
+                Told::NotSent { reason } => {
+                    self.counts.not_sent += 1;
+                    self.rows.write(&Line { line, fate: "not_sent", reason: Some(reason), key: None })?;
+                }
+                Told::Sent { key, message_id, sent_ms } => {
+                    let lookup = found.next().unwrap_or(Lookup::Absent);
+                    let job = SentJob { message_id: &message_id, sent_ms };
+                    self.tell(line, key, lookup, |record| fate(record, job, queued, now_ms))?;
+                }
             }
         }
         Ok(())
+    }
+
+    fn tell(
+        &mut self,
+        line: u64,
+        key: InputHash,
+        lookup: Lookup,
+        fate: impl FnOnce(Option<&Record>) -> Fate,
+    ) -> Result<(), Failure> {
+        if let Lookup::Unreadable(why) = lookup {
+            self.counts.unreadable += 1;
+            return self.rows.write(&Line { line, fate: "unreadable", reason: Some(why), key: Some(key) });
+        }
+        let fate = fate(lookup.record());
+        self.counts.add(fate);
+        let reason = match fate {
+            Fate::DeadLetter(reason) => Some(reason.to_string()),
+            _ => None,
+        };
+        if !self.all && fate == Fate::Result {
+            return Ok(());
+        }
+        self.rows.write(&Line { line, fate: fate.as_str(), reason, key: Some(key) })
     }
 }
 

@@ -18,7 +18,7 @@ use crate::functions;
 use crate::ledger;
 use crate::render::{Cell, Row, say};
 use crate::stack::Stack;
-use crate::text::dollars;
+use crate::text::{counted, dollars};
 use crate::times;
 
 /// The longest wait between two steps: what is said meanwhile is not older than this.
@@ -30,8 +30,8 @@ const WAIT_MS_MAX: u64 = 15_000;
     args_conflicts_with_subcommands = true,
     after_help = "\
 It says first how many, of what, at what cost, and whether anything has changed since they failed; --dry-run ends there.
-The canary is sent first, and the rest follows only where enough of it succeeds. Closing the terminal, or Ctrl-C, stops
-the watching and nothing else: `nightshift redrive watch` goes on with it. The exit code is 3 where it ended otherwise
+The canary is sent first, and the rest follows only where enough of it succeeds. Closing the terminal, or Ctrl-C, stops \
+the watching and nothing else: `nightshift redrive watch` goes on with it. The exit code is 3 where it ended otherwise \
 than asked for.
 
 Examples:
@@ -282,10 +282,10 @@ async fn begin(stack: &Stack, start: &StartArguments, context: &Context) -> Resu
         say(warning);
     }
     let probable =
-        report.cost_usd_probable.map_or_else(String::new, |usd| format!(", probably {} USD", dollars(usd)));
+        report.cost_usd_probable.map_or_else(String::new, |usd| format!("probably {} USD, ", dollars(usd)));
     let intent = format!(
-        "Puts {} messages of {} back on the jobs queue of {}, in {} or more. It costs at most {} USD{probable}.",
-        report.matching,
+        "Puts {} of {} back on the jobs queue of {}, in {} or more. It costs {probable}at most {} USD: all calls of the longest jobs, or the caps of the days that it may take.",
+        counted(report.matching, "message"),
         request.source.as_str(),
         stack.named(),
         times::length(report.sending_s.saturating_mul(1_000)),

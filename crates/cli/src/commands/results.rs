@@ -17,6 +17,7 @@ use crate::error::{self, Failure};
 use crate::files;
 use crate::ledger;
 use crate::render::{Cell, Row, Rows, say};
+use crate::text::counted;
 use crate::times;
 
 /// The answers.
@@ -39,7 +40,7 @@ Examples:
     Export(ExportArguments),
     /// Erases what is known of these jobs: record, result, kept message, dead letters, crashed messages.
     #[command(after_help = "\
-A tombstone stands in the record's place for 29 days: no worker in flight writes it again, and no message from before is
+A tombstone stands in the record's place for 29 days: no worker in flight writes it again, and no message from before is \
 worked on; a new message with the same input is a new request. Repeat the command as often as you like.
 
 Examples:
@@ -254,7 +255,7 @@ async fn export(arguments: &ExportArguments, context: &Context) -> Result<(), Fa
         }
     }
     rows.end()?;
-    say(&format!("{exported} results exported."));
+    say(&format!("{} exported.", counted(exported, "result")));
     match unreadable {
         0 => Ok(()),
         n => Err(Failure::no(format!(

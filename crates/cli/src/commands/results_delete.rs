@@ -74,7 +74,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     confirm::ask(
         *yes,
         &format!(
-            "Erases for ever {} of {}: record, result, failure and the message of a review; earlier messages of it are then acknowledged unread. Receives about {messages} messages of the queues dead-letters and crashed, which hides them meanwhile, and deletes those of it. Logs hold no data; backups of the ledger, consumers of its stream, and files that were exported or received are not reached.",
+            "Erases for ever {} of {}: record, result, failure and the message of a review; earlier messages of it are then acknowledged unread. Receives all messages of the queues dead-letters and crashed (about {messages}), which hides them meanwhile, and deletes those of it. Logs hold no data; backups of the ledger, consumers of its stream, and files that were exported or received are not reached.",
             named(&keys),
             stack.named()
         ),

@@ -13,6 +13,7 @@ use crate::commands::task_try;
 use crate::error::Failure;
 use crate::jobs_file::Source;
 use crate::render::{Cell, Row, say};
+use crate::text::{agreeing, counted};
 
 /// The kinds of work.
 #[derive(Debug, Subcommand)]
@@ -39,8 +40,8 @@ Examples:
     Check(CheckArguments),
     /// Tries jobs, or inputs of one task, on a model now: prompt, answer, violations, tokens and cost of each.
     #[command(after_help = "\
-It asks and judges as the worker does, with the model and the limits of the stack, and stores nothing; its calls are in
-no metric and in no cap but its own. The key is read for it, which the policy of operators does not allow. Another build
+It asks and judges as the worker does, with the model and the limits of the stack, and stores nothing; its calls are in \
+no metric and in no cap but its own. The key is read for it, which the policy of operators does not allow. Another build \
 runs without AWS credentials, and is handed the model key in its environment.
 
 Examples:
@@ -165,9 +166,13 @@ fn check(arguments: &CheckArguments, context: &Context) -> Result<(), Failure> {
         }
     }
     if bad == 0 {
-        say(&format!("{checked} lines, all of them jobs that a worker would work on."));
+        say(&match checked {
+            1 => "1 line, a job that a worker would work on.".to_owned(),
+            checked => format!("{checked} lines, all of them jobs that a worker would work on."),
+        });
         return Ok(());
     }
     rows.end()?;
-    Err(Failure::no(format!("{bad} of {checked} lines would be dead letters at once.")))
+    let letters = agreeing(bad, "a dead letter", "dead letters");
+    Err(Failure::no(format!("{bad} of {} would be {letters} at once.", counted(checked, "line"))))
 }

@@ -218,7 +218,7 @@ async fn other_peoples_jobs_and_a_real_model_without_a_budget_are_refused() {
     let page = folder.path().join("report.html");
     let message = run(&stand, &["--page", page.to_str().unwrap()]);
     assert!(
-        message.code == 1 && message.err.contains("nightshift-dead-letters holds 1 messages"),
+        message.code == 1 && message.err.contains("nightshift-dead-letters holds 1 message"),
         "{message:?}"
     );
     assert!(!page.exists(), "it would be in the way of the next one");

@@ -39,7 +39,7 @@ async fn a_dry_run_counts_and_warns_and_begins_nothing() {
     assert_eq!(ran.out, "REASON\tTASK\tMESSAGES\nrefused\tcategorize_ticket\t20\n");
     assert!(
         ran.err.contains("Would do: Puts 20 messages of dead-letters back")
-            && ran.err.contains("at most 1.50 USD, probably 0.0025 USD"),
+            && ran.err.contains("It costs probably 0.0025 USD, at most 1.50 USD: "),
         "{ran:?}"
     );
     assert!(ran.err.contains("Nothing that could help has changed"), "{ran:?}");
