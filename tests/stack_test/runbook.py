@@ -25,6 +25,8 @@ from operator_shell import OperatorShell
 from stack import BUSY, REGION, ROOT, require, scripts_stack, stack_of, wait_until
 
 PREFIX = "runbook"
+# Load tests are run on a stack of their own.
+LOAD_TEST = "load-test"
 OLD_KEY, NEW_KEY = "the-key-of-yesterday", "the-key-of-today"
 # From the repair to the last job that came back: two visibility timeouts.
 OVER_S_MAX = 400
@@ -174,7 +176,9 @@ class Runbook:
         world.runbook = self
 
     def blocks(self, blocks, environment=None, may_fail=False):
-        answers = {"Model key (it is not shown): ": NEW_KEY, "Model key, then Enter: ": NEW_KEY, "type its prefix: ": runbook_administrator.PREFIX}
+        answers = {"Model key (it is not shown): ": NEW_KEY, "Model key, then Enter: ": NEW_KEY}
+        for prefix in (runbook_administrator.PREFIX, LOAD_TEST):
+            answers[f"prefix {prefix}, goes for good. To go on, type its prefix: "] = prefix
         done = self.world.shell.run(blocks, environment, answers)
         for one in done:
             self.ran.setdefault(one.block, []).append(one)
@@ -285,10 +289,10 @@ def uncovered(pages):
     sections = [(page, section) for fault in runbook_faults.FAULTS for page in fault.pages for section in runbook_pages.SECTIONS]
     sections += [section for fault in runbook_faults.FAULTS for section in fault.first + fault.follow]
     covered = {block for page, section in sections for block in of_operators(pages[page].of(section))}
-    for plan in runbook_faults.PLANNED + runbook_administrator.PLANS:
+    for plan in runbook_faults.PLANNED + runbook_administrator.PLANS + runbook_administrator.ALONE:
         covered |= {block for page, section in plan.of() for block in chosen(pages[page].of(section), plan)}
         covered |= set(pages[plan.verified].of("Verification") if plan.verified else [])
-    return [block for page in pages.values() for block in page.blocks if block not in covered and page.name not in runbook_faults.NOT_RUN_PAGES]
+    return [block for page in pages.values() for block in page.blocks if block not in covered]
 
 
 def not_led_to(pages):
@@ -302,6 +306,11 @@ def not_led_to(pages):
 def administrators(wanted=()):
     """Runs the pages that need an administrator."""
     ready(lambda: runbook_administrator.Administrator(built()), [], runbook_administrator.PLANS, set(wanted), runbook_administrator.GAPS)
+
+
+def alone():
+    """Runs what must have the server for itself."""
+    ready(lambda: runbook_administrator.Administrator(built(), is_gone=True), [], runbook_administrator.ALONE, set(), runbook_administrator.GAPS)
 
 
 def run(wanted=()):
@@ -336,8 +345,6 @@ def ready(world_of, faults, plans, wanted, gaps):
     if runbook.failures:
         raise SystemExit(f"FAILED: {len(runbook.failures)} commands or verifications of the runbook")
     calls = [call for ran in runbook.ran.values() for one in ran for call in one.calls]
-    for block in [block for page in pages.values() for block in page.blocks if page.name in runbook_faults.NOT_RUN_PAGES]:
-        print(f"  skipped: {block} of the runbook ({runbook_faults.NOT_RUN_PAGES[block.page]})")
     print(f"the runbook passed: {len(runbook.ran)} blocks, {len(calls)} commands")
 
 

@@ -43,13 +43,13 @@ def clone(folder):
 
 
 class Administrator:
-    def __init__(self, built):
+    def __init__(self, built, is_gone=False):
         self.built = built
         self.gate = ModelGate(built / "model-stub")
         self.since = int(time.time())
         self.sent = 0
-        # Destroyed, and not yet made again.
-        self.is_gone = False
+        # Destroyed, or not yet made.
+        self.is_gone = is_gone
         self.moves = None
         names = ["AWS_ENDPOINT_URL", "AWS_CA_BUNDLE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
         environment = {name: os.environ[name] for name in names} | {
@@ -135,6 +135,11 @@ def parameter_is_there(world):
 
 def parameter_is_there_too(world):
     world.put_parameter("the-key-of-yesterday", "us-east-1")
+
+
+def little_is_expected(world):
+    """Few enough jobs that the verdict says nothing of how busy this machine is."""
+    world.shell.environment |= {"EXPECTED_PER_HOUR": "600", "MINUTES": "0.5"}
 
 
 def first_stack_is_as_it_was(world):
@@ -241,4 +246,11 @@ PLANS = [
         ledger_is_to_be_another, other_ledger_is_used, verified="procedures/restore-the-ledger",
         gaps=["MiniStack restores a table as it is now, whatever the time"],
     ),
+]
+
+# Beside other stacks, MiniStack raises an alarm of the load test's, and the verdict is no.
+ALONE = [
+    Plan("procedures/load-test", ["Make the stack", "Test it", "Drill an alarm"], little_is_expected),
+    # Its verification says no while the stack stands, though the verdict was yes.
+    Plan("procedures/load-test", ["Take it away"], verified="procedures/load-test"),
 ]

@@ -309,7 +309,5 @@ PLANNED = [
     Plan("README", ["Before anything else"], gaps=["the query of Logs Insights answers with all lines"]),
 ]
 
-# Pages that are not run, and why.
-NOT_RUN_PAGES = {"procedures/load-test": "beside the other pages, MiniStack raises an alarm of its stack, and the verdict is no"}
 # Blocks that the administrators' stack runs alone, by a part of their text: the key of the other one is a secret.
 OF_ADMINISTRATORS = ["aws ssm put-parameter"]

@@ -15,8 +15,9 @@ runbook    each command of the runbook that an operator may run, with the fault 
 administrators   and those that need an administrator, on a stack that they make: runbook_administrator.py
 redrive_kills   a redrive whose command and function are killed twenty times, at moments that a seed draws: redrive_kills.py.
            On request: ten minutes, most of them spent waiting for what the redrive hides.
-load_test  on a stack that is too small, one that is killed, and the next one, whose verdict is about its own jobs.
-           On request.
+load_test  on stacks that are too small, each for another reason, one that is killed, and the next one, whose verdict is about
+           its own jobs.  On request.
+load_test_page   the page of the load test, before others have a stack
 faults     at once, on a stack each: the function's processes killed in mid-call; the ledger's writes
            refused for a while; the function frozen until Lambda's timeout kills it.  Nothing is lost.
 
@@ -27,6 +28,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -178,19 +180,21 @@ def events():
 # Faults ------------------------------------------------------------------------------------------
 
 
-def faulty(prefix, latency_ms, batch_size=10):
+def applied(prefix, settings, ok=True):
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(settings, file)
+        file.flush()
+        return scripts_stack("apply", "--prefix", prefix, "--settings", file.name, ok=ok)
+
+
+def faulty(prefix, latency_ms, batch_size=10, **more):
     """A stack whose model takes its time inside the worker, and whose waits are short."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as settings:
-        json.dump(
-            {
-                "model": {"provider": "rehearsal", "id": f"latency_ms={latency_ms}"},
-                "queues": {"maximum_concurrency": 2, "batch_size": batch_size},
-                "limits": {"hand_back_base_s": 2, "hand_back_s_max": 10, "capacity_wait_s_max": 300},
-            },
-            settings,
-        )
-        settings.flush()
-        scripts_stack("apply", "--prefix", prefix, "--settings", settings.name)
+    settings = {
+        "model": {"provider": "rehearsal", "id": f"latency_ms={latency_ms}"},
+        "queues": {"maximum_concurrency": 2, "batch_size": batch_size},
+        "limits": {"hand_back_base_s": 2, "hand_back_s_max": 10, "capacity_wait_s_max": 300},
+    }
+    applied(prefix, {name: {**value, **more.get(name, {})} for name, value in settings.items()})
     return stack_of(prefix)
 
 
@@ -293,8 +297,8 @@ def faults():
 def load_test():
     stack = faulty("too-small", 3000, batch_size=1)
 
-    def command(minutes):
-        flags = ["--yes", "--expected-per-hour", "3600", "--warm-up-s", "0", "--minutes", minutes, "--p95-s", "5"]
+    def command(minutes, *more, p95_s="5"):
+        flags = ["--yes", "--expected-per-hour", "3600", "--warm-up-s", "0", "--minutes", minutes, "--p95-s", p95_s, *more]
         return [runbook_test.built() / "nightshift", "--prefix", stack.prefix, "--output", "json", "load-test", *flags]
 
     killed = subprocess.Popen(command("5"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -313,9 +317,28 @@ def load_test():
     require("load_test: two jobs at a time are too few", headroom["steps"][0]["gave"]["limited"] == "concurrency", headroom)
     # 7,200 an hour for twelve seconds.
     require("load_test: no job of the killed test is in it", report["measured"]["accepted"] == 24, report["measured"])
-    left = [stack.depth(queue) for queue in ("jobs", "dead_letters", "crashed")], stack.records()
-    require("load_test: nothing of either is left", left == ([0, 0, 0], {}), left)
+    nothing_is_left(stack)
+    # 120 calls a minute: what they want is what the stack has not.
+    money = {"model": {"input_usd_per_mtok": 10, "output_usd_per_mtok": 10}, "limits": {"spend_cap_usd_per_day": 0.1}}
+    for says, settings, p95_s, limited in [
+        ("a provider's limit", {"model": {"requests_per_minute": 30}}, "5", "provider_requests"),
+        ("a spend cap", money, "5", "spend_cap"),
+        ("an impossible threshold", {}, "0.001", "job"),
+    ]:
+        faulty(stack.prefix, 100, **settings)
+        done = subprocess.run(command("0.5", "--drain-s", "20", p95_s=p95_s), capture_output=True, text=True)
+        require(f"load_test: under {says} the verdict is no", done.returncode == 3, done.stderr[-2000:])
+        gave = json.loads(done.stdout)["verdict"]["headroom"]["steps"][0]["gave"]
+        require(f"load_test: under {says} it says which gave", gave["limited"] == limited, gave)
+        nothing_is_left(stack)
+    status, _, said = applied(stack.prefix, {"queues": {"visibility_timeout_s": 60}, "worker": {"timeout_s": 30}}, ok=False)
+    require("load_test: a visibility timeout that is too short makes no stack", status != 0 and "must be at least 6 ×" in re.sub(r"[\s│]+", " ", said), said[-2000:])
     scripts_stack("destroy", "--prefix", stack.prefix)
+
+
+def nothing_is_left(stack):
+    left = [stack.depth(queue) for queue in ("jobs", "dead_letters", "crashed")], stack.records()
+    require("load_test: nothing of it is left", left == ([0, 0, 0], {}), left)
 
 
 def day():
@@ -334,9 +357,13 @@ def administrators():
     runbook_test.administrators()
 
 
+def load_test_page():
+    runbook_test.alone()
+
+
 SCENARIOS = {
     "smoke": smoke, "cli": cli, "plan": plan, "deploy": deploy, "beside": beside, "recreate": recreate, "events": events,
-    "day": day, "runbook": runbook, "administrators": administrators,
+    "load_test_page": load_test_page, "day": day, "runbook": runbook, "administrators": administrators,
     "redrive_kills": redrive_kills, "load_test": load_test, "faults": faults,
 }
 

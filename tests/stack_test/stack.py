@@ -111,7 +111,7 @@ def scripts_stack(*arguments, ok=True):
     done = subprocess.run([ROOT / "scripts" / "stack", *arguments], cwd=ROOT, capture_output=True, text=True)
     if ok and done.returncode != 0:
         raise SystemExit(f"FAILED: scripts/stack {' '.join(arguments)}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
-    return done.returncode, time.monotonic() - began, done.stdout
+    return done.returncode, time.monotonic() - began, done.stdout + (done.stderr if done.returncode else "")
 
 
 def stack_of(prefix, region=REGION):

@@ -15,7 +15,7 @@ def pages():
     return runbook_pages.read()
 
 
-PLANS = runbook_faults.PLANNED + runbook_administrator.PLANS
+PLANS = runbook_faults.PLANNED + runbook_administrator.PLANS + runbook_administrator.ALONE
 
 
 def test_each_alarms_page_is_run_under_a_fault(pages):
