@@ -152,6 +152,8 @@ pub enum Away {
     Gateway,
     /// The provider: overloaded or not reachable.
     Provider,
+    /// The provider's answers: it takes calls, and says nothing.
+    Answers,
     /// DynamoDB.
     Ledger,
     /// `SendMessage` to the dead-letter queue.

@@ -1010,6 +1010,10 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
     if plan.away(Away::Provider, elapsed_ms) {
         return verdict(CallEnd::Capacity, Err(overloaded(coin)), quick_ms);
     }
+    if plan.away(Away::Answers, elapsed_ms) {
+        let result = Err(failure(FailureClass::Transient, None, "timeout"));
+        return Verdict { micro_usd: unheard_micro_usd, ..verdict(CallEnd::Transient, result, u64::MAX) };
+    }
     if plan.away(Away::Limit, elapsed_ms) {
         let mut failed = failure(FailureClass::Capacity, Some(429), "rate_limit_error");
         failed.advice.retry_after = Some(format!("{}", 1 + (coin * 60.0) as u64));
@@ -1126,7 +1130,8 @@ impl SimPorts {
             let rng = &mut state.provider.rng;
             let (quick_ms, coin) = (rng.range(30, 150), rng.fraction());
             let usual_ms = rng.range(world.plan.latency_ms.0, world.plan.latency_ms.1);
-            let fails = rng.chance(faults.model_fails + faults.model_hangs);
+            let fails = rng.chance(faults.model_fails + faults.model_hangs)
+                || world.plan.away(Away::Answers, elapsed_ms);
             let limited = world.plan.away(Away::Limit, elapsed_ms) || short_of(&state, &world.plan).is_some();
             if let Some((_, failed)) = refuses_all(&world.plan, elapsed_ms) {
                 (Err(failed), quick_ms)

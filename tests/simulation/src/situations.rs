@@ -39,11 +39,18 @@ enum Happens {
 }
 
 /// All of them.
-pub const SITUATIONS: [Situation; 7] = [
+pub const SITUATIONS: [Situation; 8] = [
     Situation {
         name: "the provider is down for two hours",
         happens: Happens::Away(Away::Provider),
         pauses: Some((Cause::Outage, 2 * MINUTE)),
+        may_bury: false,
+    },
+    Situation {
+        name: "the provider hangs for two hours",
+        happens: Happens::Away(Away::Answers),
+        // A call that is not answered is known by its timeout, two minutes.
+        pauses: Some((Cause::Outage, 5 * MINUTE)),
         may_bury: false,
     },
     Situation {
@@ -229,7 +236,7 @@ impl Situation {
             }
         }
         let jobs = state.inputs.len();
-        let is_shut = matches!(self.happens, Happens::Away(Away::Provider | Away::Account));
+        let is_shut = matches!(self.happens, Happens::Away(Away::Provider | Away::Answers | Away::Account));
         check(
             is_shut && figures.invocations > jobs / 100 + 100,
             "jobs are received in vain while nobody may call".to_owned(),
