@@ -34,10 +34,6 @@ run "the_function" {
     error_message = "Ages are measured by what the queues keep."
   }
   assert {
-    condition     = [for name in ["FUNCTION_TIMEOUT_MS", "LEASE_MARGIN_MS"] : aws_lambda_function.sentinel.environment[0].variables["NIGHTSHIFT_${name}"]] == ["300000", "10000"]
-    error_message = "It knows how long a worker's lease can last: what died is told from what could not be released."
-  }
-  assert {
     condition     = aws_lambda_function.sentinel.logging_config[0].log_group == aws_cloudwatch_log_group.sentinel.name && aws_cloudwatch_log_group.sentinel.retention_in_days == 30
     error_message = "The log group is Terraform's, with a retention."
   }

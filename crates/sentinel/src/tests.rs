@@ -291,7 +291,6 @@ pub(crate) fn sentinel(world: &Arc<World>) -> Sentinel {
         retention_ms: 7 * DAY_MS,
         letter_retention_ms: 14 * DAY_MS,
         spend_cap_micro_usd: 1_000_000,
-        lease_ms_max: 310_000,
     };
     Sentinel::new(ports, Stack { name: "prod".to_owned(), limits, full_width: 100 })
 }

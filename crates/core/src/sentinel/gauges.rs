@@ -68,8 +68,6 @@ pub struct StackLimits {
     pub letter_retention_ms: u64,
     /// The most that a UTC day may cost, in millionths of a dollar.
     pub spend_cap_micro_usd: u64,
-    /// The longest that a lease can last: the worker function's timeout and the margin, in milliseconds.
-    pub lease_ms_max: u64,
 }
 
 impl Snapshot {
@@ -143,13 +141,14 @@ impl Snapshot {
 
     /// Claims whose lease has ended, and whose worker has neither settled nor released them.
     fn dead_claims(&self) -> Option<u64> {
-        self.claims_that_died_since(0).map(|dead| dead.claims)
+        self.claims_that_died_within(u64::MAX).map(|dead| dead.claims)
     }
 
-    /// Those of them whose lease ended at this time or later. The claims of one invocation end together.
-    pub(super) fn claims_that_died_since(&self, since_ms: u64) -> Option<Dead> {
-        let has_died =
-            |until_ms: &u64| *until_ms >= since_ms && until_ms.saturating_add(INDEX_LAG_MS) < self.at_ms;
+    /// Those of them whose lease ended within this time. The claims of one invocation end together.
+    pub(super) fn claims_that_died_within(&self, ms: u64) -> Option<Dead> {
+        let has_died = |until_ms: &u64| {
+            until_ms.saturating_add(INDEX_LAG_MS) < self.at_ms && self.at_ms.saturating_sub(*until_ms) <= ms
+        };
         let claimed = self.claimed.as_ref()?.iter();
         let mut ended: Vec<u64> = claimed.filter_map(|entry| entry.lease_until_ms).filter(has_died).collect();
         let claims = ended.len() as u64;
@@ -190,7 +189,6 @@ mod tests {
         retention_ms: 7 * DAY_MS,
         letter_retention_ms: 14 * DAY_MS,
         spend_cap_micro_usd: 50_000_000,
-        lease_ms_max: 310_000,
     };
 
     fn quiet() -> Snapshot {
@@ -381,13 +379,6 @@ mod tests {
             Some(Dead { claims: 2, invocations: 1 }),
             "what died days ago says nothing of today"
         );
-        // DynamoDB was away: whoever lived could not release what was claimed while calls were still answered.
-        for (began_after_the_answer_ms, dead) in [(300_000, 2), (299_999, 0)] {
-            let answered_at_ms = NOW_MS - 60_001 - LIMITS.lease_ms_max - began_after_the_answer_ms;
-            let spent = Some(Spent { answered_at_ms: Some(answered_at_ms), ..Spent::default() });
-            let signs = Snapshot { spent, ..snapshot.clone() }.signs(&LIMITS, 1);
-            assert_eq!(signs.dead.map(|dead| dead.claims), Some(dead), "{began_after_the_answer_ms}");
-        }
         let calls = Some(Calls { failed: 20, ..Calls::default() });
         let heard = Snapshot { calls, ..snapshot };
         assert_eq!(heard.signs(&LIMITS, 1).calls, calls);

@@ -50,6 +50,10 @@ const ANSWER_FRESH_MS: u64 = MINUTE_MS;
 const DEAD_CLAIMS_MIN: u64 = 10;
 /// Of so many invocations at least: one that is killed takes a whole batch along, and says nothing of the next.
 const DEAD_INVOCATIONS_MIN: u64 = 3;
+/// Claims that died are looked at for so long before work stops for them. While DynamoDB is away, whoever lives can neither
+/// settle nor release, and what it had looks dead when DynamoDB is back; a call and the end of its invocation, which tells of
+/// an answer, take five minutes then.
+const SUSPECTED_MS: u64 = 5 * MINUTE_MS;
 /// SQS delivers nothing beyond 120,000 messages in flight, without an error ("Amazon SQS quotas"): half of that is too near.
 const IN_FLIGHT_MAX: u64 = 60_000;
 /// Below it the way is free again; the gap keeps the pause from flapping.
@@ -59,9 +63,6 @@ const LAST_CHANCE_MS: u64 = DAY_MS;
 /// A claim that died longer ago than this says nothing of what is deployed now: its message may have gone to `crashed`.
 /// The longest function timeout, so that a wave of claims that die one after the other is seen as one.
 const DEAD_FRESH_MS: u64 = 15 * MINUTE_MS;
-/// An answer is told of so late: a call and the end of its invocation. A claim that was made sooner after the last one that
-/// was told of may have been DynamoDB's to lose: while it is away, whoever lives can neither settle nor release.
-const TOLD_LATE_MS: u64 = 5 * MINUTE_MS;
 
 /// The calls of this minute and the last, of all environments, as far as they were told of. A refusal for a rate limit is neither: the pace adapts to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -104,7 +105,7 @@ pub struct Money {
     pub refused_micro_usd: Option<u64>,
 }
 
-/// Claims whose worker died, of late and while nobody was answered.
+/// Claims whose worker died.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Dead {
     /// How many.
@@ -124,7 +125,7 @@ pub struct Signs {
     pub answered_at_ms: Option<u64>,
     /// When money was last taken for calls.
     pub reserved_at_ms: Option<u64>,
-    /// Claims whose worker died.
+    /// Claims whose worker died of late.
     pub dead: Option<Dead>,
     /// Messages that wait in the jobs queue.
     pub waiting: Option<u64>,
@@ -185,7 +186,10 @@ impl Signs {
                 }
                 Some(standing) => self.go_on(*cause, standing),
                 None if *cause == Cause::Outage && self.was_silent(control) => None,
-                None => self.begins(*cause).map(|reason| self.pause(*cause, reason)),
+                None => self.begins(*cause).map(|reason| {
+                    let paused = self.pause(*cause, reason);
+                    if *cause == Cause::Deaths { paused.in_phase(Phase::Open, self.now_ms) } else { paused }
+                }),
             };
             entry.map(|entry| (*cause, entry))
         });
@@ -257,6 +261,7 @@ impl Signs {
                 (!over).then(|| entry.clone())
             }
             Cause::SpendCap => self.go_on_capped(entry),
+            Cause::Deaths if entry.is_suspicion() => self.go_on_suspecting(entry),
             Cause::Account | Cause::Outage | Cause::Deaths => self.come_back(cause, entry),
         }
     }
@@ -273,6 +278,16 @@ impl Signs {
             return Some(self.relapsed(Cause::SpendCap, entry, reason));
         }
         (for_ms < CAPPED_AGAIN_MS).then(|| entry.clone())
+    }
+
+    fn go_on_suspecting(&self, entry: &Entry) -> Option<Entry> {
+        let (Some(live), Some(_)) = (self.function_version, self.dead) else { return Some(entry.clone()) };
+        if entry.until_other_than != Some(live.to_string()) {
+            return None;
+        }
+        let reason = self.begins(Cause::Deaths)?;
+        let for_ms = self.now_ms.saturating_sub(entry.since_ms);
+        Some(if for_ms >= SUSPECTED_MS { self.pause(Cause::Deaths, reason) } else { entry.clone() })
     }
 
     fn relapsed(&self, cause: Cause, entry: &Entry, reason: String) -> Entry {
@@ -421,17 +436,13 @@ impl Snapshot {
     #[must_use]
     pub fn signs(&self, limits: &StackLimits, full_width: u32) -> Signs {
         let spent = self.spent;
-        let answered_at_ms = spent.and_then(|spent| spent.answered_at_ms);
-        let unanswered_ms =
-            answered_at_ms.map_or(0, |at_ms| at_ms.saturating_add(TOLD_LATE_MS + limits.lease_ms_max));
-        let fresh_ms = self.at_ms.saturating_sub(DEAD_FRESH_MS);
         Signs {
             now_ms: self.at_ms,
             // Without the day's record nobody knows whether others were answered meanwhile.
             calls: spent.and(self.calls),
-            answered_at_ms,
+            answered_at_ms: spent.and_then(|spent| spent.answered_at_ms),
             reserved_at_ms: spent.and_then(|spent| spent.reserved_at_ms),
-            dead: spent.and(self.claims_that_died_since(fresh_ms.max(unanswered_ms))),
+            dead: spent.and(self.claims_that_died_within(DEAD_FRESH_MS)),
             waiting: self.jobs.map(|depth| depth.visible),
             in_flight: self.jobs.map(|depth| depth.hidden),
             oldest_job_ms: self.oldest_job_ms(limits),
@@ -448,6 +459,11 @@ impl Snapshot {
 }
 
 impl Entry {
+    /// Whether it has never held anything.
+    fn is_suspicion(&self) -> bool {
+        self.phase == Phase::Open && self.phase_since_ms == self.since_ms && self.relapses == 0
+    }
+
     /// What the answer to a probe makes of a cause that was probed: work for one call, or the same wait again.
     #[must_use]
     pub fn probed(&self, works: bool, now_ms: u64) -> Self {

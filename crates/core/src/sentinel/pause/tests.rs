@@ -49,11 +49,6 @@ fn only_what_nobody_recovers_from_by_itself_pauses() {
         reserved_at_ms: Some(NOW_MS - ago_ms),
         ..healthy()
     };
-    let dying = |claims, invocations, ago_ms| Signs {
-        dead: Some(Dead { claims, invocations }),
-        answered_at_ms: Some(NOW_MS - ago_ms),
-        ..healthy()
-    };
     for (signs, expected) in [
         (healthy(), None),
         (in_outage(), Some(Cause::Outage)),
@@ -66,12 +61,6 @@ fn only_what_nobody_recovers_from_by_itself_pauses() {
         // A limit that is merely reached: refusals for it are no failures.
         (calls(0, 0, DAY_MS), None),
         (Signs { calls: None, ..in_outage() }, None),
-        (dying(10, 3, UNHEARD_MS), Some(Cause::Deaths)),
-        (dying(10, 3, UNHEARD_MS - 1), None),
-        (dying(9, 9, UNHEARD_MS), None),
-        // One batch, or two, at the end of a night.
-        (dying(20, 2, UNHEARD_MS), None),
-        (Signs { function_version: None, ..dying(10, 3, DAY_MS) }, None),
         (Signs { in_flight: Some(60_001), ..healthy() }, Some(Cause::InFlight)),
         (Signs { in_flight: Some(60_000), ..healthy() }, None),
         (money(5, Some(6), UNHEARD_MS), Some(Cause::SpendCap)),
@@ -322,6 +311,46 @@ fn the_switch_is_turned_where_it_stands_otherwise_and_left_while_it_turns() {
     ] {
         assert_eq!(switch.turned(on), expected, "{switch:?} {on}");
     }
+}
+
+fn dying(claims: u64, invocations: u64, ago_ms: u64) -> Signs {
+    Signs { dead: Some(Dead { claims, invocations }), answered_at_ms: Some(NOW_MS - ago_ms), ..healthy() }
+}
+
+#[test]
+fn claims_that_die_are_looked_at_before_work_stops_for_them() {
+    for (signs, expected) in [
+        (dying(10, 3, UNHEARD_MS), true),
+        (dying(10, 3, UNHEARD_MS - 1), false),
+        (dying(9, 9, UNHEARD_MS), false),
+        // One batch, or two, at the end of a night.
+        (dying(20, 2, UNHEARD_MS), false),
+        (Signs { function_version: None, ..dying(10, 3, DAY_MS) }, false),
+    ] {
+        let entries = signs.decide(&Control::default()).entries;
+        assert_eq!(entries.contains_key(&Cause::Deaths), expected, "{signs:?}");
+        assert!(signs.leads_jobs(&Control::default().with_all(entries, NOW_MS)), "{signs:?}");
+    }
+    let suspected = |for_ms| {
+        let earlier = Signs { now_ms: NOW_MS - for_ms, answered_at_ms: None, ..dying(10, 3, DAY_MS) };
+        earlier.decide(&Control::default()).entries[&Cause::Deaths].clone()
+    };
+    let later = Signs { now_ms: NOW_MS + SUSPECTED_MS, ..dying(10, 3, UNHEARD_MS) };
+    for (signs, for_ms, expected) in [
+        (dying(10, 3, UNHEARD_MS), SUSPECTED_MS - 1, Some(Phase::Open)),
+        (dying(10, 3, UNHEARD_MS), SUSPECTED_MS, Some(Phase::Paused)),
+        // DynamoDB was away, and jobs are answered again.
+        (dying(10, 3, 1_000), SUSPECTED_MS, None),
+        // What is live now has killed nobody yet.
+        (Signs { function_version: Some(8), ..dying(10, 3, UNHEARD_MS) }, SUSPECTED_MS, None),
+        (Signs { dead: None, ..dying(10, 3, UNHEARD_MS) }, DAY_MS, Some(Phase::Open)),
+        (Signs { function_version: None, ..dying(10, 3, UNHEARD_MS) }, DAY_MS, Some(Phase::Open)),
+    ] {
+        assert_eq!(phase(signs, Cause::Deaths, suspected(for_ms)), expected, "{signs:?} for {for_ms} ms");
+    }
+    let paused = later.decide(&Control::default().with(Cause::Deaths, suspected(0))).entries;
+    let paused = &paused[&Cause::Deaths];
+    assert_eq!((paused.relapses, paused.until_other_than.as_deref()), (0, Some("7")));
 }
 
 /// The claims of the version that killed are seen for a while beside the first job of the one that may not.
