@@ -17,6 +17,8 @@ const DRAIN_MINUTES: u64 = 300;
 /// About what a job costs in the simulation.
 const JOB_MICRO_USD: u64 = 1_800;
 const USED_PERCENT_MIN: f64 = 97.0;
+/// A probe that hangs knows of the end two minutes later, and the next one is sent a minute after that.
+const USED_AFTER_HANGING_PERCENT_MIN: f64 = 95.0;
 
 /// One night.
 #[derive(Debug, Clone, Copy)]
@@ -68,8 +70,8 @@ pub const SITUATIONS: [Situation; 8] = [
     Situation {
         name: "a deploy kills every claim for two hours",
         happens: Happens::Away(Away::Deploy),
-        // Environments of the version before answer for twenty of them.
-        pauses: Some((Cause::Deaths, 40 * MINUTE)),
+        // Environments of the version before answer for twenty of them; ten without an answer, and five of looking at it.
+        pauses: Some((Cause::Deaths, 45 * MINUTE)),
         may_bury: false,
     },
     Situation {
@@ -242,9 +244,13 @@ impl Situation {
             "jobs are received in vain while nobody may call".to_owned(),
         );
         check(!self.may_bury && figures.letters > 0, format!("dead letters: {:?}", state.stats.letters));
+        let least = match self.happens {
+            Happens::Away(Away::Answers) => USED_AFTER_HANGING_PERCENT_MIN,
+            _ => USED_PERCENT_MIN,
+        };
         check(
-            figures.used_percent.is_some_and(|percent| percent.is_nan() || percent < USED_PERCENT_MIN),
-            format!("less than {USED_PERCENT_MIN} % of the limit is used"),
+            figures.used_percent.is_some_and(|percent| percent.is_nan() || percent < least),
+            format!("less than {least} % of the limit is used"),
         );
         faults
     }

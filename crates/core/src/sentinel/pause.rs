@@ -61,8 +61,8 @@ const IN_FLIGHT_LOW: u64 = 30_000;
 /// When the oldest job is this near to its deletion, workers must see it: they explain what SQS would delete.
 const LAST_CHANCE_MS: u64 = DAY_MS;
 /// A claim that died longer ago than this says nothing of what is deployed now: its message may have gone to `crashed`.
-/// The longest function timeout, so that a wave of claims that die one after the other is seen as one.
-const DEAD_FRESH_MS: u64 = 15 * MINUTE_MS;
+/// A wave of them is still seen when nobody was answered for long enough, and when it was looked at for long enough.
+const DEAD_FRESH_MS: u64 = UNHEARD_MS + 2 * SUSPECTED_MS;
 
 /// The calls of this minute and the last, of all environments, as far as they were told of. A refusal for a rate limit is neither: the pace adapts to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -315,6 +315,8 @@ fn holds_all(phase: Option<Phase>) -> bool {
 fn is_gentle(cause: Cause, from: Option<Phase>, to: Option<Phase>, full_width: u32) -> bool {
     use Phase::{Open, Paused, Probing, Reopening};
     match (from, to) {
+        // Claims that die are looked at first.
+        (None, Some(to)) if cause == Cause::Deaths => to == Open,
         (_, Some(Paused | Probing)) => true,
         (_, None | Some(Open)) if matches!(cause, Cause::SpendCap | Cause::InFlight) => true,
         (Some(Paused | Probing), Some(Reopening { width })) => width == 1,
