@@ -54,6 +54,7 @@ const DEAD_INVOCATIONS_MIN: u64 = 3;
 /// settle nor release, and what it had looks dead when DynamoDB is back; a call and the end of its invocation, which tells of
 /// an answer, take five minutes then.
 const SUSPECTED_MS: u64 = 5 * MINUTE_MS;
+const SUSPICION: &str = "claims die, and no call is answered: work stops if that goes on for five minutes";
 /// SQS delivers nothing beyond 120,000 messages in flight, without an error ("Amazon SQS quotas"): half of that is too near.
 const IN_FLIGHT_MAX: u64 = 60_000;
 /// Below it the way is free again; the gap keeps the pause from flapping.
@@ -186,9 +187,9 @@ impl Signs {
                 }
                 Some(standing) => self.go_on(*cause, standing),
                 None if *cause == Cause::Outage && self.was_silent(control) => None,
-                None => self.begins(*cause).map(|reason| {
-                    let paused = self.pause(*cause, reason);
-                    if *cause == Cause::Deaths { paused.in_phase(Phase::Open, self.now_ms) } else { paused }
+                None => self.begins(*cause).map(|reason| match cause {
+                    Cause::Deaths => self.pause(*cause, SUSPICION).in_phase(Phase::Open, self.now_ms),
+                    _ => self.pause(*cause, reason),
                 }),
             };
             entry.map(|entry| (*cause, entry))
@@ -218,7 +219,7 @@ impl Signs {
         !control.is_shut() || self.is_last_chance(control)
     }
 
-    fn pause(&self, cause: Cause, reason: String) -> Entry {
+    fn pause(&self, cause: Cause, reason: impl Into<String>) -> Entry {
         let until_other_than = match cause {
             Cause::SpendCap => self.money.map(|money| self.day_and_cap(money)),
             Cause::Deaths => self.function_version.map(|version| version.to_string()),
@@ -291,7 +292,7 @@ impl Signs {
     }
 
     fn relapsed(&self, cause: Cause, entry: &Entry, reason: String) -> Entry {
-        let until_other_than = self.pause(cause, String::new()).until_other_than;
+        let until_other_than = self.pause(cause, "").until_other_than;
         Entry { until_other_than, ..entry.relapsed(self.now_ms, reason, WHO) }
     }
 
