@@ -154,7 +154,8 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         receipt: receipt_path.display().to_string(),
     });
     shown.map_err(|e| {
-        e.although(&format!("{} sent, as {} says", counted(sent.sent, "job"), receipt_path.display()))
+        let sent = counted(sent.sent, "job") + agreeing(sent.sent, " was", " were");
+        e.although(&format!("{sent} sent, as {} says", receipt_path.display()))
     })?;
     left_out(survey.bad + sent.refused)
 }
@@ -164,7 +165,7 @@ fn left_out(lines: u64) -> Result<(), Failure> {
         0 => Ok(()),
         lines => Err(Failure::no(format!(
             "{} left out, because no worker could work on {}: mend {1} (nightshift task check lists all), and enqueue {1} as a file of {} own.",
-            counted(lines, "line"),
+            counted(lines, "line") + agreeing(lines, " was", " were"),
             agreeing(lines, "it", "them"),
             agreeing(lines, "its", "their"),
         ))),

@@ -18,7 +18,7 @@ use crate::letters;
 use crate::receipt::{self, Entry};
 use crate::render::{Cell, Row, Rows, say};
 use crate::stack::Stack;
-use crate::text::counted;
+use crate::text::{agreeing, counted};
 use crate::times;
 
 /// Records that are asked for in one request.
@@ -158,7 +158,8 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let unsent = entries.head.lines.saturating_sub(told);
     counts.not_sent += unsent;
     if unsent > 0 {
-        say(&format!("{} not sent yet: run the same nightshift enqueue again.", counted(unsent, "line")));
+        let unsent = counted(unsent, "line") + agreeing(unsent, " was", " were");
+        say(&format!("{unsent} not sent yet: run the same nightshift enqueue again."));
     }
     say(&format!("{}.", counts.sentence()));
     if counts.is_complete() { Ok(()) } else { Err(Failure::no("Not every line is settled.")) }
