@@ -335,7 +335,7 @@ def load_test():
     require("load_test: no job of the killed test is in it", report["measured"]["accepted"] == 24, report["measured"])
     nothing_is_left(stack)
     # 120 calls a minute: what they want is what the stack has not.
-    money = {"model": {"input_usd_per_mtok": 10, "output_usd_per_mtok": 10}, "limits": {"spend_cap_usd_per_day": 0.2}}
+    money = {"model": {"input_usd_per_mtok": 10, "output_usd_per_mtok": 10}, "limits": {"spend_cap_usd_per_day": 0.25}}
     for says, settings, p95_s, limited in [
         ("a provider's limit", {"model": {"requests_per_minute": 30}}, "5", "provider_requests"),
         ("a spend cap", money, "5", "spend_cap"),
