@@ -77,7 +77,7 @@ async fn a_deploy_that_kills_shuts_the_switch_and_another_version_opens_it_by_on
     assert_eq!(state(&world).switch, Switch::Off, "only another version may be better");
     mended(&mut world.state.lock().unwrap());
     let mut widths = Vec::new();
-    for _ in 0..30 {
+    for _ in 0..60 {
         run(&world).await;
         if let Some(Phase::Reopening { width }) = phase(&world, Cause::Deaths) {
             widths.push(width);

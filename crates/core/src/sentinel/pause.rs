@@ -64,6 +64,9 @@ const LAST_CHANCE_MS: u64 = DAY_MS;
 /// A claim that died longer ago than this says nothing of what is deployed now: its message may have gone to `crashed`.
 /// A wave of them is still seen when nobody was answered for long enough, and when it was looked at for long enough.
 const DEAD_FRESH_MS: u64 = UNHEARD_MS + 2 * SUSPECTED_MS;
+/// So long after the way was opened, claims that were made before may still count: the longest lease is Lambda's fifteen
+/// minutes. Their messages may be hidden for longer than that, so that nobody is answered, and nothing is wrong.
+const DEAD_SEEN_MS: u64 = DEAD_FRESH_MS + 15 * MINUTE_MS;
 
 /// The calls of this minute and the last, of all environments, as far as they were told of. A refusal for a rate limit is neither: the pace adapts to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -313,11 +316,11 @@ impl Signs {
             Phase::Reopening { .. } | Phase::Open if let Some(reason) = self.relapses(cause, entry) => {
                 Some(self.relapsed(cause, entry, reason))
             }
-            Phase::Reopening { width } if for_ms >= STEP_MS && self.may_widen(entry, for_ms) => {
+            Phase::Reopening { width } if for_ms >= STEP_MS && self.may_widen(cause, entry, for_ms) => {
                 let wider = width.saturating_mul(2);
                 to(if wider >= self.full_width { Phase::Open } else { Phase::Reopening { width: wider } })
             }
-            Phase::Open if for_ms >= RELAPSE_MS => None,
+            Phase::Open if for_ms >= if cause == Cause::Deaths { DEAD_SEEN_MS } else { RELAPSE_MS } => None,
             Phase::Reopening { .. } | Phase::Open => standing(),
         }
     }
@@ -326,17 +329,17 @@ impl Signs {
     fn relapses(&self, cause: Cause, entry: &Entry) -> Option<String> {
         let for_ms = self.now_ms.saturating_sub(entry.phase_since_ms);
         let too_early = match cause {
-            // The claims that died before are still seen, and the first job that lives takes its time.
-            Cause::Deaths => for_ms < UNHEARD_MS,
+            Cause::Deaths => for_ms < DEAD_SEEN_MS,
             _ => matches!(entry.phase, Phase::Reopening { width: 1 }) && for_ms < STEP_MS,
         };
         if too_early { None } else { self.begins(cause) }
     }
 
-    fn may_widen(&self, entry: &Entry, for_ms: u64) -> bool {
+    fn may_widen(&self, cause: Cause, entry: &Entry, for_ms: u64) -> bool {
         let answered = self.answered_at_ms.is_some_and(|at_ms| at_ms > entry.phase_since_ms);
         let idle = self.waiting == Some(0) && self.in_flight == Some(0);
-        answered || idle || for_ms >= UNHEARD_MS
+        // Only a job shows whether the next ones die.
+        answered || idle || (cause != Cause::Deaths && for_ms >= UNHEARD_MS)
     }
 
     /// Whether nobody may call, or might not for a part of the time that [`Self::calls`] is of: the last failures before that

@@ -355,19 +355,22 @@ fn claims_that_die_are_looked_at_before_work_stops_for_them() {
 
 /// The claims of the version that killed are seen for a while beside the first job of the one that may not.
 #[test]
-fn another_version_has_ten_minutes_to_show_that_it_does_not_kill() {
+fn another_version_is_not_blamed_for_the_claims_of_the_one_before() {
     let dead = Some(Dead { claims: 100, invocations: 10 });
     let dying = Signs { dead, answered_at_ms: Some(NOW_MS - DAY_MS), ..healthy() };
     let lives = Signs { answered_at_ms: Some(NOW_MS - 1), ..dying };
     let reopening = Phase::Reopening { width: 1 };
     for (signs, standing, for_ms, expected) in [
-        (dying, reopening, UNHEARD_MS - 1, Some(reopening)),
-        (dying, reopening, UNHEARD_MS, Some(Phase::Paused)),
+        (dying, reopening, DEAD_SEEN_MS - 1, Some(reopening)),
+        (dying, reopening, DEAD_SEEN_MS, Some(Phase::Paused)),
+        // Its messages are hidden, and nobody is answered.
+        (Signs { dead: Some(Dead::default()), ..dying }, reopening, DEAD_SEEN_MS, Some(reopening)),
         (lives, reopening, STEP_MS, Some(Phase::Reopening { width: 2 })),
         // An operator's resume leaves it open.
-        (dying, Phase::Open, UNHEARD_MS - 1, Some(Phase::Open)),
-        (dying, Phase::Open, UNHEARD_MS, Some(Phase::Paused)),
-        (lives, Phase::Open, RELAPSE_MS, None),
+        (dying, Phase::Open, DEAD_SEEN_MS - 1, Some(Phase::Open)),
+        (dying, Phase::Open, DEAD_SEEN_MS, Some(Phase::Paused)),
+        (lives, Phase::Open, DEAD_SEEN_MS - 1, Some(Phase::Open)),
+        (lives, Phase::Open, DEAD_SEEN_MS, None),
     ] {
         let found = phase(signs, Cause::Deaths, entry(standing, for_ms));
         assert_eq!(found, expected, "{standing:?} for {for_ms} ms");
