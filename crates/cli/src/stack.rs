@@ -37,7 +37,8 @@ pub struct Place {
         global = true,
         help_heading = "Everywhere",
         env = "NIGHTSHIFT_PREFIX",
-        default_value = "nightshift"
+        default_value = "nightshift",
+        value_parser = NonEmptyStringValueParser::new()
     )]
     pub prefix: String,
     /// Region of the stack; by default what AWS_REGION or the profile says.
@@ -96,8 +97,8 @@ impl Stack {
     /// Without credentials, permission, region or such a stack.
     pub async fn find(place: &Place) -> Result<Self, Failure> {
         let sdk = sdk(place.region.clone()).await?;
-        let region = match sdk.region() {
-            Some(region) => region.to_string(),
+        let region = match sdk.region().map(ToString::to_string).filter(|region| !region.is_empty()) {
+            Some(region) => region,
             None => {
                 return Err(Failure::usage(
                     "The region is not known: add --region, or set AWS_REGION or one in the profile.",

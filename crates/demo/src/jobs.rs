@@ -57,9 +57,10 @@ pub fn from_file(path: &Path) -> anyhow::Result<Jobs> {
     let bytes = std::fs::read(path)
         .with_context(|| format!("cannot read {}: give --jobs a file with one job a line", path.display()))?;
     let jobs = of_lines(&bytes);
+    let why = jobs.bad_lines.first().map(|(line, why)| format!(" (line {line}: {why})")).unwrap_or_default();
     anyhow::ensure!(
         !jobs.bodies.is_empty(),
-        "{} holds no job; a line looks like this: {}",
+        "{} holds no job{why}; a line looks like this: {}",
         path.display(),
         BUILT_IN.lines().next().unwrap_or_default()
     );

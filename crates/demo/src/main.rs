@@ -16,6 +16,9 @@ use clap::{Parser, ValueEnum};
 use nightshift_local::model_stub;
 use secrecy::SecretString;
 
+/// The model where nobody names one.
+const ANTHROPICS: &str = "claude-sonnet-4-5";
+
 /// Puts jobs on a queue, runs the real worker until it is empty, and shows what became of each.
 #[derive(Debug, Parser)]
 #[command(name = "scripts/demo", max_term_width = 100)]
@@ -40,8 +43,8 @@ pub struct Arguments {
     /// costs nothing, and needs no key.
     #[arg(long, value_name = "URL", requires = "provider")]
     pub base_url: Option<String>,
-    /// The model's id.
-    #[arg(long, default_value = "claude-sonnet-4-5")]
+    /// The model's id; `openai` needs one.
+    #[arg(long, default_value = ANTHROPICS)]
     pub model: String,
     /// How the answer's schema is sent: the provider's own way, not at all, or as a tool that the model must use.
     #[arg(long, value_enum, requires = "provider")]
@@ -111,6 +114,19 @@ async fn main() -> ExitCode {
             err,
             "demo: --results is the file of --jobs, and would replace the jobs: name another one"
         );
+        return ExitCode::from(2);
+    }
+    if arguments.provider == Provider::Openai && arguments.model == ANTHROPICS {
+        let mut err = std::io::stderr().lock();
+        let _ = writeln!(err, "demo: {ANTHROPICS} is not OpenAI's: name a model with --model");
+        return ExitCode::from(2);
+    }
+    if let Some(path) = &arguments.results
+        && let Err(error) = std::fs::OpenOptions::new().create(true).append(true).open(path)
+    {
+        let mut err = std::io::stderr().lock();
+        let path = path.display();
+        let _ = writeln!(err, "demo: --results {path} cannot be written ({error}): name another file");
         return ExitCode::from(2);
     }
     let outcome = run::run(&arguments).await.and_then(|run| {

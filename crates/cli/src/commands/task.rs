@@ -167,6 +167,7 @@ fn check(arguments: &CheckArguments, context: &Context) -> Result<(), Failure> {
     }
     if bad == 0 {
         say(&match checked {
+            0 => "There is no line in it, and nothing was checked.".to_owned(),
             1 => "1 line, a job that a worker would work on.".to_owned(),
             checked => format!("{checked} lines, all of them jobs that a worker would work on."),
         });
