@@ -204,6 +204,8 @@ class Runbook:
         self.world.begins()
         fault.inject(self.world)
         self.world.look()
+        # What a page asks CloudWatch for ends with the last whole second: what was published in this one is not yet seen.
+        time.sleep(1)
         before, after = {}, {}
         for page in fault.pages:
             self.blocks(self.pages[page].of("Diagnosis"))
