@@ -116,7 +116,8 @@ async fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     }
-    if arguments.provider == Provider::Openai && arguments.model == ANTHROPICS {
+    if arguments.provider == Provider::Openai && arguments.base_url.is_none() && arguments.model == ANTHROPICS
+    {
         let mut err = std::io::stderr().lock();
         let _ = writeln!(err, "demo: {ANTHROPICS} is not OpenAI's: name a model with --model");
         return ExitCode::from(2);

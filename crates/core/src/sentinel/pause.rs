@@ -338,8 +338,9 @@ impl Signs {
     fn may_widen(&self, cause: Cause, entry: &Entry, for_ms: u64) -> bool {
         let answered = self.answered_at_ms.is_some_and(|at_ms| at_ms > entry.phase_since_ms);
         let idle = self.waiting == Some(0) && self.in_flight == Some(0);
-        // Only a job shows whether the next ones die.
-        answered || idle || (cause != Cause::Deaths && for_ms >= UNHEARD_MS)
+        // While claims that died are still seen, only a job shows whether the next ones do.
+        let unheard = for_ms >= UNHEARD_MS && (cause != Cause::Deaths || !self.is_dying());
+        answered || idle || unheard
     }
 
     /// Whether nobody may call, or might not for a part of the time that [`Self::calls`] is of: the last failures before that

@@ -364,7 +364,13 @@ fn another_version_is_not_blamed_for_the_claims_of_the_one_before() {
         (dying, reopening, DEAD_SEEN_MS - 1, Some(reopening)),
         (dying, reopening, DEAD_SEEN_MS, Some(Phase::Paused)),
         // Its messages are hidden, and nobody is answered.
-        (Signs { dead: Some(Dead::default()), ..dying }, reopening, DEAD_SEEN_MS, Some(reopening)),
+        (Signs { dead: Some(Dead::default()), ..dying }, reopening, UNHEARD_MS - 1, Some(reopening)),
+        (
+            Signs { dead: Some(Dead::default()), ..dying },
+            reopening,
+            UNHEARD_MS,
+            Some(Phase::Reopening { width: 2 }),
+        ),
         (lives, reopening, STEP_MS, Some(Phase::Reopening { width: 2 })),
         // An operator's resume leaves it open.
         (dying, Phase::Open, DEAD_SEEN_MS - 1, Some(Phase::Open)),
