@@ -238,7 +238,7 @@ def struck(stack, strike):
     for tried in range(STRIKES_MAX):
         stack.send(jobs(JOBS_STRUCK, stack.prefix, tried * JOBS_STRUCK))
         count = (tried + 1) * JOBS_STRUCK
-        said = strike(stack, in_mid_call(stack), count)
+        said = strike(in_mid_call(stack), count)
         records = nothing_lost(stack, count)
         again = sum(1 for record in records if int(record["claims"]) > 1)
         if again:
@@ -249,7 +249,7 @@ def struck(stack, strike):
 
 
 def killed(stack):
-    def strike(stack, processes, _count):
+    def strike(processes, _count):
         for process in processes:
             os.kill(process, signal.SIGKILL)
         return f"killed {len(processes)} processes in mid-call"
@@ -265,7 +265,7 @@ def refused(stack, refused_s=20):
     deny = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "dynamodb:UpdateItem", "Resource": "*"}]}
     done = lambda: sum(record["state"] == "done" for record in stack.records().values())
 
-    def strike(stack, _processes, count):
+    def strike(_processes, count):
         iam.put_role_policy(RoleName=role, PolicyName="refuse-the-ledger", PolicyDocument=json.dumps(deny))
         # A write that was on its way may still have been allowed.
         before = -1
@@ -281,7 +281,7 @@ def refused(stack, refused_s=20):
 
 
 def frozen(stack):
-    def strike(stack, processes, _count):
+    def strike(processes, _count):
         for process in processes:
             os.kill(process, signal.SIGSTOP)
         wait_until(

@@ -108,26 +108,8 @@ impl StructuredOutput {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if arguments.replaces_its_jobs() {
-        let mut err = std::io::stderr().lock();
-        let _ = writeln!(
-            err,
-            "demo: --results is the file of --jobs, and would replace the jobs: name another one"
-        );
-        return ExitCode::from(2);
-    }
-    if arguments.provider == Provider::Openai && arguments.base_url.is_none() && arguments.model == ANTHROPICS
-    {
-        let mut err = std::io::stderr().lock();
-        let _ = writeln!(err, "demo: {ANTHROPICS} is not OpenAI's: name a model with --model");
-        return ExitCode::from(2);
-    }
-    if let Some(path) = &arguments.results
-        && let Err(error) = std::fs::OpenOptions::new().create(true).append(true).open(path)
-    {
-        let mut err = std::io::stderr().lock();
-        let path = path.display();
-        let _ = writeln!(err, "demo: --results {path} cannot be written ({error}): name another file");
+    if let Some(why) = arguments.refusal() {
+        let _ = writeln!(std::io::stderr(), "demo: {why}");
         return ExitCode::from(2);
     }
     let outcome = run::run(&arguments).await.and_then(|run| {
@@ -150,6 +132,21 @@ async fn main() -> ExitCode {
 }
 
 impl Arguments {
+    /// Why a run would be for nothing, where it would.
+    fn refusal(&self) -> Option<String> {
+        if self.replaces_its_jobs() {
+            return Some(
+                "--results is the file of --jobs, and would replace the jobs: name another one".to_owned(),
+            );
+        }
+        if self.provider == Provider::Openai && self.base_url.is_none() && self.model == ANTHROPICS {
+            return Some(format!("{ANTHROPICS} is not OpenAI's: name a model with --model"));
+        }
+        let path = self.results.as_ref()?;
+        let error = std::fs::OpenOptions::new().create(true).append(true).open(path).err()?;
+        Some(format!("--results {} cannot be written ({error}): name another file", path.display()))
+    }
+
     fn replaces_its_jobs(&self) -> bool {
         let same = |path: &Path| path.canonicalize().ok();
         let jobs = self.jobs.as_deref().and_then(same);
