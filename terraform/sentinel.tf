@@ -23,6 +23,8 @@ locals {
     NIGHTSHIFT_BATCH_SIZE               = var.queues.batch_size
     NIGHTSHIFT_MAXIMUM_CONCURRENCY      = var.queues.maximum_concurrency
     NIGHTSHIFT_SPEND_CAP_USD_PER_DAY    = var.limits.spend_cap_usd_per_day
+    NIGHTSHIFT_FUNCTION_TIMEOUT_MS      = var.worker.timeout_s * 1000
+    NIGHTSHIFT_LEASE_MARGIN_MS          = var.limits.lease_margin_s * 1000
     NIGHTSHIFT_RETENTION_MS             = var.queues.retention_days * local.day_s * 1000
     NIGHTSHIFT_DEAD_LETTER_RETENTION_MS = var.queues.dead_letter_retention_days * local.day_s * 1000
   }
@@ -48,12 +50,12 @@ locals {
         Resource = ["${aws_dynamodb_table.ledger.arn}/index/*"]
       },
       {
-        Sid      = "Control" # Of the ledger it writes the control record alone.
+        Sid      = "Control" # Of the ledger it writes the control record and what it remembers alone.
         Effect   = "Allow"
         Action   = ["dynamodb:UpdateItem"]
         Resource = [aws_dynamodb_table.ledger.arn]
         Condition = {
-          "ForAllValues:StringEquals" = { "dynamodb:LeadingKeys" = ["control"] }
+          "ForAllValues:StringEquals" = { "dynamodb:LeadingKeys" = ["control", "sentinel#watch"] }
         }
       },
       {

@@ -34,12 +34,16 @@ run "the_function" {
     error_message = "Ages are measured by what the queues keep."
   }
   assert {
+    condition     = [for name in ["FUNCTION_TIMEOUT_MS", "LEASE_MARGIN_MS"] : aws_lambda_function.sentinel.environment[0].variables["NIGHTSHIFT_${name}"]] == ["300000", "10000"]
+    error_message = "It knows how long a worker's lease can last: what died is told from what could not be released."
+  }
+  assert {
     condition     = aws_lambda_function.sentinel.logging_config[0].log_group == aws_cloudwatch_log_group.sentinel.name && aws_cloudwatch_log_group.sentinel.retention_in_days == 30
     error_message = "The log group is Terraform's, with a retention."
   }
   assert {
     condition = [for statement in jsondecode(aws_iam_role_policy.sentinel.policy).Statement : jsonencode(statement.Condition) if contains(statement.Action, "dynamodb:UpdateItem")] == [
-      jsonencode({ "ForAllValues:StringEquals" = { "dynamodb:LeadingKeys" = ["control"] } })
+      jsonencode({ "ForAllValues:StringEquals" = { "dynamodb:LeadingKeys" = ["control", "sentinel#watch"] } })
     ]
     error_message = "Of the ledger it writes the control record alone."
   }

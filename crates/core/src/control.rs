@@ -338,13 +338,10 @@ impl Control {
         self.next(entries, foreign, now_ms)
     }
 
-    /// The next version in which nothing holds: an operator lets the work go on. Claims that died are seen for a while, and
-    /// only a job shows whether the next ones do: `deaths` stays, open.
+    /// The next version in which nothing holds: an operator lets the work go on.
     #[must_use]
     pub fn resumed(&self, now_ms: u64) -> Self {
-        let deaths = self.entries.get(&Cause::Deaths).map(|entry| entry.in_phase(Phase::Open, now_ms));
-        let entries = deaths.map(|entry| (Cause::Deaths, entry)).into_iter().collect();
-        self.next(entries, Map::new(), now_ms)
+        self.next(BTreeMap::new(), Map::new(), now_ms)
     }
 
     /// The next version with these entries of the known causes.
@@ -368,7 +365,7 @@ impl Control {
     /// Each step of the way back opens it anew: whoever waits for a turn on a narrow way still waits for the pause.
     fn next(&self, entries: BTreeMap<Cause, Entry>, foreign: Map<String, Value>, now_ms: u64) -> Self {
         let mut next = Self { version: self.version + 1, entries, foreign, ..self.clone() };
-        if !self.is_open() && !next.is_shut() {
+        if !self.is_open() && !next.is_shut() && next.admits() != self.admits() {
             next.opened_at_ms = Some(now_ms);
         }
         next
@@ -524,15 +521,13 @@ mod tests {
     }
 
     #[test]
-    fn an_operators_resume_ends_every_cause_and_lets_a_job_show_whether_claims_still_die() {
+    fn an_operators_resume_ends_every_cause() {
         let all = Cause::ALL
             .iter()
             .fold(Control::default(), |control, cause| control.with(*cause, in_phase(Phase::Paused)));
         let resumed = all.resumed(9);
         assert!(resumed.is_open() && resumed.version == all.version + 1);
-        let left: Vec<_> =
-            resumed.entries.iter().map(|(cause, e)| (*cause, e.phase, e.phase_since_ms)).collect();
-        assert_eq!(left, [(Cause::Deaths, Phase::Open, 9)]);
+        assert_eq!((resumed.entries, resumed.opened_at_ms), (BTreeMap::new(), Some(9)));
     }
 
     #[test]
@@ -555,6 +550,8 @@ mod tests {
             ("probing", outage(Probing, 12)(&paused), None),
             ("narrow", narrow.clone(), Some(30)),
             ("wider", outage(Reopening { width: 2 }, 31)(&narrow), Some(31)),
+            ("as narrow", outage(Reopening { width: 1 }, 31)(&narrow), Some(30)),
+            ("something else is looked at", at(Cause::Deaths, Open, 31)(&narrow), Some(30)),
             ("open", outage(Open, 32)(&narrow), Some(32)),
             ("open for ten minutes", outage(Open, 32)(&narrow).with_all(BTreeMap::new(), 33), Some(32)),
             ("relapsed", outage(Paused, 34)(&narrow), Some(30)),

@@ -41,6 +41,7 @@ async fn start(_: FunctionSettings, config: Config) -> Result<RunHandler, Infall
         retention_ms: config.watch.retention_ms,
         letter_retention_ms: config.watch.letter_retention_ms,
         spend_cap_micro_usd: config.watch.spend_cap_micro_usd,
+        lease_ms_max: config.watch.lease_ms_max,
     };
     let stack = Stack { name: config.stack.name, limits, full_width: config.watch.full_width };
     Ok(RunHandler::new(Sentinel::new(ports, stack)))

@@ -14,10 +14,10 @@ use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::{self, Unsettled};
 use nightshift_core::record::Record;
 use nightshift_core::redrive::{DIRECTORY_KEY, Directory, Unreadable};
-use nightshift_core::sentinel::{BEGUN_MAX, Calls, ENTRIES_MAX, Snapshot, StackLimits};
+use nightshift_core::sentinel::{BEGUN_MAX, Calls, ENTRIES_MAX, Snapshot, StackLimits, WATCH_KEY, Watch};
 use nightshift_core::spend::{Spent, UtcDay};
 use nightshift_ports::{
-    Clock, ControlRecord, Documents, LedgerWatch, Metrics, PortError, QueueDepth, RedriveSteps,
+    Clock, ControlRecord, Document, Documents, LedgerWatch, Metrics, PortError, QueueDepth, RedriveSteps,
     WorkerFunction,
 };
 
@@ -84,10 +84,15 @@ impl Sentinel {
     /// When something could not be read or asked for; all else was done.
     pub async fn run(&self) -> Result<Snapshot, Incomplete> {
         let mut faults = Vec::new();
-        let snapshot = self.look(&mut faults).await;
+        let (snapshot, standing) = self.look(&mut faults).await;
         let gauges = snapshot.gauges(&self.stack.name, &self.stack.limits);
         self.ports.metrics.publish(&gauges, PUBLISH_WITHIN).await;
         if let Err(error) = self.pause_or_open(&snapshot).await {
+            faults.push(error.to_string());
+        }
+        if let Some(watch) = snapshot.watch.filter(|_| snapshot.dead_are_known())
+            && let Err(error) = self.remember(&watch, standing.as_ref()).await
+        {
             faults.push(error.to_string());
         }
         for id in snapshot.redrives.iter().flatten() {
@@ -118,9 +123,21 @@ impl Sentinel {
         Ok(())
     }
 
-    /// Reads the stack, all of it at the same time. Asking a queue for its depth also keeps it reporting: CloudWatch takes it
+    /// Of two runs at once, one writes.
+    async fn remember(&self, watch: &Watch, standing: Option<&Document>) -> Result<(), PortError> {
+        let expect = standing.map(|document| document.version);
+        let document = Document {
+            key: WATCH_KEY.to_owned(),
+            version: expect.unwrap_or_default() + 1,
+            json: watch.to_json(),
+            expires_at_ms: None,
+        };
+        self.ports.documents.write(&document, expect).await.map(drop)
+    }
+
+    /// Reads the stack, as much as possible of it at the same time, and what the last run remembered. Asking a queue for its depth also keeps it reporting: CloudWatch takes it
     /// for active for six hours after any call ("Monitoring Amazon SQS with CloudWatch").
-    async fn look(&self, faults: &mut Vec<String>) -> Snapshot {
+    async fn look(&self, faults: &mut Vec<String>) -> (Snapshot, Option<Document>) {
         let ports = &self.ports;
         let at_ms = ports.clock.now_ms();
         let letters_since_ms = at_ms.saturating_sub(self.stack.limits.letter_retention_ms);
@@ -137,6 +154,7 @@ impl Sentinel {
             begun,
             reviews,
             failed,
+            watch,
         ) = tokio::join!(
             ports.jobs.depth(),
             ports.dead_letters.depth(),
@@ -150,12 +168,13 @@ impl Sentinel {
             self.begun(),
             ports.watch.oldest(Unsettled::NeedsReview, 0, ENTRIES_MAX),
             ports.watch.oldest(Unsettled::Failed, letters_since_ms, BEGUN_MAX),
+            ports.documents.read(WATCH_KEY),
         );
         let (claimed, begun) = begun.map_or_else(
             |error| (None, known(Err(error), faults)),
             |(claimed, begun)| (Some(claimed), Some(begun)),
         );
-        Snapshot {
+        let mut snapshot = Snapshot {
             at_ms,
             jobs: known(jobs, faults),
             dead_letters: known(dead_letters, faults),
@@ -167,10 +186,23 @@ impl Sentinel {
             live_version: known(live_version, faults),
             redrives: known(redrives, faults),
             claimed,
+            watch: None,
+            counted: None,
             reviews: known(reviews, faults),
             begun,
             failed: known(failed, faults),
+        };
+        let standing = known(watch, faults);
+        if let (Some(standing), Some(version)) = (&standing, snapshot.live_version) {
+            let standing = standing.as_ref().and_then(|document| Watch::from_json(&document.json));
+            snapshot.watch = Some(Watch::after(standing, version, at_ms));
         }
+        let counted = match snapshot.claims_to_count_since_ms(&self.stack.limits) {
+            Some(since_ms) => ports.watch.oldest(Unsettled::Claimed, since_ms, ENTRIES_MAX).await,
+            None => Ok(Vec::new()),
+        };
+        snapshot.counted = known(counted, faults);
+        (snapshot, standing.flatten())
     }
 
     /// What was told in this minute and the last.

@@ -9,7 +9,7 @@ use nightshift_core::listing;
 use nightshift_core::metric::MetricBatch;
 use nightshift_core::redrive::{Depth, Redrive, Request, Source};
 use nightshift_core::sentinel::{ProbeAsk, Switch};
-use nightshift_ports::{ControlAnswer, Document, DocumentAnswer, PortErrorKind};
+use nightshift_ports::{ControlAnswer, DocumentAnswer, PortErrorKind};
 
 use super::*;
 
@@ -41,6 +41,8 @@ pub(crate) struct State {
     /// So many claims have died two minutes ago.
     pub(crate) dead_claims: u32,
     pub(crate) answered_at_ms: Option<u64>,
+    /// What a run remembers for the next one.
+    pub(crate) remembered: Option<Document>,
     /// What happens at the operation of this number.
     pub(crate) fate: Option<(usize, Fate)>,
     pub(crate) operations: usize,
@@ -75,6 +77,7 @@ impl Default for World {
             entries: BEGUN_MAX + 5,
             dead_claims: 0,
             answered_at_ms: Some(NOW_MS - 1_000),
+            remembered: None,
             fate: None,
             operations: 0,
         };
@@ -237,11 +240,22 @@ impl WorkerFunction for World {
 #[async_trait]
 impl Documents for World {
     async fn read(&self, key: &str) -> Result<Option<Document>, PortError> {
+        if key == WATCH_KEY {
+            return self.on("watch", |state| state.remembered.clone()).await;
+        }
         let document = |json| Document { key: key.to_owned(), version: 1, json, expires_at_ms: None };
         self.does("directory", self.directory.clone().map(document))
     }
-    async fn write(&self, _: &Document, _: Option<u64>) -> Result<DocumentAnswer, PortError> {
-        panic!("the sentinel writes no redrive")
+    async fn write(&self, document: &Document, expect: Option<u64>) -> Result<DocumentAnswer, PortError> {
+        assert_eq!(document.key, WATCH_KEY, "the sentinel writes no redrive");
+        self.on("remember", |state| {
+            if state.remembered.as_ref().map(|standing| standing.version) != expect {
+                return DocumentAnswer::Refused(state.remembered.clone());
+            }
+            state.remembered = Some(document.clone());
+            DocumentAnswer::Written
+        })
+        .await
     }
 }
 
@@ -291,6 +305,7 @@ pub(crate) fn sentinel(world: &Arc<World>) -> Sentinel {
         retention_ms: 7 * DAY_MS,
         letter_retention_ms: 14 * DAY_MS,
         spend_cap_micro_usd: 1_000_000,
+        lease_ms_max: 310_000,
     };
     Sentinel::new(ports, Stack { name: "prod".to_owned(), limits, full_width: 100 })
 }
@@ -320,12 +335,13 @@ async fn a_run_publishes_before_it_drives_and_drives_what_is_not_over() {
     assert!(beats(&world));
     let done = world.did();
     let published = done.iter().position(|what| what == "publish").unwrap();
-    assert_eq!(done[published + 1..], ["control", "step", "crashed", "step", "letters"]);
+    assert_eq!(done[published + 1..], ["control", "remember", "step", "crashed", "step", "letters"]);
 }
 
 #[tokio::test]
 async fn one_read_that_fails_costs_its_gauges_and_the_heartbeat_alone() {
-    for fails in ["depth", "control", "oldest", "records", "spend", "directory", "switch", "version", "calls"]
+    for fails in
+        ["depth", "control", "oldest", "records", "spend", "directory", "switch", "version", "calls", "watch"]
     {
         let (world, ran) = run(World { fails: BTreeSet::from([fails]), ..World::default() }).await;
         let Incomplete(faults) = ran.unwrap_err();

@@ -440,6 +440,7 @@ impl World {
             retention_ms: self.limits.retention_ms,
             letter_retention_ms: 2 * self.limits.retention_ms,
             spend_cap_micro_usd: self.limits.spend_cap_micro_usd,
+            lease_ms_max: self.limits.function_timeout_ms + self.limits.lease_margin_ms,
         };
         let full_width = self.limits.concurrency_max * self.limits.batch_size;
         let stack = Stack { name: self.names.stack.clone(), limits, full_width };

@@ -63,11 +63,11 @@ impl Fleet {
         })
     }
 
-    /// A new revision is live, or the one before is again; environments of the other stay for a while.
+    /// A new revision is live, or the one before is again, unless it kills; environments of the other stay for a while.
     pub fn deploy(&self, back: bool) {
         let mut state = self.world.lock();
         let live = state.revision;
-        if back {
+        if back && !state.deadly.contains(&state.revision_before) {
             state.revision = state.revision_before;
         } else {
             state.revisions += 1;

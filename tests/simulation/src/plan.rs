@@ -42,11 +42,13 @@ pub enum Profile {
     Refusals,
     /// What the sentinel pauses for, and what it must not, one after the other; operators beside it, and itself killed.
     Watched,
+    /// Deploys that kill, and claims that die beside them because DynamoDB is away or now and then a worker is killed.
+    Dying,
 }
 
 impl Profile {
     /// All of them, in the order in which consecutive seeds take them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Calm,
         Self::Faulty,
         Self::Storm,
@@ -60,6 +62,7 @@ impl Profile {
         Self::Capped,
         Self::Refusals,
         Self::Watched,
+        Self::Dying,
     ];
 
     /// The word on the command line.
@@ -79,6 +82,7 @@ impl Profile {
             Self::Capped => "capped",
             Self::Refusals => "refusals",
             Self::Watched => "watched",
+            Self::Dying => "dying",
         }
     }
 
@@ -306,6 +310,7 @@ impl Plan {
             Profile::Outages => rng.range(2 * HOUR, 2 * DAY),
             // All at once before it, or as a trickle through it.
             Profile::Watched => rng.pick(&[MINUTE, 2 * HOUR, DAY]),
+            Profile::Dying => rng.range(2 * HOUR, DAY),
             // At once in full batches, or one by one for days.
             Profile::Capped => rng.pick(&[10 * SECOND, 10 * SECOND, 2 * DAY]),
             Profile::Deploy | Profile::Redrive => rng.range(20 * MINUTE, 12 * HOUR),
@@ -411,6 +416,14 @@ impl Plan {
                     add(Away::Paused, rng.range(0, within_ms), 8 * DAY);
                 }
                 self.resumes_ms = (0..rng.range(0, 3)).map(|_| rng.range(0, 2 * within_ms)).collect();
+            }
+            Profile::Dying => {
+                const KINDS: [Away; 4] = [Away::Deploy, Away::Deploy, Away::Ledger, Away::Sentinel];
+                for _ in 0..rng.range(3, 8) {
+                    let (from_ms, for_ms) = (rng.range(0, self.arrival_ms), rng.range(3 * MINUTE, HOUR));
+                    add(rng.pick(&KINDS), from_ms, for_ms);
+                }
+                self.resumes_ms = (0..rng.range(0, 3)).map(|_| rng.range(0, self.arrival_ms)).collect();
             }
             Profile::Refusals => {
                 for _ in 0..rng.range(1, 3) {
@@ -605,7 +618,7 @@ fn shares(profile: Profile) -> Shares {
         Profile::Redrive => Shares { invalid: 60, unanswerable: 150, ..some },
         Profile::Throttled => Shares { invalid: 5, unanswerable: 5, stubborn: 10, ..some },
         Profile::Refusals => Shares { forbidden: 40, ..some },
-        Profile::Watched => Shares { forbidden: 10, ..some },
+        Profile::Watched | Profile::Dying => Shares { forbidden: 10, ..some },
         // Further calls, and dear ones.
         Profile::Capped => Shares { unanswerable: 80, stubborn: 200, panics: 10, ..some },
         _ => some,
@@ -646,6 +659,7 @@ fn faults(profile: Profile, strength: f64) -> Faults {
         Profile::Outages | Profile::Retention | Profile::Refusals | Profile::Watched => {
             scaled(moderate, 0.3 * strength)
         }
+        Profile::Dying => Faults { kill_at_time: 0.1, model_slow: 0.05, ..scaled(moderate, 0.3 * strength) },
         Profile::Kills => Faults { kill_at_port: 0.004, kill_at_time: 0.1, ..scaled(moderate, 0.5) },
         Profile::Poison => Faults {
             skew_ms: 2_000,

@@ -203,6 +203,7 @@ impl Process {
             retention_ms: limits.retention_ms,
             letter_retention_ms: 14 * DAY,
             spend_cap_micro_usd: limits.spend_cap_micro_usd,
+            lease_ms_max: limits.function_timeout_ms + limits.lease_margin_ms,
         };
         let stack = Stack {
             name: "simulated".to_owned(),

@@ -14,14 +14,13 @@ use crate::record::{Record, State};
 use crate::redrive::Depth;
 use crate::spend::Spent;
 
-use super::pause::{Calls, Dead, Switch};
+use super::deaths::{DeadClaims, INDEX_LAG_MS, Watch};
+use super::pause::{Calls, Switch};
 
 /// Entries of the sparse index that are read for each word. A page of 1,000 is some 200 KB.
 pub const ENTRIES_MAX: u32 = 1_000;
 /// Open and claimed records that are read whole, of each of the two, since the index does not say when a message was sent.
 pub const BEGUN_MAX: u32 = 25;
-/// The index is eventually consistent: a claim whose lease ended less than this ago may be settled and not yet show it.
-const INDEX_LAG_MS: u64 = 60_000;
 
 /// What was read of the stack; `None`: it could not be.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -49,6 +48,11 @@ pub struct Snapshot {
     /// The [`ENTRIES_MAX`] claims whose jobs were received first. A dead one comes back after the visibility timeout, so that
     /// more than that many of older jobs must be at work before one is left out.
     pub claimed: Option<Vec<Entry>>,
+    /// How long the version that is live has been looked at, this look included.
+    pub watch: Option<Watch>,
+    /// The [`ENTRIES_MAX`] claims whose jobs were received first since claims count against that version: of a large stack,
+    /// those above are all older. None are read that cannot have died yet.
+    pub counted: Option<Vec<Entry>>,
     /// The [`ENTRIES_MAX`] oldest results that wait for a person: the gauge ends at this number.
     pub reviews: Option<Vec<Entry>>,
     /// The [`BEGUN_MAX`] open and as many claimed records whose jobs were received first. The oldest message is missed only
@@ -68,6 +72,8 @@ pub struct StackLimits {
     pub letter_retention_ms: u64,
     /// The most that a UTC day may cost, in millionths of a dollar.
     pub spend_cap_micro_usd: u64,
+    /// The longest that a lease can last: the worker function's timeout and the margin, in milliseconds.
+    pub lease_ms_max: u64,
 }
 
 impl Snapshot {
@@ -81,7 +87,14 @@ impl Snapshot {
             .filter(|gauge| **gauge != Gauge::Heartbeat)
             .all(|gauge| readings.iter().any(|(read, _)| read == gauge));
         // No gauge shows these, and without them nothing pauses or comes back.
-        let seen = self.calls.is_some() && self.switch.is_some() && self.live_version.is_some();
+        let unshown = [
+            self.calls.is_some(),
+            self.switch.is_some(),
+            self.live_version.is_some(),
+            self.watch.is_some(),
+            self.counted.is_some(),
+        ];
+        let seen = unshown.iter().all(|seen| *seen);
         let complete = gauges && seen;
         let mut data: Vec<Datum> =
             readings.into_iter().map(|(gauge, value)| gauge.datum(stack, None, value)).collect();
@@ -107,7 +120,7 @@ impl Snapshot {
             (Gauge::ReviewsWaiting, self.reviews.as_ref().map(count)),
             (Gauge::OldestJobAge, self.oldest_job_ms(limits).map(seconds)),
             (Gauge::OldestDeadLetterAge, self.oldest_letter_ms(limits).map(seconds)),
-            (Gauge::DeadClaims, self.dead_claims().map(number)),
+            (Gauge::DeadClaims, self.claimed.as_ref().map(|claimed| self.ended(claimed).count() as f64)),
             (Gauge::SpendToday, committed_micro_usd.map(usd)),
             (Gauge::SpendLeftPercent, committed_micro_usd.map(|spent| left_percent(spent, limits))),
             (Gauge::Paused, self.control.as_ref().map(|control| f64::from(u8::from(!control.is_open())))),
@@ -139,22 +152,34 @@ impl Snapshot {
         Some(ages.max().unwrap_or(0))
     }
 
-    /// Claims whose lease has ended, and whose worker has neither settled nor released them.
-    fn dead_claims(&self) -> Option<u64> {
-        self.claims_that_died_within(u64::MAX).map(|dead| dead.claims)
+    /// From when claims count that [`Self::counted`] are to be read of, where any can have died since.
+    #[must_use]
+    pub fn claims_to_count_since_ms(&self, limits: &StackLimits) -> Option<u64> {
+        let (control, watch, spent) = (self.control.as_ref()?, self.watch?, self.spent?);
+        let since_ms = control.claims_count_since_ms(watch.since_ms, spent.answered_at_ms);
+        (since_ms.saturating_add(limits.lease_ms_max).saturating_add(INDEX_LAG_MS) < self.at_ms)
+            .then_some(since_ms)
     }
 
-    /// Those of them whose lease ended within this time. The claims of one invocation end together.
-    pub(super) fn claims_that_died_within(&self, ms: u64) -> Option<Dead> {
-        let has_died = |until_ms: &u64| {
-            until_ms.saturating_add(INDEX_LAG_MS) < self.at_ms && self.at_ms.saturating_sub(*until_ms) <= ms
-        };
-        let claimed = self.claimed.as_ref()?.iter();
-        let mut ended: Vec<u64> = claimed.filter_map(|entry| entry.lease_until_ms).filter(has_died).collect();
-        let claims = ended.len() as u64;
-        ended.sort_unstable();
-        ended.dedup();
-        Some(Dead { claims, invocations: ended.len() as u64 })
+    /// Whether all was read that a version is judged by.
+    #[must_use]
+    pub fn dead_are_known(&self) -> bool {
+        self.claimed.is_some() && self.counted.is_some() && self.spent.is_some() && self.control.is_some()
+    }
+
+    /// Claims whose lease has ended, and whose worker has neither settled nor released them.
+    pub(super) fn dead_claims(&self, limits: &StackLimits) -> Option<DeadClaims> {
+        self.spent?;
+        let claimed = self.claimed.as_ref()?;
+        let is_other = |entry: &&Entry| !claimed.iter().any(|known| known.key == entry.key);
+        let counted: Vec<Entry> = self.counted.as_ref()?.iter().filter(is_other).cloned().collect();
+        let ended_ms = self.ended(claimed).chain(self.ended(&counted)).collect();
+        Some(DeadClaims { ended_ms, lease_ms_max: limits.lease_ms_max })
+    }
+
+    fn ended<'a>(&'a self, claims: &'a [Entry]) -> impl Iterator<Item = u64> + 'a {
+        let has_died = |until_ms: &u64| until_ms.saturating_add(INDEX_LAG_MS) < self.at_ms;
+        claims.iter().filter_map(|entry| entry.lease_until_ms).filter(has_died)
     }
 }
 
@@ -189,6 +214,7 @@ mod tests {
         retention_ms: 7 * DAY_MS,
         letter_retention_ms: 14 * DAY_MS,
         spend_cap_micro_usd: 50_000_000,
+        lease_ms_max: 310_000,
     };
 
     fn quiet() -> Snapshot {
@@ -204,6 +230,8 @@ mod tests {
             live_version: Some(1),
             redrives: Some(Vec::new()),
             claimed: Some(Vec::new()),
+            watch: Some(Watch::after(None, 1, NOW_MS)),
+            counted: Some(Vec::new()),
             reviews: Some(Vec::new()),
             begun: Some(Vec::new()),
             failed: Some(Vec::new()),
@@ -276,7 +304,7 @@ mod tests {
     #[test]
     fn what_could_not_be_read_is_left_out_and_the_heartbeat_with_it() {
         type Forget = fn(&mut Snapshot);
-        let cases: [(Forget, &[Gauge]); 12] = [
+        let cases: [(Forget, &[Gauge]); 14] = [
             (|s| s.jobs = None, &[Gauge::JobsWaiting, Gauge::JobsInFlight]),
             (|s| s.dead_letters = None, &[Gauge::DeadLettersWaiting, Gauge::OldestDeadLetterAge]),
             (|s| s.crashed = None, &[Gauge::CrashedWaiting]),
@@ -287,6 +315,8 @@ mod tests {
             (|s| s.live_version = None, &[]),
             (|s| s.redrives = None, &[Gauge::RedrivesRunning]),
             (|s| s.claimed = None, &[Gauge::DeadClaims]),
+            (|s| s.watch = None, &[]),
+            (|s| s.counted = None, &[]),
             (|s| s.reviews = None, &[Gauge::ReviewsWaiting]),
             (|s| s.begun = None, &[Gauge::OldestJobAge]),
         ];
@@ -374,16 +404,41 @@ mod tests {
         ];
         let snapshot = Snapshot { claimed: Some(claimed), ..quiet() };
         assert_eq!(read(&snapshot, Gauge::DeadClaims), Some(3.0));
-        assert_eq!(
-            snapshot.signs(&LIMITS, 1).dead,
-            Some(Dead { claims: 2, invocations: 1 }),
-            "what died days ago says nothing of today"
-        );
+        let (oldest, one) = (snapshot.claimed.clone().unwrap_or_default(), until(NOW_MS - 70_000));
+        let other = Entry { key: InputHash::of_body("y"), ..one };
+        // Of those that are read twice, one counts.
+        let counted = Some(vec![oldest[2].clone(), other]);
+        let snapshot = Snapshot { counted, ..snapshot };
+        let ended_ms = vec![NOW_MS - 60_001, NOW_MS - 60_001, 1, NOW_MS - 70_000];
+        let dead = Some(DeadClaims { ended_ms, lease_ms_max: LIMITS.lease_ms_max });
+        assert_eq!(snapshot.signs(&LIMITS, 1).dead, dead);
         let calls = Some(Calls { failed: 20, ..Calls::default() });
         let heard = Snapshot { calls, ..snapshot };
         assert_eq!(heard.signs(&LIMITS, 1).calls, calls);
         let unheard = Snapshot { spent: None, ..heard }.signs(&LIMITS, 1);
         assert_eq!((unheard.dead, unheard.calls), (None, None), "nobody knows whether others were answered");
+    }
+
+    #[test]
+    fn claims_are_read_to_be_counted_once_one_of_them_can_have_died() {
+        let seen_dead_ms = LIMITS.lease_ms_max + INDEX_LAG_MS;
+        for (answered_ago_ms, expected) in [(seen_dead_ms, false), (seen_dead_ms + 1, true)] {
+            let answered_at_ms = Some(NOW_MS - answered_ago_ms);
+            let snapshot = Snapshot {
+                spent: Some(Spent { answered_at_ms, ..Spent::default() }),
+                watch: Some(Watch { function_version: 1, since_ms: 1, seen_at_ms: NOW_MS }),
+                ..quiet()
+            };
+            let since_ms = snapshot.claims_to_count_since_ms(&LIMITS);
+            assert_eq!(since_ms, answered_at_ms.filter(|_| expected), "{answered_ago_ms}");
+            for unread in [
+                Snapshot { spent: None, ..snapshot.clone() },
+                Snapshot { watch: None, ..snapshot.clone() },
+                Snapshot { control: None, ..snapshot.clone() },
+            ] {
+                assert_eq!(unread.claims_to_count_since_ms(&LIMITS), None);
+            }
+        }
     }
 
     #[test]

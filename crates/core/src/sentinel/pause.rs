@@ -1,8 +1,8 @@
 //! Who pauses for what, and the gentle way back: what is known now → the next entries of the control record, and whether
 //! jobs are to reach the worker.
 //!
-//! **Invariant:** nothing is remembered outside the control record, so that a run that is skipped, killed or doubled does
-//! no harm: the next one decides by what stands.
+//! **Invariant:** nothing is remembered outside the control record, but for how long the sentinel has looked at a version
+//! without a gap, so that a run that is skipped, killed or doubled does no harm: the next one decides by what stands.
 //! **Invariant:** an operator's entry is neither written, changed nor removed here.
 
 use std::collections::BTreeMap;
@@ -14,6 +14,7 @@ use crate::control::{Cause, Control, Entry, Phase};
 use crate::model::{FailureClass, ModelFailure};
 use crate::spend::UtcDay;
 
+use super::deaths::DeadClaims;
 use super::gauges::{Snapshot, StackLimits};
 
 const MINUTE_MS: u64 = 60_000;
@@ -46,28 +47,12 @@ const FAILED_PERCENT: u64 = 95;
 const CALLS_MS: u64 = 2 * MINUTE_MS;
 /// An answer within this time says that the provider works for somebody.
 const ANSWER_FRESH_MS: u64 = MINUTE_MS;
-/// So many dead claims with nothing answered beside them are a deploy that kills.
-const DEAD_CLAIMS_MIN: u64 = 10;
-/// Of so many invocations at least: one that is killed takes a whole batch along, and says nothing of the next.
-const DEAD_INVOCATIONS_MIN: u64 = 3;
-/// Claims that died are looked at for so long before work stops for them. While DynamoDB is away, whoever lives can neither
-/// settle nor release, and what it had looks dead when DynamoDB is back; a call and the end of its invocation, which tells of
-/// an answer, take five minutes then.
-const SUSPECTED_MS: u64 = 5 * MINUTE_MS;
-const SUSPICION: &str = "claims die, and no call is answered: work stops if that goes on for five minutes";
 /// SQS delivers nothing beyond 120,000 messages in flight, without an error ("Amazon SQS quotas"): half of that is too near.
 const IN_FLIGHT_MAX: u64 = 60_000;
 /// Below it the way is free again; the gap keeps the pause from flapping.
 const IN_FLIGHT_LOW: u64 = 30_000;
 /// When the oldest job is this near to its deletion, workers must see it: they explain what SQS would delete.
 const LAST_CHANCE_MS: u64 = DAY_MS;
-/// A claim that died longer ago than this says nothing of what is deployed now: its message may have gone to `crashed`.
-/// A wave of them is still seen when nobody was answered for long enough, and when it was looked at for long enough.
-const DEAD_FRESH_MS: u64 = UNHEARD_MS + 2 * SUSPECTED_MS;
-/// So long after the way was opened, claims that were made before may still count: the longest lease is Lambda's fifteen
-/// minutes. Their messages may be hidden for longer than that, so that nobody is answered, and nothing is wrong.
-const DEAD_SEEN_MS: u64 = DEAD_FRESH_MS + 15 * MINUTE_MS;
-
 /// The calls of this minute and the last, of all environments, as far as they were told of. A refusal for a rate limit is neither: the pace adapts to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Calls {
@@ -109,17 +94,8 @@ pub struct Money {
     pub refused_micro_usd: Option<u64>,
 }
 
-/// Claims whose worker died.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Dead {
-    /// How many.
-    pub claims: u64,
-    /// Of how many invocations.
-    pub invocations: u64,
-}
-
 /// What the pauses are decided by; `None`: it could not be read, and nothing follows from it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Signs {
     /// The sentinel's clock, in milliseconds since 1970.
     pub now_ms: u64,
@@ -129,8 +105,10 @@ pub struct Signs {
     pub answered_at_ms: Option<u64>,
     /// When money was last taken for calls.
     pub reserved_at_ms: Option<u64>,
-    /// Claims whose worker died of late.
-    pub dead: Option<Dead>,
+    /// Claims whose worker died.
+    pub dead: Option<DeadClaims>,
+    /// Since when the version that is live has been looked at without a gap.
+    pub watched_since_ms: Option<u64>,
     /// Messages that wait in the jobs queue.
     pub waiting: Option<u64>,
     /// Messages that are in flight.
@@ -180,25 +158,27 @@ impl Signs {
     /// The next entries, and what they ask for.
     #[must_use]
     pub fn decide(&self, control: &Control) -> Decision {
+        let signs = Self { dead: self.dead_that_count(control), ..self.clone() };
+        let entries = signs.next_entries(control);
+        Decision { entries }
+    }
+
+    fn next_entries(&self, control: &Control) -> BTreeMap<Cause, Entry> {
         // What a newer release says of a cause is its own.
         let known = Cause::ALL.iter().filter(|cause| !control.foreign.contains_key(cause.as_str()));
         let next = known.filter_map(|cause| {
             let entry = match control.entries.get(cause) {
                 // What is held for another cause is not heard of.
                 Some(standing) if *cause == Cause::Outage && control.is_shut() => {
-                    Self { calls: None, ..*self }.go_on(*cause, standing)
+                    Self { calls: None, ..self.clone() }.go_on(*cause, standing)
                 }
                 Some(standing) => self.go_on(*cause, standing),
                 None if *cause == Cause::Outage && self.was_silent(control) => None,
-                None => self.begins(*cause).map(|reason| match cause {
-                    Cause::Deaths => self.pause(*cause, SUSPICION).in_phase(Phase::Open, self.now_ms),
-                    _ => self.pause(*cause, reason),
-                }),
+                None => self.begins(*cause).map(|reason| self.pause(*cause, reason)),
             };
             entry.map(|entry| (*cause, entry))
         });
-        let entries: BTreeMap<Cause, Entry> = next.collect();
-        Decision { entries }
+        next.collect()
     }
 
     /// The probe that is to be asked for, by what this run has written. One at a time: for another cause it is asked for
@@ -265,7 +245,6 @@ impl Signs {
                 (!over).then(|| entry.clone())
             }
             Cause::SpendCap => self.go_on_capped(entry),
-            Cause::Deaths if entry.is_suspicion() => self.go_on_suspecting(entry),
             Cause::Account | Cause::Outage | Cause::Deaths => self.come_back(cause, entry),
         }
     }
@@ -282,16 +261,6 @@ impl Signs {
             return Some(self.relapsed(Cause::SpendCap, entry, reason));
         }
         (for_ms < CAPPED_AGAIN_MS).then(|| entry.clone())
-    }
-
-    fn go_on_suspecting(&self, entry: &Entry) -> Option<Entry> {
-        let (Some(live), Some(_)) = (self.function_version, self.dead) else { return Some(entry.clone()) };
-        if entry.until_other_than != Some(live.to_string()) {
-            return None;
-        }
-        let reason = self.begins(Cause::Deaths)?;
-        let for_ms = self.now_ms.saturating_sub(entry.since_ms);
-        Some(if for_ms >= SUSPECTED_MS { self.pause(Cause::Deaths, reason) } else { entry.clone() })
     }
 
     fn relapsed(&self, cause: Cause, entry: &Entry, reason: String) -> Entry {
@@ -320,7 +289,7 @@ impl Signs {
                 let wider = width.saturating_mul(2);
                 to(if wider >= self.full_width { Phase::Open } else { Phase::Reopening { width: wider } })
             }
-            Phase::Open if for_ms >= if cause == Cause::Deaths { DEAD_SEEN_MS } else { RELAPSE_MS } => None,
+            Phase::Open if for_ms >= RELAPSE_MS => None,
             Phase::Reopening { .. } | Phase::Open => standing(),
         }
     }
@@ -328,18 +297,24 @@ impl Signs {
     /// Signs that reach back to before the way was opened say nothing of it.
     fn relapses(&self, cause: Cause, entry: &Entry) -> Option<String> {
         let for_ms = self.now_ms.saturating_sub(entry.phase_since_ms);
-        let too_early = match cause {
-            Cause::Deaths => for_ms < DEAD_SEEN_MS,
-            _ => matches!(entry.phase, Phase::Reopening { width: 1 }) && for_ms < STEP_MS,
-        };
+        // Of claims, none counts that began before.
+        let too_early = cause != Cause::Deaths
+            && matches!(entry.phase, Phase::Reopening { width: 1 })
+            && for_ms < STEP_MS;
         if too_early { None } else { self.begins(cause) }
     }
 
     fn may_widen(&self, cause: Cause, entry: &Entry, for_ms: u64) -> bool {
         let answered = self.answered_at_ms.is_some_and(|at_ms| at_ms > entry.phase_since_ms);
         let idle = self.waiting == Some(0) && self.in_flight == Some(0);
-        // While claims that died are still seen, only a job shows whether the next ones do.
-        let unheard = for_ms >= UNHEARD_MS && (cause != Cause::Deaths || !self.is_dying());
+        let unheard = match (cause, &self.dead) {
+            // A claim that was made at the beginning was settled, or is seen to have died.
+            (Cause::Deaths, Some(dead)) => {
+                for_ms >= UNHEARD_MS.max(dead.seen_after_ms()) && dead.ended_ms.is_empty()
+            }
+            (Cause::Deaths, None) => false,
+            _ => for_ms >= UNHEARD_MS,
+        };
         answered || idle || unheard
     }
 
@@ -357,13 +332,14 @@ impl Signs {
             && self.answered_before(ANSWER_FRESH_MS)
     }
 
+    /// Of a version that is not known, no other one would be told.
     fn is_dying(&self) -> bool {
-        // Of a version that is not known, no other one would be told.
-        self.function_version.is_some()
-            && self.dead.is_some_and(|dead| {
-                dead.claims >= DEAD_CLAIMS_MIN && dead.invocations >= DEAD_INVOCATIONS_MIN
-            })
-            && self.answered_before(UNHEARD_MS)
+        self.function_version.is_some() && self.dead.as_ref().is_some_and(DeadClaims::are_many)
+    }
+
+    fn dead_that_count(&self, control: &Control) -> Option<DeadClaims> {
+        let since_ms = control.claims_count_since_ms(self.watched_since_ms?, self.answered_at_ms);
+        self.dead.as_ref().map(|dead| dead.that_count(since_ms, self.now_ms))
     }
 
     /// Whether no call was answered within this time.
@@ -447,7 +423,8 @@ impl Snapshot {
             calls: spent.and(self.calls),
             answered_at_ms: spent.and_then(|spent| spent.answered_at_ms),
             reserved_at_ms: spent.and_then(|spent| spent.reserved_at_ms),
-            dead: spent.and(self.claims_that_died_within(DEAD_FRESH_MS)),
+            dead: self.dead_claims(limits),
+            watched_since_ms: self.watch.map(|watch| watch.since_ms),
             waiting: self.jobs.map(|depth| depth.visible),
             in_flight: self.jobs.map(|depth| depth.hidden),
             oldest_job_ms: self.oldest_job_ms(limits),
@@ -464,11 +441,6 @@ impl Snapshot {
 }
 
 impl Entry {
-    /// Whether it has never held anything.
-    fn is_suspicion(&self) -> bool {
-        self.phase == Phase::Open && self.phase_since_ms == self.since_ms && self.relapses == 0
-    }
-
     /// What the answer to a probe makes of a cause that was probed: work for one call, or the same wait again.
     #[must_use]
     pub fn probed(&self, works: bool, now_ms: u64) -> Self {

@@ -73,7 +73,7 @@ impl State {
                 self.note(now_ms, n, || format!("its worker died, invocation {id}, alone: {alone}"));
             }
         }
-        self.pauses.left_behind(now_ms, id, left);
+        self.pauses.left_behind(now_ms, running.began_ms, id, left);
         self.check_expired(now_ms, &running, &[]);
     }
 
@@ -107,7 +107,7 @@ impl State {
             if stands {
                 input.epoch.abandoned += 1;
                 input.epoch.unreleased = true;
-                self.pauses.left_behind(now_ms, id, 1);
+                self.pauses.left_behind(now_ms, running.began_ms, id, 1);
                 let faults = input.epoch.ledger_faults;
                 self.note(now_ms, n, || format!("invocation {id} ended and its claim still stands"));
                 if faults == 0 {

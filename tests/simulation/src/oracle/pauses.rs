@@ -43,14 +43,22 @@ pub struct Pauses {
     calls: BTreeMap<u64, (u64, u64)>,
     /// Of those that failed, the last ones with no answer between them.
     failed_in_row: u64,
-    /// When each claim was left behind by its worker, and by which invocation.
-    left: VecDeque<(u64, u64)>,
+    /// Claims that were left behind by their workers.
+    left: VecDeque<Left>,
     /// When the last probes began.
     probes: VecDeque<u64>,
     /// When there was last anything to pause for.
     trouble_ms: u64,
     /// When the last two runs of the sentinel began that did all that they had to do.
     whole_runs_ms: [u64; 2],
+}
+
+/// A claim that its worker left behind.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    at_ms: u64,
+    began_ms: u64,
+    invocation: u64,
 }
 
 /// What an environment knows may reach the sentinel this much later.
@@ -107,9 +115,9 @@ impl Pauses {
     }
 
     /// An invocation left so many claims behind.
-    pub fn left_behind(&mut self, now_ms: u64, invocation: u64, claims: usize) {
-        self.left.extend(std::iter::repeat_n((now_ms, invocation), claims));
-        while self.left.front().is_some_and(|(at_ms, _)| at_ms + LEFT_MS < now_ms) {
+    pub fn left_behind(&mut self, now_ms: u64, began_ms: u64, invocation: u64, claims: usize) {
+        self.left.extend(std::iter::repeat_n(Left { at_ms: now_ms, began_ms, invocation }, claims));
+        while self.left.front().is_some_and(|left| left.at_ms + LEFT_MS < now_ms) {
             self.left.pop_front();
         }
         if self.left.len() as u64 >= SIGNS_MIN {
@@ -133,8 +141,9 @@ impl Pauses {
         known.max().copied().unwrap_or_default()
     }
 
-    /// `room_micro_usd`: the dearest call that some record of the day could pay all the time of late.
-    fn is_justified(&self, cause: Cause, room_micro_usd: u64, now_ms: u64) -> bool {
+    /// `room_micro_usd`: the dearest call that some record of the day could pay all the time of late; `healthy_ms`: when the
+    /// ledger was last away, or a call was answered, as far as the ledger knows.
+    fn is_justified(&self, cause: Cause, room_micro_usd: u64, healthy_ms: u64, now_ms: u64) -> bool {
         match cause {
             Cause::Operator => false,
             Cause::Account => self.account_ms + LATE_MS >= now_ms,
@@ -146,12 +155,14 @@ impl Pauses {
                 self.failed_in_row >= SIGNS_MIN || minutes.any(|(_, minute)| is_outage(minute))
             }
             Cause::Deaths => {
-                let recent = self.left.iter().filter(|(at_ms, _)| at_ms + LEFT_MS >= now_ms);
+                let opened_ms = self.opened_ms.last().copied().unwrap_or_default();
+                let since_ms = healthy_ms.max(opened_ms).saturating_sub(MINUTE);
+                let counts = |left: &&Left| left.began_ms >= since_ms && left.at_ms + LEFT_MS >= now_ms;
                 let (mut claims, mut invocations) = (0, Vec::new());
-                for (_, invocation) in recent {
+                for left in self.left.iter().filter(counts) {
                     claims += 1;
-                    if !invocations.contains(invocation) {
-                        invocations.push(*invocation);
+                    if !invocations.contains(&left.invocation) {
+                        invocations.push(left.invocation);
                     }
                 }
                 // Of a claim that took effect late, nothing is known here.
@@ -213,7 +224,12 @@ impl State {
             if begins {
                 *self.stats.pauses.entry(cause.as_str().to_owned()).or_default() += 1;
             }
-            if begins && !self.pauses.is_justified(*cause, self.room_of_late(now_ms, plan), now_ms) {
+            let answered_ms = self.spend.values().filter_map(|day| day.answered_at_ms).max();
+            let ledger_ms = plan.last_ended_ms(now_ms - BEGINNING_MS, &|what| what == Away::Ledger);
+            let ledger_ms = ledger_ms.map_or(now_ms, |ms| BEGINNING_MS + ms);
+            let healthy_ms = answered_ms.map_or(ledger_ms, |at_ms| at_ms.max(ledger_ms));
+            let room_micro_usd = self.room_of_late(now_ms, plan);
+            if begins && !self.pauses.is_justified(*cause, room_micro_usd, healthy_ms, now_ms) {
                 let what = format!("{cause:?} pauses, and there is nothing to pause for: {is:?}");
                 self.violate(now_ms, Promise::Paused, None, what);
             }
@@ -221,8 +237,7 @@ impl State {
                 self.violate(now_ms, Promise::Paused, None, format!("one relapse of {cause:?} counts twice"));
             }
             if let Some(was) = was
-                && let (Phase::Reopening { .. }, Some(Phase::Reopening { .. } | Phase::Open)) =
-                    (was.phase, phase(is))
+                && phase(is).is_some_and(|is| is_wider(was.phase, is))
                 && self.pauses.answered_ms + MINUTE < was.phase_since_ms
                 && was.phase_since_ms + UNHEARD_MS > now_ms
                 && self.queue.oldest_sent_ms().is_some_and(|sent_ms| sent_ms + 2 * MINUTE < now_ms)
@@ -307,6 +322,14 @@ fn is_outage((answered, failed): &(u64, u64)) -> bool {
     *failed >= SIGNS_MIN && failed > answered
 }
 
+/// Whether a narrow way is wider then.
+fn is_wider(from: Phase, to: Phase) -> bool {
+    match (from, to) {
+        (Phase::Reopening { width }, Phase::Reopening { width: wider }) => wider > width,
+        (from, to) => matches!(from, Phase::Reopening { .. }) && to == Phase::Open,
+    }
+}
+
 fn holds_all(phase: Option<Phase>) -> bool {
     matches!(phase, Some(Phase::Paused | Phase::Probing))
 }
@@ -315,8 +338,6 @@ fn holds_all(phase: Option<Phase>) -> bool {
 fn is_gentle(cause: Cause, from: Option<Phase>, to: Option<Phase>, full_width: u32) -> bool {
     use Phase::{Open, Paused, Probing, Reopening};
     match (from, to) {
-        // Claims that die are looked at first.
-        (None, Some(to)) if cause == Cause::Deaths => to == Open,
         (_, Some(Paused | Probing)) => true,
         (_, None | Some(Open)) if matches!(cause, Cause::SpendCap | Cause::InFlight) => true,
         (Some(Paused | Probing), Some(Reopening { width })) => width == 1,

@@ -8,7 +8,8 @@ fn healthy() -> Signs {
         calls: Some(Calls { answered: 100, ..Calls::default() }),
         answered_at_ms: Some(NOW_MS - 1_000),
         reserved_at_ms: Some(NOW_MS - 2_000),
-        dead: Some(Dead::default()),
+        dead: Some(DeadClaims::default()),
+        watched_since_ms: Some(NOW_MS - DAY_MS),
         waiting: Some(50),
         in_flight: Some(50),
         oldest_job_ms: Some(MINUTE_MS),
@@ -32,7 +33,7 @@ fn entry(phase: Phase, for_ms: u64) -> Entry {
 }
 
 /// The phase of this cause after one run.
-fn phase(signs: Signs, cause: Cause, standing: Entry) -> Option<Phase> {
+fn phase(signs: &Signs, cause: Cause, standing: Entry) -> Option<Phase> {
     signs.decide(&Control::default().with(cause, standing)).entries.get(&cause).map(|entry| entry.phase)
 }
 
@@ -84,13 +85,13 @@ fn only_what_nobody_recovers_from_by_itself_pauses() {
 fn the_way_back_is_a_probe_and_then_a_width_that_doubles_while_jobs_succeed() {
     use Phase::{Open, Paused, Probing, Reopening};
     let quiet = Signs { calls: None, answered_at_ms: None, ..healthy() };
-    let idle = Signs { waiting: Some(0), in_flight: Some(0), ..quiet };
+    let idle = Signs { waiting: Some(0), in_flight: Some(0), ..quiet.clone() };
     for (signs, standing, for_ms, expected) in [
         (in_outage(), Paused, MINUTE_MS - 1, Some(Paused)),
         (in_outage(), Paused, MINUTE_MS, Some(Probing)),
         // The answer is on its way; its worker was killed.
         (in_outage(), Probing, PROBE_LOST_MS - 1, Some(Probing)),
-        (quiet, Reopening { width: 1 }, STEP_MS, Some(Reopening { width: 1 })),
+        (quiet.clone(), Reopening { width: 1 }, STEP_MS, Some(Reopening { width: 1 })),
         (healthy(), Reopening { width: 1 }, STEP_MS, Some(Reopening { width: 2 })),
         (healthy(), Reopening { width: 1 }, STEP_MS - 1, Some(Reopening { width: 1 })),
         (idle, Reopening { width: 8 }, STEP_MS, Some(Reopening { width: 16 })),
@@ -104,7 +105,7 @@ fn the_way_back_is_a_probe_and_then_a_width_that_doubles_while_jobs_succeed() {
         (healthy(), Open, RELAPSE_MS - 1, Some(Open)),
         (healthy(), Open, RELAPSE_MS, None),
     ] {
-        let found = phase(signs, Cause::Outage, entry(standing, for_ms));
+        let found = phase(&signs, Cause::Outage, entry(standing, for_ms));
         assert_eq!(found, expected, "{standing:?} for {for_ms} ms");
     }
     let lost = Control::default().with(Cause::Account, entry(Probing, PROBE_LOST_MS));
@@ -220,7 +221,7 @@ fn causes_end_by_what_ends_them() {
     let tomorrow = Signs { now_ms: NOW_MS + DAY_MS, ..healthy() };
     for (signs, cause, standing, expected) in [
         (healthy(), Cause::SpendCap, paused(&today), Some(Phase::Paused)),
-        (tomorrow, Cause::SpendCap, paused(&today), Some(Phase::Open)),
+        (tomorrow.clone(), Cause::SpendCap, paused(&today), Some(Phase::Open)),
         (Signs { money: Some(raised), ..healthy() }, Cause::SpendCap, paused(&today), Some(Phase::Open)),
         (healthy(), Cause::SpendCap, entry(Phase::Open, CAPPED_AGAIN_MS - 1), Some(Phase::Open)),
         (healthy(), Cause::SpendCap, entry(Phase::Open, CAPPED_AGAIN_MS), None),
@@ -232,7 +233,7 @@ fn causes_end_by_what_ends_them() {
         (Signs { in_flight: Some(29_999), ..healthy() }, Cause::InFlight, paused(""), None),
         (Signs { in_flight: None, ..healthy() }, Cause::InFlight, paused(""), Some(Phase::Paused)),
     ] {
-        assert_eq!(phase(signs, cause, standing), expected, "{cause:?} {signs:?}");
+        assert_eq!(phase(&signs, cause, standing), expected, "{cause:?} {signs:?}");
     }
 }
 
@@ -313,73 +314,68 @@ fn the_switch_is_turned_where_it_stands_otherwise_and_left_while_it_turns() {
     }
 }
 
-fn dying(claims: u64, invocations: u64, ago_ms: u64) -> Signs {
-    Signs { dead: Some(Dead { claims, invocations }), answered_at_ms: Some(NOW_MS - ago_ms), ..healthy() }
+const LEASE_MS: u64 = 310_000;
+
+/// So many claims of three invocations began so long ago, and died; nobody was answered since.
+fn dying(claims: u64, began_ago_ms: u64) -> Signs {
+    let ended_ms = (0..claims).map(|n| NOW_MS - began_ago_ms + LEASE_MS + n % 3).collect();
+    let dead = Some(DeadClaims { ended_ms, lease_ms_max: LEASE_MS });
+    Signs { dead, answered_at_ms: None, ..healthy() }
 }
 
 #[test]
-fn claims_that_die_are_looked_at_before_work_stops_for_them() {
-    for (signs, expected) in [
-        (dying(10, 3, UNHEARD_MS), true),
-        (dying(10, 3, UNHEARD_MS - 1), false),
-        (dying(9, 9, UNHEARD_MS), false),
-        // One batch, or two, at the end of a night.
-        (dying(20, 2, UNHEARD_MS), false),
-        (Signs { function_version: None, ..dying(10, 3, DAY_MS) }, false),
+fn a_version_is_paused_for_the_claims_that_it_kills_and_for_no_others() {
+    let began_ago_ms = 8 * MINUTE_MS;
+    let (before_ms, after_ms) = (NOW_MS - began_ago_ms - 1, NOW_MS - began_ago_ms + 2);
+    let opened = |at_ms| Control::paused_by_operator(1, "r", "w").resumed(at_ms);
+    let untouched = Control::default();
+    let many = || dying(10, began_ago_ms);
+    for (label, signs, control, expected) in [
+        ("they die, one after the other", many(), &untouched, true),
+        ("too few", dying(9, began_ago_ms), &untouched, false),
+        ("an answer before", Signs { answered_at_ms: Some(before_ms), ..many() }, &untouched, true),
+        ("an answer since", Signs { answered_at_ms: Some(after_ms), ..many() }, &untouched, false),
+        ("watched since before", Signs { watched_since_ms: Some(before_ms), ..many() }, &untouched, true),
+        // DynamoDB was away, or another version is live.
+        ("watched since later", Signs { watched_since_ms: Some(after_ms), ..many() }, &untouched, false),
+        ("not watched", Signs { watched_since_ms: None, ..many() }, &untouched, false),
+        ("not read", Signs { dead: None, ..many() }, &untouched, false),
+        ("no version to be better than", Signs { function_version: None, ..many() }, &untouched, false),
+        ("opened before", many(), &opened(before_ms), true),
+        // Nobody was to be answered while it was shut.
+        ("opened since", many(), &opened(after_ms), false),
     ] {
-        let entries = signs.decide(&Control::default()).entries;
-        assert_eq!(entries.contains_key(&Cause::Deaths), expected, "{signs:?}");
-        assert!(signs.leads_jobs(&Control::default().with_all(entries, NOW_MS)), "{signs:?}");
+        let entries = signs.decide(control).entries;
+        assert_eq!(entries.contains_key(&Cause::Deaths), expected, "{label}");
+        let Some(entry) = entries.get(&Cause::Deaths) else { continue };
+        assert_eq!((entry.phase, entry.until_other_than.as_deref()), (Phase::Paused, Some("7")), "{label}");
     }
-    let suspected = |for_ms| {
-        let earlier = Signs { now_ms: NOW_MS - for_ms, answered_at_ms: None, ..dying(10, 3, DAY_MS) };
-        earlier.decide(&Control::default()).entries[&Cause::Deaths].clone()
-    };
-    let later = Signs { now_ms: NOW_MS + SUSPECTED_MS, ..dying(10, 3, UNHEARD_MS) };
-    for (signs, for_ms, expected) in [
-        (dying(10, 3, UNHEARD_MS), SUSPECTED_MS - 1, Some(Phase::Open)),
-        (dying(10, 3, UNHEARD_MS), SUSPECTED_MS, Some(Phase::Paused)),
-        // DynamoDB was away, and jobs are answered again.
-        (dying(10, 3, 1_000), SUSPECTED_MS, None),
-        // What is live now has killed nobody yet.
-        (Signs { function_version: Some(8), ..dying(10, 3, UNHEARD_MS) }, SUSPECTED_MS, None),
-        (Signs { dead: None, ..dying(10, 3, UNHEARD_MS) }, DAY_MS, Some(Phase::Open)),
-        (Signs { function_version: None, ..dying(10, 3, UNHEARD_MS) }, DAY_MS, Some(Phase::Open)),
-    ] {
-        assert_eq!(phase(signs, Cause::Deaths, suspected(for_ms)), expected, "{signs:?} for {for_ms} ms");
-    }
-    let paused = later.decide(&Control::default().with(Cause::Deaths, suspected(0))).entries;
-    let paused = &paused[&Cause::Deaths];
-    assert_eq!((paused.relapses, paused.until_other_than.as_deref()), (0, Some("7")));
 }
 
 /// The claims of the version that killed are seen for a while beside the first job of the one that may not.
 #[test]
-fn another_version_is_not_blamed_for_the_claims_of_the_one_before() {
-    let dead = Some(Dead { claims: 100, invocations: 10 });
-    let dying = Signs { dead, answered_at_ms: Some(NOW_MS - DAY_MS), ..healthy() };
-    let lives = Signs { answered_at_ms: Some(NOW_MS - 1), ..dying };
-    let reopening = Phase::Reopening { width: 1 };
-    for (signs, standing, for_ms, expected) in [
-        (dying, reopening, DEAD_SEEN_MS - 1, Some(reopening)),
-        (dying, reopening, DEAD_SEEN_MS, Some(Phase::Paused)),
+fn another_version_is_tried_by_one_job_and_not_blamed_for_the_claims_of_the_one_before() {
+    let reopening = |width| Phase::Reopening { width };
+    let answered = |signs| Signs { answered_at_ms: Some(NOW_MS - 1), ..signs };
+    let unheard = || Signs { answered_at_ms: None, ..healthy() };
+    let long_ms = 15 * MINUTE_MS;
+    let long_lease =
+        || Signs { dead: Some(DeadClaims { ended_ms: Vec::new(), lease_ms_max: long_ms }), ..unheard() };
+    for (label, signs, standing, for_ms, expected) in [
+        ("of before", dying(100, 8 * MINUTE_MS), reopening(1), 7 * MINUTE_MS, Some(reopening(1))),
+        ("its own", dying(10, 7 * MINUTE_MS), reopening(1), 8 * MINUTE_MS, Some(Phase::Paused)),
+        ("its own, of all calls", dying(10, 7 * MINUTE_MS), Phase::Open, 8 * MINUTE_MS, Some(Phase::Paused)),
+        ("it answers", answered(dying(100, 8 * MINUTE_MS)), reopening(1), STEP_MS, Some(reopening(2))),
         // Its messages are hidden, and nobody is answered.
-        (Signs { dead: Some(Dead::default()), ..dying }, reopening, UNHEARD_MS - 1, Some(reopening)),
-        (
-            Signs { dead: Some(Dead::default()), ..dying },
-            reopening,
-            UNHEARD_MS,
-            Some(Phase::Reopening { width: 2 }),
-        ),
-        (lives, reopening, STEP_MS, Some(Phase::Reopening { width: 2 })),
-        // An operator's resume leaves it open.
-        (dying, Phase::Open, DEAD_SEEN_MS - 1, Some(Phase::Open)),
-        (dying, Phase::Open, DEAD_SEEN_MS, Some(Phase::Paused)),
-        (lives, Phase::Open, DEAD_SEEN_MS - 1, Some(Phase::Open)),
-        (lives, Phase::Open, DEAD_SEEN_MS, None),
+        ("no call", unheard(), reopening(1), UNHEARD_MS - 1, Some(reopening(1))),
+        ("no call for ten minutes", unheard(), reopening(1), UNHEARD_MS, Some(reopening(2))),
+        ("one that died", dying(1, 7 * MINUTE_MS), reopening(1), UNHEARD_MS, Some(reopening(1))),
+        ("not read", Signs { dead: None, ..unheard() }, reopening(1), UNHEARD_MS, Some(reopening(1))),
+        ("a long lease", long_lease(), reopening(1), long_ms + 2 * MINUTE_MS - 1, Some(reopening(1))),
+        ("a long lease is over", long_lease(), reopening(1), long_ms + 2 * MINUTE_MS, Some(reopening(2))),
+        ("over", healthy(), Phase::Open, RELAPSE_MS, None),
     ] {
-        let found = phase(signs, Cause::Deaths, entry(standing, for_ms));
-        assert_eq!(found, expected, "{standing:?} for {for_ms} ms");
+        assert_eq!(phase(&signs, Cause::Deaths, entry(standing, for_ms)), expected, "{label}");
     }
 }
 
