@@ -107,6 +107,8 @@ pub struct Signs {
     pub reserved_at_ms: Option<u64>,
     /// Claims whose worker died.
     pub dead: Option<DeadClaims>,
+    /// Whether those are many, whenever they died, and whatever of.
+    pub many_are_dead: bool,
     /// Since when the version that is live has been looked at without a gap.
     pub watched_since_ms: Option<u64>,
     /// Messages that wait in the jobs queue.
@@ -240,12 +242,23 @@ impl Signs {
     fn go_on(&self, cause: Cause, entry: &Entry) -> Option<Entry> {
         match cause {
             Cause::Operator => Some(entry.clone()),
-            Cause::InFlight => {
-                let over = self.in_flight.is_some_and(|in_flight| in_flight < IN_FLIGHT_LOW);
-                (!over).then(|| entry.clone())
-            }
+            Cause::InFlight => self.go_on_flooded(entry),
             Cause::SpendCap => self.go_on_capped(entry),
             Cause::Account | Cause::Outage | Cause::Deaths => self.come_back(cause, entry),
+        }
+    }
+
+    /// Where a deploy that kills left so much in flight, the next ones that it takes are to be few.
+    fn go_on_flooded(&self, entry: &Entry) -> Option<Entry> {
+        let narrow = || entry.in_phase(Phase::Reopening { width: 1 }, self.now_ms);
+        match entry.phase {
+            Phase::Reopening { .. } | Phase::Open => self.come_back(Cause::InFlight, entry),
+            Phase::Paused | Phase::Probing
+                if self.in_flight.is_some_and(|in_flight| in_flight < IN_FLIGHT_LOW) =>
+            {
+                self.many_are_dead.then(narrow)
+            }
+            Phase::Paused | Phase::Probing => Some(entry.clone()),
         }
     }
 
@@ -423,6 +436,7 @@ impl Snapshot {
             calls: spent.and(self.calls),
             answered_at_ms: spent.and_then(|spent| spent.answered_at_ms),
             reserved_at_ms: spent.and_then(|spent| spent.reserved_at_ms),
+            many_are_dead: self.dead_claims(limits).is_some_and(|dead| dead.are_many()),
             dead: self.dead_claims(limits),
             watched_since_ms: self.watch.map(|watch| watch.since_ms),
             waiting: self.jobs.map(|depth| depth.visible),

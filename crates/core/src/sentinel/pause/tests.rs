@@ -9,6 +9,7 @@ fn healthy() -> Signs {
         answered_at_ms: Some(NOW_MS - 1_000),
         reserved_at_ms: Some(NOW_MS - 2_000),
         dead: Some(DeadClaims::default()),
+        many_are_dead: false,
         watched_since_ms: Some(NOW_MS - DAY_MS),
         waiting: Some(50),
         in_flight: Some(50),
@@ -376,6 +377,27 @@ fn another_version_is_tried_by_one_job_and_not_blamed_for_the_claims_of_the_one_
         ("over", healthy(), Phase::Open, RELAPSE_MS, None),
     ] {
         assert_eq!(phase(&signs, Cause::Deaths, entry(standing, for_ms)), expected, "{label}");
+    }
+}
+
+#[test]
+fn where_claims_died_what_was_in_flight_comes_back_by_a_narrow_way() {
+    let reopening = |width| Phase::Reopening { width };
+    let low = |many_are_dead| Signs { in_flight: Some(29_999), many_are_dead, ..healthy() };
+    let flooded = Signs { in_flight: Some(60_001), ..low(true) };
+    let unheard = Signs { answered_at_ms: None, ..low(true) };
+    for (signs, standing, for_ms, expected) in [
+        (low(false), Phase::Paused, MINUTE_MS, None),
+        (low(true), Phase::Paused, MINUTE_MS, Some(reopening(1))),
+        (Signs { in_flight: Some(30_000), ..low(true) }, Phase::Paused, MINUTE_MS, Some(Phase::Paused)),
+        (low(true), reopening(1), STEP_MS, Some(reopening(2))),
+        (unheard, reopening(1), STEP_MS, Some(reopening(1))),
+        (flooded, reopening(4), STEP_MS, Some(Phase::Paused)),
+        (low(false), reopening(64), STEP_MS, Some(Phase::Open)),
+        (low(false), Phase::Open, RELAPSE_MS, None),
+    ] {
+        let found = phase(&signs, Cause::InFlight, entry(standing, for_ms));
+        assert_eq!(found, expected, "{standing:?} {signs:?}");
     }
 }
 
