@@ -22,7 +22,7 @@ use nightshift_core::model::{
 };
 use nightshift_core::record::{Record, RecordWrite, WriteAnswer};
 use nightshift_core::redrive::{Depth, Directory, Redrive, Request, Source};
-use nightshift_core::sentinel::{Calls, StackLimits};
+use nightshift_core::sentinel::{Calls, StackLimits, WATCH_KEY};
 use nightshift_core::spend::{SpendAnswer, SpendChange, Spent, UtcDay};
 use nightshift_core::split_mix::SplitMix64;
 use nightshift_core::spread::Spread;
@@ -142,6 +142,8 @@ struct State {
     /// Jobs that are due and not yet sent, in parts.
     due: f64,
     written: u64,
+    /// What a run of the sentinel remembers for the next one.
+    remembered: Option<Document>,
 }
 
 impl World {
@@ -168,6 +170,7 @@ impl World {
                 calls: 0,
                 due: 0.0,
                 written: 0,
+                remembered: None,
             }),
             tokens: AtomicU64::new(0),
         })
@@ -659,6 +662,9 @@ impl LedgerWatch for World {
 impl Documents for World {
     async fn read(&self, key: &str) -> Result<Option<Document>, PortError> {
         self.ledger_answers()?;
+        if key == WATCH_KEY {
+            return Ok(self.lock().remembered.clone());
+        }
         if !self.lock().conditions.redrive_fails {
             return Ok(None);
         }
@@ -669,8 +675,15 @@ impl Documents for World {
         Ok(Some(Document { key: key.to_owned(), version: 1, json: directory.to_json(), expires_at_ms: None }))
     }
 
-    async fn write(&self, document: &Document, _: Option<u64>) -> Result<DocumentAnswer, PortError> {
-        panic!("the sentinel writes no {}", document.key)
+    async fn write(&self, document: &Document, expect: Option<u64>) -> Result<DocumentAnswer, PortError> {
+        self.ledger_answers()?;
+        assert_eq!(document.key, WATCH_KEY, "the sentinel writes no redrive");
+        let mut state = self.lock();
+        if state.remembered.as_ref().map(|standing| standing.version) != expect {
+            return Ok(DocumentAnswer::Refused(state.remembered.clone()));
+        }
+        state.remembered = Some(document.clone());
+        Ok(DocumentAnswer::Written)
     }
 }
 

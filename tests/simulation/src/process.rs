@@ -105,7 +105,7 @@ impl Process {
 #[async_trait]
 impl Documents for Process {
     async fn read(&self, key: &str) -> Result<Option<Document>, PortError> {
-        self.does("GetItem", 0.0, |state, _| state.documents.get(key).cloned()).await
+        self.does("GetItem", self.ledger_fails(), |state, _| state.documents.get(key).cloned()).await
     }
 
     async fn write(&self, document: &Document, expect: Option<u64>) -> Result<DocumentAnswer, PortError> {
@@ -124,7 +124,7 @@ impl Documents for Process {
         if self.draw(|rng| rng.chance(self.world.faults().ledger_reply_lost * KILLS)) {
             self.does("UpdateItem", 0.0, apply).await?;
         }
-        self.does("UpdateItem", self.world.faults().ledger_throttled * 0.1, apply).await
+        self.does("UpdateItem", self.ledger_fails(), apply).await
     }
 }
 
