@@ -295,6 +295,12 @@ fn what_cannot_start_says_what_to_do() {
         (vec!["--faults", "rain"], vec!["none, some, storm"]),
         (vec!["--base-url", "http://127.0.0.1:1/v1"], vec!["--provider"]),
         (vec!["--structured-output", "tool"], vec!["--provider"]),
+        (vec!["--provider", "anthropic", "--faults", "storm"], vec!["--faults", "model stub"]),
+        (
+            vec!["--provider", "anthropic", "--base-url", "http://127.0.0.1:1"],
+            vec!["nobody answers at http://127.0.0.1:1", "start the server first"],
+        ),
+        (vec!["--provider", "anthropic", "--base-url", "there"], vec!["there is no URL", "http://"]),
     ] {
         let output = demo(&arguments).output().unwrap();
         let said = err(&output);

@@ -187,6 +187,23 @@ fn every_link_in_the_documentation_leads_somewhere() {
 }
 
 #[test]
+fn the_map_names_every_crate_and_every_room_of_the_core() {
+    let map = read("ARCHITECTURE.md");
+    for (folder, but) in [("crates", &[][..]), ("crates/core/src", &["lib.rs", "snapshots"][..])] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap().flatten() {
+            let (name, is_folder) =
+                (entry.file_name().into_string().unwrap(), entry.file_type().unwrap().is_dir());
+            let named = if folder == "crates" {
+                format!("`crates/{name}`")
+            } else {
+                format!("`{name}{}`", if is_folder { "/" } else { "" })
+            };
+            assert!(but.contains(&name.as_str()) || map.contains(&named), "ARCHITECTURE.md has no {named}");
+        }
+    }
+}
+
+#[test]
 fn every_folder_of_tests_has_its_line() {
     let page = read("tests/README.md");
     let listed: BTreeSet<String> = page

@@ -105,6 +105,11 @@ impl Stack {
                 ));
             }
         };
+        if !region.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+            return Err(Failure::usage(format!(
+                "{region:?} is no region of AWS: give one such as eu-central-1."
+            )));
+        }
         let name = format!("{}-worker", place.prefix);
         let client = aws_sdk_lambda::Client::new(&sdk);
         let asked = client.get_function_configuration().function_name(&name).qualifier("live").send().await;

@@ -32,9 +32,9 @@ pub struct Arguments {
     /// Decides every fault and every answer of the model stub.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// How often the model stub fails.
-    #[arg(long, default_value = "some", value_name = "none|some|storm")]
-    pub faults: model_stub::Faults,
+    /// How often the model stub fails; `some` by default.
+    #[arg(long, value_name = "none|some|storm")]
+    pub faults: Option<model_stub::Faults>,
     /// Who answers. `anthropic` and `openai` need the key in ANTHROPIC_API_KEY or OPENAI_API_KEY and cost money, except
     /// at a server of your own (`--base-url`).
     #[arg(long, value_enum, default_value_t = Provider::Stub)]
@@ -137,6 +137,11 @@ impl Arguments {
         if self.replaces_its_jobs() {
             return Some(
                 "--results is the file of --jobs, and would replace the jobs: name another one".to_owned(),
+            );
+        }
+        if self.provider != Provider::Stub && self.faults.is_some() {
+            return Some(
+                "--faults are those of the model stub, and a provider has its own: leave one out".to_owned(),
             );
         }
         if self.provider == Provider::Openai && self.base_url.is_none() && self.model == ANTHROPICS {

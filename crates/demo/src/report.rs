@@ -312,7 +312,9 @@ fn requests(run: &Run, action: &str) -> u64 {
 
 fn total(metrics: &[Sample], name: &str) -> f64 {
     let stack_only = |sample: &&Sample| sample.name == name && sample.dimensions.len() == 1;
-    metrics.iter().filter(stack_only).map(|sample| sample.value * sample.count).sum()
+    let values = metrics.iter().filter(stack_only).map(|sample| sample.value * sample.count);
+    // An empty sum of floats is -0.0, and would be shown so.
+    values.fold(0.0, |sum, value| sum + value)
 }
 
 /// All measured values of a metric, sorted.

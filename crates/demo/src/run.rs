@@ -83,9 +83,27 @@ pub struct Run {
     pub interrupted: bool,
 }
 
+/// A server that is not there would be asked again and again for minutes: that is what the worker is for.
+async fn is_there(base_url: &str) -> anyhow::Result<()> {
+    let uri: http::Uri = base_url.parse().with_context(|| format!("{base_url} is no URL"))?;
+    let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
+        anyhow::bail!("{base_url} is no URL: begin with http:// or https://");
+    };
+    let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    let address = (host.trim_matches(['[', ']']), port);
+    let connects =
+        tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect(address)).await;
+    let nobody = || format!("nobody answers at {base_url}: start the server first, or mend the address");
+    connects.with_context(nobody)?.with_context(nobody)?;
+    Ok(())
+}
+
 /// Brings everything up, works until the queue is empty, and takes it down.
 pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
     let jobs = jobs_of(arguments)?;
+    if let Some(base_url) = &arguments.base_url {
+        is_there(base_url).await?;
+    }
     let aws = LocalAws::start(REGION).await.context("cannot start the stand-in for AWS")?;
     let stub = model_stub(arguments).await?;
     let clients = Clients::new(&aws);
@@ -178,7 +196,7 @@ async fn model_stub(arguments: &Arguments) -> anyhow::Result<Option<ModelStub>> 
     }
     let settings = StubSettings {
         seed: arguments.seed,
-        faults: arguments.faults,
+        faults: arguments.faults.unwrap_or(nightshift_local::model_stub::Faults::Some),
         answers: jobs::answers(&my_tasks::registry()),
         ..StubSettings::default()
     };

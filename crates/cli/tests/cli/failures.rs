@@ -22,6 +22,8 @@ async fn each_failure_has_one_sentence_and_its_exit_code() {
     let mut command = stand.command(&pause);
     command.env_remove("AWS_REGION");
     fails(&run(&mut command), 2, "The region is not known: add --region");
+    command.args(["--region", "eu west"]);
+    fails(&run(&mut command), 2, "\"eu west\" is no region of AWS: give one such as eu-central-1");
 
     fails(
         &stand.run(&["--prefix", "other", "pause", "--reason", "x", "--yes"]),

@@ -152,7 +152,8 @@ impl Tally {
             return None;
         }
         let of = |task: &Option<String>| self.paid.get(task).map_or(mean(&all), mean);
-        Some(self.counts.iter().map(|((_, task), messages)| *messages as f64 * of(task)).sum())
+        // An empty sum of floats is -0.0, and would be shown so.
+        Some(self.counts.iter().fold(0.0, |sum, ((_, task), messages)| sum + *messages as f64 * of(task)))
     }
 
     /// What the redrive of a request would come to.
