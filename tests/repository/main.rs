@@ -203,6 +203,42 @@ fn the_map_names_every_crate_and_every_room_of_the_core() {
     }
 }
 
+/// The flags of `scripts/…` that the documentation names, by script.
+fn flags_named(text: &str) -> BTreeSet<(String, String)> {
+    let mut flags = BTreeSet::new();
+    for command in text.split("scripts/").skip(1) {
+        let command = command.split(['`', '\n', '|', ';', '"']).next().unwrap();
+        let (named, _) = command.split_once(" # ").unwrap_or((command, ""));
+        let mut words = named.split_whitespace();
+        let script = words.next().unwrap_or_default().to_owned();
+        let named = words.map(|word| word.split('=').next().unwrap()).filter(|word| word.starts_with("--"));
+        flags.extend(named.map(|flag| (script.clone(), flag.to_owned())));
+    }
+    flags
+}
+
+#[test]
+fn every_flag_of_a_script_that_the_documentation_names_is_known_to_it() {
+    let pages = runbook_pages().into_iter().map(|(_, page)| page);
+    let text: String =
+        ["README.md", "ARCHITECTURE.md", "tests/README.md"].map(read).into_iter().chain(pages).collect();
+    let flags = flags_named(&text);
+    assert!(flags.len() > 8, "{flags:?}");
+    for (script, flag) in flags {
+        // What it passes on is known to the program that it starts.
+        let programs = match script.as_str() {
+            "demo" => &["crates/demo/src/main.rs"][..],
+            "simulate" => &["tests/simulation/src/main.rs", "tests/load/src/main.rs"],
+            "load-test" => &["crates/cli/src/commands/load_test.rs"],
+            _ => &[],
+        };
+        let field = format!(" {}:", flag.trim_start_matches('-').replace('-', "_"));
+        let known = read(&format!("scripts/{script}")).contains(&flag)
+            || programs.iter().any(|program| read(program).contains(&field));
+        assert!(known, "scripts/{script} knows no {flag}");
+    }
+}
+
 #[test]
 fn every_folder_of_tests_has_its_line() {
     let page = read("tests/README.md");
