@@ -45,7 +45,7 @@ run "the_function" {
     condition = [for statement in jsondecode(aws_iam_role_policy.sentinel.policy).Statement : jsonencode(statement.Condition) if contains(statement.Action, "dynamodb:UpdateItem")] == [
       jsonencode({ "ForAllValues:StringEquals" = { "dynamodb:LeadingKeys" = ["control", "sentinel#watch"] } })
     ]
-    error_message = "Of the ledger it writes the control record alone."
+    error_message = "Of the ledger it writes the control record and what it remembers alone."
   }
   assert {
     condition = [for statement in jsondecode(aws_iam_role_policy.sentinel.policy).Statement : statement.Resource if contains(statement.Action, "lambda:UpdateEventSourceMapping")] == [

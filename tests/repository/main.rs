@@ -218,6 +218,12 @@ fn flags_named(text: &str) -> BTreeSet<(String, String)> {
 }
 
 #[test]
+fn the_sentinel_may_write_what_it_remembers() {
+    let key = nightshift_core::sentinel::WATCH_KEY;
+    assert!(read("terraform/sentinel.tf").contains(&format!(r#"= ["control", "{key}"] }}"#)), "{key}");
+}
+
+#[test]
 fn every_flag_of_a_script_that_the_documentation_names_is_known_to_it() {
     let pages = runbook_pages().into_iter().map(|(_, page)| page);
     let text: String =

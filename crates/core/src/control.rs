@@ -42,7 +42,7 @@ pub enum Cause {
     Outage,
     /// The day's money is spent.
     SpendCap,
-    /// Claims die, one after the other, and none is settled.
+    /// Claims die, one after the other, and no call is answered.
     Deaths,
     /// SQS is near the 120,000 messages in flight beyond which it delivers nothing, without an error.
     InFlight,
@@ -181,6 +181,8 @@ pub struct Control {
     pub opened_at_ms: Option<u64>,
     /// The pause in the old form, as it was read: a write is only over what was read.
     told: Option<String>,
+    /// Whether it was taken away in the old form.
+    lifted: bool,
 }
 
 /// The record as it stands in the table.
@@ -233,6 +235,7 @@ impl Control {
         }
         match &stored.paused_reason {
             None => {
+                control.lifted = !control.is_open();
                 control.entries.retain(|_, entry| entry.phase == Phase::Open);
                 control.foreign.clear();
             }
@@ -287,6 +290,12 @@ impl Control {
             .iter()
             .filter(|(_, entry)| entry.phase != Phase::Open)
             .map(|(cause, entry)| (*cause, entry))
+    }
+
+    /// Whether somebody took a pause away in the old form, without saying when.
+    #[must_use]
+    pub fn was_lifted(&self) -> bool {
+        self.lifted
     }
 
     /// Whether anything holds work back.
@@ -362,13 +371,24 @@ impl Control {
         self.stored() == standing.stored()
     }
 
-    /// Each step of the way back opens it anew: whoever waits for a turn on a narrow way still waits for the pause.
+    /// Each step to a wider way opens it anew: whoever waits for a turn on a narrow way still waits for the pause. By whatever
+    /// clock, that is not before a step which stands.
     fn next(&self, entries: BTreeMap<Cause, Entry>, foreign: Map<String, Value>, now_ms: u64) -> Self {
-        let mut next = Self { version: self.version + 1, entries, foreign, ..self.clone() };
-        if !self.is_open() && !next.is_shut() && next.admits() != self.admits() {
-            next.opened_at_ms = Some(now_ms);
+        let mut next = Self { version: self.version + 1, entries, foreign, lifted: false, ..self.clone() };
+        if next.width() > self.width() || self.lifted {
+            let steps = self.entries.values().map(|entry| entry.phase_since_ms).chain(self.opened_at_ms);
+            next.opened_at_ms = Some(steps.fold(now_ms, u64::max));
         }
         next
+    }
+
+    /// How many calls may be open at once, in all environments together.
+    fn width(&self) -> u32 {
+        match self.admits() {
+            Admits::Nothing(_) => 0,
+            Admits::Width(width, _) => width,
+            Admits::All => u32::MAX,
+        }
     }
 }
 
@@ -550,6 +570,17 @@ mod tests {
             ("probing", outage(Probing, 12)(&paused), None),
             ("narrow", narrow.clone(), Some(30)),
             ("wider", outage(Reopening { width: 2 }, 31)(&narrow), Some(31)),
+            (
+                "narrower",
+                outage(Reopening { width: 1 }, 33)(&outage(Reopening { width: 2 }, 31)(&narrow)),
+                Some(31),
+            ),
+            (
+                "as narrow, for another cause",
+                outage(Open, 32)(&at(Cause::Account, Reopening { width: 1 }, 31)(&narrow)),
+                Some(30),
+            ),
+            ("by a clock that is behind", outage(Reopening { width: 2 }, 20)(&narrow), Some(30)),
             ("as narrow", outage(Reopening { width: 1 }, 31)(&narrow), Some(30)),
             ("something else is looked at", at(Cause::Deaths, Open, 31)(&narrow), Some(30)),
             ("open", outage(Open, 32)(&narrow), Some(32)),

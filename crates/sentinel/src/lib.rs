@@ -1,7 +1,8 @@
 //! The sentinel over ports: what it reads, publishes and drives in one run.
 //!
-//! Everything that is decided stands in `nightshift_core::sentinel`. A run remembers nothing, so that one that fails, is
-//! skipped or meets another does no harm: gauges of one minute are read as their highest, and a redrive's step takes a lock.
+//! Everything that is decided stands in `nightshift_core::sentinel`. A run remembers nothing but when it looked, so that one
+//! that fails, is skipped or meets another does no harm: gauges of one minute are read as their highest, and a redrive's step
+//! takes a lock.
 //!
 //! **Invariant:** gauges and heartbeat go out before anything else is done.
 //! **Invariant:** the event source mapping follows the control record as it stands then, and nothing else: whatever a run
@@ -87,12 +88,12 @@ impl Sentinel {
         let (snapshot, standing) = self.look(&mut faults).await;
         let gauges = snapshot.gauges(&self.stack.name, &self.stack.limits);
         self.ports.metrics.publish(&gauges, PUBLISH_WITHIN).await;
-        if let Err(error) = self.pause_or_open(&snapshot).await {
-            faults.push(error.to_string());
-        }
         if let Some(watch) = snapshot.watch.filter(|_| snapshot.dead_are_known())
             && let Err(error) = self.remember(&watch, standing.as_ref()).await
         {
+            faults.push(error.to_string());
+        }
+        if let Err(error) = self.pause_or_open(&snapshot).await {
             faults.push(error.to_string());
         }
         for id in snapshot.redrives.iter().flatten() {
@@ -135,8 +136,10 @@ impl Sentinel {
         self.ports.documents.write(&document, expect).await.map(drop)
     }
 
-    /// Reads the stack, as much as possible of it at the same time, and what the last run remembered. Asking a queue for its depth also keeps it reporting: CloudWatch takes it
-    /// for active for six hours after any call ("Monitoring Amazon SQS with CloudWatch").
+    /// Reads the stack, as much as possible of it at the same time, and what the last run remembered.
+    ///
+    /// Asking a queue for its depth also keeps it reporting: CloudWatch takes it for active for six hours after any call
+    /// ("Monitoring Amazon SQS with CloudWatch").
     async fn look(&self, faults: &mut Vec<String>) -> (Snapshot, Option<Document>) {
         let ports = &self.ports;
         let at_ms = ports.clock.now_ms();
@@ -187,6 +190,7 @@ impl Sentinel {
             redrives: known(redrives, faults),
             claimed,
             watch: None,
+            remembers: false,
             counted: None,
             reviews: known(reviews, faults),
             begun,
@@ -195,7 +199,9 @@ impl Sentinel {
         let standing = known(watch, faults);
         if let (Some(standing), Some(version)) = (&standing, snapshot.live_version) {
             let standing = standing.as_ref().and_then(|document| Watch::from_json(&document.json));
-            snapshot.watch = Some(Watch::after(standing, version, at_ms));
+            snapshot.remembers = standing.is_some_and(|watch| watch.is_kept(at_ms));
+            let lease_ms_max = self.stack.limits.lease_ms_max;
+            snapshot.watch = Some(Watch::after(standing, version, lease_ms_max, at_ms));
         }
         let counted = match snapshot.claims_to_count_since_ms(&self.stack.limits) {
             Some(since_ms) => ports.watch.oldest(Unsettled::Claimed, since_ms, ENTRIES_MAX).await,

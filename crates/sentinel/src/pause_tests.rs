@@ -11,7 +11,7 @@ use super::tests::{DAY_MS, Fate, NOW_MS, State, World, sentinel};
 const MINUTE_MS: u64 = 60_000;
 /// A run asks for fewer things than this.
 const OPERATIONS_MAX: usize = 24;
-/// Claims that died two minutes ago began seven before that: so many runs look at a version before one of its own counts.
+/// Claims that died two minutes ago began five before that: so many runs look at a version before one of its own counts.
 const LOOKS: usize = 8;
 const FATES: [Fate; 5] =
     [Fate::KilledBefore, Fate::KilledAfter, Fate::ReplyLost, Fate::OperatorPauses, Fate::OperatorResumes];
@@ -23,6 +23,7 @@ fn changed(change: impl FnOnce(&mut State)) -> Arc<World> {
     {
         let mut state = world.state.lock().unwrap();
         state.entries = 10;
+        state.remembered = None;
         change(&mut state);
     }
     world
@@ -137,7 +138,7 @@ async fn an_operators_pause_of_eight_days_is_the_operators_and_lets_workers_see_
     let world = changed(|state| state.operate(true));
     let paused = state(&world).control().entries[&Cause::Operator].clone();
     let mut on_after_ms = None;
-    // Every tenth minute: nothing is remembered between two runs.
+    // Every tenth minute: what an operator wrote is remembered by the record alone.
     for minute in (0..8 * 24 * 60).step_by(10) {
         world.state.lock().unwrap().now_ms = NOW_MS + minute * MINUTE_MS;
         run(&world).await;

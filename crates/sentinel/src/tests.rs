@@ -77,7 +77,7 @@ impl Default for World {
             entries: BEGUN_MAX + 5,
             dead_claims: 0,
             answered_at_ms: Some(NOW_MS - 1_000),
-            remembered: None,
+            remembered: Some(remembered(NOW_MS - 60_000)),
             fate: None,
             operations: 0,
         };
@@ -89,6 +89,12 @@ impl Default for World {
             state: Mutex::new(state),
         }
     }
+}
+
+/// What a run that began then remembers.
+fn remembered(now_ms: u64) -> Document {
+    let json = Watch::after(None, 7, 310_000, now_ms).to_json();
+    Document { key: WATCH_KEY.to_owned(), version: 1, json, expires_at_ms: None }
 }
 
 impl State {
@@ -335,7 +341,7 @@ async fn a_run_publishes_before_it_drives_and_drives_what_is_not_over() {
     assert!(beats(&world));
     let done = world.did();
     let published = done.iter().position(|what| what == "publish").unwrap();
-    assert_eq!(done[published + 1..], ["control", "remember", "step", "crashed", "step", "letters"]);
+    assert_eq!(done[published + 1..], ["remember", "control", "step", "crashed", "step", "letters"]);
 }
 
 #[tokio::test]
@@ -349,6 +355,35 @@ async fn one_read_that_fails_costs_its_gauges_and_the_heartbeat_alone() {
         assert!(!beats(&world), "{fails}");
         assert!(world.published.lock().unwrap()[0].data.len() >= 6, "{fails} takes nothing else along");
     }
+}
+
+#[tokio::test]
+async fn a_look_is_remembered_that_saw_all_that_a_version_is_judged_by() {
+    let look_of = |world: &World| {
+        let state = world.state.lock().unwrap();
+        Watch::from_json(&state.remembered.as_ref().unwrap().json).unwrap().seen_at_ms
+    };
+    let (world, _) = run(World::default()).await;
+    assert_eq!(look_of(&world), NOW_MS);
+    for fails in ["control", "oldest", "records", "spend", "version", "watch"] {
+        let (world, _) = run(World { fails: BTreeSet::from([fails]), ..World::default() }).await;
+        assert_eq!(look_of(&world), NOW_MS - 60_000, "{fails}");
+    }
+}
+
+#[tokio::test]
+async fn where_a_look_cannot_be_remembered_there_is_no_heartbeat() {
+    for (remembered_at_ms, expected) in
+        [(Some(NOW_MS - 300_000), true), (Some(NOW_MS - 300_001), false), (None, false)]
+    {
+        let world = World::default();
+        world.state.lock().unwrap().remembered = remembered_at_ms.map(remembered);
+        let (world, ran) = run(world).await;
+        assert!(ran.is_ok());
+        assert_eq!(beats(&world), expected, "{remembered_at_ms:?}");
+    }
+    let (_, ran) = run(World { fails: BTreeSet::from(["remember"]), ..World::default() }).await;
+    assert!(ran.unwrap_err().to_string().contains("remember"));
 }
 
 #[tokio::test]

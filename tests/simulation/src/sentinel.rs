@@ -11,7 +11,7 @@ use nightshift_core::listing::{Entry, Unsettled};
 use nightshift_core::metric::MetricBatch;
 use nightshift_core::record::Record;
 use nightshift_core::redrive::{Depth, Source};
-use nightshift_core::sentinel::{Calls, ProbeAsk, StackLimits, Switch};
+use nightshift_core::sentinel::{Calls, ProbeAsk, StackLimits, Switch, WATCH_KEY, Watch};
 use nightshift_core::spend::{Spent, UtcDay};
 use nightshift_ports::{
     LedgerWatch, Metrics, PortError, PortErrorKind, QueueDepth, RedriveSteps, WorkerFunction,
@@ -226,6 +226,10 @@ pub async fn watch(world: Arc<World>) {
             nth % RUN_ANYWAY == 0 || state.has_something_to_pause_for(now_ms)
         };
         let faults = world.faults();
+        let is_away = |what| world.plan.away(what, world.elapsed_ms());
+        if !worth_it && !is_away(Away::Sentinel) && !is_away(Away::Ledger) {
+            world.lock().looked(now_ms);
+        }
         if !worth_it || world.plan.away(Away::Sentinel, world.elapsed_ms()) || rng.chance(faults.run_skipped)
         {
             continue;
@@ -267,8 +271,16 @@ async fn run(world: &Arc<World>, id: u64) {
 }
 
 impl State {
-    /// Whether a run could find anything to act on. A run that finds nothing changes nothing, and most of a virtual day's
-    /// would be such.
+    /// What a run that finds nothing to act on would remember.
+    fn looked(&mut self, now_ms: u64) {
+        let Some(document) = self.documents.get_mut(WATCH_KEY) else { return };
+        if let Some(watch) = Watch::from_json(&document.json) {
+            document.json = Watch { seen_at_ms: now_ms, ..watch }.to_json();
+        }
+    }
+
+    /// Whether a run could find anything to act on. A run that finds nothing changes nothing else, and most of a virtual
+    /// day's would be such.
     fn has_something_to_pause_for(&mut self, now_ms: u64) -> bool {
         let minute = now_ms / MINUTE;
         let told = self.told.range(minute.saturating_sub(2)..).next().is_some();

@@ -106,6 +106,8 @@ pub struct State {
     pub calls_ms: Vec<u64>,
     pub invocations_ms: Vec<u64>,
     pub shut_ms: Vec<u64>,
+    /// When which cause began to hold all back, in virtual time since the beginning.
+    pub held_ms: Vec<(Cause, u64)>,
 }
 
 /// One distinct input and its record.
@@ -463,6 +465,7 @@ impl World {
             calls_ms: Vec::new(),
             invocations_ms: Vec::new(),
             shut_ms: Vec::new(),
+            held_ms: Vec::new(),
         };
         let quiet = Faults { skew_ms: plan.faults.skew_ms, ..Faults::default() };
         Arc::new(Self {

@@ -2,10 +2,8 @@
 //!
 //! A claim whose lease has ended looks the same whether its worker was killed, or lived and could neither settle nor release
 //! it because DynamoDB was away. Against a version count only claims that began since the sentinel looks at it without a gap
-//! (while DynamoDB is away, no run can look), since work was let through, and since a call was last answered. Where no claim
-//! was made since, nothing dies, and a pause would protect nothing.
-//!
-//! What was claimed under a longer timeout than the present one looks younger by the difference.
+//! (a DynamoDB that is away for three minutes makes one), since work was let through, and since a call was last answered.
+//! Where no claim was made since, nothing dies, and a pause would protect nothing.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,33 +19,47 @@ pub(super) const INDEX_LAG_MS: u64 = MINUTE_MS;
 const CLAIMS_MIN: usize = 10;
 /// Of so many invocations at least: one that is killed takes a whole batch along, and says nothing of the next.
 const INVOCATIONS_MIN: usize = 3;
-/// A claim that died longer ago than this says nothing of what is deployed now: its message may have gone to `crashed`.
+/// What died longer ago than this keeps no way narrow: its message may have gone to `crashed`, and never come back.
 const FRESH_MS: u64 = 20 * MINUTE_MS;
-/// Two looks that are further apart than this have a gap: a run that is a minute after the last one, by an uneven schedule.
-const GAP_MS: u64 = 100_000;
+/// Two looks that are further apart than this have a gap: one run may be missed, by an uneven schedule.
+const GAP_MS: u64 = 150_000;
+
+/// A look that nobody remembers for so long was not written, or no sentinel ran.
+const KEPT_MS: u64 = 5 * MINUTE_MS;
 
 /// How long a version has been looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Watch {
     /// The version of the worker's function.
     pub function_version: u64,
-    /// Since when without a gap, in milliseconds since 1970.
+    /// From when claims can be its own, in milliseconds since 1970: since when it was looked at without a gap, and later by as
+    /// much as leases have become shorter with it, since those of before look younger by that.
     pub since_ms: u64,
     /// When the last look was.
     pub seen_at_ms: u64,
+    /// The longest that a lease lasts, in milliseconds.
+    pub lease_ms_max: u64,
 }
 
 impl Watch {
     /// As it stands after a look that could read all that counts.
     #[must_use]
-    pub fn after(standing: Option<Self>, function_version: u64, now_ms: u64) -> Self {
+    pub fn after(standing: Option<Self>, function_version: u64, lease_ms_max: u64, now_ms: u64) -> Self {
         let goes_on = |watch: &Self| {
-            watch.function_version == function_version
-                && watch.since_ms <= watch.seen_at_ms
-                && watch.seen_at_ms.abs_diff(now_ms) <= GAP_MS
+            watch.function_version == function_version && watch.seen_at_ms.abs_diff(now_ms) <= GAP_MS
         };
-        let since_ms = standing.filter(goes_on).map_or(now_ms, |watch| watch.since_ms);
-        Self { function_version, since_ms, seen_at_ms: now_ms }
+        let since_ms = match standing {
+            Some(watch) if goes_on(&watch) => watch.since_ms,
+            Some(watch) => now_ms.saturating_add(watch.lease_ms_max.saturating_sub(lease_ms_max)),
+            None => now_ms,
+        };
+        Self { function_version, since_ms, seen_at_ms: now_ms, lease_ms_max }
+    }
+
+    /// Whether the last look is not long ago: what is seen can be remembered.
+    #[must_use]
+    pub fn is_kept(&self, now_ms: u64) -> bool {
+        self.seen_at_ms.abs_diff(now_ms) <= KEPT_MS
     }
 
     /// As its document says it; `None`: in another form, of another release.
@@ -68,6 +80,8 @@ impl Watch {
 pub struct DeadClaims {
     /// When their leases ended, in milliseconds since 1970. The claims of one invocation end together.
     pub ended_ms: Vec<u64>,
+    /// Those that began after this time.
+    pub since_ms: u64,
     /// The longest that a lease lasts: the worker's timeout and the margin, in milliseconds.
     pub lease_ms_max: u64,
 }
@@ -82,30 +96,30 @@ impl DeadClaims {
         self.ended_ms.len() >= CLAIMS_MIN && ended.len() >= INVOCATIONS_MIN
     }
 
-    /// Those that began after this time and died of late.
+    /// Those that began after this time.
     #[must_use]
-    pub(super) fn that_count(&self, since_ms: u64, now_ms: u64) -> Self {
-        let counts = |ended_ms: &u64| {
-            *ended_ms > since_ms.saturating_add(self.lease_ms_max)
-                && now_ms.saturating_sub(*ended_ms) <= FRESH_MS
-        };
-        Self { ended_ms: self.ended_ms.iter().copied().filter(counts).collect(), ..*self }
+    pub(super) fn that_began_after(&self, since_ms: u64) -> Self {
+        let counts = |ended_ms: &u64| *ended_ms > since_ms.saturating_add(self.lease_ms_max);
+        Self { ended_ms: self.ended_ms.iter().copied().filter(counts).collect(), since_ms, ..*self }
     }
 
-    /// How long after its beginning a claim that died is seen by a run.
+    /// Whether none has died of late, and one that was made at the beginning would be seen by now.
     #[must_use]
-    pub(super) fn seen_after_ms(&self) -> u64 {
-        self.lease_ms_max.saturating_add(INDEX_LAG_MS).saturating_add(MINUTE_MS)
+    pub(super) fn none_of_late(&self, now_ms: u64) -> bool {
+        let seen_after_ms = self.lease_ms_max.saturating_add(INDEX_LAG_MS).saturating_add(MINUTE_MS);
+        let is_fresh = |ended_ms: &u64| now_ms.saturating_sub(*ended_ms) <= FRESH_MS;
+        now_ms.saturating_sub(self.since_ms) >= seen_after_ms && !self.ended_ms.iter().any(is_fresh)
     }
 }
 
 impl Control {
     /// From when claims count against the version that is live.
-    pub(super) fn claims_count_since_ms(&self, watched_since_ms: u64, answered_at_ms: Option<u64>) -> u64 {
+    pub(super) fn claims_count_since_ms(&self, watch: &Watch, answered_at_ms: Option<u64>) -> u64 {
         let is_tried = |phase| matches!(phase, Phase::Reopening { .. } | Phase::Open);
         let tried = self.entries.get(&Cause::Deaths).filter(|entry| is_tried(entry.phase));
-        let times = [tried.map(|entry| entry.phase_since_ms), self.opened_at_ms, answered_at_ms];
-        times.into_iter().flatten().fold(watched_since_ms, u64::max)
+        let lifted_ms = self.was_lifted().then_some(watch.seen_at_ms);
+        let times = [tried.map(|entry| entry.phase_since_ms), self.opened_at_ms, lifted_ms, answered_at_ms];
+        times.into_iter().flatten().fold(watch.since_ms, u64::max)
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub claimed: Option<Vec<Entry>>,
     /// How long the version that is live has been looked at, this look included.
     pub watch: Option<Watch>,
+    /// Whether the last look is remembered, and not long ago.
+    pub remembers: bool,
     /// The [`ENTRIES_MAX`] claims whose jobs were received first since claims count against that version: of a large stack,
     /// those above are all older. None are read that cannot have died yet.
     pub counted: Option<Vec<Entry>>,
@@ -95,7 +97,7 @@ impl Snapshot {
             self.counted.is_some(),
         ];
         let seen = unshown.iter().all(|seen| *seen);
-        let complete = gauges && seen;
+        let complete = gauges && seen && self.remembers;
         let mut data: Vec<Datum> =
             readings.into_iter().map(|(gauge, value)| gauge.datum(stack, None, value)).collect();
         let causes = self.control.iter().flat_map(paused_by);
@@ -156,7 +158,7 @@ impl Snapshot {
     #[must_use]
     pub fn claims_to_count_since_ms(&self, limits: &StackLimits) -> Option<u64> {
         let (control, watch, spent) = (self.control.as_ref()?, self.watch?, self.spent?);
-        let since_ms = control.claims_count_since_ms(watch.since_ms, spent.answered_at_ms);
+        let since_ms = control.claims_count_since_ms(&watch, spent.answered_at_ms);
         (since_ms.saturating_add(limits.lease_ms_max).saturating_add(INDEX_LAG_MS) < self.at_ms)
             .then_some(since_ms)
     }
@@ -174,7 +176,7 @@ impl Snapshot {
         let is_other = |entry: &&Entry| !claimed.iter().any(|known| known.key == entry.key);
         let counted: Vec<Entry> = self.counted.as_ref()?.iter().filter(is_other).cloned().collect();
         let ended_ms = self.ended(claimed).chain(self.ended(&counted)).collect();
-        Some(DeadClaims { ended_ms, lease_ms_max: limits.lease_ms_max })
+        Some(DeadClaims { ended_ms, since_ms: 0, lease_ms_max: limits.lease_ms_max })
     }
 
     fn ended<'a>(&'a self, claims: &'a [Entry]) -> impl Iterator<Item = u64> + 'a {
@@ -230,7 +232,8 @@ mod tests {
             live_version: Some(1),
             redrives: Some(Vec::new()),
             claimed: Some(Vec::new()),
-            watch: Some(Watch::after(None, 1, NOW_MS)),
+            watch: Some(Watch::after(None, 1, LIMITS.lease_ms_max, NOW_MS)),
+            remembers: true,
             counted: Some(Vec::new()),
             reviews: Some(Vec::new()),
             begun: Some(Vec::new()),
@@ -304,7 +307,7 @@ mod tests {
     #[test]
     fn what_could_not_be_read_is_left_out_and_the_heartbeat_with_it() {
         type Forget = fn(&mut Snapshot);
-        let cases: [(Forget, &[Gauge]); 14] = [
+        let cases: [(Forget, &[Gauge]); 15] = [
             (|s| s.jobs = None, &[Gauge::JobsWaiting, Gauge::JobsInFlight]),
             (|s| s.dead_letters = None, &[Gauge::DeadLettersWaiting, Gauge::OldestDeadLetterAge]),
             (|s| s.crashed = None, &[Gauge::CrashedWaiting]),
@@ -316,6 +319,7 @@ mod tests {
             (|s| s.redrives = None, &[Gauge::RedrivesRunning]),
             (|s| s.claimed = None, &[Gauge::DeadClaims]),
             (|s| s.watch = None, &[]),
+            (|s| s.remembers = false, &[]),
             (|s| s.counted = None, &[]),
             (|s| s.reviews = None, &[Gauge::ReviewsWaiting]),
             (|s| s.begun = None, &[Gauge::OldestJobAge]),
@@ -410,8 +414,12 @@ mod tests {
         let counted = Some(vec![oldest[2].clone(), other]);
         let snapshot = Snapshot { counted, ..snapshot };
         let ended_ms = vec![NOW_MS - 60_001, NOW_MS - 60_001, 1, NOW_MS - 70_000];
-        let dead = Some(DeadClaims { ended_ms, lease_ms_max: LIMITS.lease_ms_max });
-        assert_eq!(snapshot.signs(&LIMITS, 1).dead, dead);
+        let dead = Some(DeadClaims { ended_ms, since_ms: 0, lease_ms_max: LIMITS.lease_ms_max });
+        let signs = snapshot.signs(&LIMITS, 1);
+        assert_eq!((signs.dead, signs.many_are_dead), (dead, false));
+        let many = (0..10).map(|n| until(NOW_MS - 70_000 - n % 3)).collect();
+        let many = Snapshot { claimed: Some(many), ..snapshot.clone() };
+        assert!(many.signs(&LIMITS, 1).many_are_dead);
         let calls = Some(Calls { failed: 20, ..Calls::default() });
         let heard = Snapshot { calls, ..snapshot };
         assert_eq!(heard.signs(&LIMITS, 1).calls, calls);
@@ -426,7 +434,7 @@ mod tests {
             let answered_at_ms = Some(NOW_MS - answered_ago_ms);
             let snapshot = Snapshot {
                 spent: Some(Spent { answered_at_ms, ..Spent::default() }),
-                watch: Some(Watch { function_version: 1, since_ms: 1, seen_at_ms: NOW_MS }),
+                watch: Some(Watch { since_ms: 1, ..Watch::after(None, 1, LIMITS.lease_ms_max, NOW_MS) }),
                 ..quiet()
             };
             let since_ms = snapshot.claims_to_count_since_ms(&LIMITS);

@@ -14,7 +14,7 @@ use crate::control::{Cause, Control, Entry, Phase};
 use crate::model::{FailureClass, ModelFailure};
 use crate::spend::UtcDay;
 
-use super::deaths::DeadClaims;
+use super::deaths::{DeadClaims, Watch};
 use super::gauges::{Snapshot, StackLimits};
 
 const MINUTE_MS: u64 = 60_000;
@@ -109,8 +109,8 @@ pub struct Signs {
     pub dead: Option<DeadClaims>,
     /// Whether those are many, whenever they died, and whatever of.
     pub many_are_dead: bool,
-    /// Since when the version that is live has been looked at without a gap.
-    pub watched_since_ms: Option<u64>,
+    /// How long the version that is live has been looked at.
+    pub watch: Option<Watch>,
     /// Messages that wait in the jobs queue.
     pub waiting: Option<u64>,
     /// Messages that are in flight.
@@ -170,6 +170,10 @@ impl Signs {
         let known = Cause::ALL.iter().filter(|cause| !control.foreign.contains_key(cause.as_str()));
         let next = known.filter_map(|cause| {
             let entry = match control.entries.get(cause) {
+                // A narrow way that nobody may take shows nothing.
+                Some(standing) if control.is_shut() && matches!(standing.phase, Phase::Reopening { .. }) => {
+                    Some(standing.clone())
+                }
                 // What is held for another cause is not heard of.
                 Some(standing) if *cause == Cause::Outage && control.is_shut() => {
                     Self { calls: None, ..self.clone() }.go_on(*cause, standing)
@@ -195,7 +199,8 @@ impl Signs {
     #[must_use]
     pub fn next(&self, control: &Control) -> Option<Control> {
         let entries = self.decide(control).entries;
-        (entries != control.entries).then(|| control.with_all(entries, self.now_ms))
+        let changes = entries != control.entries || control.was_lifted();
+        changes.then(|| control.with_all(entries, self.now_ms))
     }
 
     /// Whether jobs are to reach the worker, by what stands in the record.
@@ -320,15 +325,10 @@ impl Signs {
     fn may_widen(&self, cause: Cause, entry: &Entry, for_ms: u64) -> bool {
         let answered = self.answered_at_ms.is_some_and(|at_ms| at_ms > entry.phase_since_ms);
         let idle = self.waiting == Some(0) && self.in_flight == Some(0);
-        let unheard = match (cause, &self.dead) {
-            // A claim that was made at the beginning was settled, or is seen to have died.
-            (Cause::Deaths, Some(dead)) => {
-                for_ms >= UNHEARD_MS.max(dead.seen_after_ms()) && dead.ended_ms.is_empty()
-            }
-            (Cause::Deaths, None) => false,
-            _ => for_ms >= UNHEARD_MS,
-        };
-        answered || idle || unheard
+        // Where claims die, nobody is answered, either; and where messages are hidden, nobody tries another version.
+        let none_died = self.dead.as_ref().is_some_and(|dead| dead.none_of_late(self.now_ms));
+        let can_be_tried = cause != Cause::Deaths || self.waiting.is_some_and(|waiting| waiting > 0);
+        answered || idle || (for_ms >= UNHEARD_MS && none_died && can_be_tried)
     }
 
     /// Whether nobody may call, or might not for a part of the time that [`Self::calls`] is of: the last failures before that
@@ -351,8 +351,8 @@ impl Signs {
     }
 
     fn dead_that_count(&self, control: &Control) -> Option<DeadClaims> {
-        let since_ms = control.claims_count_since_ms(self.watched_since_ms?, self.answered_at_ms);
-        self.dead.as_ref().map(|dead| dead.that_count(since_ms, self.now_ms))
+        let since_ms = control.claims_count_since_ms(self.watch.as_ref()?, self.answered_at_ms);
+        self.dead.as_ref().map(|dead| dead.that_began_after(since_ms))
     }
 
     /// Whether no call was answered within this time.
@@ -438,7 +438,7 @@ impl Snapshot {
             reserved_at_ms: spent.and_then(|spent| spent.reserved_at_ms),
             many_are_dead: self.dead_claims(limits).is_some_and(|dead| dead.are_many()),
             dead: self.dead_claims(limits),
-            watched_since_ms: self.watch.map(|watch| watch.since_ms),
+            watch: self.watch,
             waiting: self.jobs.map(|depth| depth.visible),
             in_flight: self.jobs.map(|depth| depth.hidden),
             oldest_job_ms: self.oldest_job_ms(limits),

@@ -113,6 +113,27 @@ fn every_number_is_read_into_its_own_limit() {
 }
 
 #[test]
+fn the_sentinel_reads_what_a_stack_is_watched_by() {
+    let named = ["REDRIVE_FUNCTION", "WORKER_FUNCTION", "WORKER_MAPPING"];
+    let numbers = [
+        ("RETENTION_MS", "11"),
+        ("DEAD_LETTER_RETENTION_MS", "12"),
+        ("SPEND_CAP_USD_PER_DAY", "13"),
+        ("FUNCTION_TIMEOUT_MS", "14000"),
+        ("LEASE_MARGIN_MS", "15"),
+        ("BATCH_SIZE", "16"),
+        ("MAXIMUM_CONCURRENCY", "17"),
+    ];
+    let lookup = |name: &str| {
+        let name = name.strip_prefix("NIGHTSHIFT_")?;
+        let number = numbers.iter().find(|(number, _)| *number == name).map(|(_, value)| (*value).to_owned());
+        number.or_else(|| named.contains(&name).then(|| format!("the {name}")))
+    };
+    let watch = Environment::read(&lookup, WatchSettings::read).unwrap();
+    insta::assert_debug_snapshot!(watch);
+}
+
+#[test]
 fn all_that_is_missing_is_reported_at_once() {
     let faults = settings(|_| None).unwrap_err().0;
     for (name, _) in LEAST.iter().take(11) {

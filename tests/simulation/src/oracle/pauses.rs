@@ -223,6 +223,7 @@ impl State {
             let begins = !holds_all(phase(was)) && holds_all(phase(is));
             if begins {
                 *self.stats.pauses.entry(cause.as_str().to_owned()).or_default() += 1;
+                self.held_ms.push((*cause, now_ms - BEGINNING_MS));
             }
             let answered_ms = self.spend.values().filter_map(|day| day.answered_at_ms).max();
             let ledger_ms = plan.last_ended_ms(now_ms - BEGINNING_MS, &|what| what == Away::Ledger);

@@ -1,6 +1,13 @@
 use super::*;
+use crate::control::Stored;
 
 const NOW_MS: u64 = 100 * DAY_MS;
+
+const LEASE_MS: u64 = 310_000;
+
+fn watched(since_ms: u64) -> Watch {
+    Watch { function_version: 7, since_ms, seen_at_ms: NOW_MS, lease_ms_max: LEASE_MS }
+}
 
 fn healthy() -> Signs {
     Signs {
@@ -8,9 +15,9 @@ fn healthy() -> Signs {
         calls: Some(Calls { answered: 100, ..Calls::default() }),
         answered_at_ms: Some(NOW_MS - 1_000),
         reserved_at_ms: Some(NOW_MS - 2_000),
-        dead: Some(DeadClaims::default()),
+        dead: Some(dead(Vec::new())),
         many_are_dead: false,
-        watched_since_ms: Some(NOW_MS - DAY_MS),
+        watch: Some(watched(NOW_MS - DAY_MS)),
         waiting: Some(50),
         in_flight: Some(50),
         oldest_job_ms: Some(MINUTE_MS),
@@ -315,13 +322,14 @@ fn the_switch_is_turned_where_it_stands_otherwise_and_left_while_it_turns() {
     }
 }
 
-const LEASE_MS: u64 = 310_000;
+fn dead(ended_ms: Vec<u64>) -> DeadClaims {
+    DeadClaims { ended_ms, since_ms: 0, lease_ms_max: LEASE_MS }
+}
 
 /// So many claims of three invocations began so long ago, and died; nobody was answered since.
 fn dying(claims: u64, began_ago_ms: u64) -> Signs {
     let ended_ms = (0..claims).map(|n| NOW_MS - began_ago_ms + LEASE_MS + n % 3).collect();
-    let dead = Some(DeadClaims { ended_ms, lease_ms_max: LEASE_MS });
-    Signs { dead, answered_at_ms: None, ..healthy() }
+    Signs { dead: Some(dead(ended_ms)), answered_at_ms: None, ..healthy() }
 }
 
 #[test]
@@ -330,21 +338,24 @@ fn a_version_is_paused_for_the_claims_that_it_kills_and_for_no_others() {
     let (before_ms, after_ms) = (NOW_MS - began_ago_ms - 1, NOW_MS - began_ago_ms + 2);
     let opened = |at_ms| Control::paused_by_operator(1, "r", "w").resumed(at_ms);
     let untouched = Control::default();
+    let paused = Control::default().with(Cause::Deaths, entry(Phase::Paused, MINUTE_MS)).stored();
+    let lifted = Control::read(Stored { paused_reason: None, ..paused });
     let many = || dying(10, began_ago_ms);
     for (label, signs, control, expected) in [
         ("they die, one after the other", many(), &untouched, true),
         ("too few", dying(9, began_ago_ms), &untouched, false),
         ("an answer before", Signs { answered_at_ms: Some(before_ms), ..many() }, &untouched, true),
         ("an answer since", Signs { answered_at_ms: Some(after_ms), ..many() }, &untouched, false),
-        ("watched since before", Signs { watched_since_ms: Some(before_ms), ..many() }, &untouched, true),
+        ("watched since before", Signs { watch: Some(watched(before_ms)), ..many() }, &untouched, true),
         // DynamoDB was away, or another version is live.
-        ("watched since later", Signs { watched_since_ms: Some(after_ms), ..many() }, &untouched, false),
-        ("not watched", Signs { watched_since_ms: None, ..many() }, &untouched, false),
+        ("watched since later", Signs { watch: Some(watched(after_ms)), ..many() }, &untouched, false),
+        ("not watched", Signs { watch: None, ..many() }, &untouched, false),
         ("not read", Signs { dead: None, ..many() }, &untouched, false),
         ("no version to be better than", Signs { function_version: None, ..many() }, &untouched, false),
         ("opened before", many(), &opened(before_ms), true),
         // Nobody was to be answered while it was shut.
         ("opened since", many(), &opened(after_ms), false),
+        ("resumed in the old form", many(), &lifted, false),
     ] {
         let entries = signs.decide(control).entries;
         assert_eq!(entries.contains_key(&Cause::Deaths), expected, "{label}");
@@ -360,8 +371,12 @@ fn another_version_is_tried_by_one_job_and_not_blamed_for_the_claims_of_the_one_
     let answered = |signs| Signs { answered_at_ms: Some(NOW_MS - 1), ..signs };
     let unheard = || Signs { answered_at_ms: None, ..healthy() };
     let long_ms = 15 * MINUTE_MS;
-    let long_lease =
-        || Signs { dead: Some(DeadClaims { ended_ms: Vec::new(), lease_ms_max: long_ms }), ..unheard() };
+    let long_lease = || {
+        let dead = DeadClaims { lease_ms_max: long_ms, ..dead(Vec::new()) };
+        Signs { dead: Some(dead), ..unheard() }
+    };
+    let missed = || Signs { watch: Some(watched(NOW_MS - 5 * MINUTE_MS)), ..unheard() };
+    let hidden = || Signs { waiting: Some(0), ..unheard() };
     for (label, signs, standing, for_ms, expected) in [
         ("of before", dying(100, 8 * MINUTE_MS), reopening(1), 7 * MINUTE_MS, Some(reopening(1))),
         ("its own", dying(10, 7 * MINUTE_MS), reopening(1), 8 * MINUTE_MS, Some(Phase::Paused)),
@@ -372,6 +387,9 @@ fn another_version_is_tried_by_one_job_and_not_blamed_for_the_claims_of_the_one_
         ("no call for ten minutes", unheard(), reopening(1), UNHEARD_MS, Some(reopening(2))),
         ("one that died", dying(1, 7 * MINUTE_MS), reopening(1), UNHEARD_MS, Some(reopening(1))),
         ("not read", Signs { dead: None, ..unheard() }, reopening(1), UNHEARD_MS, Some(reopening(1))),
+        // Runs were missed, and a claim that was made since would not be seen yet.
+        ("not looked at", missed(), reopening(1), UNHEARD_MS, Some(reopening(1))),
+        ("no message to try it", hidden(), reopening(1), DAY_MS, Some(reopening(1))),
         ("a long lease", long_lease(), reopening(1), long_ms + 2 * MINUTE_MS - 1, Some(reopening(1))),
         ("a long lease is over", long_lease(), reopening(1), long_ms + 2 * MINUTE_MS, Some(reopening(2))),
         ("over", healthy(), Phase::Open, RELAPSE_MS, None),
@@ -398,6 +416,25 @@ fn where_claims_died_what_was_in_flight_comes_back_by_a_narrow_way() {
     ] {
         let found = phase(&signs, Cause::InFlight, entry(standing, for_ms));
         assert_eq!(found, expected, "{standing:?} {signs:?}");
+    }
+}
+
+#[test]
+fn a_narrow_way_is_left_as_it_is_while_something_else_is_shut_and_while_claims_die() {
+    let (shut, narrow) =
+        (entry(Phase::Paused, MINUTE_MS), entry(Phase::Reopening { width: 2 }, 60 * MINUTE_MS));
+    for cause in [Cause::Account, Cause::Outage, Cause::Deaths] {
+        let control = Control::default().with(cause, narrow.clone());
+        let beside = control.with(Cause::SpendCap, Entry { until_other_than: None, ..shut.clone() });
+        let capped = Signs { money: None, ..healthy() };
+        let phase = |signs: &Signs, control: &Control| signs.decide(control).entries[&cause].phase;
+        assert_eq!(phase(&capped, &beside), narrow.phase, "{cause:?}");
+        assert_eq!(phase(&capped, &control), Phase::Reopening { width: 4 }, "{cause:?}");
+        let died = Signs { calls: None, ..dying(5, 30 * MINUTE_MS) };
+        let later = control.with(cause, entry(narrow.phase, 31 * MINUTE_MS));
+        assert_eq!(phase(&died, &later), Phase::Reopening { width: 4 }, "{cause:?}: of long ago");
+        let dying = Signs { calls: None, ..dying(5, 20 * MINUTE_MS) };
+        assert_eq!(phase(&dying, &later), narrow.phase, "{cause:?}");
     }
 }
 
