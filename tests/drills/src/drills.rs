@@ -174,7 +174,8 @@ fn function() -> Vec<Drill> {
     let dying = at_both_volumes(
         "worker-failing",
         "each invocation dies after a second",
-        (60, 4 * HOUR, 3 * HOUR),
+        // Ten jobs an hour are paused after two hours, and then nothing dies any more.
+        (60, 90, 3 * HOUR),
         |c| c.dies_after_ms = Some(1_000),
     );
     let dying = dying.map(|drill| {

@@ -310,7 +310,7 @@ impl Plan {
             Profile::Outages => rng.range(2 * HOUR, 2 * DAY),
             // All at once before it, or as a trickle through it.
             Profile::Watched => rng.pick(&[MINUTE, 2 * HOUR, DAY]),
-            Profile::Dying => rng.range(2 * HOUR, DAY),
+            Profile::Dying => rng.range(30 * MINUTE, 6 * HOUR),
             // At once in full batches, or one by one for days.
             Profile::Capped => rng.pick(&[10 * SECOND, 10 * SECOND, 2 * DAY]),
             Profile::Deploy | Profile::Redrive => rng.range(20 * MINUTE, 12 * HOUR),
@@ -659,7 +659,7 @@ fn faults(profile: Profile, strength: f64) -> Faults {
         Profile::Outages | Profile::Retention | Profile::Refusals | Profile::Watched => {
             scaled(moderate, 0.3 * strength)
         }
-        Profile::Dying => Faults { kill_at_time: 0.1, model_slow: 0.05, ..scaled(moderate, 0.3 * strength) },
+        Profile::Dying => Faults { kill_at_time: 0.3, model_slow: 0.1, ..scaled(moderate, 0.3 * strength) },
         Profile::Kills => Faults { kill_at_port: 0.004, kill_at_time: 0.1, ..scaled(moderate, 0.5) },
         Profile::Poison => Faults {
             skew_ms: 2_000,
