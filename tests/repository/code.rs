@@ -30,7 +30,8 @@ pub fn packages() -> BTreeMap<String, Package> {
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let package = |package: &Value| {
         let dependencies = package["dependencies"].as_array().unwrap().iter();
-        let normal = dependencies.filter(|d| d["kind"].is_null()).map(|d| d["name"].as_str().unwrap());
+        // What a build needs, it knows as well.
+        let normal = dependencies.filter(|d| d["kind"] != "dev").map(|d| d["name"].as_str().unwrap());
         let folder = Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap().to_owned();
         let dependencies = normal.map(str::to_owned).collect();
         (package["name"].as_str().unwrap().to_owned(), Package { folder, dependencies })

@@ -7,7 +7,7 @@ mod functions;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use code::packages;
 use nightshift_core::control::Cause;
@@ -142,13 +142,124 @@ fn the_core_knows_no_runtime_network_randomness_or_aws() {
     }
 }
 
+/// The Rust files of a folder of this repository, with their texts.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let (mut found, mut folders) = (Vec::new(), vec![root().join(folder)]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
+        }
+    }
+    found
+}
+
+/// A text without lines that are comments.
+fn without_comments(text: &str, mark: &str) -> String {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with(mark));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Aliases included: whoever renames a module names it first.
+#[test]
+fn who_decides_and_who_loops_over_ports_know_nothing_of_the_machine() {
+    const OF_THE_MACHINE: [&str; 5] = ["env", "fs", "net", "process", "thread"];
+    for name in ["core", "ports", "worker", "redrive", "sentinel"] {
+        for (path, text) in sources(&format!("crates/{name}/src")) {
+            let code = without_comments(&text, "//").split_whitespace().collect::<String>();
+            let mut named: BTreeSet<&str> = BTreeSet::new();
+            for rest in code.split("std::").skip(1) {
+                let imported = if rest.starts_with('{') { rest.split(';').next().unwrap() } else { rest };
+                let of = words(imported, |c| c.is_ascii_alphanumeric() || c == '_');
+                named.extend(if rest.starts_with('{') {
+                    of.collect()
+                } else {
+                    of.take(1).collect::<Vec<_>>()
+                });
+            }
+            for module in OF_THE_MACHINE {
+                assert!(!named.contains(module), "{} knows std::{module}", path.display());
+            }
+            for call in ["spawn(", "RandomState", "SystemTime::elapsed", "UNIX_EPOCH.elapsed"] {
+                let spared = path.ends_with("tests.rs") || path.ends_with("pause_tests.rs");
+                assert!(spared || !code.contains(call), "{} has {call}", path.display());
+            }
+        }
+    }
+}
+
+/// A file that no `mod` names is compiled by nobody.
+#[test]
+fn every_source_file_has_its_line() {
+    for (path, _) in
+        sources("crates").into_iter().filter(|(path, _)| path.to_string_lossy().contains("/src/"))
+    {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let name =
+            if stem == "mod" { path.parent().unwrap().file_stem().unwrap().to_str().unwrap() } else { stem };
+        let is_root = ["main", "lib"].contains(&stem) || path.parent().unwrap().ends_with("bin");
+        let folder =
+            if stem == "mod" { path.parent().unwrap().parent().unwrap() } else { path.parent().unwrap() };
+        let parents = [
+            folder.join("mod.rs"),
+            folder.join("lib.rs"),
+            folder.join("main.rs"),
+            folder.with_extension("rs"),
+        ];
+        let line = [format!("mod {name};"), format!("{name},"), format!("/{name}.rs\"")];
+        let named = parents.iter().filter_map(|parent| std::fs::read_to_string(parent).ok());
+        let has_line = named.into_iter().any(|text| {
+            without_comments(&text, "//").lines().any(|text| {
+                line.iter().any(|line| text.trim().ends_with(line.as_str()) || text.contains(line.as_str()))
+            })
+        });
+        assert!(is_root || has_line, "no `mod` names {}", path.display());
+    }
+}
+
+#[test]
+fn a_role_has_one_policy() {
+    let terraform: String = std::fs::read_dir(root().join("terraform"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "tf"))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let policies: Vec<&str> = terraform.split("\nresource \"aws_iam_role_policy").skip(1).collect();
+    for function in ["worker", "redrive", "sentinel"] {
+        let role = format!("aws_iam_role.{function}.");
+        let of_role = policies.iter().filter(|policy| policy.split("\n}\n").next().unwrap().contains(&role));
+        assert_eq!(
+            of_role.count(),
+            1,
+            "the role of {function}: the one policy that is compared with its code"
+        );
+    }
+}
+
 #[test]
 fn every_crate_takes_the_lints_and_the_version_of_the_workspace() {
+    let denied = ["unwrap_used", "expect_used", "indexing_slicing", "clippy::panic", "missing_docs"];
+    for (path, text) in sources("crates") {
+        let of_tests = path.to_string_lossy().contains("/tests/") || text.contains("// a test");
+        let allowed = text.lines().filter(|line| line.starts_with("#![allow("));
+        let allows = allowed.flat_map(|line| denied.iter().filter(|lint| line.contains(**lint))).next();
+        assert!(of_tests || allows.is_none(), "{} allows {allows:?}", path.display());
+    }
     for entry in std::fs::read_dir(root().join("crates"))
         .unwrap()
         .chain(std::fs::read_dir(root()).unwrap().filter(|e| e.as_ref().unwrap().file_name() == "tests"))
+        .chain(std::fs::read_dir(root().join("tests")).unwrap())
     {
         let manifest = entry.unwrap().path().join("Cargo.toml");
+        if !manifest.exists() || manifest.ends_with("fuzz/Cargo.toml") {
+            continue;
+        }
         // A user's own, so that a new version changes nothing in it, its line in Cargo.lock included.
         if manifest.ends_with("my-tasks/Cargo.toml") {
             continue;
@@ -466,8 +577,9 @@ fn alarms_dashboard_and_runbook_name_metrics_that_the_worker_publishes() {
 
 #[test]
 fn somebody_is_shown_every_metric() {
-    let mut shown = read("terraform/alarms.tf") + &read("terraform/dashboard.tf");
-    shown.extend(runbook_pages().into_iter().map(|(_, text)| text));
+    let of_terraform = read("terraform/alarms.tf") + &read("terraform/dashboard.tf");
+    let mut shown = without_comments(&of_terraform, "#");
+    shown.extend(runbook_pages().into_iter().map(|(_, text)| without_comments(&text, "<!--")));
     let shown: BTreeSet<&str> = words(&shown, |c| c.is_ascii_alphanumeric()).collect();
     let unseen: Vec<_> = published().into_iter().filter(|metric| !shown.contains(metric)).collect();
     assert!(unseen.is_empty(), "no alarm, no graph and no page of the runbook reads {unseen:?}");
@@ -486,11 +598,14 @@ fn names_in_code(but: &[&str]) -> BTreeSet<String> {
                 && !but.iter().any(|but| path.ends_with(but))
             {
                 let source = std::fs::read_to_string(&path).unwrap();
-                code += source.split("#[cfg(test)]").next().unwrap();
+                code += &without_comments(source.split("#[cfg(test)]").next().unwrap(), "//");
             }
         }
     }
-    words(&code, |c| c.is_ascii_alphanumeric() || c == ':').map(str::to_owned).collect()
+    // A path in full and its last two parts.
+    let paths = words(&code, |c| c.is_ascii_alphanumeric() || c == ':' || c == '_');
+    let last = |path: &str| path.rsplitn(3, "::").take(2).map(str::to_owned).collect::<Vec<_>>();
+    paths.map(|path| last(path).into_iter().rev().collect::<Vec<_>>().join("::")).collect()
 }
 
 /// In the tables of `metric.rs` a metric is `Self::`; where it is counted it is named in full.

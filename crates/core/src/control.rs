@@ -15,6 +15,8 @@ use strum::{IntoStaticStr, VariantArray};
 use crate::metric::HandBackCause;
 
 const JUST_SHUT_MS: u64 = 4 * 60_000;
+/// AWS refuses requests by clocks that are further apart ("Troubleshoot signed requests for AWS APIs").
+const CLOCKS_MS: u64 = 5 * 60_000;
 
 /// Why work is held back. The order is that in which one is named where several stand.
 #[derive(
@@ -371,13 +373,14 @@ impl Control {
         self.stored() == standing.stored()
     }
 
-    /// Each step to a wider way opens it anew: whoever waits for a turn on a narrow way still waits for the pause. By whatever
-    /// clock, that is not before a step which stands.
+    /// Each step to a wider way opens it anew: whoever waits for a turn on a narrow way still waits for the pause. That is not
+    /// before a step which stands, by clocks that are minutes apart; what is written much later than now is a mistake.
     fn next(&self, entries: BTreeMap<Cause, Entry>, foreign: Map<String, Value>, now_ms: u64) -> Self {
         let mut next = Self { version: self.version + 1, entries, foreign, lifted: false, ..self.clone() };
         if next.width() > self.width() || self.lifted {
             let steps = self.entries.values().map(|entry| entry.phase_since_ms).chain(self.opened_at_ms);
-            next.opened_at_ms = Some(steps.fold(now_ms, u64::max));
+            let soon = |at_ms: &u64| *at_ms <= now_ms.saturating_add(CLOCKS_MS);
+            next.opened_at_ms = Some(steps.filter(soon).fold(now_ms, u64::max));
         }
         next
     }
@@ -559,7 +562,8 @@ mod tests {
             }
         };
         let outage = |phase, now_ms| at(Cause::Outage, phase, now_ms);
-        let operator = at(Cause::Operator, Paused, 20);
+        let operator_of = |now_ms| at(Cause::Operator, Paused, now_ms);
+        let operator = operator_of(20);
         let none = Control::default();
         assert_eq!(none.opened_at_ms, None);
         assert_eq!(none.resumed(5).opened_at_ms, None, "nothing had held it");
@@ -581,6 +585,7 @@ mod tests {
                 Some(30),
             ),
             ("by a clock that is behind", outage(Reopening { width: 2 }, 20)(&narrow), Some(30)),
+            ("after one that was hours ahead", operator_of(3 * 60 * 60_000)(&none).resumed(37), Some(37)),
             ("as narrow", outage(Reopening { width: 1 }, 31)(&narrow), Some(30)),
             ("something else is looked at", at(Cause::Deaths, Open, 31)(&narrow), Some(30)),
             ("open", outage(Open, 32)(&narrow), Some(32)),

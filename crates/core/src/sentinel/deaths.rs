@@ -24,6 +24,8 @@ const FRESH_MS: u64 = 20 * MINUTE_MS;
 /// Two looks that are further apart than this have a gap: one run may be missed, by an uneven schedule.
 const GAP_MS: u64 = 150_000;
 
+/// Lambda's longest timeout and a margin: no lease is longer.
+const LEASE_MS_MAX: u64 = 16 * MINUTE_MS;
 /// A look that nobody remembers for so long was not written, or no sentinel ran.
 const KEPT_MS: u64 = 5 * MINUTE_MS;
 
@@ -48,9 +50,11 @@ impl Watch {
         let goes_on = |watch: &Self| {
             watch.function_version == function_version && watch.seen_at_ms.abs_diff(now_ms) <= GAP_MS
         };
+        // The version and what is known of its leases may change in either order.
+        let shorter_ms = standing.map_or(0, |watch| watch.lease_ms_max.saturating_sub(lease_ms_max));
         let since_ms = match standing {
-            Some(watch) if goes_on(&watch) => watch.since_ms,
-            Some(watch) => now_ms.saturating_add(watch.lease_ms_max.saturating_sub(lease_ms_max)),
+            Some(watch) if goes_on(&watch) && shorter_ms == 0 => watch.since_ms,
+            Some(watch) => now_ms.saturating_add(shorter_ms).max(watch.since_ms.min(now_ms + LEASE_MS_MAX)),
             None => now_ms,
         };
         Self { function_version, since_ms, seen_at_ms: now_ms, lease_ms_max }
@@ -82,8 +86,10 @@ pub struct DeadClaims {
     pub ended_ms: Vec<u64>,
     /// Those that began after this time.
     pub since_ms: u64,
-    /// The longest that a lease lasts: the worker's timeout and the margin, in milliseconds.
+    /// The longest that a lease lasts, in milliseconds: the timeout of the worker that Terraform deployed last, and the margin.
     pub lease_ms_max: u64,
+    /// Whether all were read: of more than are, any may have died.
+    pub are_all: bool,
 }
 
 impl DeadClaims {
@@ -108,7 +114,8 @@ impl DeadClaims {
     pub(super) fn none_of_late(&self, now_ms: u64) -> bool {
         let seen_after_ms = self.lease_ms_max.saturating_add(INDEX_LAG_MS).saturating_add(MINUTE_MS);
         let is_fresh = |ended_ms: &u64| now_ms.saturating_sub(*ended_ms) <= FRESH_MS;
-        now_ms.saturating_sub(self.since_ms) >= seen_after_ms && !self.ended_ms.iter().any(is_fresh)
+        let is_seen = self.are_all && now_ms.saturating_sub(self.since_ms) >= seen_after_ms;
+        is_seen && !self.ended_ms.iter().any(is_fresh)
     }
 }
 

@@ -45,8 +45,8 @@ pub struct Snapshot {
     pub live_version: Option<u64>,
     /// The redrives that are not known to be over.
     pub redrives: Option<Vec<String>>,
-    /// The [`ENTRIES_MAX`] claims whose jobs were received first. A dead one comes back after the visibility timeout, so that
-    /// more than that many of older jobs must be at work before one is left out.
+    /// The [`ENTRIES_MAX`] claims whose jobs were received first. Where more stand, at work or dead, those of younger jobs are
+    /// left out.
     pub claimed: Option<Vec<Entry>>,
     /// How long the version that is live has been looked at, this look included.
     pub watch: Option<Watch>,
@@ -176,7 +176,8 @@ impl Snapshot {
         let is_other = |entry: &&Entry| !claimed.iter().any(|known| known.key == entry.key);
         let counted: Vec<Entry> = self.counted.as_ref()?.iter().filter(is_other).cloned().collect();
         let ended_ms = self.ended(claimed).chain(self.ended(&counted)).collect();
-        Some(DeadClaims { ended_ms, since_ms: 0, lease_ms_max: limits.lease_ms_max })
+        let are_all = claimed.len() < ENTRIES_MAX as usize;
+        Some(DeadClaims { ended_ms, since_ms: 0, lease_ms_max: limits.lease_ms_max, are_all })
     }
 
     fn ended<'a>(&'a self, claims: &'a [Entry]) -> impl Iterator<Item = u64> + 'a {
@@ -414,12 +415,15 @@ mod tests {
         let counted = Some(vec![oldest[2].clone(), other]);
         let snapshot = Snapshot { counted, ..snapshot };
         let ended_ms = vec![NOW_MS - 60_001, NOW_MS - 60_001, 1, NOW_MS - 70_000];
-        let dead = Some(DeadClaims { ended_ms, since_ms: 0, lease_ms_max: LIMITS.lease_ms_max });
+        let lease_ms_max = LIMITS.lease_ms_max;
+        let dead = Some(DeadClaims { ended_ms, since_ms: 0, lease_ms_max, are_all: true });
         let signs = snapshot.signs(&LIMITS, 1);
-        assert_eq!((signs.dead, signs.many_are_dead), (dead, false));
+        assert_eq!((signs.dead, signs.many_are_dead), (dead, Some(false)));
         let many = (0..10).map(|n| until(NOW_MS - 70_000 - n % 3)).collect();
         let many = Snapshot { claimed: Some(many), ..snapshot.clone() };
-        assert!(many.signs(&LIMITS, 1).many_are_dead);
+        assert_eq!(many.signs(&LIMITS, 1).many_are_dead, Some(true));
+        let full = Snapshot { claimed: Some(vec![until(1); ENTRIES_MAX as usize]), ..snapshot.clone() };
+        assert!(!full.signs(&LIMITS, 1).dead.is_some_and(|dead| dead.are_all));
         let calls = Some(Calls { failed: 20, ..Calls::default() });
         let heard = Snapshot { calls, ..snapshot };
         assert_eq!(heard.signs(&LIMITS, 1).calls, calls);

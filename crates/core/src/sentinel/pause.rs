@@ -108,7 +108,7 @@ pub struct Signs {
     /// Claims whose worker died.
     pub dead: Option<DeadClaims>,
     /// Whether those are many, whenever they died, and whatever of.
-    pub many_are_dead: bool,
+    pub many_are_dead: Option<bool>,
     /// How long the version that is live has been looked at.
     pub watch: Option<Watch>,
     /// Messages that wait in the jobs queue.
@@ -261,7 +261,11 @@ impl Signs {
             Phase::Paused | Phase::Probing
                 if self.in_flight.is_some_and(|in_flight| in_flight < IN_FLIGHT_LOW) =>
             {
-                self.many_are_dead.then(narrow)
+                match self.many_are_dead {
+                    Some(true) => Some(narrow()),
+                    Some(false) => None,
+                    None => Some(entry.clone()),
+                }
             }
             Phase::Paused | Phase::Probing => Some(entry.clone()),
         }
@@ -429,15 +433,15 @@ impl Snapshot {
     /// What pauses are decided by; `full_width`: how many calls may be open at once with nothing held back.
     #[must_use]
     pub fn signs(&self, limits: &StackLimits, full_width: u32) -> Signs {
-        let spent = self.spent;
+        let (spent, dead) = (self.spent, self.dead_claims(limits));
         Signs {
             now_ms: self.at_ms,
             // Without the day's record nobody knows whether others were answered meanwhile.
             calls: spent.and(self.calls),
             answered_at_ms: spent.and_then(|spent| spent.answered_at_ms),
             reserved_at_ms: spent.and_then(|spent| spent.reserved_at_ms),
-            many_are_dead: self.dead_claims(limits).is_some_and(|dead| dead.are_many()),
-            dead: self.dead_claims(limits),
+            many_are_dead: dead.as_ref().map(DeadClaims::are_many),
+            dead,
             watch: self.watch,
             waiting: self.jobs.map(|depth| depth.visible),
             in_flight: self.jobs.map(|depth| depth.hidden),

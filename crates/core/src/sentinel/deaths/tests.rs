@@ -5,7 +5,7 @@ const NOW_MS: u64 = 100 * 24 * 60 * MINUTE_MS;
 const LEASE_MS: u64 = 310_000;
 
 fn dead(ended_ms: Vec<u64>) -> DeadClaims {
-    DeadClaims { ended_ms, since_ms: 0, lease_ms_max: LEASE_MS }
+    DeadClaims { ended_ms, since_ms: 0, lease_ms_max: LEASE_MS, are_all: true }
 }
 
 #[test]
@@ -38,6 +38,7 @@ fn none_has_died_of_late_where_one_would_be_seen() {
         // A lease, the index's lag, and a run.
         ("none could be seen yet", none(429_999), false),
         ("none", none(430_000), true),
+        ("not all were read", DeadClaims { are_all: false, ..none(430_000) }, false),
         ("one", one(1_200_000), false),
         // Its message may have gone to `crashed`.
         ("one of long ago", one(1_200_001), true),
@@ -63,6 +64,21 @@ fn a_version_is_watched_for_as_long_as_runs_could_look_at_it() {
             "another version with a shorter timeout",
             Some(Watch { function_version: 6, lease_ms_max: LEASE_MS + 600_000, ..standing }),
             NOW_MS + 600_000,
+        ),
+        (
+            "which is known a minute later",
+            Some(Watch { lease_ms_max: LEASE_MS + 600_000, ..standing }),
+            NOW_MS + 600_000,
+        ),
+        (
+            "and another one soon after",
+            Some(Watch { function_version: 6, since_ms: NOW_MS + 500_000, ..standing }),
+            NOW_MS + 500_000,
+        ),
+        (
+            "by nonsense",
+            Some(Watch { function_version: 6, since_ms: u64::MAX, ..standing }),
+            NOW_MS + 960_000,
         ),
         ("with a longer one", Some(Watch { function_version: 6, lease_ms_max: 1, ..standing }), NOW_MS),
     ] {

@@ -16,7 +16,7 @@ fn healthy() -> Signs {
         answered_at_ms: Some(NOW_MS - 1_000),
         reserved_at_ms: Some(NOW_MS - 2_000),
         dead: Some(dead(Vec::new())),
-        many_are_dead: false,
+        many_are_dead: Some(false),
         watch: Some(watched(NOW_MS - DAY_MS)),
         waiting: Some(50),
         in_flight: Some(50),
@@ -323,7 +323,7 @@ fn the_switch_is_turned_where_it_stands_otherwise_and_left_while_it_turns() {
 }
 
 fn dead(ended_ms: Vec<u64>) -> DeadClaims {
-    DeadClaims { ended_ms, since_ms: 0, lease_ms_max: LEASE_MS }
+    DeadClaims { ended_ms, since_ms: 0, lease_ms_max: LEASE_MS, are_all: true }
 }
 
 /// So many claims of three invocations began so long ago, and died; nobody was answered since.
@@ -401,13 +401,14 @@ fn another_version_is_tried_by_one_job_and_not_blamed_for_the_claims_of_the_one_
 #[test]
 fn where_claims_died_what_was_in_flight_comes_back_by_a_narrow_way() {
     let reopening = |width| Phase::Reopening { width };
-    let low = |many_are_dead| Signs { in_flight: Some(29_999), many_are_dead, ..healthy() };
+    let low = |many| Signs { in_flight: Some(29_999), many_are_dead: Some(many), ..healthy() };
     let flooded = Signs { in_flight: Some(60_001), ..low(true) };
     let unheard = Signs { answered_at_ms: None, ..low(true) };
     for (signs, standing, for_ms, expected) in [
         (low(false), Phase::Paused, MINUTE_MS, None),
         (low(true), Phase::Paused, MINUTE_MS, Some(reopening(1))),
         (Signs { in_flight: Some(30_000), ..low(true) }, Phase::Paused, MINUTE_MS, Some(Phase::Paused)),
+        (Signs { many_are_dead: None, ..low(true) }, Phase::Paused, MINUTE_MS, Some(Phase::Paused)),
         (low(true), reopening(1), STEP_MS, Some(reopening(2))),
         (unheard, reopening(1), STEP_MS, Some(reopening(1))),
         (flooded, reopening(4), STEP_MS, Some(Phase::Paused)),
