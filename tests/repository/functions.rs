@@ -145,6 +145,36 @@ fn a_role_allows_what_the_code_calls_and_no_more() {
     }
 }
 
+/// No stand-in for IAM and no plan tells one queue's ARN from another's: what a role may do with which resource is read here,
+/// and again by whoever changes it.
+#[test]
+fn a_role_names_the_resources_that_its_function_is_told_of() {
+    for (function, _) in FUNCTIONS {
+        let statements = local(function, "statements");
+        let of_line = |line: &str, what: &str| {
+            line.trim_start().strip_prefix(what)?.trim_start().strip_prefix("= ").map(str::to_owned)
+        };
+        let mut rows = Vec::new();
+        for line in statements.lines().map(|line| line.split(" # ").next().unwrap()) {
+            if let Some(sid) = of_line(line, "Sid") {
+                rows.push(sid);
+            }
+            for what in ["Action", "Resource", "\"ForAllValues:StringEquals\""] {
+                if let (Some(value), Some(row)) = (of_line(line, what), rows.last_mut()) {
+                    *row += &format!(": {value}");
+                }
+            }
+        }
+        insta::assert_snapshot!(format!("role_of_{function}"), rows.join("\n"));
+        let environment = local(function, "environment");
+        let queues = |text: &str, end: &str| -> BTreeSet<String> {
+            let named = text.split("aws_sqs_queue.").skip(1).filter_map(|rest| rest.split_once('.'));
+            named.filter(|(_, rest)| rest.starts_with(end)).map(|(queue, _)| queue.to_owned()).collect()
+        };
+        assert_eq!(queues(&statements, "arn"), queues(&environment, "url"), "the queues of {function}");
+    }
+}
+
 #[test]
 fn terraform_sets_the_variables_that_a_function_reads_and_no_others() {
     for (function, _) in FUNCTIONS {

@@ -271,6 +271,19 @@ fn every_crate_takes_the_lints_and_the_version_of_the_workspace() {
     }
 }
 
+/// As GitHub names them in links.
+fn headings(page: &str) -> BTreeSet<String> {
+    let lines = page.lines().filter_map(|line| line.strip_prefix('#'));
+    let name = |line: &str| {
+        let kept = line.trim_start_matches('#').trim().to_lowercase();
+        kept.chars()
+            .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+            .collect::<String>()
+            .replace(' ', "-")
+    };
+    lines.map(name).collect()
+}
+
 #[test]
 fn every_link_in_the_documentation_leads_somewhere() {
     let mut pages =
@@ -288,11 +301,16 @@ fn every_link_in_the_documentation_leads_somewhere() {
     }
     for page in pages {
         let text = std::fs::read_to_string(&page).unwrap();
-        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
-            if target.is_empty() || target.contains("://") || target.starts_with("mailto:") {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.starts_with("mailto:") {
                 continue;
             }
-            assert!(page.parent().unwrap().join(target).exists(), "{} links to {target}", page.display());
+            let (target, heading) = link.split_once('#').unwrap_or((link, ""));
+            let other = if target.is_empty() { page.clone() } else { page.parent().unwrap().join(target) };
+            assert!(other.exists(), "{} links to {target}", page.display());
+            let leads =
+                heading.is_empty() || headings(&std::fs::read_to_string(other).unwrap()).contains(heading);
+            assert!(leads, "{} links to {link}: no such heading", page.display());
         }
     }
 }

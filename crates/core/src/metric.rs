@@ -428,6 +428,16 @@ mod tests {
         Some(datum.values.iter().zip(&datum.counts).map(|(v, c)| v * c).sum())
     }
 
+    /// Of the API Reference's ("MetricDatum"), those that are used; PutMetricData refuses others.
+    #[test]
+    fn every_unit_is_known_to_cloudwatch() {
+        let units =
+            Metric::ALL.iter().map(|metric| metric.unit()).chain(Gauge::ALL.iter().map(|gauge| gauge.unit()));
+        for unit in units {
+            assert!(["Count", "Milliseconds", "None", "Percent", "Seconds"].contains(&unit), "{unit}");
+        }
+    }
+
     #[test]
     fn each_record_is_counted_exactly_once() {
         let mut metrics = InvocationMetrics::new(3);
