@@ -39,6 +39,9 @@ const STEP_MS: u64 = 50_000;
 /// Where nothing is heard at all, the width grows after this time: a call and the end of its invocation take five minutes,
 /// and a stack whose jobs need no call would wait for an answer for ever.
 const UNHEARD_MS: u64 = 10 * MINUTE_MS;
+/// Messages of claims that died are hidden for so long, by the default visibility timeout. Where they are hidden for longer, or
+/// are always taken at once and never answered, a way widens all the same.
+const HIDDEN_MS: u64 = 30 * MINUTE_MS;
 /// Fewer failed calls in the window are no outage: what comes in ones and twos costs little, and shows little.
 const FAILED_MIN: u64 = 20;
 /// Of a hundred calls so many have failed in an outage: a provider that answers every tenth is slow work, and still work.
@@ -331,7 +334,8 @@ impl Signs {
         let idle = self.waiting == Some(0) && self.in_flight == Some(0);
         // Where claims die, nobody is answered, either; and where messages are hidden, nobody tries another version.
         let none_died = self.dead.as_ref().is_some_and(|dead| dead.none_of_late(self.now_ms));
-        let can_be_tried = cause != Cause::Deaths || self.waiting.is_some_and(|waiting| waiting > 0);
+        let waits = self.waiting.is_some_and(|waiting| waiting > 0);
+        let can_be_tried = cause != Cause::Deaths || waits || for_ms >= HIDDEN_MS;
         answered || idle || (for_ms >= UNHEARD_MS && none_died && can_be_tried)
     }
 

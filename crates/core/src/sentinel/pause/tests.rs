@@ -389,7 +389,8 @@ fn another_version_is_tried_by_one_job_and_not_blamed_for_the_claims_of_the_one_
         ("not read", Signs { dead: None, ..unheard() }, reopening(1), UNHEARD_MS, Some(reopening(1))),
         // Runs were missed, and a claim that was made since would not be seen yet.
         ("not looked at", missed(), reopening(1), UNHEARD_MS, Some(reopening(1))),
-        ("no message to try it", hidden(), reopening(1), DAY_MS, Some(reopening(1))),
+        ("no message to try it", hidden(), reopening(1), 30 * MINUTE_MS - 1, Some(reopening(1))),
+        ("none for as long as one is hidden", hidden(), reopening(1), 30 * MINUTE_MS, Some(reopening(2))),
         ("a long lease", long_lease(), reopening(1), long_ms + 2 * MINUTE_MS - 1, Some(reopening(1))),
         ("a long lease is over", long_lease(), reopening(1), long_ms + 2 * MINUTE_MS, Some(reopening(2))),
         ("over", healthy(), Phase::Open, RELAPSE_MS, None),
