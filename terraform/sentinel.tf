@@ -1,7 +1,7 @@
 # Everything of the sentinel: role, log group, function, schedule.
 #
-# It runs each minute, remembers nothing but when it looked, and retries nothing: the next run does what one has missed. What it does not do,
-# `sentinel-silent` says, by the heartbeat that is missing.
+# It runs each minute, remembers nothing but when it looked, and retries nothing: the next run does what one has missed.
+# What it does not do, `sentinel-silent` says, by the heartbeat that is missing.
 
 locals {
   sentinel_name = "${var.prefix}-sentinel"

@@ -166,18 +166,27 @@ fn items(path: &Path, text: &str) -> Vec<Item> {
     items
 }
 
-/// The items of a folder and of the folders in it; files that hold only tests are left out.
-pub fn sources(folder: &Path) -> Vec<Item> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(sources(&path));
-        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
-            found.extend(items(&path, &std::fs::read_to_string(&path).unwrap()));
+/// The Rust files of a folder and of the folders in it, with their texts.
+pub fn files(folder: &Path) -> Vec<(PathBuf, String)> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path, text));
+            }
         }
     }
     found
+}
+
+/// The items of a folder and of the folders in it; files that hold only tests are left out.
+pub fn sources(folder: &Path) -> Vec<Item> {
+    let files = files(folder).into_iter().filter(|(path, _)| !path.ends_with("tests.rs"));
+    files.flat_map(|(path, text)| items(&path, &text)).collect()
 }
 
 /// What a program reaches: all of its own, and what this needs of what it depends on.

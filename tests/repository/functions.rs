@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nightshift_shell::settings::{Environment, ModelSettings, ProviderName};
 
 use crate::code::{self, packages, reached, sources};
-use crate::{read, root, words};
+use crate::{read, terraform_files, words};
 
 /// What Lambda does in the name of a function's role, beside what the code calls.
 type ByLambda = &'static [&'static str];
@@ -92,13 +92,9 @@ fn every_function_is_compared() {
         crates.extend(named.map(str::to_owned));
     }
     let mut resources = BTreeSet::new();
-    for entry in std::fs::read_dir(root().join("terraform")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "tf") {
-            let text = std::fs::read_to_string(&path).unwrap();
-            let functions = text.split("\nresource \"aws_lambda_function\" \"").skip(1);
-            resources.extend(functions.map(|rest| rest.split('"').next().unwrap().to_owned()));
-        }
+    for (_, text) in terraform_files() {
+        let functions = text.split("\nresource \"aws_lambda_function\" \"").skip(1);
+        resources.extend(functions.map(|rest| rest.split('"').next().unwrap().to_owned()));
     }
     assert_eq!(crates, here, "crates that are functions, and FUNCTIONS of this test");
     assert_eq!(resources, here, "functions of Terraform, and FUNCTIONS of this test");
@@ -142,6 +138,17 @@ fn a_role_allows_what_the_code_calls_and_no_more() {
         let spare: Vec<_> = allowed.difference(&called).collect();
         assert!(missing.is_empty(), "the role of {function} lacks what its code calls: {missing:?}");
         assert!(spare.is_empty(), "the role of {function} allows what nothing calls: {spare:?}");
+    }
+}
+
+#[test]
+fn a_role_has_the_one_policy_that_is_compared_with_its_code() {
+    let terraform: String = terraform_files().into_iter().map(|(_, text)| text).collect();
+    let policies: Vec<&str> = terraform.split("\nresource \"aws_iam_role_policy").skip(1).collect();
+    for (function, _) in FUNCTIONS {
+        let role = format!("aws_iam_role.{function}.");
+        let of_role = policies.iter().filter(|policy| policy.split("\n}\n").next().unwrap().contains(&role));
+        assert_eq!(of_role.count(), 1, "policies of the role of {function}");
     }
 }
 
@@ -250,13 +257,8 @@ fn terraform_gives_a_key_to_the_providers_that_do_not_start_without_one() {
 #[test]
 fn terraform_uses_every_setting_and_the_readme_names_its_variable() {
     let variables = read("terraform/variables.tf");
-    let mut elsewhere = String::new();
-    for entry in std::fs::read_dir(root().join("terraform")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_some_and(|e| e == "tf") && !path.ends_with("variables.tf") {
-            elsewhere += &std::fs::read_to_string(path).unwrap();
-        }
-    }
+    let elsewhere = terraform_files().into_iter().filter(|(path, _)| !path.ends_with("variables.tf"));
+    let elsewhere: String = elsewhere.map(|(_, text)| text).collect();
     let members_read: BTreeSet<&str> = elsewhere
         .split('.')
         .skip(1)

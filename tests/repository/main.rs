@@ -9,7 +9,7 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use code::packages;
+use code::{files, packages};
 use nightshift_core::control::Cause;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::metric::{Gauge, HandBackCause, Latency, Metric, NAMESPACE};
@@ -142,21 +142,11 @@ fn the_core_knows_no_runtime_network_randomness_or_aws() {
     }
 }
 
-/// The Rust files of a folder of this repository, with their texts.
-fn sources(folder: &str) -> Vec<(PathBuf, String)> {
-    let (mut found, mut folders) = (Vec::new(), vec![root().join(folder)]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                found.push((path, text));
-            }
-        }
-    }
-    found
+/// The module's files, each with its text.
+fn terraform_files() -> Vec<(PathBuf, String)> {
+    let files = std::fs::read_dir(root().join("terraform")).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "tf"));
+    files.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
 }
 
 /// A text without lines that are comments.
@@ -170,7 +160,7 @@ fn without_comments(text: &str, mark: &str) -> String {
 fn who_decides_and_who_loops_over_ports_know_nothing_of_the_machine() {
     const OF_THE_MACHINE: [&str; 5] = ["env", "fs", "net", "process", "thread"];
     for name in ["core", "ports", "worker", "redrive", "sentinel"] {
-        for (path, text) in sources(&format!("crates/{name}/src")) {
+        for (path, text) in files(&root().join(format!("crates/{name}/src"))) {
             let code = without_comments(&text, "//").split_whitespace().collect::<String>();
             let mut named: BTreeSet<&str> = BTreeSet::new();
             for rest in code.split("std::").skip(1) {
@@ -196,15 +186,12 @@ fn who_decides_and_who_loops_over_ports_know_nothing_of_the_machine() {
 /// A file that no `mod` names is compiled by nobody.
 #[test]
 fn every_source_file_has_its_line() {
-    for (path, _) in
-        sources("crates").into_iter().filter(|(path, _)| path.to_string_lossy().contains("/src/"))
-    {
-        let stem = path.file_stem().unwrap().to_str().unwrap();
-        let name =
-            if stem == "mod" { path.parent().unwrap().file_stem().unwrap().to_str().unwrap() } else { stem };
-        let is_root = ["main", "lib"].contains(&stem) || path.parent().unwrap().ends_with("bin");
-        let folder =
-            if stem == "mod" { path.parent().unwrap().parent().unwrap() } else { path.parent().unwrap() };
+    let files = files(&root().join("crates")).into_iter().map(|(path, _)| path);
+    for path in files.filter(|path| path.to_string_lossy().contains("/src/")) {
+        // A folder's own file stands for the folder.
+        let module = if path.ends_with("mod.rs") { path.parent().unwrap() } else { &path };
+        let (name, folder) = (module.file_stem().unwrap().to_str().unwrap(), module.parent().unwrap());
+        let is_root = ["main", "lib"].contains(&name) || folder.ends_with("bin");
         let parents = [
             folder.join("mod.rs"),
             folder.join("lib.rs"),
@@ -212,40 +199,19 @@ fn every_source_file_has_its_line() {
             folder.with_extension("rs"),
         ];
         let line = [format!("mod {name};"), format!("{name},"), format!("/{name}.rs\"")];
-        let named = parents.iter().filter_map(|parent| std::fs::read_to_string(parent).ok());
-        let has_line = named.into_iter().any(|text| {
-            without_comments(&text, "//").lines().any(|text| {
-                line.iter().any(|line| text.trim().ends_with(line.as_str()) || text.contains(line.as_str()))
-            })
+        let mut named = parents.iter().filter_map(|parent| std::fs::read_to_string(parent).ok());
+        let has_line = named.any(|text| {
+            let code = without_comments(&text, "//");
+            line.iter().any(|line| code.contains(line))
         });
         assert!(is_root || has_line, "no `mod` names {}", path.display());
     }
 }
 
 #[test]
-fn a_role_has_one_policy() {
-    let terraform: String = std::fs::read_dir(root().join("terraform"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "tf"))
-        .map(|path| std::fs::read_to_string(path).unwrap())
-        .collect();
-    let policies: Vec<&str> = terraform.split("\nresource \"aws_iam_role_policy").skip(1).collect();
-    for function in ["worker", "redrive", "sentinel"] {
-        let role = format!("aws_iam_role.{function}.");
-        let of_role = policies.iter().filter(|policy| policy.split("\n}\n").next().unwrap().contains(&role));
-        assert_eq!(
-            of_role.count(),
-            1,
-            "the role of {function}: the one policy that is compared with its code"
-        );
-    }
-}
-
-#[test]
 fn every_crate_takes_the_lints_and_the_version_of_the_workspace() {
     let denied = ["unwrap_used", "expect_used", "indexing_slicing", "clippy::panic", "missing_docs"];
-    for (path, text) in sources("crates") {
+    for (path, text) in files(&root().join("crates")) {
         let of_tests = path.to_string_lossy().contains("/tests/") || text.contains("// a test");
         let allowed = text.lines().filter(|line| line.starts_with("#![allow("));
         let allows = allowed.flat_map(|line| denied.iter().filter(|lint| line.contains(**lint))).next();
@@ -605,25 +571,18 @@ fn somebody_is_shown_every_metric() {
 
 /// Every name and path of the crates' code, without tests and without these files.
 fn names_in_code(but: &[&str]) -> BTreeSet<String> {
-    let mut code = String::new();
-    let mut folders = vec![root().join("crates")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() && !path.ends_with("tests") {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs")
-                && !but.iter().any(|but| path.ends_with(but))
-            {
-                let source = std::fs::read_to_string(&path).unwrap();
-                code += &without_comments(source.split("#[cfg(test)]").next().unwrap(), "//");
-            }
-        }
-    }
-    // A path in full and its last two parts.
+    let is_product =
+        |path: &Path| !path.iter().any(|part| part == "tests") && !but.iter().any(|but| path.ends_with(but));
+    let product = files(&root().join("crates")).into_iter().filter(|(path, _)| is_product(path));
+    let code: String =
+        product.map(|(_, text)| without_comments(text.split("#[cfg(test)]").next().unwrap(), "//")).collect();
+    // Of a path in full, its last two parts.
     let paths = words(&code, |c| c.is_ascii_alphanumeric() || c == ':' || c == '_');
-    let last = |path: &str| path.rsplitn(3, "::").take(2).map(str::to_owned).collect::<Vec<_>>();
-    paths.map(|path| last(path).into_iter().rev().collect::<Vec<_>>().join("::")).collect()
+    let last = |path: &str| {
+        let parts: Vec<&str> = path.split("::").collect();
+        parts[parts.len().saturating_sub(2)..].join("::")
+    };
+    paths.map(last).collect()
 }
 
 /// In the tables of `metric.rs` a metric is `Self::`; where it is counted it is named in full.

@@ -23,7 +23,6 @@ const INVOCATIONS_MIN: usize = 3;
 const FRESH_MS: u64 = 20 * MINUTE_MS;
 /// Two looks that are further apart than this have a gap: one run may be missed, by an uneven schedule.
 const GAP_MS: u64 = 150_000;
-
 /// Lambda's longest timeout and a margin: no lease is longer.
 const LEASE_MS_MAX: u64 = 16 * MINUTE_MS;
 /// A look that nobody remembers for so long was not written, or no sentinel ran.

@@ -171,7 +171,6 @@ impl Snapshot {
 
     /// Claims whose lease has ended, and whose worker has neither settled nor released them.
     pub(super) fn dead_claims(&self, limits: &StackLimits) -> Option<DeadClaims> {
-        self.spent?;
         let claimed = self.claimed.as_ref()?;
         let is_other = |entry: &&Entry| !claimed.iter().any(|known| known.key == entry.key);
         let counted: Vec<Entry> = self.counted.as_ref()?.iter().filter(is_other).cloned().collect();

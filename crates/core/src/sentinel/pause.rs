@@ -164,8 +164,7 @@ impl Signs {
     #[must_use]
     pub fn decide(&self, control: &Control) -> Decision {
         let signs = Self { dead: self.dead_that_count(control), ..self.clone() };
-        let entries = signs.next_entries(control);
-        Decision { entries }
+        Decision { entries: signs.next_entries(control) }
     }
 
     fn next_entries(&self, control: &Control) -> BTreeMap<Cause, Entry> {
@@ -437,10 +436,11 @@ impl Snapshot {
     /// What pauses are decided by; `full_width`: how many calls may be open at once with nothing held back.
     #[must_use]
     pub fn signs(&self, limits: &StackLimits, full_width: u32) -> Signs {
-        let (spent, dead) = (self.spent, self.dead_claims(limits));
+        // Without the day's record nobody knows whether others were answered meanwhile.
+        let spent = self.spent;
+        let dead = spent.and_then(|_| self.dead_claims(limits));
         Signs {
             now_ms: self.at_ms,
-            // Without the day's record nobody knows whether others were answered meanwhile.
             calls: spent.and(self.calls),
             answered_at_ms: spent.and_then(|spent| spent.answered_at_ms),
             reserved_at_ms: spent.and_then(|spent| spent.reserved_at_ms),

@@ -228,7 +228,7 @@ impl State {
             let answered_ms = self.spend.values().filter_map(|day| day.answered_at_ms).max();
             let ledger_ms = plan.last_ended_ms(now_ms - BEGINNING_MS, &|what| what == Away::Ledger);
             let ledger_ms = ledger_ms.map_or(now_ms, |ms| BEGINNING_MS + ms);
-            let healthy_ms = answered_ms.map_or(ledger_ms, |at_ms| at_ms.max(ledger_ms));
+            let healthy_ms = answered_ms.unwrap_or_default().max(ledger_ms);
             let room_micro_usd = self.room_of_late(now_ms, plan);
             if begins && !self.pauses.is_justified(*cause, room_micro_usd, healthy_ms, now_ms) {
                 let what = format!("{cause:?} pauses, and there is nothing to pause for: {is:?}");
