@@ -345,7 +345,8 @@ def ready(world_of, faults, plans, wanted, gaps):
     for gap in gaps + [gap for one in faults + plans for gap in one.gaps]:
         print(f"  gap: {gap}")
     if runbook.failures:
-        raise SystemExit(f"FAILED: {len(runbook.failures)} commands or verifications of the runbook")
+        said = "\n".join(f"FAILED: {what[:200]}\n{what[200:][-600:]}" for what in runbook.failures)
+        raise SystemExit(f"{said}\nFAILED: {len(runbook.failures)} commands or verifications of the runbook")
     calls = [call for ran in runbook.ran.values() for one in ran for call in one.calls]
     print(f"the runbook passed: {len(runbook.ran)} blocks, {len(calls)} commands")
 

@@ -296,16 +296,8 @@ def frozen(stack):
 def faults():
     scenarios = {"killed": killed, "refused": refused, "frozen": frozen}
     stacks = {prefix: faulty(prefix, 6000) for prefix in scenarios}
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        running = {prefix: pool.submit(scenarios[prefix], stack) for prefix, stack in stacks.items()}
-        failures = []
-        for prefix, future in running.items():
-            try:
-                print(f"  {future.result()}")
-            except (Exception, SystemExit) as error:
-                failures.append(f"{prefix}: {error!r}")
-    if failures:
-        raise SystemExit("\n".join(failures))
+    for says in at_once({prefix: lambda prefix=prefix: scenarios[prefix](stacks[prefix]) for prefix in scenarios}):
+        print(f"  {says}")
     for prefix in stacks:
         scripts_stack("destroy", "--prefix", prefix)
 
@@ -389,6 +381,16 @@ WAITING = ("day", "runbook", "administrators", "redrive_kills", "load_test", "fa
 ON_REQUEST = ("redrive_kills", "day", "load_test")
 
 
+def at_once(called):
+    """What each gave; or all that failed, each with its reason."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        running = {name: pool.submit(call) for name, call in called.items()}
+        failures = {name: future.exception() for name, future in running.items() if future.exception()}
+    if failures:
+        raise SystemExit("\n".join(f"{name}: {error if isinstance(error, SystemExit) else repr(error)}" for name, error in failures.items()))
+    return [future.result() for future in running.values()]
+
+
 def main():
     names = sys.argv[1:] or [name for name in SCENARIOS if name not in ON_REQUEST]
     if set(names) - set(SCENARIOS):
@@ -397,11 +399,10 @@ def main():
         if name not in WAITING:
             print(f"{name}:", flush=True)
             SCENARIOS[name]()
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        beside = [name for name in names if name in WAITING]
-        if beside:
-            print(f"{', beside '.join(beside)}:", flush=True)
-        list(pool.map(lambda name: SCENARIOS[name](), beside))
+    beside = [name for name in names if name in WAITING]
+    if beside:
+        print(f"{', beside '.join(beside)}:", flush=True)
+        at_once({name: SCENARIOS[name] for name in beside})
     print(f"stack_test passed: {', '.join(names)}")
 
 
