@@ -7,8 +7,8 @@ use nightshift_aws::clients::SdkConfig;
 use nightshift_aws::ledger::table;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::message::{Attribute, AttributeValue};
+use nightshift_core::spend::SHARDS_MAX;
 use nightshift_core::spend::UtcDay;
-use nightshift_core::spread::SHARDS_MAX;
 use nightshift_tests::records::Item;
 
 use crate::ledger_suite::Inspect;

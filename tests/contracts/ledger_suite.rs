@@ -14,8 +14,8 @@ use nightshift_core::model::Usage;
 use nightshift_core::record::{
     Budget, Done, Expect, Failed, PastFailure, Record, RecordWrite, Revision, State,
 };
+use nightshift_core::spend::Shards;
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, UtcDay};
-use nightshift_core::spread::Shards;
 use nightshift_ports::{ControlAnswer, Ledger, PortErrorKind, WriteAnswer};
 use serde_json::{Value, json};
 

@@ -25,8 +25,9 @@ use nightshift_core::model::{
 };
 use nightshift_core::record::{Record, RecordWrite, State};
 use nightshift_core::sentinel::Calls;
+use nightshift_core::spend::Shards;
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, Spent, UtcDay};
-use nightshift_core::spread::{Shards, Spread};
+use nightshift_core::spread::Spread;
 use nightshift_ports::{
     Clock, ControlAnswer, ControlRecord, DeadLetters, Entropy, Ledger, LedgerReader, LedgerWatch, Metrics,
     Model, PortError, PortErrorKind, Visibility, WriteAnswer,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::{FailureReason, Stage};
 use crate::input_hash::InputHash;
-use crate::message::{ATTRIBUTES_MAX, Attribute, AttributeValue, MESSAGE_BYTES_MAX};
+use crate::message::{ATTRIBUTES_MAX, Attribute, AttributeValue, MESSAGE_BYTES_MAX, Original};
 use crate::record::{Failed, Record, State};
 use crate::text::ascii_json;
 
@@ -78,19 +78,6 @@ struct Context<'a> {
 
 fn is_zero(n: &usize) -> bool {
     *n == 0
-}
-
-/// The message that a dead letter is made of.
-#[derive(Debug, Clone, Copy)]
-pub struct Original<'a> {
-    /// Its body.
-    pub body: &'a str,
-    /// SQS's id of it.
-    pub message_id: &'a str,
-    /// Its attributes; where it was a dead letter before, ours among them.
-    pub attributes: &'a [(String, Attribute)],
-    /// Its `MessageGroupId`.
-    pub group: Option<&'a str>,
 }
 
 /// The dead letter of a failed record, for the message that brought the job (or brought it again).

@@ -7,10 +7,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dead_letter::Original;
 use crate::input_hash::InputHash;
-use crate::message::{Attribute, AttributeValue};
-use crate::record::{Record, RecordWrite};
+use crate::message::{Attribute, AttributeValue, Original};
+use crate::record::{Kept, Record, RecordWrite};
 
 /// Bytes of one part. DynamoDB allows 400 KB for an item with its names ("Service, account, and table quotas"); what else
 /// stands in a part takes some hundred.
@@ -19,17 +18,6 @@ pub const PART_BYTES_MAX: usize = 384 * 1_024;
 pub const PARTS_MAX: u32 = 3;
 /// How the key of a part begins.
 pub const PART_PREFIX: &str = "body#";
-
-/// Where a record says that its message is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// The version of the record that this is said of, and of no other.
-    pub version: u64,
-    /// The claim under which the parts were written: the version of the record at which its owner stood.
-    pub claim_version: u64,
-    /// How many there are, from 1 to `PARTS_MAX`.
-    pub parts: u32,
-}
 
 /// One part of a kept message.
 #[derive(Debug, Clone, PartialEq, Eq)]

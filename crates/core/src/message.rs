@@ -53,3 +53,16 @@ impl Attribute {
         name.len() + self.data_type.len() + value
     }
 }
+
+/// The message that a dead letter is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Original<'a> {
+    /// Its body.
+    pub body: &'a str,
+    /// SQS's id of it.
+    pub message_id: &'a str,
+    /// Its attributes; where it was a dead letter before, ours among them.
+    pub attributes: &'a [(String, Attribute)],
+    /// Its `MessageGroupId`.
+    pub group: Option<&'a str>,
+}

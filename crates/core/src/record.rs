@@ -12,12 +12,12 @@
 //! **Invariant:** whoever does not hold the last claim's token cannot change the record, except by taking it over
 //! under exactly the version and token that were read.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::blame::Refusals;
 use crate::failure::{FailureReason, Stage};
 use crate::input_hash::InputHash;
-use crate::kept::Kept;
 use crate::model::Usage;
 
 /// How many earlier failures a record keeps.
@@ -65,6 +65,17 @@ pub struct Record {
     pub reviewed: Option<Reviewed>,
     /// When the record counts as gone, in milliseconds; compared in code, because DynamoDB deletes late.
     pub expires_at_ms: u64,
+}
+
+/// Where a record says that its message is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The version of the record that this is said of, and of no other.
+    pub version: u64,
+    /// The claim under which the parts were written: the version of the record at which its owner stood.
+    pub claim_version: u64,
+    /// How many there are, from 1 to `PARTS_MAX`.
+    pub parts: u32,
 }
 
 impl Record {

@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::dead_letter::{DETAIL_CHARS_MAX, EXCERPT_CHARS_MAX};
 use crate::failure::FailureReason;
 use crate::job;
-use crate::kept::{Kept, KeptMessage};
+use crate::kept::KeptMessage;
 use crate::limits::Limits;
 use crate::output_validation::validate;
-use crate::record::{Done, Expect, Failed, Record, RecordWrite, Reviewed, State};
+use crate::record::{Done, Expect, Failed, Kept, Record, RecordWrite, Reviewed, State};
 use crate::task::{Task, Violations};
 use crate::text::cut;
 
@@ -213,10 +213,10 @@ impl Reviewer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dead_letter::Original;
     use crate::erase::tombstone;
     use crate::input_hash::InputHash;
     use crate::kept::keep;
+    use crate::message::Original;
     use crate::model::Prompt;
     use crate::record::Revision;
     use serde_json::json;

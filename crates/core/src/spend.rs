@@ -6,7 +6,6 @@ use std::fmt;
 
 use crate::cost::Price;
 use crate::model::{Answer, ModelReply, Usage};
-use crate::spread::Shards;
 
 /// The most tokens beside those that we send or allow which a provider may charge for, each way: its own instructions
 /// before our prompt, and thoughts that the limit of the answer does not bound. The longest answers of today's models,
@@ -116,6 +115,27 @@ pub enum SpendKey {
     Day,
     /// One that has taken its money from the day's.
     Shard(u32),
+}
+
+/// The most shards of a day: for 1,000 environments, the most that an event source starts ("Configuring scaling behavior for
+/// SQS event source mappings").
+pub const SHARDS_MAX: u32 = 20;
+/// A set of shards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shards(u32);
+
+impl Shards {
+    /// All of these that there can be.
+    #[must_use]
+    pub fn of(shards: impl IntoIterator<Item = u32>) -> Self {
+        let bits = shards.into_iter().filter(|shard| *shard < SHARDS_MAX).map(|shard| 1 << shard);
+        Self(bits.fold(0, |all: u32, bit: u32| all | bit))
+    }
+
+    /// Each of them, in order.
+    pub fn iter(self) -> impl Iterator<Item = u32> {
+        (0..SHARDS_MAX).filter(move |shard| self.0 & (1 << shard) != 0)
+    }
 }
 
 /// A change of one of a day's spend records.

@@ -8,15 +8,12 @@
 //! of a release that knows no shards, too; and what is lost on the way counts as spent.
 
 use crate::input_hash::InputHash;
-use crate::spend::{SpendAnswer, SpendKey, SpendKind, UtcDay};
+use crate::spend::{SHARDS_MAX, Shards, SpendAnswer, SpendKey, SpendKind, UtcDay};
 
 /// Environments that share a record: with calls of a second, two writes of one unit for each invocation are 100 units a
 /// second, a tenth of what DynamoDB gives one key ("Best practices for designing and using partition keys effectively in
 /// DynamoDB").
 const ENVIRONMENTS_PER_SHARD: u32 = 50;
-/// The most shards of a day: for 1,000 environments, the most that an event source starts ("Configuring scaling behavior for
-/// SQS event source mappings").
-pub const SHARDS_MAX: u32 = 20;
 /// The share of a shard in the cap pays for so many of the dearest calls at least.
 const CALLS_PER_SHARD: u64 = 20;
 /// A shard takes enough for so many invocations at a time,
@@ -44,24 +41,6 @@ pub fn index_keys(environments: u32) -> u32 {
 pub struct Spread {
     shards: u32,
     block_micro_usd_max: u64,
-}
-
-/// A set of shards.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Shards(u32);
-
-impl Shards {
-    /// All of these that there can be.
-    #[must_use]
-    pub fn of(shards: impl IntoIterator<Item = u32>) -> Self {
-        let bits = shards.into_iter().filter(|shard| *shard < SHARDS_MAX).map(|shard| 1 << shard);
-        Self(bits.fold(0, |all: u32, bit: u32| all | bit))
-    }
-
-    /// Each of them, in order.
-    pub fn iter(self) -> impl Iterator<Item = u32> {
-        (0..SHARDS_MAX).filter(move |shard| self.0 & (1 << shard) != 0)
-    }
 }
 
 impl Spread {

@@ -23,9 +23,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use self::environment::Environment;
-pub use self::environment::{Ended, LogLine, Stream};
+
 use self::poller::dispatch;
-pub use self::report::{EnvironmentStatus, InvocationReport, InvocationResult, LambdaEvent, LambdaStats};
+pub use self::report::{
+    Ended, EnvironmentStatus, InvocationReport, InvocationResult, LambdaEvent, LambdaStats, LogLine, Stream,
+};
 pub use self::settings::{EventSource, Function, LambdaError};
 use self::settings::{check, check_queue, sqs_client};
 

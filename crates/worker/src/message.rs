@@ -2,10 +2,11 @@
 
 use std::panic::AssertUnwindSafe;
 
-use nightshift_core::dead_letter::{Original, redrive_of};
+use nightshift_core::dead_letter::redrive_of;
 use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::job;
+use nightshift_core::message::Original;
 use nightshift_core::message::{Attribute, Delivery};
 use nightshift_core::metric::NO_TASK;
 

@@ -20,8 +20,8 @@ use nightshift_core::model::{
 use nightshift_core::output_validation::REASK_BYTES_MAX;
 use nightshift_core::record::{RecordWrite, State as Standing};
 use nightshift_core::sentinel::Calls;
+use nightshift_core::spend::Shards;
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind};
-use nightshift_core::spread::Shards;
 use nightshift_ports::{
     Clock, ControlAnswer, ControlRecord, DeadLetters, Entropy, Ledger, Metrics, Model, PortError,
     PortErrorKind, Visibility, WriteAnswer,

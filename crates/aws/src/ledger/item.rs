@@ -260,7 +260,7 @@ impl Reader<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use nightshift_core::kept::Kept;
+    use nightshift_core::record::Kept;
     use nightshift_core::record::{PastFailure, Reviewed};
     use proptest::prelude::*;
     use serde_json::json;

@@ -7,8 +7,8 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use nightshift_core::spend::Shards;
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, UtcDay};
-use nightshift_core::spread::Shards;
 use nightshift_ports::{PortError, PortErrorKind};
 
 use super::item::{Item, Reader, Unreadable, number};

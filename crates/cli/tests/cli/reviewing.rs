@@ -2,10 +2,10 @@
 
 use aws_sdk_sqs::types::Message;
 use nightshift_aws::DynamoLedger;
-use nightshift_core::dead_letter::Original;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::kept;
 use nightshift_core::limits::Limits;
+use nightshift_core::message::Original;
 use nightshift_core::message::{Attribute, AttributeValue};
 use nightshift_core::record::{Budget, Done, Expect, Record, RecordWrite, Revision, State};
 use nightshift_core::review::{Rejecting, Reviewer};

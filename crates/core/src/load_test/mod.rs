@@ -4,16 +4,20 @@
 //! stall of the stack, or of the test itself, is in the numbers.
 
 mod headroom;
+mod limit;
 mod measure;
 mod steps;
+mod strain;
 mod verdict;
 
 use serde::Serialize;
 
-pub use headroom::{First, Headroom, How, Limit, Limited};
+pub use headroom::{First, Headroom, How};
+pub use limit::{Limit, Limited};
 pub use measure::{Cost, Measured, Observed, Outcomes, Percentiles, Point, Sample, measure};
 pub use steps::{Ended, Gave, Step, next};
-pub use verdict::{Finding, Holds, Thresholds, Verdict, judge};
+pub use strain::{Finding, Holds, Thresholds};
+pub use verdict::{Verdict, judge};
 
 /// How every reference of a test's job begins: what has another one is somebody's.
 pub const REFERENCE_PREFIX: &str = "nightshift-load-test/";

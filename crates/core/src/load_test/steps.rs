@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::headroom::{Headroom, Limit, Limited};
+use super::limit::{Limit, Limited, computed};
 use super::measure::{Measured, Observed};
-use super::verdict::{Finding, Holds, Thresholds, strain};
+use super::strain::{Finding, Holds, Thresholds, strain};
 use super::{JOBS_MAX, Plan, grouped};
 use crate::limits::Limits;
 use crate::metric::HandBackCause;
@@ -122,7 +122,7 @@ fn gave(
     // What waits has no result either; that it waits says more.
     let aged = strained.iter().find(|finding| is_of_age(finding));
     let first = aged.or(strained.first())?;
-    let computed = Headroom::computed(measured, limits);
+    let computed = computed(measured, limits);
     // A day's money cannot be spent by the rate of some minutes: that it was is said by the stack.
     let below = |among: &[Limited]| {
         let mut known = computed.iter().filter(|limit| among.contains(&limit.limited));

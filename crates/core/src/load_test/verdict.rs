@@ -5,70 +5,15 @@ use serde::Serialize;
 use super::headroom::{Headroom, How};
 use super::measure::{Measured, Observed};
 use super::steps::{Ended, Step};
+use super::strain::{Finding, Holds, Thresholds, finding, strain, unknown};
 use super::{Plan, grouped};
 use crate::limits::Limits;
-
-/// What is good enough. Each has a default that suits work which nobody waits for at a screen.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Thresholds {
-    /// Share of jobs that must end with a result, in percent.
-    pub success_percent_min: f64,
-    /// 95 % of the jobs must end within this time of their scheduled send, in seconds.
-    pub p95_s_max: f64,
-    /// 99 % of them.
-    pub p99_s_max: f64,
-    /// All must have ended this long after the last send, in seconds.
-    pub drain_s_max: f64,
-    /// Share of calls that the provider may refuse for its limits, in percent.
-    pub throttled_percent_max: f64,
-    /// Alarms that may be raised.
-    pub alarms_max: u64,
-    /// What the calls may cost, in dollars; `None`: not asked.
-    pub cost_usd_max: Option<f64>,
-}
-
-impl Default for Thresholds {
-    fn default() -> Self {
-        Self {
-            success_percent_min: 99.0,
-            p95_s_max: 60.0,
-            p99_s_max: 300.0,
-            drain_s_max: 300.0,
-            throttled_percent_max: 5.0,
-            alarms_max: 0,
-            cost_usd_max: None,
-        }
-    }
-}
 
 /// The least share of the offered jobs that SQS must have taken for the test to be one of that load, in percent.
 const ACCEPTED_PERCENT_MIN: f64 = 99.0;
 
 /// 99 % of them must have been taken within this time of when they were due, in seconds: sent later, the load was a lower one.
 const SEND_DELAY_S_MAX: f64 = 30.0;
-
-/// Whether something holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Holds {
-    /// It does.
-    Yes,
-    /// It does not.
-    No,
-    /// It could not be measured, and is neither for nor against.
-    Unknown,
-}
-
-/// One thing that was asked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// What, in a word.
-    pub what: &'static str,
-    /// Whether it holds.
-    pub holds: Holds,
-    /// The number and what it was to be, in a sentence.
-    pub words: String,
-}
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -112,31 +57,6 @@ pub fn judge(
     Verdict { passed: findings.iter().all(|finding| finding.holds != Holds::No), findings, headroom }
 }
 
-/// What a load can be too much for.
-pub(super) fn strain(measured: &Measured, observed: &Observed, thresholds: &Thresholds) -> [Finding; 6] {
-    [
-        lost(measured),
-        success(measured, thresholds),
-        latency(measured, "latency p95", 95, measured.latency.p95_ms, thresholds.p95_s_max),
-        latency(measured, "latency p99", 99, measured.latency.p99_ms, thresholds.p99_s_max),
-        drained(measured, thresholds),
-        throttled(observed, thresholds),
-    ]
-}
-
-fn finding(what: &'static str, holds: bool, words: String) -> Finding {
-    Finding { what, holds: if holds { Holds::Yes } else { Holds::No }, words }
-}
-
-fn unknown(what: &'static str) -> Finding {
-    Finding {
-        what,
-        holds: Holds::Unknown,
-        words: "CloudWatch could not be read, or has not counted all of it yet, so this is not known."
-            .to_owned(),
-    }
-}
-
 fn complete(plan: &Plan, measured: &Measured) -> Finding {
     let words = if measured.stopped_early {
         format!(
@@ -165,75 +85,6 @@ fn offered(measured: &Measured) -> Finding {
         format!(
             "SQS took {} of {} jobs, 99 % of them within {delay_s:.1} s of when they were due.{advice}",
             measured.accepted, measured.offered,
-        ),
-    )
-}
-
-fn lost(measured: &Measured) -> Finding {
-    let missing = measured.outcomes.missing;
-    let words = match missing {
-        0 => format!("Each of {} jobs has a result, a dead letter, or still waits.", measured.accepted),
-        missing => {
-            format!("{missing} of {} jobs left no record, and no queue holds them.", measured.accepted)
-        }
-    };
-    finding("nothing lost", missing == 0, words)
-}
-
-fn success(measured: &Measured, thresholds: &Thresholds) -> Finding {
-    let least = thresholds.success_percent_min;
-    let letters: Vec<_> =
-        measured.outcomes.dead_letters.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-    let why =
-        if letters.is_empty() { String::new() } else { format!(" Dead letters: {}.", letters.join(", ")) };
-    finding(
-        "success",
-        measured.latency.count > 0 && measured.success_percent >= least,
-        format!(
-            "{:.2} % of the jobs ended with a result; at least {least} % should.{why}",
-            measured.success_percent
-        ),
-    )
-}
-
-fn latency(measured: &Measured, what: &'static str, percent: u64, ms: u64, most_s: f64) -> Finding {
-    let seconds = ms as f64 / 1_000.0;
-    let aged = if measured.drain_s.is_some() { "" } else { " What had not ended counts with its age." };
-    finding(
-        what,
-        seconds <= most_s,
-        format!(
-            "{percent} % of the jobs ended within {seconds:.1} s of when they were due; it should be at most {most_s} s.{aged}"
-        ),
-    )
-}
-
-fn drained(measured: &Measured, thresholds: &Thresholds) -> Finding {
-    let most_s = thresholds.drain_s_max;
-    let words = match measured.drain_s {
-        Some(drain_s) => format!(
-            "The last job ended {drain_s:.1} s after the last one was due, {} waited at most; it should be at most {most_s} s.",
-            measured.backlog_max
-        ),
-        None => format!(
-            "{} jobs had not ended when the test stopped looking; all should within {most_s} s.",
-            measured.outcomes.waiting + measured.outcomes.missing
-        ),
-    };
-    finding("backlog", measured.drain_s.is_some_and(|drain_s| drain_s <= most_s), words)
-}
-
-fn throttled(observed: &Observed, thresholds: &Thresholds) -> Finding {
-    let (Some(throttled), Some(calls)) = (observed.throttled, observed.calls) else {
-        return unknown("throttles");
-    };
-    let percent = throttled / calls.max(1.0) * 100.0;
-    let most = thresholds.throttled_percent_max;
-    finding(
-        "throttles",
-        percent <= most,
-        format!(
-            "The provider refused {throttled:.0} of {calls:.0} calls ({percent:.1} %) for its limits; at most {most} % it should."
         ),
     )
 }

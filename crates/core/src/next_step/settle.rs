@@ -2,8 +2,8 @@
 
 use super::{AfterCall, JobRun, Work};
 use crate::control::{Admits, Control};
-use crate::dead_letter::Original;
 use crate::kept::{KeepAnswer, Part, keep};
+use crate::message::Original;
 use crate::metric::HandBackCause;
 use crate::port_error::PortErrorKind;
 use crate::record::{RecordWrite, WriteAnswer};

@@ -22,11 +22,11 @@ pub use ask::{Answer, Ask, Entry, Stepped};
 pub use canary::{CanaryOutcome, CanaryRun, CanarySent, Verdict};
 pub use choose::{Choice, Letter};
 pub use directory::{DIRECTORY_KEY, DIRECTORY_MAX, Directory, KEY_PREFIX, Listed};
-pub use record::{End, Ended, Event, Lock, Progress, Redrive, Stop, Unreadable};
+pub use record::{Depth, End, Ended, Event, Lock, Progress, Redrive, Scan, Stop, Unreadable};
 pub use report::{Count, Deployed, JobCost, Report, Tally};
 pub use request::{Canary, Request, Source};
 pub use reset::BeforeSending;
-pub use scan::{Depth, Finish, Next, PAGE_MAX, Scan};
+pub use scan::{Finish, Next, PAGE_MAX};
 
 /// How long one received page is hidden while it is decided on: longer than a page takes, AWS's timeouts included, and so
 /// short that what a killed step had received is soon back.

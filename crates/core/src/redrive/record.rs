@@ -9,7 +9,6 @@ use serde_json::{Map, Value};
 
 use super::canary::CanaryRun;
 use super::request::Request;
-use super::scan::{Depth, Scan, plan};
 use super::{KEPT_MS, LEASE_MS};
 
 /// How many events a record keeps.
@@ -59,6 +58,43 @@ pub struct Redrive {
     /// What another release says of it.
     #[serde(flatten)]
     pub more: Map<String, Value>,
+}
+
+/// How many messages a queue holds, by its own approximate counters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Depth {
+    /// Those that a receive can bring.
+    pub visible: u64,
+    /// Those that somebody has received and not deleted.
+    pub hidden: u64,
+}
+
+impl Depth {
+    /// All of them.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.visible.saturating_add(self.hidden)
+    }
+}
+
+/// A walk through the queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Scan {
+    /// Which one of this redrive, from 1.
+    pub number: u32,
+    /// Its planned end: until then what was not chosen stays hidden.
+    pub ends_ms: u64,
+    /// How many messages it has hidden until then.
+    pub hidden: u64,
+    /// How many it has sent.
+    pub sent: u64,
+    /// Empty long polls since the last message.
+    pub empty_polls: u32,
+    /// Nothing is received before then.
+    pub rest_until_ms: u64,
+    /// Scans in a row, up to the one before, that sent nothing.
+    pub idle_before: u32,
 }
 
 /// The right to work on a redrive.
@@ -167,23 +203,13 @@ impl Unreadable {
 }
 
 impl Redrive {
-    /// A redrive that begins now.
-    ///
-    /// # Errors
-    /// A sentence with advice where the queue is too large to choose from, or where it would take too long.
-    pub fn begin(
-        id: String,
-        request: Request,
-        matching: u64,
-        depth: Depth,
-        now_ms: u64,
-    ) -> Result<Self, String> {
+    /// One of which nothing is done.
+    pub(super) fn new(id: String, request: Request, matching: u64, now_ms: u64) -> Self {
         let canary = request
             .canary
             .as_ref()
             .map(|canary| CanaryRun { count: canary.count(matching), ..CanaryRun::default() });
-        let began = format!("{} began it: {}", request.caller, request.reason);
-        let mut redrive = Self {
+        Self {
             id,
             version: 1,
             request,
@@ -199,10 +225,7 @@ impl Redrive {
             history: Vec::new(),
             end: None,
             more: Map::new(),
-        };
-        plan(&redrive, depth)?;
-        redrive.note(now_ms, began);
-        Ok(redrive)
+        }
     }
 
     /// What an earlier redrive of the same source looked at and did not choose is not back yet: this one waits for it.

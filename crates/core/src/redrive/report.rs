@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::choose::Letter;
-use super::record::Redrive;
+use super::record::{Depth, Redrive};
 use super::request::{Request, Source};
-use super::scan::Depth;
 use crate::cost::usd;
 use crate::failure::FailureReason;
 use crate::record::{Failed, Record, State};

@@ -5,9 +5,7 @@
 //! nothing is visible, and no more is hidden than the scan itself has hidden. What a killed step had received, or
 //! somebody else looks at, is hidden too, and waited for.
 
-use serde::{Deserialize, Serialize};
-
-use super::record::{Ended, Redrive};
+use super::record::{Depth, Ended, Redrive, Scan};
 use super::request::Request;
 use crate::limits::VISIBILITY_MS_MAX;
 
@@ -32,43 +30,6 @@ const LOOK_AGAIN_MS: u64 = 15_000;
 const IDLE_SCANS_MAX: u32 = 3;
 /// A page takes no longer than this at the rate that was asked for, in seconds.
 const PAGE_S_MAX: f64 = 10.0;
-
-/// How many messages a queue holds, by its own approximate counters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Depth {
-    /// Those that a receive can bring.
-    pub visible: u64,
-    /// Those that somebody has received and not deleted.
-    pub hidden: u64,
-}
-
-impl Depth {
-    /// All of them.
-    #[must_use]
-    pub fn total(self) -> u64 {
-        self.visible.saturating_add(self.hidden)
-    }
-}
-
-/// A walk through the queue.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Scan {
-    /// Which one of this redrive, from 1.
-    pub number: u32,
-    /// Its planned end: until then what was not chosen stays hidden.
-    pub ends_ms: u64,
-    /// How many messages it has hidden until then.
-    pub hidden: u64,
-    /// How many it has sent.
-    pub sent: u64,
-    /// Empty long polls since the last message.
-    pub empty_polls: u32,
-    /// Nothing is received before then.
-    pub rest_until_ms: u64,
-    /// Scans in a row, up to the one before, that sent nothing.
-    pub idle_before: u32,
-}
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +64,7 @@ pub enum Finish {
 }
 
 /// How long a scan is planned to take, in milliseconds, or a sentence with advice.
-pub(super) fn plan(redrive: &Redrive, depth: Depth) -> Result<u64, String> {
+fn plan(redrive: &Redrive, depth: Depth) -> Result<u64, String> {
     let request = &redrive.request;
     let source = request.source.as_str();
     if request.chooses() && depth.total() > HIDDEN_MAX {
@@ -150,6 +111,24 @@ impl Request {
 }
 
 impl Redrive {
+    /// A redrive that begins now.
+    ///
+    /// # Errors
+    /// A sentence with advice where the queue is too large to choose from, or where it would take too long.
+    pub fn begin(
+        id: String,
+        request: Request,
+        matching: u64,
+        depth: Depth,
+        now_ms: u64,
+    ) -> Result<Self, String> {
+        let began = format!("{} began it: {}", request.caller, request.reason);
+        let mut redrive = Self::new(id, request, matching, now_ms);
+        plan(&redrive, depth)?;
+        redrive.note(now_ms, began);
+        Ok(redrive)
+    }
+
     /// How many may still be sent.
     fn left(&self) -> u64 {
         self.request.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.progress.sent))

@@ -3,7 +3,8 @@
 mod deaths;
 mod gauges;
 mod pause;
+mod snapshot;
 
 pub use deaths::{DeadClaims, WATCH_KEY, Watch};
-pub use gauges::{BEGUN_MAX, ENTRIES_MAX, Snapshot, StackLimits};
-pub use pause::{Calls, Decision, Money, ProbeAsk, Signs, Switch, probe_task, probe_works};
+pub use pause::{Decision, Money, ProbeAsk, Signs, probe_task, probe_works};
+pub use snapshot::{BEGUN_MAX, Calls, ENTRIES_MAX, Snapshot, StackLimits, Switch};

@@ -15,7 +15,7 @@ use crate::model::{FailureClass, ModelFailure};
 use crate::spend::UtcDay;
 
 use super::deaths::{DeadClaims, Watch};
-use super::gauges::{Snapshot, StackLimits};
+use super::snapshot::{Calls, Snapshot, StackLimits};
 
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
@@ -56,29 +56,6 @@ const IN_FLIGHT_MAX: u64 = 60_000;
 const IN_FLIGHT_LOW: u64 = 30_000;
 /// When the oldest job is this near to its deletion, workers must see it: they explain what SQS would delete.
 const LAST_CHANCE_MS: u64 = DAY_MS;
-/// The calls of this minute and the last, of all environments, as far as they were told of. A refusal for a rate limit is neither: the pace adapts to it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Calls {
-    /// Answered, whatever they said.
-    pub answered: u64,
-    /// Not answered: errors, timeouts, broken connections, overload.
-    pub failed: u64,
-    /// The cheapest that the cap has refused, in millionths of a dollar.
-    pub refused_micro_usd: Option<u64>,
-}
-
-impl Calls {
-    /// Both.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            answered: self.answered.saturating_add(other.answered),
-            failed: self.failed.saturating_add(other.failed),
-            refused_micro_usd: [self.refused_micro_usd, other.refused_micro_usd].into_iter().flatten().min(),
-        }
-    }
-}
-
 /// A probe, as the sentinel asks the worker's function for one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeAsk {
@@ -135,28 +112,6 @@ pub struct Signs {
 pub struct Decision {
     /// All entries of the known causes as they are to stand.
     pub entries: BTreeMap<Cause, Entry>,
-}
-
-/// The event source mapping, through which jobs reach the worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Switch {
-    /// Jobs reach it.
-    On,
-    /// They wait in the queue.
-    Off,
-    /// Lambda is about to change it, and refuses further changes meanwhile.
-    Turning,
-}
-
-impl Switch {
-    /// How it is to be turned; `None`: it stands as wanted, or the next run will see.
-    #[must_use]
-    pub fn turned(self, on: bool) -> Option<bool> {
-        match (self, on) {
-            (Self::On, false) | (Self::Off, true) => Some(on),
-            (Self::On | Self::Off | Self::Turning, _) => None,
-        }
-    }
 }
 
 impl Signs {

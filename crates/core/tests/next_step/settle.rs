@@ -1,9 +1,9 @@
 //! How a claimed job leaves its worker, and what keeps a batch from being worked on.
 
 use nightshift_core::control::{Cause, Control, Entry, Phase};
-use nightshift_core::dead_letter::Original;
 use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::limits::Limits;
+use nightshift_core::message::Original;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::FailureClass;
 use nightshift_core::next_step::{AfterCall, Settlement, admits_work, after_own_write, not_admitted};

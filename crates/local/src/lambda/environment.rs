@@ -1,7 +1,7 @@
 //! One environment: a process, its Runtime API, and its end.
 
 use std::io;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::report::{Ended, LogLine, Stream};
 use super::runtime_api::{Offer, Reply, RuntimeApi};
 use super::{LambdaEvent, Shared};
 use crate::aws::ACCOUNT;
@@ -22,35 +23,6 @@ const INIT_MAX: Duration = Duration::from_secs(10);
 
 /// How long after its end the last lines of a process are waited for.
 const OUTPUT_MAX: Duration = Duration::from_secs(1);
-
-/// A line that the function wrote.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogLine {
-    /// Number of the environment.
-    pub environment: u64,
-    /// Where it wrote.
-    pub stream: Stream,
-    /// The line without its end; what is not UTF-8 is replaced.
-    pub line: String,
-}
-
-/// Where a line was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-/// Why a process ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// By itself, or by somebody else's signal.
-    ByItself(Option<ExitStatus>),
-    /// Killed from here: by [`super::Lambda::kill`], at a timeout, or at the end.
-    Killed,
-}
 
 /// What the rest of Lambda needs to know of a living environment.
 #[derive(Debug)]

@@ -1,8 +1,7 @@
 //! What a running stand-in tells of itself.
 
+use std::process::ExitStatus;
 use std::time::Duration;
-
-use super::environment::{Ended, LogLine};
 
 /// What happened, in the order in which it happened.
 #[derive(Debug, Clone)]
@@ -106,4 +105,33 @@ pub struct EnvironmentStatus {
     pub pid: u32,
     /// Whether it has an invocation.
     pub busy: bool,
+}
+
+/// A line that the function wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Number of the environment.
+    pub environment: u64,
+    /// Where it wrote.
+    pub stream: Stream,
+    /// The line without its end; what is not UTF-8 is replaced.
+    pub line: String,
+}
+
+/// Where a line was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Why a process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, or by somebody else's signal.
+    ByItself(Option<ExitStatus>),
+    /// Killed from here: by [`super::Lambda::kill`], at a timeout, or at the end.
+    Killed,
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::control::Stored;
+use crate::sentinel::Switch;
 
 const NOW_MS: u64 = 100 * DAY_MS;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::super::value::{Item, Value};
-use super::parser::Parser;
+use super::parser::{Parser, Token};
 use super::{Operand, Path, Placeholders};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,5 +152,108 @@ fn compare(comparator: Comparator, a: Option<Value>, b: Option<Value>) -> bool {
         Comparator::LessOrEqual => a.compare(&b).is_some_and(std::cmp::Ordering::is_le),
         Comparator::Greater => a.compare(&b).is_some_and(std::cmp::Ordering::is_gt),
         Comparator::GreaterOrEqual => a.compare(&b).is_some_and(std::cmp::Ordering::is_ge),
+    }
+}
+
+impl Parser<'_> {
+    fn or(&mut self) -> Result<Condition, String> {
+        let mut condition = self.and()?;
+        while self.take_word("OR") {
+            condition = Condition::Or(Box::new(condition), Box::new(self.and()?));
+        }
+        Ok(condition)
+    }
+
+    fn and(&mut self) -> Result<Condition, String> {
+        let mut condition = self.not()?;
+        while self.take_word("AND") {
+            condition = Condition::And(Box::new(condition), Box::new(self.not()?));
+        }
+        Ok(condition)
+    }
+
+    fn not(&mut self) -> Result<Condition, String> {
+        if self.take_word("NOT") {
+            return self.deeper(|parser| Ok(Condition::Not(Box::new(parser.not()?))));
+        }
+        if self.take(&Token::Open) {
+            let condition = self.deeper(Self::or)?;
+            self.expect(&Token::Close)?;
+            return Ok(condition);
+        }
+        Ok(Condition::Test(Test(self.test()?)))
+    }
+
+    fn test(&mut self) -> Result<TestKind, String> {
+        if let Some(Token::Word(word)) = self.tokens.peek().cloned() {
+            let function = match word.as_str() {
+                "attribute_exists"
+                | "attribute_not_exists"
+                | "attribute_type"
+                | "begins_with"
+                | "contains" => word,
+                _ => String::new(),
+            };
+            if !function.is_empty() {
+                self.tokens.next();
+                self.expect(&Token::Open)?;
+                let test = self.function(&function)?;
+                self.expect(&Token::Close)?;
+                return Ok(test);
+            }
+        }
+        let operand = self.operand()?;
+        if self.take_word("BETWEEN") {
+            let low = self.operand()?;
+            if !self.take_word("AND") {
+                return Err(self.unexpected());
+            }
+            return Ok(TestKind::Between(operand, low, self.operand()?));
+        }
+        if self.take_word("IN") {
+            self.expect(&Token::Open)?;
+            let mut options = vec![self.operand()?];
+            while self.take(&Token::Comma) {
+                options.push(self.operand()?);
+            }
+            self.expect(&Token::Close)?;
+            return Ok(TestKind::In(operand, options));
+        }
+        let comparator = match self.tokens.peek() {
+            Some(Token::Equal) => Comparator::Equal,
+            Some(Token::Unequal) => Comparator::Unequal,
+            Some(Token::Less) => Comparator::Less,
+            Some(Token::LessOrEqual) => Comparator::LessOrEqual,
+            Some(Token::Greater) => Comparator::Greater,
+            Some(Token::GreaterOrEqual) => Comparator::GreaterOrEqual,
+            _ => return Err(self.unexpected()),
+        };
+        self.tokens.next();
+        Ok(TestKind::Compare(comparator, operand, self.operand()?))
+    }
+
+    fn function(&mut self, function: &str) -> Result<TestKind, String> {
+        match function {
+            "attribute_exists" => Ok(TestKind::Exists(self.path()?)),
+            "attribute_not_exists" => Ok(TestKind::NotExists(self.path()?)),
+            "attribute_type" => {
+                let path = self.path()?;
+                self.expect(&Token::Comma)?;
+                match self.operand()? {
+                    Operand::Value(kind @ Value::S(_)) => Ok(TestKind::Type(path, kind)),
+                    _ => Err("Incorrect operand type for operator or function; operator or function: attribute_type".to_owned()),
+                }
+            }
+            _ => {
+                let value = self.operand()?;
+                self.expect(&Token::Comma)?;
+                let part = self.operand()?;
+                Ok(if function == "contains" {
+                    TestKind::Contains(value, part)
+                } else {
+                    TestKind::BeginsWith(value, part)
+                })
+            }
+        }
     }
 }

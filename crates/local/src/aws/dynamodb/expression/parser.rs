@@ -1,11 +1,6 @@
-//! From the text of an expression to what it says.
-
-use std::collections::HashSet;
+//! The text of an expression, token by token; the grammar of each kind stands beside what it makes.
 
 use super::super::reserved::is_reserved;
-use super::super::value::Value;
-use super::condition::{Comparator, Condition, Test, TestKind};
-use super::update::{Action, SetValue};
 use super::{Operand, Path, Placeholders, Step};
 
 /// Longest expression (Developer Guide, "Quotas": 4 KB).
@@ -84,7 +79,7 @@ fn tokens(text: &str) -> Result<Vec<Token>, String> {
 }
 
 pub(super) struct Parser<'request> {
-    tokens: std::iter::Peekable<std::vec::IntoIter<Token>>,
+    pub(super) tokens: std::iter::Peekable<std::vec::IntoIter<Token>>,
     placeholders: &'request Placeholders,
     depth: usize,
 }
@@ -107,14 +102,14 @@ impl<'request> Parser<'request> {
         self.tokens.next_if_eq(token).is_some()
     }
 
-    fn expect(&mut self, token: &Token) -> Result<(), String> {
+    pub(super) fn expect(&mut self, token: &Token) -> Result<(), String> {
         if self.take(token) {
             return Ok(());
         }
         Err(self.unexpected())
     }
 
-    fn unexpected(&mut self) -> String {
+    pub(super) fn unexpected(&mut self) -> String {
         match self.tokens.peek() {
             Some(token) => format!("Syntax error; token: {token:?}"),
             None => "Syntax error; token: \"<EOF>\"".to_owned(),
@@ -129,13 +124,16 @@ impl<'request> Parser<'request> {
     }
 
     /// Takes a keyword, whatever its case.
-    fn take_word(&mut self, word: &str) -> bool {
+    pub(super) fn take_word(&mut self, word: &str) -> bool {
         self.tokens
             .next_if(|token| matches!(token, Token::Word(text) if text.eq_ignore_ascii_case(word)))
             .is_some()
     }
 
-    fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, String> {
+    pub(super) fn deeper<T>(
+        &mut self,
+        parse: impl FnOnce(&mut Self) -> Result<T, String>,
+    ) -> Result<T, String> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return Err("The expression is nested too deeply".to_owned());
@@ -145,108 +143,7 @@ impl<'request> Parser<'request> {
         Ok(parsed)
     }
 
-    pub(super) fn or(&mut self) -> Result<Condition, String> {
-        let mut condition = self.and()?;
-        while self.take_word("OR") {
-            condition = Condition::Or(Box::new(condition), Box::new(self.and()?));
-        }
-        Ok(condition)
-    }
-
-    fn and(&mut self) -> Result<Condition, String> {
-        let mut condition = self.not()?;
-        while self.take_word("AND") {
-            condition = Condition::And(Box::new(condition), Box::new(self.not()?));
-        }
-        Ok(condition)
-    }
-
-    fn not(&mut self) -> Result<Condition, String> {
-        if self.take_word("NOT") {
-            return self.deeper(|parser| Ok(Condition::Not(Box::new(parser.not()?))));
-        }
-        if self.take(&Token::Open) {
-            let condition = self.deeper(Self::or)?;
-            self.expect(&Token::Close)?;
-            return Ok(condition);
-        }
-        Ok(Condition::Test(Test(self.test()?)))
-    }
-
-    fn test(&mut self) -> Result<TestKind, String> {
-        if let Some(Token::Word(word)) = self.tokens.peek().cloned() {
-            let function = match word.as_str() {
-                "attribute_exists"
-                | "attribute_not_exists"
-                | "attribute_type"
-                | "begins_with"
-                | "contains" => word,
-                _ => String::new(),
-            };
-            if !function.is_empty() {
-                self.tokens.next();
-                self.expect(&Token::Open)?;
-                let test = self.function(&function)?;
-                self.expect(&Token::Close)?;
-                return Ok(test);
-            }
-        }
-        let operand = self.operand()?;
-        if self.take_word("BETWEEN") {
-            let low = self.operand()?;
-            if !self.take_word("AND") {
-                return Err(self.unexpected());
-            }
-            return Ok(TestKind::Between(operand, low, self.operand()?));
-        }
-        if self.take_word("IN") {
-            self.expect(&Token::Open)?;
-            let mut options = vec![self.operand()?];
-            while self.take(&Token::Comma) {
-                options.push(self.operand()?);
-            }
-            self.expect(&Token::Close)?;
-            return Ok(TestKind::In(operand, options));
-        }
-        let comparator = match self.tokens.peek() {
-            Some(Token::Equal) => Comparator::Equal,
-            Some(Token::Unequal) => Comparator::Unequal,
-            Some(Token::Less) => Comparator::Less,
-            Some(Token::LessOrEqual) => Comparator::LessOrEqual,
-            Some(Token::Greater) => Comparator::Greater,
-            Some(Token::GreaterOrEqual) => Comparator::GreaterOrEqual,
-            _ => return Err(self.unexpected()),
-        };
-        self.tokens.next();
-        Ok(TestKind::Compare(comparator, operand, self.operand()?))
-    }
-
-    fn function(&mut self, function: &str) -> Result<TestKind, String> {
-        match function {
-            "attribute_exists" => Ok(TestKind::Exists(self.path()?)),
-            "attribute_not_exists" => Ok(TestKind::NotExists(self.path()?)),
-            "attribute_type" => {
-                let path = self.path()?;
-                self.expect(&Token::Comma)?;
-                match self.operand()? {
-                    Operand::Value(kind @ Value::S(_)) => Ok(TestKind::Type(path, kind)),
-                    _ => Err("Incorrect operand type for operator or function; operator or function: attribute_type".to_owned()),
-                }
-            }
-            _ => {
-                let value = self.operand()?;
-                self.expect(&Token::Comma)?;
-                let part = self.operand()?;
-                Ok(if function == "contains" {
-                    TestKind::Contains(value, part)
-                } else {
-                    TestKind::BeginsWith(value, part)
-                })
-            }
-        }
-    }
-
-    fn operand(&mut self) -> Result<Operand, String> {
+    pub(super) fn operand(&mut self) -> Result<Operand, String> {
         if let Some(Token::Value(placeholder)) = self.tokens.peek().cloned() {
             self.tokens.next();
             return Ok(Operand::Value(self.placeholders.value(&placeholder)?));
@@ -293,103 +190,6 @@ impl<'request> Parser<'request> {
                 Ok(word)
             }
             _ => Err(self.unexpected()),
-        }
-    }
-
-    pub(super) fn update(&mut self) -> Result<Vec<Action>, String> {
-        let mut actions = Vec::new();
-        let mut seen = HashSet::new();
-        while let Some(Token::Word(word)) = self.tokens.peek().cloned() {
-            let section = word.to_ascii_uppercase();
-            self.tokens.next();
-            if !seen.insert(section.clone()) {
-                return Err(format!(
-                    "The \"{section}\" section can only be used once in an update expression;"
-                ));
-            }
-            loop {
-                let action = self.action(&section)?;
-                actions.push(action);
-                if !self.take(&Token::Comma) {
-                    break;
-                }
-            }
-        }
-        Ok(actions)
-    }
-
-    fn action(&mut self, section: &str) -> Result<Action, String> {
-        match section {
-            "SET" => {
-                let path = self.path()?;
-                self.expect(&Token::Equal)?;
-                Ok(Action::Set(path, self.set_value()?))
-            }
-            "REMOVE" => Ok(Action::Remove(self.path()?)),
-            "ADD" | "DELETE" => {
-                let path = self.path()?;
-                let Operand::Value(value) = self.operand()? else {
-                    return Err(self.unexpected());
-                };
-                match (section, &value) {
-                    ("ADD", Value::N(_) | Value::Ss(_) | Value::Ns(_) | Value::Bs(_)) => {
-                        Ok(Action::Add(path, value))
-                    }
-                    ("DELETE", Value::Ss(_) | Value::Ns(_) | Value::Bs(_)) => Ok(Action::Delete(path, value)),
-                    _ => Err(format!(
-                        "Incorrect operand type for operator or function; operator: {section}, operand type: {}",
-                        value.type_name()
-                    )),
-                }
-            }
-            _ => Err(format!("Syntax error; token: \"{section}\"")),
-        }
-    }
-
-    fn set_value(&mut self) -> Result<SetValue, String> {
-        let first = self.set_operand()?;
-        if self.take(&Token::Plus) {
-            return Ok(SetValue::Sum(Box::new(first), Box::new(self.set_operand()?)));
-        }
-        if self.take(&Token::Minus) {
-            return Ok(SetValue::Difference(Box::new(first), Box::new(self.set_operand()?)));
-        }
-        Ok(first)
-    }
-
-    fn set_operand(&mut self) -> Result<SetValue, String> {
-        if self.take(&Token::Open) {
-            let inner = self.deeper(Self::set_value)?;
-            self.expect(&Token::Close)?;
-            return Ok(inner);
-        }
-        let function = match self.tokens.peek() {
-            Some(Token::Word(word)) if word == "if_not_exists" || word == "list_append" => word.clone(),
-            _ => return Ok(SetValue::Operand(self.set_plain()?)),
-        };
-        self.tokens.next();
-        self.expect(&Token::Open)?;
-        let value = self.deeper(|parser| {
-            if function == "if_not_exists" {
-                let path = parser.path()?;
-                parser.expect(&Token::Comma)?;
-                return Ok(SetValue::IfNotExists(path, Box::new(parser.set_operand()?)));
-            }
-            let first = parser.set_operand()?;
-            parser.expect(&Token::Comma)?;
-            Ok(SetValue::ListAppend(Box::new(first), Box::new(parser.set_operand()?)))
-        })?;
-        self.expect(&Token::Close)?;
-        Ok(value)
-    }
-
-    /// An operand of SET, where `size()` is not known.
-    fn set_plain(&mut self) -> Result<Operand, String> {
-        match self.operand()? {
-            Operand::Size(_) => {
-                Err("The function is not allowed in an update expression; function: size".to_owned())
-            }
-            operand => Ok(operand),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Updates, and what becomes of an item.
 
+use std::collections::HashSet;
+
 use bigdecimal::BigDecimal;
 
 use super::super::value::{Item, Value, check_number};
-use super::parser::Parser;
+use super::parser::{Parser, Token};
 use super::{Operand, Path, Placeholders, Step};
 
 #[derive(Debug, Clone)]
@@ -196,4 +198,103 @@ fn remove(item: &mut Item, path: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+impl Parser<'_> {
+    fn update(&mut self) -> Result<Vec<Action>, String> {
+        let mut actions = Vec::new();
+        let mut seen = HashSet::new();
+        while let Some(Token::Word(word)) = self.tokens.peek().cloned() {
+            let section = word.to_ascii_uppercase();
+            self.tokens.next();
+            if !seen.insert(section.clone()) {
+                return Err(format!(
+                    "The \"{section}\" section can only be used once in an update expression;"
+                ));
+            }
+            loop {
+                let action = self.action(&section)?;
+                actions.push(action);
+                if !self.take(&Token::Comma) {
+                    break;
+                }
+            }
+        }
+        Ok(actions)
+    }
+
+    fn action(&mut self, section: &str) -> Result<Action, String> {
+        match section {
+            "SET" => {
+                let path = self.path()?;
+                self.expect(&Token::Equal)?;
+                Ok(Action::Set(path, self.set_value()?))
+            }
+            "REMOVE" => Ok(Action::Remove(self.path()?)),
+            "ADD" | "DELETE" => {
+                let path = self.path()?;
+                let Operand::Value(value) = self.operand()? else {
+                    return Err(self.unexpected());
+                };
+                match (section, &value) {
+                    ("ADD", Value::N(_) | Value::Ss(_) | Value::Ns(_) | Value::Bs(_)) => {
+                        Ok(Action::Add(path, value))
+                    }
+                    ("DELETE", Value::Ss(_) | Value::Ns(_) | Value::Bs(_)) => Ok(Action::Delete(path, value)),
+                    _ => Err(format!(
+                        "Incorrect operand type for operator or function; operator: {section}, operand type: {}",
+                        value.type_name()
+                    )),
+                }
+            }
+            _ => Err(format!("Syntax error; token: \"{section}\"")),
+        }
+    }
+
+    fn set_value(&mut self) -> Result<SetValue, String> {
+        let first = self.set_operand()?;
+        if self.take(&Token::Plus) {
+            return Ok(SetValue::Sum(Box::new(first), Box::new(self.set_operand()?)));
+        }
+        if self.take(&Token::Minus) {
+            return Ok(SetValue::Difference(Box::new(first), Box::new(self.set_operand()?)));
+        }
+        Ok(first)
+    }
+
+    fn set_operand(&mut self) -> Result<SetValue, String> {
+        if self.take(&Token::Open) {
+            let inner = self.deeper(Self::set_value)?;
+            self.expect(&Token::Close)?;
+            return Ok(inner);
+        }
+        let function = match self.tokens.peek() {
+            Some(Token::Word(word)) if word == "if_not_exists" || word == "list_append" => word.clone(),
+            _ => return Ok(SetValue::Operand(self.set_plain()?)),
+        };
+        self.tokens.next();
+        self.expect(&Token::Open)?;
+        let value = self.deeper(|parser| {
+            if function == "if_not_exists" {
+                let path = parser.path()?;
+                parser.expect(&Token::Comma)?;
+                return Ok(SetValue::IfNotExists(path, Box::new(parser.set_operand()?)));
+            }
+            let first = parser.set_operand()?;
+            parser.expect(&Token::Comma)?;
+            Ok(SetValue::ListAppend(Box::new(first), Box::new(parser.set_operand()?)))
+        })?;
+        self.expect(&Token::Close)?;
+        Ok(value)
+    }
+
+    /// An operand of SET, where `size()` is not known.
+    fn set_plain(&mut self) -> Result<Operand, String> {
+        match self.operand()? {
+            Operand::Size(_) => {
+                Err("The function is not allowed in an update expression; function: size".to_owned())
+            }
+            operand => Ok(operand),
+        }
+    }
 }
