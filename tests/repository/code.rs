@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use serde_json::Value;
 
 use crate::root;
@@ -152,6 +154,7 @@ impl Item {
 /// The items of a file.
 fn items(path: &Path, text: &str) -> Vec<Item> {
     let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let text = text.split("#[cfg(test)]\npub(super) mod tests").next().unwrap();
     let mut items = Vec::new();
     let (mut is, mut public, mut code) = (Is::Import, false, String::new());
     for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
@@ -189,11 +192,10 @@ pub fn sources(folder: &Path) -> Vec<Item> {
     files.flat_map(|(path, text)| items(&path, &text)).collect()
 }
 
-/// What a program reaches: all of its own, and what this needs of what it depends on.
-pub fn reached(program: &str) -> Vec<Item> {
-    let packages = packages();
-    let mut closure = BTreeSet::from([program.to_owned()]);
-    let mut todo = vec![program.to_owned()];
+/// A package, and those of ours that it depends on, by way of others too.
+pub fn depended_on(name: &str, packages: &BTreeMap<String, Package>) -> BTreeSet<String> {
+    let mut closure = BTreeSet::from([name.to_owned()]);
+    let mut todo = vec![name.to_owned()];
     while let Some(next) = todo.pop() {
         let package = packages.get(&next).unwrap_or_else(|| panic!("there is no package {next}"));
         for ours in package.dependencies.iter().filter(|name| packages.contains_key(*name)) {
@@ -202,6 +204,13 @@ pub fn reached(program: &str) -> Vec<Item> {
             }
         }
     }
+    closure
+}
+
+/// What a program reaches: all of its own, and what this needs of what it depends on.
+pub fn reached(program: &str) -> Vec<Item> {
+    let packages = packages();
+    let mut closure = depended_on(program, &packages);
     closure.remove(program);
     let roots = sources(&packages[program].folder.join("src"));
     let rest = closure.iter().flat_map(|name| sources(&packages[name].folder.join("src"))).collect();
@@ -224,15 +233,80 @@ fn reach(roots: Vec<Item>, mut rest: Vec<Item>) -> Vec<Item> {
     }
 }
 
-/// Every operation that an SDK client is asked for: `client.get_item()`, on one line or on two.
+/// The operations of all SDKs in use, by the files in which they make them.
+fn sdk_operations() -> &'static BTreeSet<String> {
+    static OPERATIONS: OnceLock<BTreeSet<String>> = OnceLock::new();
+    OPERATIONS.get_or_init(|| {
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let mut operations = BTreeSet::new();
+        for package in metadata["packages"].as_array().unwrap() {
+            if package["name"].as_str().unwrap().starts_with("aws-sdk-") {
+                let folder =
+                    Path::new(package["manifest_path"].as_str().unwrap()).with_file_name("src/client");
+                operations.extend(
+                    std::fs::read_dir(folder).unwrap().map(|entry| {
+                        entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()
+                    }),
+                );
+            }
+        }
+        // How a call is changed before it is sent.
+        operations.remove("customize");
+        assert!(operations.len() > 100, "the SDKs have operations: {operations:?}");
+        operations
+    })
+}
+
+/// Every operation that an SDK client is asked for, whatever the client is called or got from: `….get_item()`, or
+/// `Client::get_item(…)`.
 pub fn operations(code: &str) -> Vec<String> {
-    let squeezed: String = code.chars().filter(|c| !c.is_whitespace()).collect();
-    squeezed
-        .split("client.")
-        .skip(1)
-        .filter_map(|rest| rest.split_once("()").map(|(operation, _)| operation.to_owned()))
-        .filter(|operation| operation.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
-        .collect()
+    let mut found = Vec::new();
+    operations_in(code.parse().unwrap_or_else(|error| panic!("{error}: {code}")), &mut found);
+    found
+}
+
+fn operations_in(tokens: TokenStream, found: &mut Vec<String>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let is = |at: Option<usize>, mark: char| {
+        let token = at.and_then(|at| tokens.get(at));
+        matches!(token, Some(TokenTree::Punct(punct)) if punct.as_char() == mark)
+    };
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            TokenTree::Group(group) => operations_in(group.stream(), found),
+            TokenTree::Ident(name) => {
+                let Some(TokenTree::Group(arguments)) = tokens.get(at + 1) else { continue };
+                let of_a_client = is(at.checked_sub(1), '.') && arguments.stream().is_empty();
+                let with_a_client = is(at.checked_sub(1), ':')
+                    && matches!(at.checked_sub(3).and_then(|at| tokens.get(at)), Some(TokenTree::Ident(of)) if of.to_string().starts_with(char::is_uppercase));
+                let is_call =
+                    arguments.delimiter() == Delimiter::Parenthesis && (of_a_client || with_a_client);
+                if is_call && sdk_operations().contains(&name.to_string()) {
+                    found.push(name.to_string());
+                }
+            }
+            TokenTree::Punct(dollar) if dollar.as_char() == '$' && is(at.checked_sub(1), '.') => {
+                let Some(TokenTree::Group(arguments)) = tokens.get(at + 2) else { continue };
+                assert!(
+                    !arguments.stream().is_empty() || arguments.delimiter() != Delimiter::Parenthesis,
+                    "a macro calls what its user names, which no scan sees: {}",
+                    tokens
+                        .iter()
+                        .skip(at.saturating_sub(3))
+                        .take(6)
+                        .map(ToString::to_string)
+                        .collect::<String>()
+                );
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Every variable of ours that is read when the program runs.
@@ -268,4 +342,26 @@ fn a_program_reaches_what_it_names_and_no_more() {
         reach(file("main", main), rest).iter().flat_map(|item| operations(&item.code)).collect();
     reached.sort();
     assert_eq!(reached, ["get_item", "update_item"]);
+}
+
+#[test]
+fn an_operation_is_seen_however_it_is_called() {
+    for (code, called) in [
+        ("client.get_item().send()", &["get_item"][..]),
+        ("self\n    .client()\n    .purge_queue()", &["purge_queue"]),
+        ("Queue::purge_queue(&client)", &["purge_queue"]),
+        ("match x { _ => { f(|c| c.send_message()) } }", &["send_message"]),
+        ("let all = retry!(client.query(), 3);", &["query"]),
+        // Ours: a port's method has arguments, a function no type before it.
+        ("store.get_item(key); ledger::query(&client); query();", &[]),
+        ("client.sleep()", &[]),
+    ] {
+        assert_eq!(operations(code), called, "{code}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "which no scan sees")]
+fn a_macro_that_calls_what_it_is_told_is_refused() {
+    operations("macro_rules! call { ($op:ident) => { client.$op().send() } }");
 }

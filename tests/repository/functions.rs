@@ -103,17 +103,19 @@ fn every_function_is_compared() {
 #[test]
 fn a_role_allows_what_the_code_calls_and_no_more() {
     let actions = BTreeMap::from(ACTIONS);
-    let clients: Vec<_> = packages()
-        .into_values()
-        .filter(|of| of.dependencies.iter().any(|name| name.starts_with("aws-sdk-")))
-        .map(|of| of.folder)
-        .collect();
+    let packages = packages();
+    // Whoever knows no SDK, not even by way of another package, has methods of its own by such names.
+    let knows_an_sdk = |name: &String| {
+        let known = code::depended_on(name, &packages);
+        known.iter().any(|of| packages[of].dependencies.iter().any(|name| name.starts_with("aws-sdk-")))
+    };
+    let with_clients: Vec<_> =
+        packages.iter().filter(|(name, _)| knows_an_sdk(name)).map(|(_, of)| &of.folder).collect();
     for (function, by_lambda) in FUNCTIONS {
         let mut called: BTreeSet<String> = BTreeSet::new();
         for item in reached(&package(function)) {
-            // Elsewhere a client is one of HTTP.
-            let of_aws = clients.iter().any(|folder| item.path.starts_with(folder));
-            for operation in code::operations(&item.code).into_iter().filter(|_| of_aws) {
+            let has_clients = with_clients.iter().any(|folder| item.path.starts_with(folder));
+            for operation in code::operations(&item.code).into_iter().filter(|_| has_clients) {
                 let action = actions.get(operation.as_str()).unwrap_or_else(|| {
                     panic!("{} calls {operation}: name its IAM action in ACTIONS", item.path.display())
                 });
@@ -302,4 +304,32 @@ fn the_environment_is_read_where_a_program_starts() {
         }
     }
     assert!(files > 50, "the scan finds the sources: {files}");
+}
+
+/// The scan of the variables sees whole names with our prefix: another one, or one that is put together, it would miss.
+#[test]
+fn a_variable_is_named_whole_and_with_our_prefix() {
+    let is_name = |text: &str| {
+        text.contains('_') && text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+    };
+    let mut names = 0;
+    for source in sources(&packages()["nightshift-shell"].folder.join("src")) {
+        let shown = source.path.display();
+        assert!(!source.code.contains("concat!("), "{shown} puts a name together: write it whole");
+        for literal in source.code.split('"').skip(1).step_by(2) {
+            let ours = literal.starts_with("NIGHTSHIFT_");
+            // The core says what contradicts without our prefix.
+            let begins = literal.split_once('{').map(|(before, _)| before);
+            let is_put_together = ours && begins.is_some_and(is_name) && literal != "NIGHTSHIFT_{fault}";
+            assert!(!is_put_together, "{shown} puts {literal:?} together: write it whole");
+            if is_name(literal) {
+                names += 1;
+                assert!(
+                    (ours && !literal.ends_with('_')) || literal.starts_with("AWS_"),
+                    "{shown} reads {literal}: a variable of ours begins with NIGHTSHIFT_"
+                );
+            }
+        }
+    }
+    assert!(names > 40, "the scan finds the names: {names}");
 }

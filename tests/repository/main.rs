@@ -184,6 +184,23 @@ fn who_decides_and_who_loops_over_ports_know_nothing_of_the_machine() {
     }
 }
 
+/// What else panics, a lint denies.
+#[test]
+fn what_decides_and_what_loops_over_ports_asserts_nothing() {
+    for name in ["core", "ports", "worker", "redrive", "sentinel"] {
+        let sources = code::sources(&root().join(format!("crates/{name}/src")));
+        assert!(sources.len() > 5, "the scan finds the sources of {name}");
+        for source in sources.iter().filter(|source| !source.path.ends_with("pause_tests.rs")) {
+            for call in ["assert!(", "assert_eq!(", "assert_ne!("] {
+                let shown = source.path.display();
+                // One for tests alone (`debug_assert!`) ends no program.
+                let asserts = source.code.replace("debug_assert", "").contains(call);
+                assert!(!asserts, "{shown} has {call}…): answer with a result instead");
+            }
+        }
+    }
+}
+
 /// A file that no `mod` names is compiled by nobody.
 #[test]
 fn every_source_file_has_its_line() {

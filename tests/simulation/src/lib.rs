@@ -4,7 +4,13 @@
 //! on it, `redriver` and `sentinel` for what else runs, and `oracle` for what must hold all the same. Everything comes from one seed.
 
 // A simulation that meets the impossible must stop at once, and its indices are its own.
-#![allow(clippy::indexing_slicing, clippy::panic, clippy::expect_used, clippy::unwrap_used)]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
 #![allow(missing_docs)]
 
 pub mod environments;

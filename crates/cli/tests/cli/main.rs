@@ -1,5 +1,12 @@
 //! The command as its users meet it: the binary, its output and its exit codes, over stand-ins for AWS.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)] // a test
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    missing_docs
+)] // a test
 
 mod doctor;
 mod enqueue;
