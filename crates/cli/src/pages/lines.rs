@@ -81,8 +81,10 @@ pub fn words(text: &str) -> Vec<String> {
 /// Each `nightshift …` of a text, with the number of its line in it.
 fn commands(text: &str) -> Vec<(usize, Vec<String>)> {
     let inside = |c: char| c.is_ascii_alphanumeric() || "_-/.$`{\"".contains(c);
-    let begins = text.match_indices("nightshift ").filter(|(at, _)| !text[..*at].ends_with(inside));
-    begins.map(|(at, name)| (text[..at].matches('\n').count(), words(&text[at + name.len()..]))).collect()
+    let found = text.match_indices("nightshift ");
+    let around = found.map(|(at, name)| (text.split_at(at).0, text.split_at(at + name.len()).1));
+    let begins = around.filter(|(before, _)| !before.ends_with(inside));
+    begins.map(|(before, after)| (before.matches('\n').count(), words(after))).collect()
 }
 
 pub fn lines_of(page: &str, text: &str) -> Vec<Line> {
