@@ -108,6 +108,11 @@ impl Failure {
         self
     }
 
+    /// Whether the same may work in a minute: not where something is missing, or was asked for wrongly.
+    pub fn may_pass(&self) -> bool {
+        self.kind == Kind::Failed
+    }
+
     /// The exit code of the program.
     pub fn exit_code(&self) -> u8 {
         match self.kind {

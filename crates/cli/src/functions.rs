@@ -53,7 +53,7 @@ pub async fn invoke(stack: &Stack, name: &str, asked: &impl Serialize) -> Result
         let message = serde_json::from_str::<Value>(&payload).unwrap_or_default();
         let message = message.get("errorMessage").and_then(Value::as_str).unwrap_or("no message");
         return Err(Failure::failed(format!(
-            "The function {function} failed ({}): its log group has more.",
+            "The function {function} failed, its log group has more ({}).",
             text::cut(&text::shown(message), MESSAGE_CHARS_MAX)
         )));
     }

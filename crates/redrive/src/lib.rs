@@ -120,10 +120,7 @@ impl Redriver {
     pub async fn start(&self, request: Request) -> Result<Redrive, Error> {
         let (tally, depth) = self.count(&request).await?;
         let source = request.source;
-        let matching = match source {
-            Source::DeadLetters => tally.matching(),
-            Source::Crashed => depth.total(),
-        };
+        let matching = tally.counted(&request, depth);
         let now_ms = self.ports.clock.now_ms();
         let id = self.name(now_ms);
         let mut redrive = Redrive::begin(id, request, matching, depth, now_ms).map_err(Error::Refused)?;

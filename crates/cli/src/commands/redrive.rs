@@ -23,6 +23,11 @@ use crate::times;
 
 /// The longest wait between two steps: what is said meanwhile is not older than this.
 const WAIT_MS_MAX: u64 = 15_000;
+/// How long to wait after each step in a row that was not answered, in seconds, before the watching ends.
+const WAITS_S: [u64; 5] = [2, 5, 10, 20, 30];
+
+/// The function's name after the prefix.
+const FUNCTION: &str = "redrive";
 
 /// Puts dead letters back on the jobs queue, or looks after those that are under way.
 #[derive(Debug, Args)]
@@ -31,8 +36,8 @@ const WAIT_MS_MAX: u64 = 15_000;
     after_help = "\
 It says first how many, of what, at what cost, and whether anything has changed since they failed; --dry-run ends there.
 The canary is sent first, and the rest follows only where enough of it succeeds. Closing the terminal, or Ctrl-C, stops \
-the watching and nothing else: `nightshift redrive watch` goes on with it. The exit code is 3 where it ended otherwise \
-than asked for.
+the watching and nothing else: the sentinel goes on with it, a step a minute, and `nightshift redrive stop` ends it. The \
+exit code is 3 where it ended otherwise than asked for.
 
 Examples:
   nightshift redrive --failure invalid_output --task weekly_report --dry-run --reason 'new prompt'
@@ -245,7 +250,7 @@ fn state(redrive: &Redrive) -> String {
             _ => "over".to_owned(),
         },
         (None, Some(lock)) if lock.until_ms > times::now_ms() => "running".to_owned(),
-        (None, _) => format!("waits for nightshift redrive watch {}", redrive.id),
+        (None, _) => "goes on each minute".to_owned(),
     }
 }
 
@@ -301,7 +306,11 @@ async fn begin(stack: &Stack, start: &StartArguments, context: &Context) -> Resu
     }
     confirm::ask(start.yes, &intent).await?;
     context.interrupt.handle("nightshift redrive list says whether it has begun, and how far it is");
-    match ask(stack, &Ask::Start(Box::new(request))).await? {
+    let began = functions::invoke(stack, FUNCTION, &Ask::Start(Box::new(request))).await;
+    let may_have = "it may have begun all the same, and nightshift redrive list says whether it has";
+    match said(
+        &began.map_err(|failure| if failure.may_pass() { failure.although(may_have) } else { failure })?,
+    )? {
         Answer::Redrive(redrive) => {
             say(&format!("Redrive {} has begun.", redrive.id));
             watch(stack, &redrive.id, context).await
@@ -313,17 +322,9 @@ async fn begin(stack: &Stack, start: &StartArguments, context: &Context) -> Resu
 /// Drives a redrive step by step until it is over, and says how far it is.
 async fn watch(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure> {
     context.interrupt.handle("nightshift redrive list says how far it is");
-    let left = || {
-        Failure::interrupted(format!(
-            "The watching has stopped, and redrive {id} waits: nightshift redrive watch {id} goes on with it, nightshift redrive stop {id} ends it."
-        ))
-    };
     let mut said = None;
     loop {
-        // A step that has begun is waited for; it is short, and its answer says where the redrive stands.
-        let Answer::Stepped(stepped) = ask(stack, &Ask::Step { id: id.to_owned() }).await? else {
-            return Err(unexpected());
-        };
+        let stepped = step(stack, id, context).await?;
         let at_ms = match stepped {
             Stepped::Over(redrive) => return over(&redrive, context),
             Stepped::Again { at_ms, redrive } => {
@@ -341,12 +342,47 @@ async fn watch(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure
         let wait_ms = at_ms.saturating_sub(times::now_ms()).min(WAIT_MS_MAX);
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
-            () = context.interrupt.asked() => return Err(left()),
+            () = context.interrupt.asked() => return Err(left(id)),
         }
         if context.interrupt.is_asked() {
-            return Err(left());
+            return Err(left(id));
         }
     }
+}
+
+/// One step. It is short, so that one that has begun is waited for; one that was not answered is asked for again.
+async fn step(stack: &Stack, id: &str, context: &Context) -> Result<Stepped, Failure> {
+    let mut waits_s = WAITS_S.into_iter();
+    loop {
+        let failure = match functions::invoke(stack, FUNCTION, &Ask::Step { id: id.to_owned() }).await {
+            Ok(answer) => match said(&answer)? {
+                Answer::Stepped(stepped) => return Ok(stepped),
+                _ => return Err(unexpected()),
+            },
+            Err(failure) => failure,
+        };
+        let all_the_same = format!("redrive {id} {}", goes_on(id));
+        if !failure.may_pass() {
+            return Err(failure.after(&all_the_same));
+        }
+        let Some(wait_s) = waits_s.next() else { return Err(failure.although(&all_the_same)) };
+        say(&format!("{} It is asked again in {wait_s} s.", failure.sentence().unwrap_or_default()));
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(wait_s)) => {}
+            () = context.interrupt.asked() => return Err(left(id)),
+        }
+    }
+}
+
+fn left(id: &str) -> Failure {
+    Failure::interrupted(format!("The watching has stopped, and redrive {id} {}.", goes_on(id)))
+}
+
+/// What becomes of a redrive that nobody watches.
+fn goes_on(id: &str) -> String {
+    format!(
+        "goes on by itself, a step a minute: nightshift redrive watch {id} shows it, nightshift redrive stop {id} ends it"
+    )
 }
 
 fn over(redrive: &Redrive, context: &Context) -> Result<(), Failure> {
@@ -419,8 +455,11 @@ async fn stop(stack: &Stack, id: &str, consent: &confirm::Consent, context: &Con
 }
 
 async fn ask(stack: &Stack, asked: &Ask) -> Result<Answer, Failure> {
-    let answer = functions::invoke(stack, "redrive", asked).await?;
-    match serde_json::from_str(&answer) {
+    said(&functions::invoke(stack, FUNCTION, asked).await?)
+}
+
+fn said(answer: &str) -> Result<Answer, Failure> {
+    match serde_json::from_str(answer) {
         Ok(Answer::NotFound(why)) => Err(Failure::not_found(why)),
         Ok(Answer::Refused(why)) => Err(Failure::failed(why)),
         Ok(answer) => Ok(answer),

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::support::{CALLER, Stand};
+use crate::support::{CALLER, Stand, UNANSWERED};
 use crate::terminal::on_a_terminal;
 
 pub fn report(matching: u64) -> Value {
@@ -77,6 +77,39 @@ async fn a_redrive_is_asked_for_begun_and_driven_to_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_is_not_answered_is_asked_for_again_and_ends_no_watching() {
+    let stand = Stand::start().await;
+    stand.answer([
+        json!(UNANSWERED),
+        json!({"stepped": {"over": redrive(20, Some(("finished", "All that matched was sent.")))}}),
+    ]);
+    let ran = stand.run(&["redrive", "watch", "r-1"]).ok();
+    assert!(ran.err.contains("ServiceException") && ran.err.contains("asked again in 2 s"), "{ran:?}");
+    assert!(ran.err.contains("All that matched was sent."), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_watch_any_more_is_told_that_the_redrive_goes_on() {
+    let stand = Stand::start().await;
+    stand.refuse("lambda:InvokeFunction", "ExpiredTokenException");
+    let ran = stand.run(&["redrive", "watch", "r-1"]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    for says in ["sign in again", "r-1 goes on by itself", "nightshift redrive stop r-1 ends it"] {
+        assert!(ran.err.contains(says), "{says}: {ran:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_begin_that_is_not_answered_may_have_begun() {
+    let stand = Stand::start().await;
+    stand.answer([report(20), json!(UNANSWERED)]);
+    let ran = stand.run(&["redrive", "--failure", "refused", "--reason", "INC-42", "--yes"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("it may have begun all the same, and nightshift redrive list says"), "{ran:?}");
+    assert!(!ran.err.contains("again in"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_was_not_asked_for_is_told_by_the_exit_code() {
     let stand = Stand::start().await;
     stand.answer([json!({"stepped": {"over": redrive(1, Some(("canary_failed", "0 of 1 succeeded: invalid_output.")))}})]);
@@ -115,7 +148,7 @@ async fn redrives_are_listed_shown_and_stopped_by_name() {
     let stand = Stand::start().await;
     stand.answer([json!({"redrives": [{"id": "r-1", "source": "dead-letters", "redrive": redrive(3, None)}, {"id": "r-0", "source": "crashed", "redrive": null}]})]);
     let listed = stand.run(&["redrive", "list"]).ok();
-    assert!(listed.out.contains("r-1\tdead-letters\twaits for nightshift redrive watch r-1\t"), "{listed:?}");
+    assert!(listed.out.contains("r-1\tdead-letters\tgoes on each minute\t"), "{listed:?}");
     assert!(listed.out.contains("r-0\tcrashed\tunknown: a newer release wrote it\t-"), "{listed:?}");
     stand.answer([json!({"redrive": redrive(3, None)})]);
     let shown = stand.run(&["redrive", "show", "r-1"]).ok();

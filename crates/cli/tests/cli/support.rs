@@ -28,6 +28,9 @@ pub struct Ran {
     pub err: String,
 }
 
+/// In place of a function's answer: AWS fails.
+pub const UNANSWERED: &str = "unanswered";
+
 impl Ran {
     pub fn of(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -449,6 +452,9 @@ fn answer(action: &str, path: &str, region: &str, state: &mut State) -> (u16, &'
             (404, JSON, json!({"__type": "ResourceNotFoundException", "Message": "Function not found"}))
         }
         "lambda:InvokeFunction" => match state.answers.pop_front() {
+            Some(answer) if answer == UNANSWERED => {
+                (500, JSON, json!({"__type": "ServiceException", "Message": "An internal error occurred."}))
+            }
             Some(answer) => (200, JSON, answer),
             None => {
                 (404, JSON, json!({"__type": "ResourceNotFoundException", "Message": "Function not found"}))

@@ -129,6 +129,11 @@ impl CanaryRun {
         self.count.saturating_sub(self.telling())
     }
 
+    /// No more can be sent: those that say anything are all of it.
+    pub fn is_all(&mut self) {
+        self.count = self.telling().max(1);
+    }
+
     fn failures(&self) -> u32 {
         self.failed.values().sum()
     }

@@ -203,12 +203,8 @@ impl Unreadable {
 }
 
 impl Redrive {
-    /// One of which nothing is done.
+    /// One of which nothing is done, without a canary.
     pub(super) fn new(id: String, request: Request, matching: u64, now_ms: u64) -> Self {
-        let canary = request
-            .canary
-            .as_ref()
-            .map(|canary| CanaryRun { count: canary.count(matching), ..CanaryRun::default() });
         Self {
             id,
             version: 1,
@@ -217,7 +213,7 @@ impl Redrive {
             matching,
             lock: None,
             stop: None,
-            canary,
+            canary: None,
             scan: None,
             progress: Progress::default(),
             earlier_until_ms: 0,

@@ -143,6 +143,17 @@ impl Tally {
         self.counts.values().sum()
     }
 
+    /// How many a redrive of this request finds: what the ledger knows of, and without a filter all that is there, since a
+    /// letter may be in the queue whose failure could not be written, or has expired.
+    #[must_use]
+    pub fn counted(&self, request: &Request, depth: Depth) -> u64 {
+        match request.source {
+            Source::Crashed => depth.total(),
+            Source::DeadLetters if request.chooses() => self.matching(),
+            Source::DeadLetters => self.matching().max(depth.total()),
+        }
+    }
+
     /// One call for each, at what calls of its task cost, or of all tasks where that one has none.
     fn probable_micro_usd(&self) -> Option<f64> {
         let mean = |(calls, micro_usd): &(u64, u64)| *micro_usd as f64 / (*calls).max(1) as f64;
@@ -158,10 +169,7 @@ impl Tally {
     /// What the redrive of a request would come to.
     #[must_use]
     pub fn report(&self, request: &Request, depth: Depth, cost: JobCost, now_ms: u64) -> Report {
-        let counted = match request.source {
-            Source::DeadLetters => self.matching(),
-            Source::Crashed => depth.total(),
-        };
+        let counted = self.counted(request, depth);
         let matching = counted.min(request.limit.unwrap_or(u64::MAX));
         let sending_ms = request.sending_ms(matching);
         // The days that it touches, and the one into which the last jobs may wait.
@@ -210,7 +218,7 @@ impl Tally {
         }
         match request.source {
             Source::DeadLetters if counted == 0 => warnings.push(format!(
-                "No failed record matches, so nothing would be sent; {source} holds {} messages in all.",
+                "No failed record matches, so nothing would be sent; {source} holds {} messages in all, and without a filter each is sent.",
                 depth.total()
             )),
             Source::DeadLetters => {
@@ -218,6 +226,12 @@ impl Tally {
                     warnings.push(format!(
                         "{} of {counted} would meet what they failed at: the same revision of their task and the same model (or the same build, where that is at fault), and nothing was resumed since. The same failure is paid for again: mend the cause first.",
                         self.unchanged
+                    ));
+                }
+                let unknown = counted.saturating_sub(self.matching());
+                if unknown > 0 {
+                    warnings.push(format!(
+                        "{unknown} of {counted} are unknown to the ledger: their failures could not be written, or have expired, and nobody can say why they failed."
                     ));
                 }
                 if depth.total() < counted {
@@ -354,11 +368,16 @@ mod tests {
         let warns = |request: &Request, records: &[Record], visible| {
             report(request, records, Depth { visible, hidden: 0 }).warnings.join(" ")
         };
-        assert!(warns(&all(), &[], 9).contains("nothing would be sent; dead-letters holds 9 messages"));
-        let few = warns(&all(), &vec![of(FailureReason::Refused, "a", "old", 1); 3], 2);
-        assert!(few.contains("holds only 2 messages"), "{few}");
         let mut choosing = all();
         choosing.tasks = vec!["a".to_owned()];
+        assert!(warns(&choosing, &[], 9).contains("nothing would be sent; dead-letters holds 9 messages"));
+        assert!(warns(&all(), &[], 0).contains("nothing would be sent; dead-letters holds 0 messages"));
+        let unknown =
+            report(&all(), &[of(FailureReason::Refused, "a", "old", 1)], Depth { visible: 9, hidden: 0 });
+        assert_eq!(unknown.matching, 9);
+        assert!(unknown.warnings.join(" ").contains("8 of 9 are unknown to the ledger"), "{unknown:?}");
+        let few = warns(&all(), &vec![of(FailureReason::Refused, "a", "old", 1); 3], 2);
+        assert!(few.contains("holds only 2 messages"), "{few}");
         let large = warns(&choosing, &[of(FailureReason::Refused, "a", "old", 1)], 200_000);
         assert!(large.contains("It would be refused. dead-letters holds 200000 messages"), "{large}");
     }

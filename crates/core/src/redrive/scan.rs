@@ -5,6 +5,7 @@
 //! nothing is visible, and no more is hidden than the scan itself has hidden. What a killed step had received, or
 //! somebody else looks at, is hidden too, and waited for.
 
+use super::canary::CanaryRun;
 use super::record::{Depth, Ended, Redrive, Scan};
 use super::request::Request;
 use crate::limits::VISIBILITY_MS_MAX;
@@ -123,7 +124,14 @@ impl Redrive {
         now_ms: u64,
     ) -> Result<Self, String> {
         let began = format!("{} began it: {}", request.caller, request.reason);
+        let canary = request.canary.as_ref().map(|asked| {
+            // The ledger remembers failures for longer than the queue keeps their letters.
+            let there = if depth.total() > 0 { matching.min(depth.total()) } else { matching };
+            let most = request.limit.map_or(u32::MAX, |limit| u32::try_from(limit).unwrap_or(u32::MAX));
+            CanaryRun { count: asked.count(there).min(most), ..CanaryRun::default() }
+        });
         let mut redrive = Self::new(id, request, matching, now_ms);
+        redrive.canary = canary;
         plan(&redrive, depth)?;
         redrive.note(now_ms, began);
         Ok(redrive)
@@ -135,7 +143,7 @@ impl Redrive {
     }
 
     /// The canary, until it has passed.
-    fn open_canary(&self) -> Option<&super::CanaryRun> {
+    fn open_canary(&self) -> Option<&CanaryRun> {
         self.canary.as_ref().filter(|canary| !canary.passed)
     }
 
@@ -143,7 +151,7 @@ impl Redrive {
     #[must_use]
     pub fn allowance(&self) -> u32 {
         let left = u32::try_from(self.left()).unwrap_or(u32::MAX);
-        let canary = self.open_canary().map_or(u32::MAX, super::CanaryRun::missing);
+        let canary = self.open_canary().map_or(u32::MAX, CanaryRun::missing);
         self.request.page().min(left).min(canary)
     }
 
@@ -156,11 +164,8 @@ impl Redrive {
         if self.stop.is_some() {
             return Next::End(Finish::Stopped);
         }
-        if self.left() == 0 {
-            return Next::End(Finish::LimitReached);
-        }
         if let Some(canary) = self.open_canary()
-            && canary.missing() == 0
+            && (canary.missing() == 0 || (self.left() == 0 && !canary.pending.is_empty()))
         {
             let look_at_ms = canary.look_at_ms;
             return if look_at_ms > now_ms {
@@ -168,6 +173,9 @@ impl Redrive {
             } else {
                 Next::LookAtCanary
             };
+        }
+        if self.left() == 0 {
+            return Next::End(Finish::LimitReached);
         }
         let Some(scan) = self.scan.as_ref().filter(|scan| scan.ends_ms > now_ms) else {
             return Next::ReadDepth;
@@ -188,6 +196,12 @@ impl Redrive {
         match &mut self.scan {
             Some(scan) if scan.ends_ms > now_ms => {
                 if depth.visible == 0 && depth.hidden <= scan.hidden {
+                    if let Some(canary) =
+                        self.canary.as_mut().filter(|run| !run.passed && !run.pending.is_empty())
+                    {
+                        canary.is_all();
+                        return;
+                    }
                     let detail = format!("{} sent; nothing that matches is left.", self.progress.sent);
                     self.end(Ended::Finished, detail, now_ms);
                 } else {
@@ -279,7 +293,11 @@ impl Redrive {
 
     /// Takes note of what the canary's pending messages came to, in their order.
     pub fn judge_canary(&mut self, outcomes: &[super::CanaryOutcome], now_ms: u64) {
+        let is_all = self.left() == 0;
         let (Some(asked), Some(run)) = (&self.request.canary, &mut self.canary) else { return };
+        if is_all {
+            run.is_all();
+        }
         match run.judge(asked, outcomes, now_ms) {
             super::Verdict::Passed => {
                 let what = format!("The canary passed: {} of {} succeeded.", run.succeeded, run.count);
@@ -309,7 +327,7 @@ impl Redrive {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::redrive::{Canary, CanaryOutcome, CanaryRun, CanarySent, Source, Stop};
+    use crate::redrive::{Canary, CanaryOutcome, CanarySent, Source, Stop};
     use crate::{failure::FailureReason, input_hash::InputHash};
     use proptest::prelude::*;
 
@@ -518,6 +536,75 @@ mod tests {
             Some(CanaryRun { count: 2, pending: vec![sent(1), sent(2)], ..CanaryRun::default() });
         replaced.judge_canary(&[CanaryOutcome::LeftOut, CanaryOutcome::Pending], NOW);
         assert_eq!((replaced.allowance(), replaced.next(NOW)), (1, Next::Receive { messages_max: 10 }));
+    }
+
+    /// A redrive of all, with a canary of so many, which has sent so many and waits for them.
+    fn with_canary(messages: u32, limit: Option<u64>, sent: u32) -> Redrive {
+        let mut request = Request::all(Source::DeadLetters, "r", "c");
+        request.limit = limit;
+        request.canary =
+            Some(Canary { messages: Some(messages), percent: None, success_percent: 100, wait_s: 60 });
+        let mut redrive = scanning(request);
+        for n in 0..sent {
+            let sent =
+                CanarySent { key: InputHash::of_body("x"), message_id: format!("m-{n}"), version_before: 2 };
+            redrive.canary_was_sent(Some(sent), NOW);
+        }
+        redrive.were_sent(u64::from(sent), NOW);
+        redrive
+    }
+
+    #[test]
+    fn a_canary_of_more_than_there_is_judges_what_was_sent() {
+        let refused = || CanaryOutcome::Failed("refused".to_owned());
+        for (outcome, how) in [(CanaryOutcome::Succeeded, Ended::Finished), (refused(), Ended::CanaryFailed)]
+        {
+            // Ten are asked for, and five are there.
+            let mut redrive = with_canary(10, None, 5);
+            redrive.depth_was_read(depth(0, 0), NOW);
+            assert_eq!((redrive.end.as_ref(), redrive.next(NOW)), (None, Next::LookAtCanary));
+            redrive.judge_canary(&vec![outcome; 5], NOW);
+            if redrive.end.is_none() {
+                redrive.depth_was_read(depth(0, 0), NOW);
+            }
+            assert_eq!(redrive.end.map(|end| end.how), Some(how));
+        }
+    }
+
+    #[test]
+    fn a_limit_below_the_canary_ends_it_when_what_was_sent_is_judged() {
+        for (limit, taken_over, last, ends) in [
+            (5, 0, CanaryOutcome::Succeeded, Next::End(Finish::LimitReached)),
+            (5, 0, CanaryOutcome::Failed("refused".to_owned()), Next::Over),
+            // Another sender worked on one of them: none can be sent in its place.
+            (5, 1, CanaryOutcome::Succeeded, Next::End(Finish::LimitReached)),
+            (5, 1, CanaryOutcome::Failed("refused".to_owned()), Next::Over),
+        ] {
+            let mut redrive = with_canary(10, Some(limit), 5);
+            assert_eq!(redrive.next(NOW), Next::LookAtCanary, "{limit}");
+            let mut outcomes = vec![CanaryOutcome::LeftOut; taken_over];
+            outcomes.resize(4, CanaryOutcome::Succeeded);
+            outcomes.push(last.clone());
+            redrive.judge_canary(&outcomes, NOW);
+            assert_eq!(redrive.next(NOW), ends, "{taken_over} taken over, {last:?}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_one_of_what_the_queue_still_holds() {
+        let mut request = choosing();
+        request.canary = Some(Canary { messages: None, percent: Some(5), success_percent: 100, wait_s: 60 });
+        let of = |matching, found| {
+            Redrive::begin("r-1".to_owned(), request.clone(), matching, found, NOW)
+                .unwrap()
+                .canary
+                .unwrap()
+                .count
+        };
+        assert_eq!(of(4_000, depth(4_000, 0)), 200);
+        assert_eq!(of(4_000, depth(100, 50)), 8);
+        // The queue's counters are late.
+        assert_eq!(of(4_000, depth(0, 0)), 200);
     }
 
     #[test]
