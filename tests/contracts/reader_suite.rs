@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nightshift_core::erase::tombstone;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::{Entry, Lookup, Order, Page, ResultSelection, Review, Selection, Unsettled};
@@ -235,6 +236,23 @@ async fn a_reference_is_found_by_looking_at_everything(ledger: &dyn Ledger, read
     found.sort_by_key(|record| record.first_received_ms);
     assert_eq!(found, wanted);
     assert!(looked_at >= 3, "{looked_at}");
+
+    // Who erases by it finds what was erased before, whosever it was.
+    let standing = wanted[0].clone();
+    let erased = tombstone(&standing.key, Some(&standing), "t", 5).record;
+    ledger.write(&tombstone(&standing.key, Some(&standing), "t", 5)).await.unwrap();
+    let (mut found, mut next) = (Vec::new(), None);
+    loop {
+        let page = reader.scan_for_erasure(&reference, next.as_ref()).await.unwrap();
+        let of_this_test = page.found.iter().map(|(_, lookup)| lookup.record().unwrap().clone());
+        found.extend(of_this_test.filter(|record| record.task.as_deref() == Some(task.as_str())));
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    found.sort_by_key(|record| std::cmp::Reverse(record.state == State::Erased));
+    assert_eq!(found, [erased, wanted[1].clone()]);
 }
 
 async fn results_are_found_by_what_their_selection_says(ledger: &dyn Ledger, reader: &dyn LedgerReader) {

@@ -639,6 +639,16 @@ impl LedgerReader for World {
         Ok(Scanned { found, next: None, looked_at: state.records.len() as u64, read_units: 0.0 })
     }
 
+    async fn scan_for_erasure(&self, reference: &str, _: Option<&InputHash>) -> Result<Scanned, PortError> {
+        let state = self.state();
+        let found = state
+            .records
+            .values()
+            .filter(|record| record.reference.as_deref() == Some(reference) || record.state == State::Erased);
+        let found = found.map(|record| (record.key.clone(), state.lookup(&record.key))).collect();
+        Ok(Scanned { found, next: None, looked_at: state.records.len() as u64, read_units: 0.0 })
+    }
+
     async fn scan_for_results(
         &self,
         selection: &ResultSelection,

@@ -63,16 +63,19 @@ pub async fn look(stack: &Stack, queue_url: &str) -> Result<Look, Failure> {
     })
 }
 
-/// The key of the record that a letter belongs to, from its body, as the worker made it.
-pub fn key(message: &Message) -> InputHash {
-    key_of_body(message.body().unwrap_or_default())
-}
-
-fn key_of_body(body: &str) -> InputHash {
-    match job::parse(body, usize::MAX) {
+/// The key of the record that a letter belongs to, from its body, as a worker with this limit made it, in bytes.
+pub fn key(message: &Message, body_bytes_max: usize) -> InputHash {
+    let body = message.body().unwrap_or_default();
+    match job::parse(body, body_bytes_max) {
         Ok(job) => InputHash::of_job(&job.task, &job.input),
         Err(_) => InputHash::of_body(body),
     }
+}
+
+/// Each key that the record of a body can have: a worker takes one that is larger than its limit for no job.
+pub fn keys_of_body(body: &str) -> Vec<InputHash> {
+    let of_job = job::parse(body, usize::MAX).ok().map(|job| InputHash::of_job(&job.task, &job.input));
+    of_job.into_iter().chain([InputHash::of_body(body)]).collect()
 }
 
 /// Refuses what cannot be hidden at once.
@@ -139,14 +142,17 @@ async fn delete_all(
         empty = if received.is_empty() { empty + 1 } else { 0 };
         let mut handles = Vec::new();
         for message in received {
-            let key = key_of_body(&message.letter.body);
-            let told = redrive_of(&message.letter.attributes, &key);
-            match erased.get_mut(&key) {
-                Some((erasure, deleted)) if erasure.covers_letter(told, message.sent_at_ms) => {
+            let of = keys_of_body(&message.letter.body).into_iter().find(|key| {
+                let told = redrive_of(&message.letter.attributes, key);
+                let erasure = erased.get(key).map(|(erasure, _)| erasure);
+                erasure.is_some_and(|erasure| erasure.covers_letter(told, message.sent_at_ms))
+            });
+            match of.and_then(|key| erased.get_mut(&key)) {
+                Some((_, deleted)) => {
                     *deleted += 1;
                     handles.push(message.receipt_handle);
                 }
-                _ => kept.push((message.receipt_handle, 0)),
+                None => kept.push((message.receipt_handle, 0)),
             }
         }
         if !handles.is_empty() {

@@ -52,6 +52,14 @@ pub trait LedgerReader: Send + Sync {
         after: Option<&InputHash>,
     ) -> Result<Scanned, PortError>;
 
+    /// The same for records with this reference and for all tombstones, which have none: whoever erases by a reference again
+    /// finds what was erased before.
+    async fn scan_for_erasure(
+        &self,
+        reference: &str,
+        after: Option<&InputHash>,
+    ) -> Result<Scanned, PortError>;
+
     /// Looks through a megabyte of the whole table for results, after this key or from the beginning; paid for like
     /// [`scan_for_reference`](Self::scan_for_reference).
     async fn scan_for_results(

@@ -87,6 +87,24 @@ impl LedgerReader for DynamoLedger {
         scan(self, filter, after).await
     }
 
+    async fn scan_for_erasure(
+        &self,
+        reference: &str,
+        after: Option<&InputHash>,
+    ) -> Result<Scanned, PortError> {
+        let mut filter = Filter::default();
+        filter.names.insert("#state".to_owned(), "state".to_owned());
+        filter.holds(
+            "reference",
+            "(#reference = :reference OR #state = :erased)".to_owned(),
+            [
+                (":reference".to_owned(), text(reference)),
+                (":erased".to_owned(), text(State::Erased.as_str())),
+            ],
+        );
+        scan(self, filter, after).await
+    }
+
     async fn scan_for_results(
         &self,
         selection: &ResultSelection,

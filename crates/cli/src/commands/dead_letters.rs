@@ -381,8 +381,9 @@ async fn body(stack: &Stack, record: &Record, yes: bool, context: &Context) -> R
     receive_from(stack, "to look for its body", yes).await?;
     context.interrupt.handle(letters::LEFT);
     let mut found = None;
+    let limit = stack.worker()?.limits.body_bytes_max;
     letters::walk(stack, &stack.dead_letters_url, &context.interrupt, |message| {
-        if letters::key(message) == record.key {
+        if letters::key(message, limit) == record.key {
             found = message.body.clone();
         }
     })
@@ -456,8 +457,9 @@ async fn audit(arguments: &AuditArguments, context: &Context) -> Result<(), Fail
     let queue = receive_from(&stack, "to compare them with the ledger", arguments.yes).await?;
     context.interrupt.handle(letters::LEFT);
     let mut letters_of: HashMap<InputHash, u64> = HashMap::new();
+    let limit = stack.worker()?.limits.body_bytes_max;
     letters::walk(&stack, &stack.dead_letters_url, &context.interrupt, |message| {
-        *letters_of.entry(letters::key(message)).or_default() += 1;
+        *letters_of.entry(letters::key(message, limit)).or_default() += 1;
     })
     .await?;
     // An older letter has left the queue by its retention, which has an alarm of its own.

@@ -8,8 +8,8 @@ use nightshift_aws::DynamoLedger;
 use nightshift_core::cost::usd;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::job;
-use nightshift_core::limits::Limits;
 use nightshift_core::listing::{Lookup, Standing};
+use nightshift_core::message::MESSAGE_BYTES_MAX;
 use nightshift_core::record::{PastFailure, State};
 use nightshift_ports::LedgerReader;
 use serde::Serialize;
@@ -20,6 +20,7 @@ use crate::confirm;
 use crate::error::{self, Failure};
 use crate::files;
 use crate::ledger;
+use crate::letters;
 use crate::receipt::{self, Entry};
 use crate::render::{Cell, Row, say};
 use crate::times;
@@ -227,13 +228,13 @@ pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Show(arguments) => arguments,
         Command::Logs(arguments) => return job_logs::run(&arguments, context).await,
     };
+    let stack = context.stack().await?;
     let key = match (&arguments.key, &arguments.job, &arguments.receipt, &arguments.line) {
         (Some(key), ..) => Some(key.clone()),
-        (_, Some(file), ..) => Some(key_of_job(file)?),
+        (_, Some(file), ..) => keys_of_job(file, stack.worker()?.limits.body_bytes_max)?.into_iter().next(),
         (_, _, Some(file), Some(line)) => Some(key_of_line(file, *line)?),
         _ => None,
     };
-    let stack = context.stack().await?;
     let reader = ledger::of(&stack);
     match (key, &arguments.reference) {
         (Some(key), _) => match reader.get(&key).await.map_err(|e| error::of_port(&e))? {
@@ -250,21 +251,24 @@ pub async fn run(command: Command, context: &Context) -> Result<(), Failure> {
     }
 }
 
-pub(super) fn key_of_job(file: &Path) -> Result<InputHash, Failure> {
-    let limit = Limits::default().body_bytes_max;
+/// The keys that the record of a job in a file can have, first that which a worker with this limit gives it, in bytes: what
+/// is no job to it, or larger, it keys by the body.
+pub(super) fn keys_of_job(file: &Path, body_bytes_max: usize) -> Result<Vec<InputHash>, Failure> {
     let mut body = String::new();
     let read: Box<dyn Read> =
         if file.as_os_str() == "-" { Box::new(std::io::stdin()) } else { Box::new(files::open(file)?) };
-    let read = read.take(limit as u64 + 1).read_to_string(&mut body);
+    let read = read.take(MESSAGE_BYTES_MAX as u64 + 1).read_to_string(&mut body);
     read.map_err(|error| Failure::of_path(file, "read", &error))?;
-    // As the worker does it: what is no job is keyed by its body.
-    Ok(match job::parse(body.trim_end_matches('\n'), limit) {
-        Ok(job) => InputHash::of_job(&job.task, &job.input),
+    let body = body.trim_end_matches('\n');
+    let mut keys = letters::keys_of_body(body);
+    match job::parse(body, body_bytes_max) {
+        Ok(_) => keys.truncate(1),
         Err(rejection) => {
             say(&format!("This is no job ({rejection}), so it is looked for by its body."));
-            InputHash::of_body(body.trim_end_matches('\n'))
+            keys.reverse();
         }
-    })
+    }
+    Ok(keys)
 }
 
 fn key_of_line(file: &Path, wanted: u64) -> Result<InputHash, Failure> {

@@ -8,7 +8,7 @@ use nightshift_core::erase::tombstone;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::kept::erased_parts;
 use nightshift_core::listing::Lookup;
-use nightshift_core::record::{Erasure, WriteAnswer};
+use nightshift_core::record::{Erasure, State, WriteAnswer};
 use nightshift_ports::{Entropy as _, Ledger as _, LedgerReader as _};
 use serde::Serialize;
 
@@ -17,9 +17,10 @@ use crate::confirm::{self, Consent};
 use crate::error::{self, Failure};
 use crate::letters::{self, Erased};
 use crate::render::{Cell, Row, say};
-use crate::stack::Stack;
-use crate::{ledger, times, trace};
+use crate::{examine, ledger, times, trace};
 
+/// A clock that differs by less than this, in milliseconds, is left as it is: AWS tells its own in whole seconds.
+const CLOCK_MS: i64 = 2_000;
 /// How often a record may change while a tombstone is put over it.
 const ROUNDS_MAX: u32 = 8;
 
@@ -58,11 +59,15 @@ impl Row for Deleted {
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     let stack = context.stack().await?;
     let reader = ledger::of(&stack);
-    let keys = match (&arguments.job, &arguments.reference) {
-        (Some(file), _) => vec![super::jobs::key_of_job(file)?],
+    let limits = stack.worker()?.limits;
+    let (keys, before) = match (&arguments.job, &arguments.reference) {
+        (Some(file), _) => (super::jobs::keys_of_job(file, limits.body_bytes_max)?, Erased::new()),
         (_, Some(reference)) => of_reference(&reader, reference).await?,
-        _ => arguments.keys.clone(),
+        _ => (arguments.keys.clone(), Erased::new()),
     };
+    // SQS says when a message was sent, so that its clock says what was sent before.
+    let ahead_ms = examine::clock_ahead_ms(&stack).await?.filter(|ahead_ms| ahead_ms.abs() > CLOCK_MS);
+    let now_ms = || times::now_ms().saturating_add_signed(-ahead_ms.unwrap_or_default());
     let Consent { yes, reason } = &arguments.consent;
     let queues = [stack.dead_letters_url.clone(), stack.crashed_url()];
     let mut messages = 0;
@@ -74,7 +79,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     confirm::ask(
         *yes,
         &format!(
-            "Erases for ever {} of {}: record, result, failure and the message of a review; earlier messages of it are then acknowledged unread. Receives all messages of the queues dead-letters and crashed (about {messages}), which hides them meanwhile, and deletes those of it. Logs hold no data; backups of the ledger, consumers of its stream, and files that were exported or received are not reached.",
+            "Erases for ever {} of {}: record, result, failure and the message of a review; earlier messages of it are then acknowledged unread. Receives all messages of the queues dead-letters and crashed (about {messages}), which hides them meanwhile, and deletes those of what is erased. Logs hold no data; backups of the ledger, consumers of its stream, and files that were exported or received are not reached.",
             named(&keys),
             stack.named()
         ),
@@ -82,14 +87,33 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     .await?;
     context.interrupt.handle("some of it may be erased, so run the same command again");
     let trace = trace::begin(&stack, &format!("results delete {}", named(&keys)), reason).await?;
-    let ended = erase(&stack, &reader, &keys, &queues, context).await;
+    let mut erased = before;
+    let ended = async {
+        for key in &keys {
+            erased.insert(key.clone(), (put_tombstone(&reader, key, &now_ms).await?, 0));
+        }
+        // The tombstones first: what is deleted before may be written again by a worker.
+        let mut hidden = 0;
+        for queue in &queues {
+            hidden += letters::delete(&stack, queue, &context.interrupt, &mut erased).await?;
+        }
+        Ok::<u64, Failure>(hidden)
+    }
+    .await;
     let outcome = match &ended {
-        Ok((_, 0)) => Ok(format!("{} erased", keys.len())),
-        Ok((_, hidden)) => Ok(format!("{} erased, {hidden} messages not seen", keys.len())),
+        Ok(0) => Ok(format!("{} erased", keys.len())),
+        Ok(hidden) => Ok(format!("{} erased, {hidden} messages not seen", keys.len())),
         Err(failure) => Err(Failure::failed(failure.sentence().unwrap_or("ended early"))),
     };
     trace.end(&outcome).await;
-    let (deleted, hidden) = ended?;
+    let hidden = ended?;
+    // Of what was erased before, those of which something was still there.
+    erased.retain(|key, (_, messages)| *messages > 0 || keys.contains(key));
+    let deleted = erased.into_iter().map(|(key, (erasure, messages_deleted))| Deleted {
+        key,
+        erased_at: times::shown(erasure.at_ms),
+        messages_deleted,
+    });
     context.out.all(deleted).map_err(|e| e.although("what was named is erased"))?;
     if hidden > 0 {
         return Err(Failure::no(format!(
@@ -104,6 +128,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
 
 fn named(keys: &[InputHash]) -> String {
     match keys {
+        [] => "what was erased before".to_owned(),
         [one] => one.to_string(),
         several => {
             format!("{} records, from {}", several.len(), several.first().map_or("", InputHash::as_str))
@@ -111,31 +136,11 @@ fn named(keys: &[InputHash]) -> String {
     }
 }
 
-/// The tombstones first: what is deleted before may be written again by a worker.
-async fn erase(
-    stack: &Stack,
-    reader: &DynamoLedger,
-    keys: &[InputHash],
-    queues: &[String; 2],
-    context: &Context,
-) -> Result<(Vec<Deleted>, u64), Failure> {
-    let mut erased = Erased::new();
-    for key in keys {
-        erased.insert(key.clone(), (put_tombstone(reader, key).await?, 0));
-    }
-    let mut hidden = 0;
-    for queue in queues {
-        hidden += letters::delete(stack, queue, &context.interrupt, &mut erased).await?;
-    }
-    let deleted = erased.into_iter().map(|(key, (erasure, messages_deleted))| Deleted {
-        key,
-        erased_at: times::shown(erasure.at_ms),
-        messages_deleted,
-    });
-    Ok((deleted.collect(), hidden))
-}
-
-async fn put_tombstone(ledger: &DynamoLedger, key: &InputHash) -> Result<Erasure, Failure> {
+async fn put_tombstone(
+    ledger: &DynamoLedger,
+    key: &InputHash,
+    now_ms: &impl Fn() -> u64,
+) -> Result<Erasure, Failure> {
     for _ in 0..ROUNDS_MAX {
         let standing = ledger.get(key).await.map_err(|e| error::of_port(&e))?;
         if let Lookup::Unreadable(why) = standing {
@@ -143,12 +148,12 @@ async fn put_tombstone(ledger: &DynamoLedger, key: &InputHash) -> Result<Erasure
                 "The record {key} cannot be read by this build, so a newer one wrote it ({why}): erase with that one."
             )));
         }
-        let write = tombstone(key, standing.record(), &OsEntropy.token(), times::now_ms());
+        let write = tombstone(key, standing.record(), &OsEntropy.token(), now_ms());
         let answer = ledger.write(&write).await.map_err(|e| error::of_port(&e))?;
         if let (WriteAnswer::Written, Some(erasure)) = (answer, write.record.erased) {
             for part in erased_parts(&write.record) {
                 // Refused, a later request has written it.
-                ledger.keep(&part, times::now_ms()).await.map_err(|e| error::of_port(&e))?;
+                ledger.keep(&part, now_ms()).await.map_err(|e| error::of_port(&e))?;
             }
             return Ok(erasure);
         }
@@ -156,23 +161,36 @@ async fn put_tombstone(ledger: &DynamoLedger, key: &InputHash) -> Result<Erasure
     Err(Failure::failed(format!("The record {key} changes all the time: run the same command again.")))
 }
 
-async fn of_reference(reader: &DynamoLedger, reference: &str) -> Result<Vec<InputHash>, Failure> {
+/// The records with this reference, and what was erased before: a tombstone has no reference any more, and a letter of it may
+/// have come since.
+async fn of_reference(reader: &DynamoLedger, reference: &str) -> Result<(Vec<InputHash>, Erased), Failure> {
     let size = reader.size().await.map_err(|e| error::of_port(&e))?;
     say(&ledger::scan_cost(&size));
-    let (mut keys, mut after) = (Vec::new(), None);
+    let (mut keys, mut before, mut after) = (Vec::new(), Erased::new(), None);
     loop {
-        let page = reader.scan_for_reference(reference, after.as_ref()).await;
+        let page = reader.scan_for_erasure(reference, after.as_ref()).await;
         let page = page.map_err(|e| error::of_port(&e))?;
-        keys.extend(page.found.into_iter().map(|(key, _)| key));
+        for (key, lookup) in page.found {
+            let tombstone = lookup.record().filter(|record| record.state == State::Erased);
+            match tombstone.and_then(|record| record.erased) {
+                Some(erasure) => drop(before.insert(key, (erasure, 0))),
+                None => keys.push(key),
+            }
+        }
         after = page.next;
         if after.is_none() {
             break;
         }
     }
-    if keys.is_empty() {
+    if keys.is_empty() && before.is_empty() {
         return Err(Failure::not_found(
             "No record has this reference; a record keeps the reference of the first job with its input alone: name the others by key or --job.",
         ));
     }
-    Ok(keys)
+    if keys.is_empty() {
+        say(
+            "No record has this reference (any more), so only messages of what was erased before are looked for; a record keeps the reference of the first job with its input alone: name the others by key or --job.",
+        );
+    }
+    Ok((keys, before))
 }

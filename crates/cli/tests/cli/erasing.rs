@@ -2,12 +2,14 @@
 
 use aws_sdk_sqs::types::MessageAttributeValue;
 use nightshift_aws::DynamoLedger;
+use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::Lookup;
-use nightshift_core::record::State;
+use nightshift_core::record::{Record, State};
 use nightshift_ports::LedgerReader as _;
 use serde_json::{Value, json};
 
+use crate::reading::{failed, record};
 use crate::support::{LEDGER, Stand, write};
 
 fn body(text: &str) -> String {
@@ -85,4 +87,68 @@ async fn what_is_erased_is_gone_from_ledger_and_queues_and_all_else_stays() {
     let deleted = stand.run(&yes).ok();
     assert!(deleted.out.contains("\"messages_deleted\":1"), "{deleted:?}");
     assert_eq!(stand.bodies("dead-letters").await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_by_reference_can_be_repeated() {
+    let stand = Stand::start().await;
+    let failed = failed(FailureReason::Refused, 9_000);
+    stand.put(Record { reference: Some("customer 7".to_owned()), ..record("theirs", failed) }).await;
+    let delete = [
+        "results",
+        "delete",
+        "--reference",
+        "customer 7",
+        "--reason",
+        "request 12",
+        "--output",
+        "json",
+        "--yes",
+    ];
+    let first = stand.run(&delete).ok();
+    assert!(first.out.contains(&key("theirs").to_string()), "{first:?}");
+    assert!(first.out.contains("\"messages_deleted\":0"), "{first:?}");
+
+    // A worker that had failed it sends its letter after the walk; and the tombstone has no reference.
+    stand.letter("dead-letters", "theirs", 1).await;
+    stand.letter("dead-letters", "another's", 1).await;
+    let second = stand.run(&delete).ok();
+    assert!(second.out.contains("\"messages_deleted\":1"), "{second:?}");
+    assert!(second.err.contains("what was erased before"), "{second:?}");
+    assert_eq!(stand.bodies("dead-letters").await, [body("another's")]);
+    // Nothing is left of it, and a reference that was never there is still unknown.
+    assert_eq!(stand.run(&delete).ok().out, "");
+    let fresh = Stand::start().await;
+    assert_eq!(fresh.run(&delete).code, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_too_large_for_the_worker_is_erased_as_it_keyed_it() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let job = write(folder.path(), "job.json", &body("theirs"));
+    stand.set("NIGHTSHIFT_BODY_BYTES_MAX", "20");
+    // The worker took it for no job.
+    let by_body = InputHash::of_body(&body("theirs"));
+    stand.letter("dead-letters", "theirs", 1).await;
+    let by_key = ["results", "delete", by_body.as_str(), "--reason", "r", "--output", "json", "--yes"];
+    let deleted = stand.run(&by_key).ok();
+    assert!(deleted.out.contains("\"messages_deleted\":1"), "{deleted:?}");
+
+    stand.letter("dead-letters", "theirs", 1).await;
+    let by_job = ["results", "delete", "--job", &job, "--reason", "r", "--output", "json", "--yes"];
+    let deleted = stand.run(&by_job).ok();
+    assert_eq!(deleted.out.matches("\"erased_at\"").count(), 2, "both records that it can have: {deleted:?}");
+    assert_eq!(stand.bodies("dead-letters").await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_is_dated_by_the_clock_of_aws() {
+    let stand = Stand::start().await;
+    stand.date("Thu, 26 Nov 2020 10:00:00 GMT");
+    let delete = ["results", "delete", key("theirs").as_str(), "--reason", "r", "--yes"].map(str::to_owned);
+    stand.run(&delete.each_ref().map(String::as_str)).ok();
+    let erased = stand.stands("theirs").await.record().unwrap().erased.unwrap();
+    // Six years after that by this machine's.
+    assert!(erased.at_ms.abs_diff(1_606_384_800_000) < 60_000, "{erased:?}");
 }
