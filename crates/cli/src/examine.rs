@@ -244,6 +244,7 @@ pub async fn alarms(stack: &Stack) -> Result<Vec<Alarm>, Failure> {
             raised: alarm.state_value().is_some_and(|state| state.as_str() == "ALARM"),
             actions_on: alarm.actions_enabled().unwrap_or(true),
             actions: alarm.alarm_actions().to_vec(),
+            actions_after: alarm.ok_actions().to_vec(),
         }));
         let composite = page.composite_alarms().iter().filter(|a| own(a.alarm_name(), a.alarm_description()));
         alarms.extend(composite.map(|alarm| Alarm {
@@ -251,6 +252,7 @@ pub async fn alarms(stack: &Stack) -> Result<Vec<Alarm>, Failure> {
             raised: alarm.state_value().is_some_and(|state| state.as_str() == "ALARM"),
             actions_on: alarm.actions_enabled().unwrap_or(true),
             actions: alarm.alarm_actions().to_vec(),
+            actions_after: alarm.ok_actions().to_vec(),
         }));
     }
     Ok(alarms)

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use nightshift_aws::DynamoLedger;
 use nightshift_core::cost::usd;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
@@ -423,16 +424,36 @@ async fn export(arguments: &ExportArguments, context: &Context) -> Result<(), Fa
         }
         None => context.out.streamed(),
     };
+    let written = write_failures(&reader, &mut entries, &mut rows, arguments.excerpt).await;
+    let (exported, unreadable) = written
+        .and_then(|counts| rows.end().map(|()| counts))
+        .map_err(|e| e.leaves(arguments.to.as_deref()))?;
+    say(&format!("{} exported.", counted(exported, "failure")));
+    match unreadable {
+        0 => Ok(()),
+        n => Err(Failure::no(format!(
+            "{n} records were left out, because a newer release wrote them: export with its build."
+        ))),
+    }
+}
+
+/// All of them; returns how many, and how many no build of this release can read.
+async fn write_failures(
+    reader: &DynamoLedger,
+    entries: &mut Entries<'_>,
+    rows: &mut Rows<Shown>,
+    excerpt: bool,
+) -> Result<(u64, u64), Failure> {
     let (mut exported, mut unreadable) = (0_u64, 0_u64);
     while let Some(page) = entries.page().await? {
         let keys: Vec<_> = page.into_iter().map(|entry| entry.key).collect();
-        ledger::read_each(&reader, &keys, |_, lookup| {
+        ledger::read_each(reader, &keys, |_, lookup| {
             match &lookup {
                 Lookup::Found(standing) => {
                     // What was settled between the two reads has not failed any more.
                     if let State::Failed(failed) = &standing.record.state {
                         exported += 1;
-                        rows.write(&Shown::of(&standing.record, failed, arguments.excerpt))?;
+                        rows.write(&Shown::of(&standing.record, failed, excerpt))?;
                     }
                 }
                 Lookup::Unreadable(_) => unreadable += 1,
@@ -442,14 +463,7 @@ async fn export(arguments: &ExportArguments, context: &Context) -> Result<(), Fa
         })
         .await?;
     }
-    rows.end()?;
-    say(&format!("{} exported.", counted(exported, "failure")));
-    match unreadable {
-        0 => Ok(()),
-        n => Err(Failure::no(format!(
-            "{n} records were left out, because a newer release wrote them: export with its build."
-        ))),
-    }
+    Ok((exported, unreadable))
 }
 
 async fn audit(arguments: &AuditArguments, context: &Context) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use nightshift_core::doctor::{Facts, Finding, Page, Topic, findings};
+use nightshift_core::doctor::{Alarm, Facts, Finding, Page, Topic, findings};
 use nightshift_ports::ControlRecord as _;
 use serde::Serialize;
 
@@ -208,8 +208,9 @@ async fn page(
         .leaves("the alarm may be raised, and CloudWatch takes it back with its next evaluation");
     let name = topic.rsplit(':').next().unwrap_or(topic).to_owned();
     let trace = trace::begin(stack, &format!("doctor --page {}", alarm.name), reason).await?;
-    let ended =
-        raise(stack, &alarm.name, reason, &name, addresses.len().try_into().unwrap_or(u32::MAX)).await;
+    let expected = addresses.len().try_into().unwrap_or(u32::MAX);
+    let page = Page { topic: name, expected, delivered: 0 };
+    let ended = raise(stack, alarm, reason, page, alarm.actions_after.contains(topic)).await;
     let outcome = ended.as_ref().map(|page| format!("delivered to {} of {}", page.delivered, page.expected));
     trace.end(&outcome.map_err(Clone::clone)).await;
     let page = ended?;
@@ -225,30 +226,39 @@ async fn page(
     Ok(page)
 }
 
+/// `tells_after`: the topic is told of the alarm's end as well, which CloudWatch sees with its next evaluation.
 async fn raise(
     stack: &Stack,
-    alarm: &str,
+    alarm: &Alarm,
     reason: &str,
-    topic: &str,
-    expected: u32,
+    mut page: Page,
+    tells_after: bool,
 ) -> Result<Page, Failure> {
     let since_s = i64::try_from(times::now_ms() / 60_000 * 60).unwrap_or_default();
+    let topic = page.topic.clone();
     let delivered =
-        || examine::sum(stack, "AWS/SNS", "NumberOfNotificationsDelivered", ("TopicName", topic), since_s);
+        || examine::sum(stack, "AWS/SNS", "NumberOfNotificationsDelivered", ("TopicName", &topic), since_s);
     // What else was told in this minute is none of ours.
     let before = delivered().await?;
     let raised = aws_sdk_cloudwatch::Client::new(&stack.sdk)
         .set_alarm_state()
-        .alarm_name(alarm)
+        .alarm_name(&alarm.name)
         .state_value(aws_sdk_cloudwatch::types::StateValue::Alarm)
         .state_reason(format!("nightshift doctor --page: {reason}"))
         .send()
         .await;
     raised.map_err(|e| error::of_aws("cloudwatch:SetAlarmState", &e))?;
-    let mut page = Page { topic: topic.to_owned(), expected, delivered: 0 };
     for look in 1..=DELIVERY_LOOKS_MAX {
-        page.delivered = u32::try_from(delivered().await?.saturating_sub(before)).unwrap_or(u32::MAX);
-        if page.delivered >= expected || look == DELIVERY_LOOKS_MAX {
+        let since = delivered().await?.saturating_sub(before);
+        // Only then: an alarm that is raised still has told of nothing but that.
+        let is_over = || async {
+            let alarms = examine::alarms(stack).await?;
+            Ok::<bool, Failure>(alarms.iter().all(|one| one.name != alarm.name || !one.raised))
+        };
+        // Whoever was told of both counts twice: half of the deliveries are of people that were told of it.
+        let times = if tells_after && is_over().await? { 2 } else { 1 };
+        page.delivered = u32::try_from(since / times).unwrap_or(u32::MAX).min(page.expected);
+        if page.delivered >= page.expected || look == DELIVERY_LOOKS_MAX {
             break;
         }
         tokio::time::sleep(LOOK_EVERY).await;

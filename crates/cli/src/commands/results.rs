@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
+use nightshift_aws::DynamoLedger;
 use nightshift_core::cost::usd;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::{Lookup, ResultSelection, Review};
@@ -235,10 +236,29 @@ async fn export(arguments: &ExportArguments, context: &Context) -> Result<(), Fa
         }
         None => context.out.streamed(),
     };
+    let written = write_results(&reader, &selection, &mut rows).await;
+    let (exported, unreadable) = written
+        .and_then(|counts| rows.end().map(|()| counts))
+        .map_err(|e| e.leaves(arguments.to.as_deref()))?;
+    say(&format!("{} exported.", counted(exported, "result")));
+    match unreadable {
+        0 => Ok(()),
+        n => Err(Failure::no(format!(
+            "{n} records were left out, because a newer release wrote them: export with its build."
+        ))),
+    }
+}
+
+/// All of them; returns how many, and how many no build of this release can read.
+async fn write_results(
+    reader: &DynamoLedger,
+    selection: &ResultSelection,
+    rows: &mut Rows<Shown>,
+) -> Result<(u64, u64), Failure> {
     let (mut exported, mut unreadable, mut after) = (0_u64, 0_u64, None);
     loop {
         let page =
-            reader.scan_for_results(&selection, after.as_ref()).await.map_err(|e| error::of_port(&e))?;
+            reader.scan_for_results(selection, after.as_ref()).await.map_err(|e| error::of_port(&e))?;
         for (_, lookup) in page.found {
             match result(lookup) {
                 Ok(Some(shown)) => {
@@ -251,15 +271,7 @@ async fn export(arguments: &ExportArguments, context: &Context) -> Result<(), Fa
         }
         after = page.next;
         if after.is_none() {
-            break;
+            return Ok((exported, unreadable));
         }
-    }
-    rows.end()?;
-    say(&format!("{} exported.", counted(exported, "result")));
-    match unreadable {
-        0 => Ok(()),
-        n => Err(Failure::no(format!(
-            "{n} records were left out, because a newer release wrote them: export with its build."
-        ))),
     }
 }

@@ -142,6 +142,9 @@ impl Row for Shown {
 }
 
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
+    if let Some(Against::Build(path)) = &arguments.against {
+        can_be_asked(path, arguments)?;
+    }
     let inputs = inputs(arguments)?;
     let expected = match &arguments.against {
         Some(Against::File(path)) => Some(expected(path, inputs.len())?),
@@ -193,6 +196,10 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             tried.detail = Some(format!("Expected was {expected}"));
         }
     }
+    let cases = cases(&ours);
+    context.out.all(ours.into_iter().map(|tried| Shown { tried, with_prompt: arguments.prompts }))?;
+    let summary = Summary::of(&cases);
+    tell(&trial.worker.model.id, &summary);
     let theirs = match (&arguments.against, &second) {
         (Some(Against::Build(path)), _) => {
             Some(("the other build", by_build(path, arguments, &mut settings, &trial, &sdk, context).await?))
@@ -202,10 +209,6 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         }
         _ => None,
     };
-    let cases = cases(&ours);
-    context.out.all(ours.into_iter().map(|tried| Shown { tried, with_prompt: arguments.prompts }))?;
-    let summary = Summary::of(&cases);
-    tell(&trial.worker.model.id, &summary);
     if let Some((name, theirs)) = theirs {
         let theirs = self::cases(&theirs);
         tell(name, &Summary::of(&theirs));
@@ -332,6 +335,24 @@ async fn all(
     }
 }
 
+/// Before anything is paid for.
+fn can_be_asked(build: &Path, arguments: &Arguments) -> Result<(), Failure> {
+    if arguments.source.is_stdin() {
+        return Err(Failure::usage("Another build reads the inputs again, so they must be in a file."));
+    }
+    let mut command = std::process::Command::new(build);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    let status = command.status().map_err(|e| Failure::of_path(build, "run", &e))?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{} does not know --version, so it is no nightshift: name the file of another build.",
+        build.display()
+    )))
+}
+
 /// Another build tries the same file, told the same settings, and without AWS credentials in its environment.
 async fn by_build(
     path: &Path,
@@ -341,9 +362,6 @@ async fn by_build(
     sdk: &SdkConfig,
     context: &Context,
 ) -> Result<Vec<Tried>, Failure> {
-    if arguments.source.is_stdin() {
-        return Err(Failure::usage("Another build reads the inputs again, so they must be in a file."));
-    }
     // It can read no secret, so it is handed the key; never as an argument, which others could read.
     if let Some(place) = trial.worker.model.provider.key()
         && !matches!(place, KeySettings::Given(_))

@@ -244,3 +244,19 @@ async fn a_test_alarm_says_whom_it_tells_and_what_sns_counts() {
     );
     assert_eq!(doctor(&stand, &["--page"]).code, 2, "a change needs a reason");
 }
+
+/// The topic is told of an alarm's end, too: whoever reached one of two subscribers counts it twice by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alarm_that_is_over_again_was_told_of_twice() {
+    let stand = well().await;
+    let mut told_of_both = alarms("nightshift-no-progress", true, "OK");
+    told_of_both["MetricAlarms"][0]["OKActions"] = json!([PAGE]);
+    stand.say("cloudwatch:DescribeAlarms", told_of_both);
+    stand.say("sns:ListSubscriptionsByTopic", subscribers(&["arn:aws:sns:x", "arn:aws:sns:y"]));
+    // Before the alarm; two deliveries of the one that works; and two of the other one.
+    stand.say("cloudwatch:GetMetricData", json!([counted(0), counted(2), counted(4), counted(6)]));
+    let told = doctor(&stand, &["--page", "--reason", "new pager", "--yes"]).ok();
+    assert!(told.err.contains("2 of 2 subscribers of nightshift-page as reached"), "{told:#?}");
+    let looks = stand.asked().iter().filter(|(action, _)| action == "cloudwatch:GetMetricData").count();
+    assert_eq!(looks, 4, "two deliveries were not enough");
+}

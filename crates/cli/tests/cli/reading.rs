@@ -124,6 +124,17 @@ async fn dead_letters_are_counted_listed_shown_and_exported_from_the_ledger() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_fails_says_that_its_file_is_incomplete() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let to = folder.path().join("failures.jsonl").display().to_string();
+    stand.set("NIGHTSHIFT_LEDGER_TABLE", "gone");
+    let ran = stand.run(&["dead-letters", "export", "--to", &to]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains(&format!("{to} is incomplete, so remove it first")), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_is_found_by_its_key_its_body_and_its_reference() {
     let stand = Stand::start().await;
     let key = stand.put(record("a", failed(FailureReason::Refused, FAILED_MS))).await;

@@ -110,7 +110,8 @@ async fn a_trial_is_compared_with_expected_outputs_a_model_and_a_build() {
         "{same:#?}"
     );
     // It is told the settings and nothing of AWS.
-    let spy = write(folder.path(), "spy", "#!/bin/sh\nenv > \"$(dirname \"$0\")/env\"\nexit 1\n");
+    let spy =
+        write(folder.path(), "spy", "#!/bin/sh\nenv >> \"$(dirname \"$0\")/env\"\n[ \"$1\" = --version ]\n");
     std::fs::set_permissions(&spy, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let mut command =
         bare(&[&TRY[..], &model, &["--against", &format!("build:{spy}"), "--yes", &file]].concat());
@@ -118,6 +119,28 @@ async fn a_trial_is_compared_with_expected_outputs_a_model_and_a_build() {
     assert_eq!(spied.code, 1, "{spied:#?}");
     let seen = std::fs::read_to_string(folder.path().join("env")).unwrap();
     assert!(seen.contains("NIGHTSHIFT_PROVIDER=rehearsal") && !seen.contains("AWS_"), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_compared_is_said_before_anything_is_paid_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = inputs(folder.path());
+    let stand = crate::support::Stand::start().await;
+    stand.set("NIGHTSHIFT_MODEL_BASE_URL", stand.rest_url());
+    let is_none = write(folder.path(), "is-none", "#!/bin/sh\nexit 2\n");
+    std::fs::set_permissions(&is_none, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let gone = folder.path().join("gone").display().to_string();
+    for (build, input, code, says) in [
+        (gone.as_str(), file.as_str(), 5, "There is no "),
+        (is_none.as_str(), file.as_str(), 2, "is no nightshift"),
+        (env!("CARGO_BIN_EXE_nightshift"), "-", 2, "must be in a file"),
+    ] {
+        let against = format!("build:{build}");
+        let ran =
+            stand.run(&["task", "try", "--task", "categorize_ticket", "--against", &against, "--yes", input]);
+        assert!(ran.code == code && ran.err.contains(says), "{build}: {ran:#?}");
+    }
+    assert!(!stand.asked().iter().any(|(action, _)| action == "model:Call"), "nothing is paid for");
 }
 
 #[tokio::test(flavor = "multi_thread")]

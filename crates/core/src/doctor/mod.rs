@@ -171,6 +171,8 @@ pub struct Alarm {
     pub actions_on: bool,
     /// What it does when it is raised.
     pub actions: Vec<String>,
+    /// What it does when it is over.
+    pub actions_after: Vec<String>,
 }
 
 /// One topic that alarms tell.
@@ -453,7 +455,7 @@ fn alarms(facts: &Facts) -> Vec<Finding> {
         ));
     }
     let paused = matches!(facts.paused, Some(Some(_)));
-    for Alarm { name, raised, actions_on, actions } in alarms {
+    for Alarm { name, raised, actions_on, actions, .. } in alarms {
         let page = name.strip_prefix(&format!("{}-", facts.stack)).unwrap_or(name);
         // A pause keeps two of them quiet, and says so.
         found.extend(when(!actions_on && !paused, || {

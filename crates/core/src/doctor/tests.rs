@@ -42,6 +42,7 @@ fn healthy() -> Facts {
             raised: false,
             actions_on: true,
             actions: vec!["arn:aws:sns:eu-central-1:1:s-page".to_owned()],
+            actions_after: Vec::new(),
         }]),
         page: None,
         topics: Some(vec![Topic {
