@@ -118,7 +118,7 @@ fn document(version: u64, json: &str) -> Document {
         key: "redrive#one".to_owned(),
         version,
         json: json.to_owned(),
-        expires_at_ms: Some(4_102_444_800_000),
+        expires_at_s: Some(4_102_444_801),
     }
 }
 
@@ -140,7 +140,7 @@ pub async fn documents(documents: &dyn Documents) {
         "a repeat finds itself"
     );
     assert_eq!(documents.write(&second, Some(1)).await.unwrap(), written);
-    let third = Document { expires_at_ms: None, ..document(3, "{}") };
+    let third = Document { expires_at_s: None, ..document(3, "{}") };
     assert_eq!(
         documents.write(&third, Some(1)).await.unwrap(),
         DocumentAnswer::Refused(Some(second)),

@@ -13,8 +13,9 @@ pub struct Document {
     pub version: u64,
     /// The document; whoever reads it knows what it holds.
     pub json: String,
-    /// When it counts as gone, in milliseconds since 1970; never, where there is none.
-    pub expires_at_ms: Option<u64>,
+    /// When it counts as gone, in seconds since 1970, as the table keeps it: what was written is read as it was. Never, where
+    /// there is none.
+    pub expires_at_s: Option<u64>,
 }
 
 /// The answer to a write of a document.

@@ -18,7 +18,7 @@ fn document(redrive: &Redrive) -> Document {
         key: format!("{KEY_PREFIX}{}", redrive.id),
         version: redrive.version,
         json: redrive.to_json(),
-        expires_at_ms: Some(redrive.expires_at_ms()),
+        expires_at_s: Some(redrive.expires_at_ms().div_ceil(1_000)),
     }
 }
 
@@ -81,7 +81,7 @@ impl Redriver {
             key: DIRECTORY_KEY.to_owned(),
             version: directory.version,
             json: directory.to_json(),
-            expires_at_ms: None,
+            expires_at_s: None,
         };
         Ok(match self.ports.documents.write(&document, expect).await? {
             DocumentAnswer::Written => true,

@@ -131,7 +131,7 @@ impl Sentinel {
             key: WATCH_KEY.to_owned(),
             version: expect.unwrap_or_default() + 1,
             json: watch.to_json(),
-            expires_at_ms: None,
+            expires_at_s: None,
         };
         self.ports.documents.write(&document, expect).await.map(drop)
     }

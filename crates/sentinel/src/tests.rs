@@ -94,7 +94,7 @@ impl Default for World {
 /// What a run that began then remembers.
 fn remembered(now_ms: u64) -> Document {
     let json = Watch::after(None, 7, 310_000, now_ms).to_json();
-    Document { key: WATCH_KEY.to_owned(), version: 1, json, expires_at_ms: None }
+    Document { key: WATCH_KEY.to_owned(), version: 1, json, expires_at_s: None }
 }
 
 impl State {
@@ -249,7 +249,7 @@ impl Documents for World {
         if key == WATCH_KEY {
             return self.on("watch", |state| state.remembered.clone()).await;
         }
-        let document = |json| Document { key: key.to_owned(), version: 1, json, expires_at_ms: None };
+        let document = |json| Document { key: key.to_owned(), version: 1, json, expires_at_s: None };
         self.does("directory", self.directory.clone().map(document))
     }
     async fn write(&self, document: &Document, expect: Option<u64>) -> Result<DocumentAnswer, PortError> {

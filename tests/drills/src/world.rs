@@ -672,7 +672,7 @@ impl Documents for World {
         let request = Request::all(Source::DeadLetters, "as the drill wants", "drill");
         let begun = Redrive::begin("r-1".to_owned(), request, START_MS, Depth::default(), 1);
         directory.add(&begun.expect("an empty queue is not too large"));
-        Ok(Some(Document { key: key.to_owned(), version: 1, json: directory.to_json(), expires_at_ms: None }))
+        Ok(Some(Document { key: key.to_owned(), version: 1, json: directory.to_json(), expires_at_s: None }))
     }
 
     async fn write(&self, document: &Document, expect: Option<u64>) -> Result<DocumentAnswer, PortError> {

@@ -23,7 +23,7 @@ impl Documents for DynamoLedger {
     }
 
     async fn write(&self, document: &Document, expect: Option<u64>) -> Result<DocumentAnswer, PortError> {
-        let expiry = match document.expires_at_ms {
+        let expiry = match document.expires_at_s {
             Some(_) => "SET #version = :version, #document = :document, #expires_at = :expires_at",
             None => "SET #version = :version, #document = :document REMOVE #expires_at",
         };
@@ -44,8 +44,8 @@ impl Documents for DynamoLedger {
             .expression_attribute_values(":version", number(document.version))
             .expression_attribute_values(":document", text(&document.json))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let sent = match document.expires_at_ms {
-            Some(ms) => sent.expression_attribute_values(":expires_at", number(ms.div_ceil(1_000))),
+        let sent = match document.expires_at_s {
+            Some(s) => sent.expression_attribute_values(":expires_at", number(s)),
             None => sent,
         };
         let sent = match expect {
@@ -73,6 +73,6 @@ fn document(item: &Item) -> Result<Document, Unreadable> {
         key: read.text(ID)?,
         version: read.number("version")?,
         json: read.text("document")?,
-        expires_at_ms: read.optional(EXPIRES_AT, Reader::number::<u64>)?.map(|s| s.saturating_mul(1_000)),
+        expires_at_s: read.optional(EXPIRES_AT, Reader::number::<u64>)?,
     })
 }
