@@ -239,8 +239,8 @@ async fn a_reference_is_found_by_looking_at_everything(ledger: &dyn Ledger, read
 
     // Who erases by it finds what was erased before, whosever it was.
     let standing = wanted[0].clone();
-    let erased = tombstone(&standing.key, Some(&standing), "t", 5).record;
-    ledger.write(&tombstone(&standing.key, Some(&standing), "t", 5)).await.unwrap();
+    let erased = tombstone(&standing.key, Some(&standing), "t", 5_000).record;
+    ledger.write(&tombstone(&standing.key, Some(&standing), "t", 5_000)).await.unwrap();
     let (mut found, mut next) = (Vec::new(), None);
     loop {
         let page = reader.scan_for_erasure(&reference, next.as_ref()).await.unwrap();
