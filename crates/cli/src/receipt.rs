@@ -138,7 +138,9 @@ impl Receipt {
     /// When it is the receipt of something else.
     pub fn peek(path: &Path, head: &Head) -> Result<Before, Failure> {
         match OpenOptions::new().read(true).custom_flags(no_link()).open(path) {
-            Ok(file) => read_before(path, &file, head).map(|(before, _)| before),
+            Ok(file) => {
+                Ok(read_before(path, &file, head)?.map_or_else(Before::default, |(before, _)| before))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Before::default()),
             Err(error) => Err(Failure::of_path(path, "opened", &error)),
         }
@@ -154,7 +156,12 @@ impl Receipt {
             Ok(file) => {
                 let mut receipt = Self { path: path.to_owned(), file };
                 receipt.lock()?;
-                let (before, torn) = read_before(path, &receipt.file, head)?;
+                let Some((before, torn)) = read_before(path, &receipt.file, head)? else {
+                    // What was cut off in its head says nothing, and nothing was sent yet.
+                    receipt.file.set_len(0).map_err(|error| receipt.failed(&error))?;
+                    receipt.write_line(head)?;
+                    return Ok((receipt, Before::default()));
+                };
                 if torn {
                     // What a kill cut off becomes a line of its own, which nobody can read and nobody needs.
                     receipt.file.write_all(b"\n").map_err(|error| receipt.failed(&error))?;
@@ -207,10 +214,10 @@ fn no_link() -> i32 {
     rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
 }
 
-/// What stands in a receipt, and whether its last line is torn.
-fn read_before(path: &Path, file: &File, head: &Head) -> Result<(Before, bool), Failure> {
+/// What stands in a receipt, and whether its last line is torn; `None` where its head is not whole.
+fn read_before(path: &Path, file: &File, head: &Head) -> Result<Option<(Before, bool)>, Failure> {
     let mut before = Before::default();
-    let mut entries = read_from(path, file)?;
+    let Some(mut entries) = read_from(path, file)? else { return Ok(None) };
     if entries.head.source_sha256 != head.source_sha256 {
         return Err(Failure::usage(format!(
             "{} is the receipt of another file, or of this one before it was changed: name another --receipt; what was sent already is then a duplicate, which costs no call.",
@@ -231,7 +238,7 @@ fn read_before(path: &Path, file: &File, head: &Head) -> Result<(Before, bool), 
             Entry::Bad { line, .. } => before.bad.add(line),
         }
     }
-    Ok((before, entries.torn))
+    Ok(Some((before, entries.torn)))
 }
 
 /// The head for what is sent now; its lines are counted later.
@@ -251,16 +258,26 @@ pub struct Entries {
 
 /// Opens a receipt for reading.
 pub fn read(path: &Path) -> Result<Entries, Failure> {
-    read_from(path, &files::open(path)?)
+    read_from(path, &files::open(path)?)?.ok_or_else(|| {
+        Failure::no(format!(
+            "{} was cut off in its first line, before anything was sent: run the same nightshift enqueue again.",
+            path.display()
+        ))
+    })
 }
 
-fn read_from(path: &Path, file: &File) -> Result<Entries, Failure> {
+/// The entries of a receipt; `None` where a kill or a full disk came before its head was whole, and so before anything
+/// was sent.
+fn read_from(path: &Path, file: &File) -> Result<Option<Entries>, Failure> {
     let failed = |error: io::Error| Failure::of_path(path, "read", &error);
     let mut file = file.try_clone().map_err(failed)?;
     file.seek(SeekFrom::Start(0)).map_err(failed)?;
     let mut lines = BufReader::new(file);
     let mut first = Vec::new();
     lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut first).map_err(failed)?;
+    if is_cut_off(&first) {
+        return Ok(None);
+    }
     let head = serde_json::from_slice::<Head>(&first).ok().filter(|head| head.receipt == FORM);
     let head = head.ok_or_else(|| {
         Failure::usage(format!(
@@ -268,7 +285,14 @@ fn read_from(path: &Path, file: &File) -> Result<Entries, Failure> {
             path.display()
         ))
     })?;
-    Ok(Entries { head, path: path.to_owned(), lines, torn: false })
+    Ok(Some(Entries { head, path: path.to_owned(), lines, torn: false }))
+}
+
+/// Whether it is a head without its end, and not the file of somebody else.
+fn is_cut_off(first: &[u8]) -> bool {
+    let begins = format!("{{\"receipt\":{FORM},\"queue_url\":\"");
+    let begins = begins.as_bytes();
+    first.last() != Some(&b'\n') && (begins.starts_with(first) || first.starts_with(begins))
 }
 
 /// A line of a receipt: ten numbers, or a key and an id.
@@ -339,6 +363,31 @@ mod tests {
             // Once more from the state before.
             let text = std::fs::read_to_string(&path).unwrap();
             std::fs::write(&path, text.split("{\"line\":4").next().unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_receipt_whose_head_is_not_whole_counts_as_not_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jobs.receipt");
+        let head = head("http://q", "abc".to_owned(), 1);
+        drop(Receipt::open(&path, &head).unwrap());
+        let whole = std::fs::read_to_string(&path).unwrap();
+        for kept in 0..whole.len() {
+            std::fs::write(&path, &whole.as_bytes()[..kept]).unwrap();
+            assert_eq!(Receipt::peek(&path, &head).unwrap().sent(), 0);
+            assert_eq!(read(&path).unwrap_err().exit_code(), 3, "{kept}");
+            let (mut receipt, before) = Receipt::open(&path, &head).unwrap();
+            assert_eq!(before.sent(), 0);
+            receipt.write(&[sent(1)]).unwrap();
+            drop(receipt);
+            assert!(std::fs::read_to_string(&path).unwrap().starts_with(&whole), "{kept}");
+            assert!(Receipt::peek(&path, &head).unwrap().is_sent(1), "{kept}");
+        }
+        for other in ["x", "{\"receipt\":2", "{}", "\n", "{\"receipt\":1,\"queue_url\":\"\n"] {
+            std::fs::write(&path, other).unwrap();
+            assert_eq!(Receipt::open(&path, &head).unwrap_err().exit_code(), 2, "{other:?}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), other, "nothing is overwritten");
         }
     }
 

@@ -94,6 +94,20 @@ async fn after_a_kill_the_rest_is_sent_and_what_may_have_been_sent_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_that_was_cut_off_in_its_head_is_begun_again() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "jobs.jsonl", &jobs(1, 3));
+    let receipt = write(folder.path(), "jobs.jsonl.receipt", "");
+    let none = stand.run(&["reconcile", &receipt]);
+    assert_eq!(none.code, 3, "{none:?}");
+    assert!(none.err.contains("before anything was sent: run the same nightshift enqueue again"), "{none:?}");
+    let sent = stand.run(&["enqueue", &file, "--yes", "--output", "json"]).ok();
+    assert_eq!(serde_json::from_str::<Value>(&sent.out).unwrap()["sent"], 3);
+    assert!(stand.run(&["enqueue", &file, "--yes"]).ok().err.contains("Nothing to send: of 3 lines 3"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_lets_what_is_open_come_back_and_the_rest_is_sent_later() {
     let stand = Stand::start().await;
     let folder = tempfile::tempdir().unwrap();
