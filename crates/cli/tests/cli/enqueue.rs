@@ -182,6 +182,39 @@ async fn csv_from_standard_input_is_mapped_grouped_and_receipted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_sqs_took_of_a_batch_is_noted_though_it_did_not_take_the_rest_a_fifth_time() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "jobs.jsonl", &jobs(1, 4));
+    let failed = |id: &str| json!({"Id": id, "SenderFault": false, "Code": "InternalError"});
+    let took = |id: &str| json!({"Id": id, "MessageId": format!("m{id}"), "MD5OfMessageBody": "x"});
+    let none = json!({"Successful": [], "Failed": (["0", "1", "2", "3"].map(failed))});
+    let last = json!({"Successful": (["1", "3"].map(took)), "Failed": (["0", "2"].map(failed))});
+    stand.say(
+        "AmazonSQS:SendMessageBatch",
+        json!([none, none, none, none, last, {"Successful": (["0", "1"].map(took)), "Failed": []}]),
+    );
+    let ended = stand.run(&["enqueue", &file, "--yes"]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(
+        ended.err.contains("SQS did not take line 1: 2 of 4 jobs were sent")
+            && ended.err.contains("run the same command again"),
+        "{ended:?}"
+    );
+    let resumed = stand.run(&["enqueue", &file, "--yes", "--output", "json"]).ok();
+    let summary: Value = serde_json::from_str(&resumed.out).unwrap();
+    assert_eq!([&summary["sent"], &summary["sent_before"], &summary["perhaps_sent_twice"]], [2, 2, 2]);
+    let asked = stand.asked();
+    let (_, asked) = asked.iter().rfind(|(action, _)| action.ends_with("SendMessageBatch")).unwrap();
+    let again: Vec<_> =
+        asked["Entries"].as_array().unwrap().iter().map(|e| e["MessageBody"].as_str().unwrap()).collect();
+    assert!(
+        again.len() == 2 && again[0].contains("Ticket 1\"") && again[1].contains("Ticket 3\""),
+        "{again:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_is_gone_and_a_full_disk_end_it_with_what_was_done() {
     let stand = Stand::start().await;
     let folder = tempfile::tempdir().unwrap();
