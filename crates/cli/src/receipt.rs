@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** no body stands in it, and nothing is sent whose line does not stand in it as about to be sent.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -53,7 +54,7 @@ pub enum Entry {
         /// When, by this machine's clock, in milliseconds since 1970.
         sent_ms: u64,
     },
-    /// This line is not sent, because a worker, or SQS, would refuse it.
+    /// This line is not sent, because a worker, or SQS, would refuse it. A later build may send it all the same.
     Bad {
         /// Its number.
         line: u64,
@@ -114,6 +115,12 @@ impl Bits {
     fn has(&self, number: u64) -> bool {
         let word = usize::try_from(number / 64).ok().and_then(|word| self.0.get(word));
         word.is_some_and(|word| word & (1 << (number % 64)) != 0)
+    }
+
+    /// How many of these numbers are not among those.
+    fn count_without(&self, those: &Self) -> u64 {
+        let those = those.0.iter().copied().chain(std::iter::repeat(0));
+        self.0.iter().zip(those).map(|(word, those)| u64::from((word & !those).count_ones())).sum()
     }
 
     fn count(&self) -> u64 {
@@ -251,14 +258,39 @@ pub fn head(queue_url: &str, source_sha256: String, began_ms: u64) -> Head {
 pub struct Entries {
     /// The first line.
     pub head: Head,
+    /// How many lines were about to be sent, and nobody wrote how that ended.
+    pub perhaps: u64,
     path: PathBuf,
     lines: BufReader<File>,
     torn: bool,
+    /// How many were read.
+    number: u64,
+    /// Of lines of which more than one entry tells, the number of the latest: 16 bytes for each such line.
+    latest: BTreeMap<u64, u64>,
 }
 
-/// Opens a receipt for reading.
+/// Opens a receipt for reading. Of a line that was left out and then sent, or left out twice, the latest entry alone is
+/// read, so the file is read through once before.
 pub fn read(path: &Path) -> Result<Entries, Failure> {
-    read_from(path, &files::open(path)?)?.ok_or_else(|| {
+    let file = files::open(path)?;
+    let mut entries = read_begun(path, &file)?;
+    let (mut sending, mut told, mut latest) = (Bits::default(), Bits::default(), BTreeMap::new());
+    while let Some(entry) = entries.next()? {
+        match entry {
+            Entry::Sending { sending: lines } => lines.into_iter().for_each(|line| sending.add(line)),
+            Entry::Sent { line, .. } | Entry::Bad { line, .. } => {
+                if told.has(line) {
+                    latest.insert(line, entries.number);
+                }
+                told.add(line);
+            }
+        }
+    }
+    Ok(Entries { perhaps: sending.count_without(&told), latest, ..read_begun(path, &file)? })
+}
+
+fn read_begun(path: &Path, file: &File) -> Result<Entries, Failure> {
+    read_from(path, file)?.ok_or_else(|| {
         Failure::no(format!(
             "{} was cut off in its first line, before anything was sent: run the same nightshift enqueue again.",
             path.display()
@@ -285,7 +317,8 @@ fn read_from(path: &Path, file: &File) -> Result<Option<Entries>, Failure> {
             path.display()
         ))
     })?;
-    Ok(Some(Entries { head, path: path.to_owned(), lines, torn: false }))
+    let path = path.to_owned();
+    Ok(Some(Entries { head, perhaps: 0, path, lines, torn: false, number: 0, latest: BTreeMap::new() }))
 }
 
 /// Whether it is a head without its end, and not the file of somebody else.
@@ -308,8 +341,19 @@ impl Entries {
                 return Ok(None);
             }
             self.torn = line.last() != Some(&b'\n');
-            if let Ok(entry) = serde_json::from_slice(&line) {
+            let Ok(entry) = serde_json::from_slice(&line) else { continue };
+            self.number += 1;
+            if self.is_latest(&entry) {
                 return Ok(Some(entry));
+            }
+        }
+    }
+
+    fn is_latest(&self, entry: &Entry) -> bool {
+        match entry {
+            Entry::Sending { .. } => true,
+            Entry::Sent { line, .. } | Entry::Bad { line, .. } => {
+                self.latest.get(line).is_none_or(|latest| *latest == self.number)
             }
         }
     }
@@ -364,6 +408,22 @@ mod tests {
             let text = std::fs::read_to_string(&path).unwrap();
             std::fs::write(&path, text.split("{\"line\":4").next().unwrap()).unwrap();
         }
+    }
+
+    #[test]
+    fn the_latest_entry_of_a_line_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jobs.receipt");
+        let (mut receipt, _) = Receipt::open(&path, &head("http://q", "abc".to_owned(), 1)).unwrap();
+        let bad = |line, why: &str| Entry::Bad { line, not_sent: why.to_owned() };
+        let sending = Entry::Sending { sending: vec![1, 2, 3, 5] };
+        let all =
+            [bad(2, "old"), bad(3, "old"), sending.clone(), sent(1), bad(3, "new"), sent(2), bad(4, "x")];
+        receipt.write(&all).unwrap();
+        let mut entries = read(&path).unwrap();
+        assert_eq!(entries.perhaps, 1, "of line 5 nothing was told");
+        let told: Vec<_> = std::iter::from_fn(|| entries.next().unwrap()).collect();
+        assert_eq!(told, [sending, sent(1), bad(3, "new"), sent(2), bad(4, "x")]);
     }
 
     #[test]
