@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Take};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -101,13 +101,8 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let survey = survey(&arguments.source, from_start(&file, bytes)?, &tasks, &worker, &before).await?;
     head.lines = survey.lines;
     if survey.unsent == 0 {
-        say(&format!(
-            "Nothing to send: of {} {} {} sent before, as {} says.",
-            counted(survey.lines, "line"),
-            before.sent(),
-            agreeing(before.sent(), "was", "were"),
-            receipt_path.display()
-        ));
+        let why = nothing_to_send(&survey, &before, &arguments.source, &receipt_path);
+        say(&format!("Nothing to send: {why}."));
         return left_out(survey.bad);
     }
     confirm::ask(arguments.yes, &intent(&survey, &before, &worker, &stack, &arguments.source)).await?;
@@ -186,11 +181,28 @@ fn receipt_path(arguments: &Arguments) -> Result<PathBuf, Failure> {
     }
 }
 
+fn nothing_to_send(survey: &Survey, before: &Before, source: &Source, receipt_path: &Path) -> String {
+    let lines = counted(survey.lines, "line");
+    match (survey.lines, before.sent()) {
+        (0, _) => format!("there is no line in {}", named(source)),
+        (_, 0) => format!("no worker could work on any of {lines}"),
+        (_, sent) => format!(
+            "of {lines} {sent} {} sent before, as {} says",
+            agreeing(sent, "was", "were"),
+            receipt_path.display()
+        ),
+    }
+}
+
+fn named(source: &Source) -> String {
+    if source.is_stdin() { "standard input".to_owned() } else { source.file.display().to_string() }
+}
+
 fn intent(survey: &Survey, before: &Before, worker: &Worker, stack: &Stack, source: &Source) -> String {
     let mut text = format!(
         "Sends {} of {} to {}. A call for each costs at most {} USD in all; the cap of a day is {:.2} USD.",
         counted(survey.unsent, "job"),
-        if source.is_stdin() { "standard input".to_owned() } else { source.file.display().to_string() },
+        named(source),
         stack.named(),
         dollars(usd(survey.most_micro_usd)),
         usd(worker.limits.spend_cap_micro_usd),

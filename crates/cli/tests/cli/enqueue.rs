@@ -215,6 +215,52 @@ async fn what_sqs_took_of_a_batch_is_noted_though_it_did_not_take_the_rest_a_fif
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_a_job_sends_nothing_and_leaves_no_receipt() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in
+        [("empty.jsonl", ""), ("empty.csv", ""), ("blank.jsonl", "\n\r\n"), ("header.csv", "id,text\r\n")]
+    {
+        let file = write(folder.path(), name, text);
+        let task = if name.ends_with(".csv") { &["--task", "categorize_ticket"][..] } else { &[] };
+        let sent = stand.run(&[&["enqueue", &file, "--yes"], task].concat()).ok();
+        assert_eq!(sent.err, format!("Nothing to send: there is no line in {file}.\n"), "{name}");
+        let checked = stand.run(&[&["task", "check", &file], task].concat()).ok();
+        assert!(checked.err.contains("There is no line in it"), "{checked:?}");
+        assert!(!folder.path().join(format!("{name}.receipt")).exists());
+    }
+    let file = write(folder.path(), "bad.jsonl", "nonsense\n{}\n");
+    let bad = stand.run(&["enqueue", &file, "--yes"]);
+    assert_eq!(bad.code, 3, "{bad:?}");
+    assert!(
+        bad.err.contains("Nothing to send: no worker could work on any of 2 lines.")
+            && bad.err.contains("2 lines were left out"),
+        "{bad:?}"
+    );
+    let file = write(folder.path(), "empty.csv", "");
+    let mapped = ["enqueue", &file, "--task", "categorize_ticket", "--map", "text=Body", "--yes"];
+    let mapped = stand.run(&mapped);
+    assert_eq!(mapped.code, 2, "{mapped:?}");
+    assert!(mapped.err.contains("begin the file with the names of its columns"), "{mapped:?}");
+    assert!(texts(&stand).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_quote_sends_no_text_of_several_customers() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let text = "id,text\r\n6,first\r\n7,\"open quote\r\n8,second customer\r\n9,third\r\n";
+    let file = write(folder.path(), "tickets.csv", text);
+    let sent = stand.run(&["enqueue", &file, "--task", "categorize_ticket", "--reference", "id", "--yes"]);
+    assert_eq!(sent.code, 3, "{sent:?}");
+    assert!(
+        sent.err.contains("line 3: unreadable: The quote that opens in line 3 is never closed"),
+        "{sent:?}"
+    );
+    assert_eq!(texts(&stand), ["first"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_is_gone_and_a_full_disk_end_it_with_what_was_done() {
     let stand = Stand::start().await;
     let folder = tempfile::tempdir().unwrap();
