@@ -13,6 +13,7 @@ use nightshift_core::task::Tasks;
 use nightshift_tasks::Registry;
 use serde_json::{Map, Value, json};
 
+use crate::csv_records::{Fault, Records};
 use crate::error::Failure;
 use crate::files;
 
@@ -107,12 +108,9 @@ impl Source {
             let Some(task) = &self.task else {
                 return Err(Failure::usage("A CSV file has inputs of one task: name it with --task."));
             };
-            let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(BufReader::new(read));
-            let header = reader
-                .headers()
-                .map_err(|error| Failure::failed(format!("The header cannot be read: {error}.")))?;
-            let columns = Columns::of(self, task, header, tasks)?;
-            return Ok(Lines { kind: Kind::Csv(Box::new(reader), columns) });
+            let mut records = Records::new(read, LINE_BYTES_MAX);
+            let columns = Columns::of(self, task, &header(&mut records)?, tasks)?;
+            return Ok(Lines { kind: Kind::Csv(records, columns) });
         }
         if !self.maps.is_empty() {
             return Err(Failure::usage("--map is for CSV: in JSONL the members have their names already."));
@@ -128,6 +126,19 @@ impl Source {
     }
 }
 
+/// The first record; one without cells where there is none.
+fn header<R: Read>(records: &mut Records<R>) -> Result<csv::StringRecord, Failure> {
+    let line = records.line();
+    match records.next().map_err(|error| unreadable(line, &error))? {
+        None => Ok(csv::StringRecord::new()),
+        Some((_, Ok(header))) => Ok(header),
+        Some((_, Err(Fault::TooLong))) => Err(Failure::failed(format!(
+            "The header has more than {LINE_BYTES_MAX} bytes: the first line of CSV names its columns."
+        ))),
+        Some((_, Err(fault))) => Err(Failure::failed(of_csv(fault))),
+    }
+}
+
 /// Lines on their way in.
 pub struct Lines<R> {
     kind: Kind<R>,
@@ -135,7 +146,7 @@ pub struct Lines<R> {
 
 enum Kind<R> {
     Jsonl(BufReader<R>, Shape, u64),
-    Csv(Box<csv::Reader<BufReader<R>>>, Columns),
+    Csv(Records<R>, Columns),
 }
 
 struct Shape {
@@ -159,38 +170,23 @@ impl<R: Read> Lines<R> {
                 match line {
                     Bounded::TooLong => return Ok(Some((*number, Err(too_long())))),
                     Bounded::Line(bytes) => match String::from_utf8(bytes) {
-                        Ok(text) if text.trim().is_empty() => {}
                         Ok(text) => {
                             // A byte order mark is no part of the first job.
                             let text = text.trim_start_matches('\u{feff}').trim();
-                            return Ok(Some((*number, shape.draft(text))));
+                            if !text.is_empty() {
+                                return Ok(Some((*number, shape.draft(text))));
+                            }
                         }
-                        Err(_) => {
-                            return Ok(Some((
-                                *number,
-                                Err("The line is not UTF-8: save the file as UTF-8.".to_owned()),
-                            )));
-                        }
+                        Err(_) => return Ok(Some((*number, Err(not_utf8())))),
                     },
                 }
             },
-            Kind::Csv(read, columns) => {
-                let mut record = csv::StringRecord::new();
-                let number = read.position().line();
-                match read.read_record(&mut record) {
-                    Ok(false) => Ok(None),
-                    Ok(true) => {
-                        let number = record.position().map_or(number, csv::Position::line);
-                        Ok(Some((number, columns.draft(&record))))
-                    }
-                    Err(error) => match error.kind() {
-                        csv::ErrorKind::Utf8 { .. } => Ok(Some((
-                            number,
-                            Err("The line is not UTF-8: save the file as UTF-8.".to_owned()),
-                        ))),
-                        _ => Err(unreadable(number, &error.into())),
-                    },
-                }
+            Kind::Csv(records, columns) => {
+                let line = records.line();
+                let record = records.next().map_err(|error| unreadable(line, &error))?;
+                Ok(record.map(|(line, cells)| {
+                    (line, cells.map_err(of_csv).and_then(|cells| columns.draft(&cells)))
+                }))
             }
         }
     }
@@ -209,6 +205,23 @@ fn too_long() -> String {
     format!(
         "The line has more than {LINE_BYTES_MAX} bytes, and SQS takes no longer message: send less text, or a reference to it."
     )
+}
+
+fn not_utf8() -> String {
+    "The line is not UTF-8: save the file as UTF-8.".to_owned()
+}
+
+fn of_csv(fault: Fault) -> String {
+    match fault {
+        Fault::TooLong => too_long(),
+        Fault::NotUtf8 => not_utf8(),
+        Fault::NeverClosed { opened } => format!(
+            "The quote that opens in line {opened} is never closed: close it, or double it where it is part of the text."
+        ),
+        Fault::ClosedInside { opened, closed } => format!(
+            "The quote that opens in line {opened} closes in line {closed} in the middle of a cell: double each quote that is part of the text."
+        ),
+    }
 }
 
 enum Bounded {
@@ -284,7 +297,11 @@ impl Columns {
         let names: Vec<&str> = header.iter().map(|name| name.trim_start_matches('\u{feff}').trim()).collect();
         let find = |column: &str| {
             names.iter().position(|name| *name == column).ok_or_else(|| {
-                Failure::usage(format!("There is no column {column:?}; there are: {}.", names.join(", ")))
+                Failure::usage(if names.is_empty() {
+                    format!("There is no column {column:?}, because there is no header: begin the file with the names of its columns.")
+                } else {
+                    format!("There is no column {column:?}; there are: {}.", names.join(", "))
+                })
             })
         };
         let reference = source.reference.as_deref().map(find).transpose()?;
@@ -316,9 +333,6 @@ impl Columns {
                 record.len(),
                 self.width
             ));
-        }
-        if record.as_slice().len() as u64 > LINE_BYTES_MAX {
-            return Err(too_long());
         }
         let cell = |at: usize| record.get(at).unwrap_or_default();
         let mut input = Map::new();
@@ -504,6 +518,95 @@ mod tests {
                     group: Some("acme".to_owned())
                 })
             )]
+        );
+    }
+
+    fn tickets(text: &str) -> Vec<Line> {
+        let by_header = source("tickets.csv", |s| {
+            s.task = Some("categorize_ticket".to_owned());
+            s.reference = Some("id".to_owned());
+        });
+        read(&by_header, text.as_bytes())
+    }
+
+    fn ticket(id: &str, text: &str) -> Result<Draft, String> {
+        body(&job("categorize_ticket", &json!({ "text": text }), Some(id.to_owned())))
+    }
+
+    #[test]
+    fn a_quote_that_is_left_open_makes_a_bad_line_and_no_job_of_many() {
+        let never = |line: u64| {
+            format!(
+                "The quote that opens in line {line} is never closed: close it, or double it where it is part of the text."
+            )
+        };
+        assert_eq!(tickets("id,text\n7,\"open quote\n8,second customer\n9,third\n"), [(2, Err(never(2)))]);
+        assert_eq!(
+            tickets("id,text\n6,\"two\nlines\"\n7,first\n\"8\n8\",\"open"),
+            [(2, ticket("6", "two\nlines")), (4, ticket("7", "first")), (5, Err(never(6)))]
+        );
+        // The next cell with quotes closes it.
+        assert_eq!(
+            tickets("id,text\n7,\"open quote\n8,\"second customer\"\n9,third\n"),
+            [
+                (2, Err("The quote that opens in line 2 closes in line 3 in the middle of a cell: double each quote that is part of the text.".to_owned())),
+                (4, ticket("9", "third")),
+            ]
+        );
+        let long = format!("id,text\n7,\"open quote{}\n8,second", " and more\n".repeat(200_000));
+        assert_eq!(tickets(&long), [(2, Err(never(2)))]);
+    }
+
+    #[test]
+    fn a_row_has_the_number_of_the_line_on_which_it_begins_whatever_ends_the_lines() {
+        for end in ["\n", "\r\n", "\r"] {
+            let text = "\n\nid,text\n7,\"one\n\ntwo\"\n\n \n8,three\n\n\n9,four".replace('\n', end);
+            let lines = tickets(&text);
+            let numbers: Vec<_> = lines.iter().map(|(number, _)| *number).collect();
+            assert_eq!(numbers, [4, 8, 9, 12], "{end:?}");
+            assert_eq!(lines[0].1, ticket("7", &"one\n\ntwo".replace('\n', end)), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_or_a_header_of_csv_that_is_too_long_is_said_to_be_and_the_rest_goes_on() {
+        let long = "x,\n\"\"".repeat(210_000);
+        assert_eq!(
+            tickets(&format!("id,text\n7,\"{long}\"\n8,\"short\"\n")),
+            [(2, Err(too_long())), (210_003, ticket("8", "short"))]
+        );
+        let inputs = source("tickets.csv", |s| s.task = Some("categorize_ticket".to_owned()));
+        let failed = |text: &str| {
+            let failure = inputs.lines(text.as_bytes(), &my_tasks::registry()).err().unwrap();
+            failure.sentence().unwrap().to_owned()
+        };
+        assert_eq!(
+            failed(&format!("\"{long}\"\n")),
+            "The header has more than 1048576 bytes: the first line of CSV names its columns."
+        );
+        assert!(failed("id,\"text\n7,x\n").contains("The quote that opens in line 1 is never closed"));
+        assert!(failed("\"text").contains("The quote that opens in line 1 is never closed"));
+    }
+
+    #[test]
+    fn a_file_of_nothing_or_of_a_header_alone_has_no_lines() {
+        for text in ["", "\u{feff}", "\n\r\n\n"] {
+            assert_eq!(read(&source("jobs.jsonl", |_| {}), text.as_bytes()), []);
+        }
+        let inputs = source("tickets.csv", |s| s.task = Some("categorize_ticket".to_owned()));
+        for text in ["", "\u{feff}", "\n\r\n\n", "id,text", "id,text\r\n", "\u{feff}\"id\",\"text\"\n\n"] {
+            assert_eq!(read(&inputs, text.as_bytes()), [], "{text:?}");
+        }
+        let mapped = source("tickets.csv", |s| {
+            s.task = Some("categorize_ticket".to_owned());
+            s.maps = vec![("text".to_owned(), "Body".to_owned())];
+        });
+        let failure = mapped.lines(&b""[..], &my_tasks::registry()).err().unwrap();
+        assert_eq!(
+            failure.sentence(),
+            Some(
+                "There is no column \"Body\", because there is no header: begin the file with the names of its columns."
+            )
         );
     }
 

@@ -12,6 +12,7 @@ mod caller;
 mod commands;
 mod confirm;
 mod control;
+mod csv_records;
 mod editor;
 mod error;
 mod examine;

@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** no body stands in it, and nothing is sent whose line does not stand in it as about to be sent.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -53,7 +54,7 @@ pub enum Entry {
         /// When, by this machine's clock, in milliseconds since 1970.
         sent_ms: u64,
     },
-    /// This line is not sent, because a worker, or SQS, would refuse it.
+    /// This line is not sent, because a worker, or SQS, would refuse it. A later build may send it all the same.
     Bad {
         /// Its number.
         line: u64,
@@ -116,6 +117,12 @@ impl Bits {
         word.is_some_and(|word| word & (1 << (number % 64)) != 0)
     }
 
+    /// How many of these numbers are not among those.
+    fn count_without(&self, those: &Self) -> u64 {
+        let those = those.0.iter().copied().chain(std::iter::repeat(0));
+        self.0.iter().zip(those).map(|(word, those)| u64::from((word & !those).count_ones())).sum()
+    }
+
     fn count(&self) -> u64 {
         self.0.iter().map(|word| u64::from(word.count_ones())).sum()
     }
@@ -138,7 +145,9 @@ impl Receipt {
     /// When it is the receipt of something else.
     pub fn peek(path: &Path, head: &Head) -> Result<Before, Failure> {
         match OpenOptions::new().read(true).custom_flags(no_link()).open(path) {
-            Ok(file) => read_before(path, &file, head).map(|(before, _)| before),
+            Ok(file) => {
+                Ok(read_before(path, &file, head)?.map_or_else(Before::default, |(before, _)| before))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Before::default()),
             Err(error) => Err(Failure::of_path(path, "opened", &error)),
         }
@@ -154,7 +163,12 @@ impl Receipt {
             Ok(file) => {
                 let mut receipt = Self { path: path.to_owned(), file };
                 receipt.lock()?;
-                let (before, torn) = read_before(path, &receipt.file, head)?;
+                let Some((before, torn)) = read_before(path, &receipt.file, head)? else {
+                    // What was cut off in its head says nothing, and nothing was sent yet.
+                    receipt.file.set_len(0).map_err(|error| receipt.failed(&error))?;
+                    receipt.write_line(head)?;
+                    return Ok((receipt, Before::default()));
+                };
                 if torn {
                     // What a kill cut off becomes a line of its own, which nobody can read and nobody needs.
                     receipt.file.write_all(b"\n").map_err(|error| receipt.failed(&error))?;
@@ -207,10 +221,10 @@ fn no_link() -> i32 {
     rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
 }
 
-/// What stands in a receipt, and whether its last line is torn.
-fn read_before(path: &Path, file: &File, head: &Head) -> Result<(Before, bool), Failure> {
+/// What stands in a receipt, and whether its last line is torn; `None` where its head is not whole.
+fn read_before(path: &Path, file: &File, head: &Head) -> Result<Option<(Before, bool)>, Failure> {
     let mut before = Before::default();
-    let mut entries = read_from(path, file)?;
+    let Some(mut entries) = read_from(path, file)? else { return Ok(None) };
     if entries.head.source_sha256 != head.source_sha256 {
         return Err(Failure::usage(format!(
             "{} is the receipt of another file, or of this one before it was changed: name another --receipt; what was sent already is then a duplicate, which costs no call.",
@@ -231,7 +245,7 @@ fn read_before(path: &Path, file: &File, head: &Head) -> Result<(Before, bool), 
             Entry::Bad { line, .. } => before.bad.add(line),
         }
     }
-    Ok((before, entries.torn))
+    Ok(Some((before, entries.torn)))
 }
 
 /// The head for what is sent now; its lines are counted later.
@@ -244,23 +258,58 @@ pub fn head(queue_url: &str, source_sha256: String, began_ms: u64) -> Head {
 pub struct Entries {
     /// The first line.
     pub head: Head,
+    /// How many lines were about to be sent, and nobody wrote how that ended.
+    pub perhaps: u64,
     path: PathBuf,
     lines: BufReader<File>,
     torn: bool,
+    /// How many were read.
+    number: u64,
+    /// Of lines of which more than one entry tells, the number of the latest: 16 bytes for each such line.
+    latest: BTreeMap<u64, u64>,
 }
 
-/// Opens a receipt for reading.
+/// Opens a receipt for reading. Of a line that was left out and then sent, or left out twice, the latest entry alone is
+/// read, so the file is read through once before.
 pub fn read(path: &Path) -> Result<Entries, Failure> {
-    read_from(path, &files::open(path)?)
+    let file = files::open(path)?;
+    let mut entries = read_begun(path, &file)?;
+    let (mut sending, mut told, mut latest) = (Bits::default(), Bits::default(), BTreeMap::new());
+    while let Some(entry) = entries.next()? {
+        match entry {
+            Entry::Sending { sending: lines } => lines.into_iter().for_each(|line| sending.add(line)),
+            Entry::Sent { line, .. } | Entry::Bad { line, .. } => {
+                if told.has(line) {
+                    latest.insert(line, entries.number);
+                }
+                told.add(line);
+            }
+        }
+    }
+    Ok(Entries { perhaps: sending.count_without(&told), latest, ..read_begun(path, &file)? })
 }
 
-fn read_from(path: &Path, file: &File) -> Result<Entries, Failure> {
+fn read_begun(path: &Path, file: &File) -> Result<Entries, Failure> {
+    read_from(path, file)?.ok_or_else(|| {
+        Failure::no(format!(
+            "{} was cut off in its first line, before anything was sent: run the same nightshift enqueue again.",
+            path.display()
+        ))
+    })
+}
+
+/// The entries of a receipt; `None` where a kill or a full disk came before its head was whole, and so before anything
+/// was sent.
+fn read_from(path: &Path, file: &File) -> Result<Option<Entries>, Failure> {
     let failed = |error: io::Error| Failure::of_path(path, "read", &error);
     let mut file = file.try_clone().map_err(failed)?;
     file.seek(SeekFrom::Start(0)).map_err(failed)?;
     let mut lines = BufReader::new(file);
     let mut first = Vec::new();
     lines.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut first).map_err(failed)?;
+    if is_cut_off(&first) {
+        return Ok(None);
+    }
     let head = serde_json::from_slice::<Head>(&first).ok().filter(|head| head.receipt == FORM);
     let head = head.ok_or_else(|| {
         Failure::usage(format!(
@@ -268,7 +317,15 @@ fn read_from(path: &Path, file: &File) -> Result<Entries, Failure> {
             path.display()
         ))
     })?;
-    Ok(Entries { head, path: path.to_owned(), lines, torn: false })
+    let path = path.to_owned();
+    Ok(Some(Entries { head, perhaps: 0, path, lines, torn: false, number: 0, latest: BTreeMap::new() }))
+}
+
+/// Whether it is a head without its end, and not the file of somebody else.
+fn is_cut_off(first: &[u8]) -> bool {
+    let begins = format!("{{\"receipt\":{FORM},\"queue_url\":\"");
+    let begins = begins.as_bytes();
+    first.last() != Some(&b'\n') && (begins.starts_with(first) || first.starts_with(begins))
 }
 
 /// A line of a receipt: ten numbers, or a key and an id.
@@ -284,8 +341,19 @@ impl Entries {
                 return Ok(None);
             }
             self.torn = line.last() != Some(&b'\n');
-            if let Ok(entry) = serde_json::from_slice(&line) {
+            let Ok(entry) = serde_json::from_slice(&line) else { continue };
+            self.number += 1;
+            if self.is_latest(&entry) {
                 return Ok(Some(entry));
+            }
+        }
+    }
+
+    fn is_latest(&self, entry: &Entry) -> bool {
+        match entry {
+            Entry::Sending { .. } => true,
+            Entry::Sent { line, .. } | Entry::Bad { line, .. } => {
+                self.latest.get(line).is_none_or(|latest| *latest == self.number)
             }
         }
     }
@@ -339,6 +407,47 @@ mod tests {
             // Once more from the state before.
             let text = std::fs::read_to_string(&path).unwrap();
             std::fs::write(&path, text.split("{\"line\":4").next().unwrap()).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_latest_entry_of_a_line_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jobs.receipt");
+        let (mut receipt, _) = Receipt::open(&path, &head("http://q", "abc".to_owned(), 1)).unwrap();
+        let bad = |line, why: &str| Entry::Bad { line, not_sent: why.to_owned() };
+        let sending = Entry::Sending { sending: vec![1, 2, 3, 5] };
+        let all =
+            [bad(2, "old"), bad(3, "old"), sending.clone(), sent(1), bad(3, "new"), sent(2), bad(4, "x")];
+        receipt.write(&all).unwrap();
+        let mut entries = read(&path).unwrap();
+        assert_eq!(entries.perhaps, 1, "of line 5 nothing was told");
+        let told: Vec<_> = std::iter::from_fn(|| entries.next().unwrap()).collect();
+        assert_eq!(told, [sending, sent(1), bad(3, "new"), sent(2), bad(4, "x")]);
+    }
+
+    #[test]
+    fn a_receipt_whose_head_is_not_whole_counts_as_not_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jobs.receipt");
+        let head = head("http://q", "abc".to_owned(), 1);
+        drop(Receipt::open(&path, &head).unwrap());
+        let whole = std::fs::read_to_string(&path).unwrap();
+        for kept in 0..whole.len() {
+            std::fs::write(&path, &whole.as_bytes()[..kept]).unwrap();
+            assert_eq!(Receipt::peek(&path, &head).unwrap().sent(), 0);
+            assert_eq!(read(&path).unwrap_err().exit_code(), 3, "{kept}");
+            let (mut receipt, before) = Receipt::open(&path, &head).unwrap();
+            assert_eq!(before.sent(), 0);
+            receipt.write(&[sent(1)]).unwrap();
+            drop(receipt);
+            assert!(std::fs::read_to_string(&path).unwrap().starts_with(&whole), "{kept}");
+            assert!(Receipt::peek(&path, &head).unwrap().is_sent(1), "{kept}");
+        }
+        for other in ["x", "{\"receipt\":2", "{}", "\n", "{\"receipt\":1,\"queue_url\":\"\n"] {
+            std::fs::write(&path, other).unwrap();
+            assert_eq!(Receipt::open(&path, &head).unwrap_err().exit_code(), 2, "{other:?}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), other, "nothing is overwritten");
         }
     }
 

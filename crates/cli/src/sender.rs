@@ -126,7 +126,7 @@ impl Sender<'_> {
                 () = self.interrupt.asked(), if ended.is_ok() => ended = Err(Failure::interrupted("Interrupted")),
                 Some(answer) = open.next(), if !open.is_empty() => {
                     let written = match answer {
-                        Ok(Answer { entries, again: rest }) => {
+                        Ok(Answer { entries, again: rest, gave_up }) => {
                             let taken = count(&entries);
                             sent.sent += taken.sent;
                             sent.refused += taken.refused;
@@ -134,7 +134,7 @@ impl Sender<'_> {
                             if !rest.is_empty() {
                                 again.push(rest);
                             }
-                            self.receipt.write(&entries)
+                            self.receipt.write(&entries).and(gave_up)
                         }
                         Err(failure) => Err(failure),
                     };
@@ -178,6 +178,8 @@ fn filled(
 struct Answer {
     entries: Vec<Entry>,
     again: Vec<Outgoing>,
+    /// An error where it did not take a message for the last time; what it took of the others is noted all the same.
+    gave_up: Result<(), Failure>,
 }
 
 async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -> Result<Answer, Failure> {
@@ -200,6 +202,7 @@ async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -
     let sent_ms = times::now_ms();
     let mut entries = Vec::with_capacity(messages.len());
     let mut again = Vec::new();
+    let mut gave_up = Ok(());
     for (index, message) in messages.into_iter().enumerate() {
         let id = index.to_string();
         if let Some(taken) = answer.successful().iter().find(|entry| entry.id() == id) {
@@ -222,11 +225,12 @@ async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -
             }
             refused => {
                 let code = refused.map_or("no answer", |entry| entry.code());
-                return Err(error::of_code(ACTION, code, &format!("SQS did not take line {}", message.line)));
+                let said = format!("SQS did not take line {}", message.line);
+                gave_up = gave_up.and(Err(error::of_code(ACTION, code, &said)));
             }
         }
     }
-    Ok(Answer { entries, again })
+    Ok(Answer { entries, again, gave_up })
 }
 
 /// When the next batch may go.

@@ -1,8 +1,8 @@
 //! `enqueue`: jobs from a file onto the queue.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::io::{self, Read, Seek, SeekFrom, Take};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -95,19 +95,14 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let file = at_hand(&arguments.source).await?;
     let stack = context.stack().await?;
     let worker = stack.worker()?;
-    let source_sha256 = fingerprint(&file).await?;
+    let (source_sha256, bytes) = fingerprint(&file).await?;
     let mut head = receipt::head(&stack.jobs_url, source_sha256, times::now_ms());
     let before = Receipt::peek(&receipt_path, &head)?;
-    let survey = survey(&arguments.source, &file, &tasks, &worker, &before).await?;
+    let survey = survey(&arguments.source, from_start(&file, bytes)?, &tasks, &worker, &before).await?;
     head.lines = survey.lines;
     if survey.unsent == 0 {
-        say(&format!(
-            "Nothing to send: of {} {} {} sent before, as {} says.",
-            counted(survey.lines, "line"),
-            before.sent(),
-            agreeing(before.sent(), "was", "were"),
-            receipt_path.display()
-        ));
+        let why = nothing_to_send(&survey, &before, &arguments.source, &receipt_path);
+        say(&format!("Nothing to send: {why}."));
         return left_out(survey.bad);
     }
     confirm::ask(arguments.yes, &intent(&survey, &before, &worker, &stack, &arguments.source)).await?;
@@ -120,7 +115,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let bar = progress_bar(survey.unsent);
     let client = aws_sdk_sqs::Client::new(&stack.sdk);
     let mut reading = Reading {
-        lines: arguments.source.lines(from_start(&file)?, &tasks)?,
+        lines: arguments.source.lines(from_start(&file, bytes)?, &tasks)?,
         tasks: &tasks,
         worker: &worker,
         before: &before,
@@ -186,11 +181,28 @@ fn receipt_path(arguments: &Arguments) -> Result<PathBuf, Failure> {
     }
 }
 
+fn nothing_to_send(survey: &Survey, before: &Before, source: &Source, receipt_path: &Path) -> String {
+    let lines = counted(survey.lines, "line");
+    match (survey.lines, before.sent()) {
+        (0, _) => format!("there is no line in {}", named(source)),
+        (_, 0) => format!("no worker could work on any of {lines}"),
+        (_, sent) => format!(
+            "of {lines} {sent} {} sent before, as {} says",
+            agreeing(sent, "was", "were"),
+            receipt_path.display()
+        ),
+    }
+}
+
+fn named(source: &Source) -> String {
+    if source.is_stdin() { "standard input".to_owned() } else { source.file.display().to_string() }
+}
+
 fn intent(survey: &Survey, before: &Before, worker: &Worker, stack: &Stack, source: &Source) -> String {
     let mut text = format!(
         "Sends {} of {} to {}. A call for each costs at most {} USD in all; the cap of a day is {:.2} USD.",
         counted(survey.unsent, "job"),
-        if source.is_stdin() { "standard input".to_owned() } else { source.file.display().to_string() },
+        named(source),
         stack.named(),
         dollars(usd(survey.most_micro_usd)),
         usd(worker.limits.spend_cap_micro_usd),
@@ -241,14 +253,18 @@ async fn at_hand(source: &Source) -> Result<File, Failure> {
     }
 }
 
-fn from_start(mut file: &File) -> Result<&File, Failure> {
+/// So many bytes of the file: what is appended to it after its fingerprint was neither priced nor agreed to.
+fn from_start(mut file: &File, bytes: u64) -> Result<Take<&File>, Failure> {
     let rewound = file.seek(SeekFrom::Start(0));
-    rewound.map(|_| file).map_err(|error| Failure::failed(format!("The file cannot be read again: {error}.")))
+    rewound
+        .map(|_| file.take(bytes))
+        .map_err(|error| Failure::failed(format!("The file cannot be read again: {error}.")))
 }
 
-/// SHA-256 of all.
-async fn fingerprint(file: &File) -> Result<String, Failure> {
-    let mut file = from_start(file)?;
+/// SHA-256 of all, and how many bytes that is.
+async fn fingerprint(file: &File) -> Result<(String, u64), Failure> {
+    let mut file = from_start(file, u64::MAX)?;
+    let mut bytes_read = 0;
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 256 * 1_024];
     loop {
@@ -257,9 +273,10 @@ async fn fingerprint(file: &File) -> Result<String, Failure> {
             .map_err(|error| Failure::failed(format!("The file cannot be read: {error}.")))?;
         let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
         digest.update(bytes);
+        bytes_read += bytes.len() as u64;
         tokio::task::yield_now().await;
     }
-    Ok(hex(&digest.finalize()))
+    Ok((hex(&digest.finalize()), bytes_read))
 }
 
 /// What is in a file, before anything is sent.
@@ -279,13 +296,13 @@ struct Survey {
 
 async fn survey(
     source: &Source,
-    file: &File,
+    file: Take<&File>,
     tasks: &Registry,
     worker: &Worker,
     before: &Before,
 ) -> Result<Survey, Failure> {
     let mut survey = Survey::default();
-    let mut lines = source.lines(from_start(file)?, tasks)?;
+    let mut lines = source.lines(file, tasks)?;
     while let Some((line, draft)) = lines.next()? {
         if line % LINES_AT_A_TIME == 0 {
             tokio::task::yield_now().await;
@@ -317,7 +334,7 @@ async fn survey(
 
 /// The lines again, now to be sent.
 struct Reading<'a> {
-    lines: Lines<&'a File>,
+    lines: Lines<Take<&'a File>>,
     tasks: &'a Registry,
     worker: &'a Worker,
     before: &'a Before,

@@ -158,11 +158,23 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let unsent = entries.head.lines.saturating_sub(told);
     counts.not_sent += unsent;
     if unsent > 0 {
-        let unsent = counted(unsent, "line") + agreeing(unsent, " was", " were");
-        say(&format!("{unsent} not sent yet: run the same nightshift enqueue again."));
+        say(&format!(
+            "{}: run the same nightshift enqueue again.",
+            unsent_lines(unsent, entries.perhaps.min(unsent))
+        ));
     }
     say(&format!("{}.", counts.sentence()));
     if counts.is_complete() { Ok(()) } else { Err(Failure::no("Not every line is settled.")) }
+}
+
+/// Of lines of which nothing is told, some may have been sent when the command was stopped.
+fn unsent_lines(unsent: u64, perhaps: u64) -> String {
+    let never = unsent - perhaps;
+    match (never, perhaps) {
+        (0, perhaps) => counted(perhaps, "line") + " may have been sent when the enqueue was stopped",
+        (never, 0) => counted(never, "line") + agreeing(never, " was", " were") + " not sent yet",
+        (never, perhaps) => format!("{}, and {perhaps} may have been", unsent_lines(never, 0)),
+    }
 }
 
 struct Report {

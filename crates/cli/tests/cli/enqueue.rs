@@ -94,6 +94,20 @@ async fn after_a_kill_the_rest_is_sent_and_what_may_have_been_sent_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_that_was_cut_off_in_its_head_is_begun_again() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "jobs.jsonl", &jobs(1, 3));
+    let receipt = write(folder.path(), "jobs.jsonl.receipt", "");
+    let none = stand.run(&["reconcile", &receipt]);
+    assert_eq!(none.code, 3, "{none:?}");
+    assert!(none.err.contains("before anything was sent: run the same nightshift enqueue again"), "{none:?}");
+    let sent = stand.run(&["enqueue", &file, "--yes", "--output", "json"]).ok();
+    assert_eq!(serde_json::from_str::<Value>(&sent.out).unwrap()["sent"], 3);
+    assert!(stand.run(&["enqueue", &file, "--yes"]).ok().err.contains("Nothing to send: of 3 lines 3"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_lets_what_is_open_come_back_and_the_rest_is_sent_later() {
     let stand = Stand::start().await;
     let folder = tempfile::tempdir().unwrap();
@@ -165,6 +179,85 @@ async fn csv_from_standard_input_is_mapped_grouped_and_receipted() {
     let unnamed = run_with(&mut stand.command(&["enqueue", "-", "--yes"]), b"{}\n");
     assert_eq!(unnamed.code, 2);
     assert!(unnamed.err.contains("name one with --receipt"), "{unnamed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_sqs_took_of_a_batch_is_noted_though_it_did_not_take_the_rest_a_fifth_time() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "jobs.jsonl", &jobs(1, 4));
+    let failed = |id: &str| json!({"Id": id, "SenderFault": false, "Code": "InternalError"});
+    let took = |id: &str| json!({"Id": id, "MessageId": format!("m{id}"), "MD5OfMessageBody": "x"});
+    let none = json!({"Successful": [], "Failed": (["0", "1", "2", "3"].map(failed))});
+    let last = json!({"Successful": (["1", "3"].map(took)), "Failed": (["0", "2"].map(failed))});
+    stand.say(
+        "AmazonSQS:SendMessageBatch",
+        json!([none, none, none, none, last, {"Successful": (["0", "1"].map(took)), "Failed": []}]),
+    );
+    let ended = stand.run(&["enqueue", &file, "--yes"]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(
+        ended.err.contains("SQS did not take line 1: 2 of 4 jobs were sent")
+            && ended.err.contains("run the same command again"),
+        "{ended:?}"
+    );
+    let resumed = stand.run(&["enqueue", &file, "--yes", "--output", "json"]).ok();
+    let summary: Value = serde_json::from_str(&resumed.out).unwrap();
+    assert_eq!([&summary["sent"], &summary["sent_before"], &summary["perhaps_sent_twice"]], [2, 2, 2]);
+    let asked = stand.asked();
+    let (_, asked) = asked.iter().rfind(|(action, _)| action.ends_with("SendMessageBatch")).unwrap();
+    let again: Vec<_> =
+        asked["Entries"].as_array().unwrap().iter().map(|e| e["MessageBody"].as_str().unwrap()).collect();
+    assert!(
+        again.len() == 2 && again[0].contains("Ticket 1\"") && again[1].contains("Ticket 3\""),
+        "{again:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_without_a_job_sends_nothing_and_leaves_no_receipt() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in
+        [("empty.jsonl", ""), ("empty.csv", ""), ("blank.jsonl", "\n\r\n"), ("header.csv", "id,text\r\n")]
+    {
+        let file = write(folder.path(), name, text);
+        let task = if name.ends_with(".csv") { &["--task", "categorize_ticket"][..] } else { &[] };
+        let sent = stand.run(&[&["enqueue", &file, "--yes"], task].concat()).ok();
+        assert_eq!(sent.err, format!("Nothing to send: there is no line in {file}.\n"), "{name}");
+        let checked = stand.run(&[&["task", "check", &file], task].concat()).ok();
+        assert!(checked.err.contains("There is no line in it"), "{checked:?}");
+        assert!(!folder.path().join(format!("{name}.receipt")).exists());
+    }
+    let file = write(folder.path(), "bad.jsonl", "nonsense\n{}\n");
+    let bad = stand.run(&["enqueue", &file, "--yes"]);
+    assert_eq!(bad.code, 3, "{bad:?}");
+    assert!(
+        bad.err.contains("Nothing to send: no worker could work on any of 2 lines.")
+            && bad.err.contains("2 lines were left out"),
+        "{bad:?}"
+    );
+    let file = write(folder.path(), "empty.csv", "");
+    let mapped = ["enqueue", &file, "--task", "categorize_ticket", "--map", "text=Body", "--yes"];
+    let mapped = stand.run(&mapped);
+    assert_eq!(mapped.code, 2, "{mapped:?}");
+    assert!(mapped.err.contains("begin the file with the names of its columns"), "{mapped:?}");
+    assert!(texts(&stand).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_quote_sends_no_text_of_several_customers() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let text = "id,text\r\n6,first\r\n7,\"open quote\r\n8,second customer\r\n9,third\r\n";
+    let file = write(folder.path(), "tickets.csv", text);
+    let sent = stand.run(&["enqueue", &file, "--task", "categorize_ticket", "--reference", "id", "--yes"]);
+    assert_eq!(sent.code, 3, "{sent:?}");
+    assert!(
+        sent.err.contains("line 3: unreadable: The quote that opens in line 3 is never closed"),
+        "{sent:?}"
+    );
+    assert_eq!(texts(&stand), ["first"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

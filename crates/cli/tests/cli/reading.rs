@@ -238,6 +238,79 @@ async fn each_line_that_was_enqueued_is_accounted_for() {
     assert!(wrong.code == 2 && wrong.err.contains("is no receipt"), "{wrong:?}");
 }
 
+/// Enqueues jobs of these texts, and says where the receipt is.
+fn enqueued(stand: &Stand, folder: &std::path::Path, texts: &[&str]) -> (String, String) {
+    let job = |text: &&str| json!({"task": "categorize_ticket", "input": {"text": text}}).to_string() + "\n";
+    let file = write(folder, "jobs.jsonl", &texts.iter().map(job).collect::<String>());
+    stand.run(&["enqueue", &file, "--yes"]).ok();
+    let receipt = format!("{file}.receipt");
+    (file, receipt)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_an_older_build_left_out_is_accounted_for_by_what_became_of_it_later() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, receipt) = enqueued(&stand, folder.path(), &["a", "b"]);
+    let whole = std::fs::read_to_string(&receipt).unwrap();
+    let kept: String = whole
+        .lines()
+        .filter(|line| !line.starts_with("{\"line\":2,"))
+        .map(|line| line.to_owned() + "\n")
+        .collect();
+    std::fs::write(&receipt, kept + "{\"line\":2,\"not_sent\":\"invalid_input\"}\n").unwrap();
+    let left_out = stand.run(&["jobs", "show", "--receipt", &receipt, "--line", "2"]);
+    assert!(
+        left_out.code == 5 && left_out.err.contains("Line 2 was not sent: invalid_input"),
+        "{left_out:?}"
+    );
+
+    stand.run(&["enqueue", &file, "--yes"]).ok();
+    let now_ms = 3_900_000_000_000;
+    stand.put(record("a", done(json!({}), false, now_ms))).await;
+    let key = stand.put(record("b", done(json!({}), false, now_ms))).await;
+    let shown = stand.run(&["jobs", "show", "--receipt", &receipt, "--line", "2", "--output", "json"]).ok();
+    assert_eq!(rows(&shown.out)[0]["key"], json!(key));
+    let ran = stand.run(&["reconcile", &receipt]).ok();
+    assert!(ran.err.contains("2 results") && ran.err.contains("0 not sent"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_enqueue_that_was_killed_is_reconciled_by_what_it_noted() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let texts: Vec<_> = (1..=14).map(|n| format!("Ticket {n}")).collect();
+    let texts: Vec<_> = texts.iter().map(String::as_str).collect();
+    let (file, receipt) = enqueued(&stand, folder.path(), &texts);
+    // The second batch was never begun, and of the first one answer was written.
+    let whole = std::fs::read_to_string(&receipt).unwrap();
+    let is_kept = |line: &&str| {
+        line.starts_with("{\"receipt\"")
+            || line.starts_with("{\"sending\":[1,")
+            || line.starts_with("{\"line\":1,")
+    };
+    let kept: String = whole.lines().filter(is_kept).map(|line| line.to_owned() + "\n").collect();
+    std::fs::write(&receipt, kept + "{\"line\":2,\"key\":\"ab").unwrap();
+    stand.put(record("Ticket 1", done(json!({}), false, 3_900_000_000_000))).await;
+
+    let ran = stand.run(&["reconcile", &receipt, "--all", "--output", "json"]);
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(
+        ran.err.contains(
+            "4 lines were not sent yet, and 9 may have been: run the same nightshift enqueue again"
+        ) && ran.err.contains("1 result, 0 dead letters, 0 to review, 0 waiting, 0 missing, 13 not sent"),
+        "{ran:?}"
+    );
+    assert_eq!(rows(&ran.out).len(), 1, "{ran:?}");
+
+    stand.run(&["enqueue", &file, "--yes"]).ok();
+    let ran = stand.run(&["reconcile", &receipt]);
+    assert!(
+        ran.err.contains("1 result") && ran.err.contains("13 waiting") && !ran.err.contains("again"),
+        "{ran:?}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_audit_says_what_stands_in_one_of_the_two_alone_and_gives_all_messages_back() {
     let stand = Stand::start().await;
