@@ -3,7 +3,14 @@
 //! Where the folder of cases is absent, each test says so and returns: see `nightshift_tests::cases`.
 
 // A test says what must hold by panicking; clippy's allowances for tests reach only `#[test]` functions themselves.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    missing_docs
+)]
 
 mod canonical_json;
 mod customer_text;

@@ -10,7 +10,14 @@
 //! | MiniStack | ledger, queues, metrics, model key |
 //!
 //! Where a server is known to differ from AWS, the line that leaves a case out says how.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)] // a test
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unreachable,
+    missing_docs
+)] // a test
 
 mod backends;
 mod ledger_suite;

@@ -7,7 +7,14 @@
 //! `over_aws` repeats those that protocols could change over the real AWS adapters.
 
 // A test says what must hold by panicking; clippy's allowances for tests reach only `#[test]` functions themselves.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    missing_docs
+)]
 
 mod batch;
 mod blame;

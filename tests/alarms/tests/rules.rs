@@ -1,5 +1,12 @@
 //! The documented rules and examples of alarm evaluation: small tables of our own, and those of the cases folder.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)] // a test
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    missing_docs
+)] // a test
 
 use nightshift_alarms::composite::{Rule, Suppression};
 use nightshift_alarms::data::{Data, MetricKey, Statistic};

@@ -123,9 +123,7 @@ mod tests {
     }
 
     fn bytes(hex: &str) -> Vec<u8> {
-        (0..hex.len())
-            .step_by(2)
-            .map(|start| u8::from_str_radix(&hex[start..start + 2], 16).unwrap())
-            .collect()
+        let digit = |digit: u8| char::from(digit).to_digit(16).unwrap() as u8;
+        hex.as_bytes().chunks(2).map(|two| 16 * digit(two[0]) + digit(two[1])).collect()
     }
 }
