@@ -358,7 +358,7 @@ mod tests {
             let (mut good, mut bad) = (0u32, 0u32);
             for look in 0..looks {
                 let seen: Vec<_> = canary.pending.iter().map(|sent| {
-                    let n: usize = sent.message_id[2..].parse().unwrap();
+                    let n: usize = sent.message_id.trim_start_matches("m-").parse().unwrap();
                     match outcomes[n] {
                         0 => CanaryOutcome::Succeeded,
                         1 => CanaryOutcome::Failed("refused".to_owned()),
