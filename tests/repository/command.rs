@@ -1,7 +1,9 @@
 //! What `nightshift` asks of AWS, compared with the policies of those who use it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
+use crate::code::files;
 use crate::{read, root};
 
 /// The files that a producer's commands are made of; all else of the command is an operator's.
@@ -27,17 +29,8 @@ fn actions(source: &str) -> BTreeSet<String> {
 
 fn sources() -> Vec<(String, String)> {
     let folder = root().join("crates/cli/src");
-    let mut sources = Vec::new();
-    for (prefix, folder) in [("", folder.clone()), ("commands/", folder.join("commands"))] {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());
-                sources.push((name, std::fs::read_to_string(&path).unwrap()));
-            }
-        }
-    }
-    sources
+    let name = |path: &Path| path.strip_prefix(&folder).unwrap().to_str().unwrap().to_owned();
+    files(&folder).into_iter().map(|(path, text)| (name(&path), text)).collect()
 }
 
 fn policy(role: &str) -> String {

@@ -138,15 +138,27 @@ fn dependencies_point_down() {
     }
 }
 
+/// The core knows no runtime, network, randomness or AWS, and what loops over ports none but a runtime's clock and channels.
 #[test]
-fn the_core_knows_no_runtime_network_randomness_or_aws() {
-    let core = &packages()["nightshift-core"].dependencies;
+fn who_decides_and_who_loops_over_ports_depend_on_little_of_others() {
     let pure = ["hdrhistogram", "httpdate", "ryu-js", "serde", "serde_json", "sha2", "strum", "thiserror"];
-    for dependency in core {
-        assert!(
-            pure.contains(&dependency.as_str()),
-            "nightshift-core depends on {dependency}: is that pure?"
-        );
+    let looping =
+        ["async-trait", "futures-util", "secrecy", "serde", "serde_json", "thiserror", "tokio", "tracing"];
+    let packages = packages();
+    for (name, known) in [
+        ("core", &pure[..]),
+        ("ports", &looping),
+        ("worker", &looping),
+        ("redrive", &looping),
+        ("sentinel", &looping),
+    ] {
+        for dependency in &packages[&format!("nightshift-{name}")].dependencies {
+            let is_ours = packages.contains_key(dependency);
+            assert!(
+                is_ours || known.contains(&dependency.as_str()),
+                "nightshift-{name} depends on {dependency}: is that none of an adapter's business?"
+            );
+        }
     }
 }
 

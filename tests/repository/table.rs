@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use nightshift_aws::ledger::table;
 use serde_json::{Map, Value, json};
 
+use crate::terraform_files;
+
 /// A block of HCL as `terraform fmt` writes it, one argument a line; the values of arguments as they stand there.
 #[derive(Default)]
 struct Block {
@@ -101,4 +103,12 @@ fn terraform_makes_the_table_that_everything_else_uses() {
         assert!(stood, "terraform/ledger.tf has no {name} any more: take it from this list");
     }
     assert_eq!(as_json(made), defined());
+}
+
+/// What stands in for DynamoDB makes the one table, and what reads a key reads it there.
+#[test]
+fn there_is_one_table() {
+    let resources = |text: &str| text.matches("\nresource \"aws_dynamodb_table\"").count();
+    let tables: usize = terraform_files().iter().map(|(_, text)| resources(text)).sum();
+    assert_eq!(tables, 1, "a second table has no definition, no fixtures and no price in README");
 }
