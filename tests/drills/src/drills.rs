@@ -39,7 +39,18 @@ fn fault(
     begins: Act,
 ) -> Drill {
     let acts = vec![(from, begins), (until, well())];
-    Drill { fault, page: Some(page), beside: &[], jobs, from, until, minutes: until + after, acts }
+    let raised_behind = "Raised within ";
+    Drill {
+        fault,
+        page: Some(page),
+        raised_behind,
+        beside: &[],
+        jobs,
+        from,
+        until,
+        minutes: until + after,
+        acts,
+    }
 }
 
 /// The same fault on a stack with a job a minute, and on one with ten an hour, where it may last as long as `few_until`.
@@ -58,6 +69,12 @@ fn at_both_volumes(
 impl Drill {
     fn beside(mut self, pages: &'static [&'static str]) -> Self {
         self.beside = pages;
+        self
+    }
+
+    /// Its page has minutes of their own for this, behind these words.
+    fn raised_behind(mut self, words: &'static str) -> Self {
+        self.raised_behind = words;
         self
     }
 
@@ -142,6 +159,23 @@ fn results() -> Vec<Drill> {
         )
         .beside(&["dead-letters-present", "dead-letters-rising", "success-burning-slow"]),
         fault(
+            "success-burning-fast",
+            "the model refuses every job of ten a minute",
+            busy,
+            (30, 90, 2 * HOUR),
+            is(|c| c.model.refusing = 1.0),
+        )
+        .raised_behind("one in seven jobs fails, within ")
+        .beside(&["dead-letters-present", "dead-letters-rising", "success-burning-slow"]),
+        fault(
+            "success-burning-fast",
+            "no answer is valid, and each result waits for a review",
+            a_minute,
+            (30, 3 * HOUR, 4 * HOUR),
+            is(|c| (c.model.invalid, c.reports) = (1.0, true)),
+        )
+        .beside(&["output-rejected", "success-burning-slow"]),
+        fault(
             "success-burning-slow",
             "the model refuses one of twelve jobs",
             |_| 3.0,
@@ -186,7 +220,32 @@ fn function() -> Vec<Drill> {
             "queue-paused",
         ])
     });
+    let some_die = fault(
+        "worker-failing",
+        "half of the invocations die, on a busy stack",
+        busy,
+        (60, 3 * HOUR, 3 * HOUR),
+        is(|c| (c.dies_after_ms, c.dying) = (Some(1_000), 0.5)),
+    )
+    .beside(&[
+        "dead-letters-present",
+        "dead-letters-rising",
+        "oldest-job-too-old",
+        "success-burning-fast",
+        "success-burning-slow",
+    ]);
+    let one_batch = fault(
+        "worker-failing",
+        "the one batch that there is dies, and dies again",
+        |minute| if minute == 60 { 5.0 } else { 0.0 },
+        (60, 100, 3 * HOUR),
+        is(|c| c.dies_after_ms = Some(1_000)),
+    )
+    .raised_behind("where that is longer); within ")
+    .beside(&["oldest-job-too-old", "queue-paused"]);
     let others = vec![
+        some_die,
+        one_batch,
         fault(
             "worker-near-timeout",
             "the process blocks, on a busy stack",
@@ -216,6 +275,16 @@ fn function() -> Vec<Drill> {
             (30, 120, 2 * HOUR),
             is(|c| c.ledger_fails = 1.0),
         )
+        .raised_behind("however few the jobs are: within ")
+        .beside(&["sentinel-silent", "oldest-job-too-old"]),
+        fault(
+            "ledger-failing",
+            "one in twenty of its requests fails, on a busy stack",
+            busy,
+            (30, 120, 2 * HOUR),
+            is(|c| c.ledger_fails = 0.05),
+        )
+        .raised_behind("however few the jobs are: within ")
         .beside(&["sentinel-silent", "oldest-job-too-old"]),
         fault(
             "ledger-failing",
@@ -224,6 +293,7 @@ fn function() -> Vec<Drill> {
             (30, 120, 2 * HOUR),
             is(|c| c.ledger_fails = 0.33),
         )
+        .raised_behind("however few the jobs are: within ")
         .beside(&["sentinel-silent", "oldest-job-too-old"]),
         fault(
             "ledger-failing",
@@ -256,6 +326,13 @@ fn queues() -> Vec<Drill> {
         .then(60, well())
         .then(4 * HOUR, Box::new(World::purge_events_failed)),
         fault(
+            "events-failing",
+            "each attempt of the pipe for large results fails",
+            a_minute,
+            (30, 90, 2 * HOUR),
+            is(|c| c.large_events_fail = true),
+        ),
+        fault(
             "sentinel-silent",
             "the sentinel does not run",
             a_minute,
@@ -285,6 +362,8 @@ fn queues() -> Vec<Drill> {
             (30, 4 * HOUR, 2 * HOUR),
             Box::new(World::pause),
         )
+        .then(2 * HOUR, is(|c| c.sentinel_off = true))
+        .then(2 * HOUR + 1, well())
         .then(4 * HOUR, Box::new(World::resume)),
         fault(
             "queue-paused",
@@ -332,6 +411,17 @@ fn waits() -> Vec<Drill> {
         .counted_after(7 * DAY)
         .beside(&["dead-letters-present"]),
         fault(
+            "dead-letters-expiring",
+            "a crashed job waits for three and a half days",
+            ten_an_hour,
+            (given_up, given_up + half + 3 * HOUR, HOUR),
+            Box::new(|_| ()),
+        )
+        .then(33, Box::new(|world: &World| world.send("KILLS")))
+        .then(given_up + half + 3 * HOUR, Box::new(World::throw_away_crashed))
+        .counted_after(half)
+        .beside(&["crashed-jobs", "worker-failing", "oldest-job-too-old"]),
+        fault(
             "crashed-jobs",
             "a job kills whoever reads it",
             ten_an_hour,
@@ -373,6 +463,14 @@ fn money() -> Vec<Drill> {
             (80, 4 * HOUR),
         )
         .beside(&["spend-near-cap", "queue-paused"]),
+        dear(
+            "spend-cap-reached",
+            "the same, and the sentinel does not run",
+            (|minute| if minute < 90 { 10.0 } else { 1.0 / 6.0 }, 500),
+            (80, 4 * HOUR),
+        )
+        .then(29, is(|c| c.sentinel_off = true))
+        .beside(&["sentinel-silent", "oldest-job-too-old"]),
     ]
 }
 
@@ -380,6 +478,7 @@ fn healthy() -> Vec<Drill> {
     let day = |fault, minutes, jobs| Drill {
         fault,
         page: None,
+        raised_behind: "",
         beside: &[],
         jobs,
         from: 0,
@@ -407,6 +506,10 @@ fn healthy() -> Vec<Drill> {
             let open = (8 * HOUR..18 * HOUR).contains(&(minute % DAY));
             if open && minute / DAY < 5 { 1.0 / 60.0 } else { 0.0 }
         }),
+        accidents(day("a day with its accidents, a job a minute", 10 * HOUR, a_minute)),
+        accidents(day("the same, ten jobs an hour", 10 * HOUR, ten_an_hour)),
+        day("a provider that is a little unreliable, on a busy stack", 4 * HOUR, busy)
+            .then(0, is(|c| (c.model.invalid, c.model.throttling, c.model.failing) = (0.05, 0.05, 0.1))),
         day("a deploy while jobs are at work", 3 * HOUR, busy)
             .then(HOUR, Box::new(|world: &World| world.deploy(1))),
         day("a pause of a night, on purpose, and ten jobs a minute", DAY, busy)
@@ -419,4 +522,22 @@ fn healthy() -> Vec<Drill> {
             .looked_at(130..230)
             .beside(&["dead-letters-present"]),
     ]
+}
+
+/// What happens once, and is over by itself: nobody is told of it.
+fn accidents(day: Drill) -> Drill {
+    type Accident = fn(&mut Conditions);
+    let accidents: [Accident; 7] = [
+        |c| c.dies_after_ms = Some(1_000),
+        |c| c.ledger_fails = 1.0,
+        |c| c.throttled = true,
+        |c| c.sentinel_off = true,
+        |c| c.redrive_fails = true,
+        |c| c.model.invalid = 0.4,
+        |c| c.model.failing = 0.5,
+    ];
+    accidents
+        .into_iter()
+        .zip(1..)
+        .fold(day, |day, (accident, hour)| day.then(hour * HOUR, is(accident)).then(hour * HOUR + 1, well()))
 }

@@ -11,8 +11,16 @@ use crate::run::{Drill, Seen};
 #[derive(Debug, Clone, Default)]
 pub struct Page {
     pub is_page: bool,
-    pub raised_minutes: Option<u64>,
     pub over_minutes: Option<u64>,
+    text: String,
+}
+
+impl Page {
+    /// Within how many minutes it is raised, where a page says so behind these words.
+    #[must_use]
+    pub fn raised_minutes(&self, behind: &str) -> Option<u64> {
+        minutes(&self.text, behind)
+    }
 }
 
 /// The promises of all pages of the runbook, by their names.
@@ -28,8 +36,8 @@ pub fn pages(runbook: &Path) -> std::io::Result<BTreeMap<String, Page>> {
             let text = std::fs::read_to_string(&path)?;
             let page = Page {
                 is_page: text.contains("Severity: page."),
-                raised_minutes: minutes(&text, "Raised within "),
                 over_minutes: minutes(&text, "is OK within "),
+                text,
             };
             pages.insert(name.to_owned(), page);
         }
@@ -66,8 +74,9 @@ pub fn wrong(drill: &Drill, seen: &Seen, pages: &BTreeMap<String, Page>) -> Vec<
     wrong.extend(unrelated.map(|page| format!("{page} was raised")));
     let Some(page) = drill.page else { return wrong };
     let promised = pages.get(page).cloned().unwrap_or_default();
+    let raised_minutes = promised.raised_minutes(drill.raised_behind);
     for (what, seen, promised) in
-        [("raised", seen.raised, promised.raised_minutes), ("over", seen.over, promised.over_minutes)]
+        [("raised", seen.raised, raised_minutes), ("over", seen.over, promised.over_minutes)]
     {
         match (seen, promised) {
             (None, _) => wrong.push(format!("{page} was not {what}")),
@@ -84,6 +93,30 @@ pub fn wrong(drill: &Drill, seen: &Seen, pages: &BTreeMap<String, Page>) -> Vec<
         wrong.push(format!("{page} ended {at} minutes after it should have begun, while the fault went on"));
     }
     wrong
+}
+
+/// A page that promises far more minutes than its drills take tells its reader to wait for nothing.
+#[must_use]
+pub fn too_long(seen: &[(&Drill, &Seen)], pages: &BTreeMap<String, Page>) -> Vec<String> {
+    let mut of: BTreeMap<(&str, &str, &str), (Option<u64>, u64)> = BTreeMap::new();
+    for (drill, seen) in seen {
+        let (Some(name), Some(page)) = (drill.page, drill.page.and_then(|page| pages.get(page))) else {
+            continue;
+        };
+        for (what, behind, promised, took) in [
+            ("raised", drill.raised_behind, page.raised_minutes(drill.raised_behind), seen.raised),
+            ("over", "is OK within ", page.over_minutes, seen.over),
+        ] {
+            let (_, worst) = of.entry((name, what, behind)).or_insert((promised, 0));
+            *worst = took.unwrap_or_default().max(*worst);
+        }
+    }
+    of.into_iter()
+        .filter_map(|((name, what, _), (promised, worst))| {
+            let promised = promised.filter(|promised| *promised > (4 * worst).max(worst + 20))?;
+            Some(format!("the page of {name} says {promised} minutes until it is {what}; no drill took more than {worst}"))
+        })
+        .collect()
 }
 
 /// Alarms of the plan that tell somebody and have no drill.

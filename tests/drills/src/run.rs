@@ -23,6 +23,8 @@ pub struct Drill {
     pub fault: &'static str,
     /// The page of the alarm that it must raise; `None`: a day on which nothing is wrong.
     pub page: Option<&'static str>,
+    /// The words of its page behind which it says within how many minutes it is raised.
+    pub raised_behind: &'static str,
     /// What may be raised besides.
     pub beside: &'static [&'static str],
     /// How many jobs are sent in a minute.

@@ -54,8 +54,10 @@ static GOOD_ANSWER: LazyLock<String> = LazyLock::new(|| nightshift_tests::ticket
 #[derive(Debug, Clone)]
 pub struct Conditions {
     pub model: ModelIs,
-    /// Invocations die after this long.
+    /// Invocations die after this long,
     pub dies_after_ms: Option<u64>,
+    /// this share of them.
+    pub dying: f64,
     /// Invocations do not end when they are done.
     pub blocked: bool,
     /// Lambda refuses invocations.
@@ -70,6 +72,10 @@ pub struct Conditions {
     pub sentinel_off: bool,
     /// The pipe may not send its events, and gives one up each minute.
     pub events_refused: bool,
+    /// What the pipe of large results tries fails, and nothing is given up yet.
+    pub large_events_fail: bool,
+    /// Jobs are of the task whose fallback waits for a review.
+    pub reports: bool,
 }
 
 /// What the provider does, as shares of the calls; the rest is answered well.
@@ -96,6 +102,7 @@ impl Default for Conditions {
         Self {
             model,
             dies_after_ms: None,
+            dying: 1.0,
             blocked: false,
             throttled: false,
             polled: true,
@@ -103,6 +110,8 @@ impl Default for Conditions {
             redrive_fails: false,
             sentinel_off: false,
             events_refused: false,
+            large_events_fail: false,
+            reports: false,
         }
     }
 }
@@ -222,7 +231,12 @@ impl World {
         let mut state = self.lock();
         state.written += 1;
         let text = format!("{text} ({})", state.written);
-        let body = serde_json::json!({"task": "categorize_ticket", "input": {"text": text}});
+        let body = if state.conditions.reports {
+            let input = serde_json::json!({"team": "Checkout", "week": "2026-W47", "entries": [text]});
+            serde_json::json!({"task": "weekly_report", "input": input})
+        } else {
+            serde_json::json!({"task": "categorize_ticket", "input": {"text": text}})
+        };
         state.jobs.send(now_ms, body.to_string(), Vec::new());
     }
 
@@ -331,14 +345,16 @@ impl World {
         self.lambda("worker", began_ms, "ConcurrentExecutions", f64::from(running));
         let timeout_ms = self.limits.function_timeout_ms;
         let messages = batch.iter().map(message).collect();
-        let id = {
+        let (id, is_dying) = {
             let mut state = self.lock();
             state.invocations += 1;
-            format!("invocation-{}", state.invocations)
+            let share = (state.invocations as f64 * GOLDEN_RATIO).fract();
+            (format!("invocation-{}", state.invocations), share < conditions.dying)
         };
         // A text that kills whoever reads it, before anything can be written of it.
         let killer = batch.iter().any(|message| message.body.contains("KILLS"));
-        let lives_ms = if killer { 0 } else { conditions.dies_after_ms.unwrap_or(timeout_ms) };
+        let dies_after_ms = conditions.dies_after_ms.filter(|_| is_dying);
+        let lives_ms = if killer { 0 } else { dies_after_ms.unwrap_or(timeout_ms) };
         let work = worker.process_batch(&id, timeout_ms, messages);
         let report = tokio::time::timeout(Duration::from_millis(lives_ms), work).await.ok();
         if conditions.blocked && report.is_some() {
@@ -461,6 +477,11 @@ impl World {
             let failed = MetricKey::new("AWS/EventBridge/Pipes", "ExecutionFailed", &[("PipeName", &pipe)]);
             state.data.publish(&failed, minute, 1.0, 1.0);
             state.events_failed.send(now_ms, "{}".to_owned(), Vec::new());
+        }
+        if state.conditions.large_events_fail {
+            let pipe = format!("{}-results-large", self.names.stack);
+            let failed = MetricKey::new("AWS/EventBridge/Pipes", "ExecutionFailed", &[("PipeName", &pipe)]);
+            state.data.publish(&failed, minute, 1.0, 1.0);
         }
         if state.conditions.polled && state.switched_on {
             state.jobs.touch(now_ms);

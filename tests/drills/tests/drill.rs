@@ -59,19 +59,23 @@ fn drill() -> Result<bool, Box<dyn std::error::Error>> {
     println!("| alarm | fault | minutes to alarm | minutes to OK | others that fired |");
     println!("| --- | --- | --- | --- | --- |");
     let mut emitted = BTreeSet::new();
+    let all_seen = std::cell::RefCell::new(Vec::new());
     run::run_all(
         &chosen,
         |drill| run::run(drill, &alarms, STACK),
         |drill, seen| {
             println!("{}", report::row(drill, seen));
             emitted.extend(seen.metrics.iter().cloned());
-            wrong.extend(
-                report::wrong(drill, seen, &pages).into_iter().map(|why| format!("{}: {why}", drill.fault)),
-            );
+            let named = format!("{}, {}", drill.page.unwrap_or("none"), drill.fault);
+            wrong.extend(report::wrong(drill, seen, &pages).into_iter().map(|why| format!("{named}: {why}")));
+            all_seen.borrow_mut().push((*drill, seen.clone()));
         },
     );
-    // Only all drills together show all that it names.
+    // Only all drills together show all that it names, and how long a page has to say that it may take.
     if only.is_empty() {
+        let seen = all_seen.borrow();
+        let seen: Vec<_> = seen.iter().map(|(drill, seen)| (*drill, seen)).collect();
+        wrong.extend(report::too_long(&seen, &pages));
         let unseen = dashboard::unseen(&graphs, &emitted);
         wrong.extend(unseen.map(|metric| format!("the dashboard names {metric}, which no drill emitted")));
     }

@@ -8,6 +8,7 @@
     missing_docs
 )] // a test
 
+mod bulk;
 mod doctor;
 mod enqueue;
 mod erasing;
