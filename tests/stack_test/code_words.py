@@ -49,6 +49,19 @@ def _ledger_words():
     return set(re.findall(r'"([a-z_#]+)"', sources("crates/aws/src/ledger")))
 
 
+def states():
+    """The words by which the ledger's index is asked."""
+    return {_snake(name) for name in variants("crates/core/src/listing.rs", "Unsettled")}
+
+
+@functools.cache
+def attributes_of_states():
+    """The attributes that the records of one state alone have, each with its state."""
+    code = (ROOT / "crates/aws/src/ledger/item.rs").read_text()
+    of = {"claimed": r'\("(\w+)", (?:lease_until_ms|alone)\.', "failed": r'\("(\w+)", failed\.'}
+    return {name: state for state, pattern in of.items() for name in re.findall(pattern, code)}
+
+
 def known(kind, name):
     """Whether a map of AWS can have a key."""
     if kind == "AttributeMap":

@@ -113,6 +113,13 @@ def commands(page, text, program):
     return found
 
 
+def introduction(text, line):
+    """The paragraph before the block in which the line stands."""
+    lines = text.splitlines()[:line]
+    fence = max(number for number, before in enumerate(lines) if before.startswith("```"))
+    return "\n".join(lines[:fence]).strip().split("\n\n")[-1]
+
+
 def is_literal(word):
     """Whether it is a value, and not what a shell or a reader puts there."""
     return not re.search(r"\$|…|^<|^[A-Z_]+$", word)

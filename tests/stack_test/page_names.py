@@ -3,7 +3,7 @@
 import json
 import re
 
-from code_words import causes, json_words, known, metrics, reasons, sources, tasks
+from code_words import attributes_of_states, causes, json_words, known, metrics, reasons, sources, states, tasks
 from runbook_pages import ROOT
 from terraform_names import PREFIX, made, settings
 
@@ -30,6 +30,10 @@ AWS_METRICS = {
     ("AWS/DynamoDB", "ThrottledRequests"): ["Operation", "TableName"],
     ("AWS/EventBridge/Pipes", "ExecutionFailed"): ["PipeName"],
 }
+STATISTICS = {"Average", "Maximum", "Minimum", "SampleCount", "Sum"}
+# What takes its times in milliseconds; all else that pages ask takes seconds ("Amazon CloudWatch Logs API Reference", FilterLogEvents and
+# StartQuery; "AWS CLI User Guide", timestamps).
+IN_MILLISECONDS = ("logs", "filter-log-events")
 # The programs that scripts hand their flags to.
 STARTS = {"scripts/demo": ["crates/demo/src"], "scripts/load-test": ["crates/cli/src"], "scripts/simulate": ["tests/simulation/src", "tests/load/src"]}
 # Lambda's JSON log format: its own records, and what a line of ours is given (tracing's JSON).
@@ -88,6 +92,26 @@ def of_metrics(command):
     return [f"nothing publishes {metric} for the {name} {value}" for name, value in further.items() if "$" not in value and value not in words[name]]
 
 
+def of_statistics(command):
+    """A statistic that a command does not ask for is an empty answer of its query, and another one a wrong number."""
+    asked, read = set(command.option("--statistics")), set(re.findall(r"\w+", " ".join(command.option("--query")))) & STATISTICS
+    if command.words[:2] != ("cloudwatch", "get-metric-statistics") or not command.option("--query") or asked == read:
+        return []
+    return [f"ask by --statistics for what --query reads: {' and '.join(sorted(read)) or 'it reads none'}"]
+
+
+def of_times(command):
+    """Times in another unit than the operation's."""
+    unit = "milliseconds" if command.words[:2] == IN_MILLISECONDS else "seconds"
+    found = []
+    for flag in ("--start-time", "--end-time"):
+        for value in command.option(flag):
+            given = "milliseconds" if re.search(r"\* *1000\b|\+%s\)000|%3N", value) else "seconds"
+            if "date +%" in value and given != unit:
+                found.append(f"{flag}: give it in {unit}, which this operation takes")
+    return found
+
+
 def of_ledger(command):
     """Attributes and words that no record has, and values that an expression names and nobody gives."""
     expressions = " ".join(value for word in command.words if word.endswith("-expression") for value in command.option(word))
@@ -104,6 +128,39 @@ def of_ledger(command):
     for text in command.option("--key"):
         found += [f"the key of a record is id, and not {name}" for name in _object(text) if name != "id"]
     return found
+
+
+def of_queries(introduction, commands):
+    """Queries of a block that ask the ledger for another state, or in another order, than the page says or they read themselves."""
+    found, asked = [], set()
+    said = set(re.findall(r"`(\w+)`", introduction)) & states()
+    for command in commands:
+        values = {name: value for text in command.option("--expression-attribute-values") for name, value in _object(text).items()}
+        named = re.findall(r"unsettled = (:\w+)", " ".join(command.option("--key-condition-expression")))
+        mine = {values.get(name, {}).get("S") for name in named}
+        read = re.findall(r"\w+", " ".join(command.option("--query") + command.option("--filter-expression")))
+        meant = {attributes_of_states()[name] for name in read if name in attributes_of_states()}
+        if meant and meant != mine:
+            found.append(f"{command}\n  ask for the records that have what is read: {' and '.join(sorted(meant))}")
+        if not meant and not said:
+            found.append(f"{command}\n  say the state that is asked for before the block, in backticks")
+        # Failures stay for 30 days: only the last ones tell of tonight.
+        order = "--no-scan-index-forward" if mine == {"failed"} and "oldest" not in introduction else "--scan-index-forward"
+        if order not in command.words:
+            found.append(f"{command}\n  ask by {order}: for the last failures, unless the page says oldest, and for the oldest of all else")
+        asked |= mine
+    if said and asked != said:
+        found.append(f"{commands[0]}\n  ask in this block for the states that the page names before it: {' and '.join(sorted(said))}")
+    return found
+
+
+def of_redrive(command):
+    """A redrive from another queue than the one that its page is about."""
+    about = re.match("runbook/(crashed|dead-letters)-", command.page)
+    if not about or "redrive --" not in " ".join(command.words):
+        return []
+    source = command.option("--from") or ["dead-letters"]
+    return [] if source == [about.group(1)] else [f"this page is about {about.group(1)}: redrive from there, and not from {source[0]}"]
 
 
 def _object(text):

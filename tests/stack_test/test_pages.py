@@ -3,6 +3,8 @@
 What `nightshift` takes is judged by its own definition: crates/cli/src/pages.
 """
 
+import itertools
+
 import aws_commands
 import page_commands
 import page_names
@@ -19,8 +21,14 @@ def faults(page, text):
     for command in page_commands.commands(page, text, "aws"):
         said = aws_commands.faults(command, page_commands.is_literal, known)
         said += page_names.of_resources(command, makes) + page_names.of_metrics(command)
+        said += page_names.of_statistics(command) + page_names.of_times(command)
         said += page_names.of_ledger(command) + page_names.of_logs(command)
         found += [f"{command}\n  {fault}" for fault in said]
+    queries = [command for command in page_commands.commands(page, text, "aws") if command.words[:2] == ("dynamodb", "query") and not command.mention]
+    for introduction, block in itertools.groupby(queries, lambda query: page_commands.introduction(text, query.line)):
+        found += page_names.of_queries(introduction, list(block))
+    for command in page_commands.commands(page, text, "nightshift"):
+        found += [f"{command}\n  {fault}" for fault in page_names.of_redrive(command)]
     for command in page_commands.commands(page, text, "jq"):
         found += [f"{command}\n  {fault}" for fault in page_names.of_jq(command)]
     for command in page_commands.commands(page, text, r"scripts/[\w-]+"):
@@ -85,6 +93,25 @@ aws logs filter-log-events --log-group-name "/aws/lambda/$PREFIX-worker" --filte
 aws secretsmanager describe-secret --secret-id "$PREFIX-model-key"
 aws kms describe-key --key-id "alias/$PREFIX"
 for pipe in "$PREFIX-results" "$PREFIX-results-large"; do aws pipes describe-pipe --name "$pipe"; done
+aws logs filter-log-events --log-group-name "/aws/lambda/$PREFIX-worker" --start-time $((($(date +%s) - 60) * 1000))
+aws logs start-query --log-group-name "/aws/lambda/$PREFIX-worker" --start-time $(($(date +%s) - 60)) --end-time "$(date +%s)" --query-string 'limit 20'
+nightshift --prefix "$PREFIX" redrive --from crashed --rate 5 --reason "the cause is gone"
+```
+
+What is `claimed` and what is `open`, oldest first:
+
+```sh
+aws dynamodb query --table-name "$PREFIX-ledger" --index-name unsettled --scan-index-forward \
+  --key-condition-expression 'unsettled = :one' --expression-attribute-values '{":one":{"S":"claimed"}}' --query 'Items[].[id.S, lease_until_ms.N]'
+aws dynamodb query --table-name "$PREFIX-ledger" --index-name unsettled --scan-index-forward \
+  --key-condition-expression 'unsettled = :two' --expression-attribute-values '{":two":{"S":"open"}}' --query 'Items[].id.S'
+```
+
+Why jobs failed:
+
+```sh
+aws dynamodb query --table-name "$PREFIX-ledger" --index-name unsettled --no-scan-index-forward \
+  --key-condition-expression 'unsettled = :lost' --expression-attribute-values '{":lost":{"S":"failed"}}' --query 'Items[].reason.S'
 ```
 '''
 
@@ -113,6 +140,11 @@ DEFECTS = [
     ("Name=Cause,Value=paused", "Name=Cause,Value=pause"),
     ("Name=Cause,Value=paused", "Name=Reason,Value=refused"),
     ("Name=Task,Value=weekly_report", "Name=Task,Value=weekly_reports"),
+    ("--statistics Sum", "--statistics Average"),
+    ("[Timestamp, Sum]", "[Timestamp, Maximum]"),
+    ("$((($(date +%s) - 60) * 1000))", "$(($(date +%s) - 60))"),
+    ("--start-time $(($(date +%s) - 60))", "--start-time $((($(date +%s) - 60) * 1000))"),
+    ('--end-time "$(date +%s)" --query-string', '--end-time "$(date +%s)000" --query-string'),
     ("--period 60", "--period minute"),
     ("--metric-name Errors", "--metric-name Error"),
     ("Name=FunctionName", "Name=QueueName"),
@@ -129,6 +161,14 @@ DEFECTS = [
     ("reason.S==", "cause_of_it.S=="),
     ("'invalid_output'", "'wrong_output'"),
     ("task.S]", "task.s]"),
+    ('{":state":{"S":"failed"}}', '{":state":{"S":"open"}}'),
+    ('{":one":{"S":"claimed"}}', '{":one":{"S":"open"}}'),
+    ('{":two":{"S":"open"}}', '{":two":{"S":"claimed"}}'),
+    ('{":two":{"S":"open"}}', '{":two":{"S":"failed"}}'),
+    ("What is `claimed` and what is `open`", "What is not settled"),
+    ("--scan-index-forward", "--no-scan-index-forward"),
+    ("--scan-index-forward ", ""),
+    ("--no-scan-index-forward \\", "\\"),
     ("paused_since_ms", "paused_since"),
     ('{"id": {"S": "control"}}', '{"key": {"S": "control"}}'),
     (":live", ":life"),
@@ -139,6 +179,8 @@ DEFECTS = [
     ("$.level", "$.grade"),
     ('"record ended"', '"record finished"'),
     ('"$PREFIX-model-key"', '"$PREFIX-key"'),
+    ("--from crashed", "--from dead-letters"),
+    ("--from crashed ", ""),
     ('"alias/$PREFIX"', '"alias/nightshift"'),
     ('"$PREFIX-results-large"', '"$PREFIX-results-big"'),
     ("queues.maximum_concurrency", "queues.max_concurrency"),
@@ -149,10 +191,10 @@ DEFECTS = [
 
 
 def test_a_right_page_has_no_fault():
-    assert faults("runbook/p.md", SAMPLE) == []
+    assert faults("runbook/crashed-jobs.md", SAMPLE) == []
 
 
 @pytest.mark.parametrize(("right", "wrong"), DEFECTS)
 def test_a_defect_of_a_page_is_seen(right, wrong):
     assert right in SAMPLE
-    assert faults("runbook/p.md", SAMPLE.replace(right, wrong, 1))
+    assert faults("runbook/crashed-jobs.md", SAMPLE.replace(right, wrong, 1))

@@ -1,5 +1,9 @@
 """The runbook's harness without a stack: each page has its fault, and what is wrong in a block is seen."""
 
+import itertools
+import re
+import subprocess
+
 import pytest
 import runbook
 import runbook_administrator
@@ -56,6 +60,38 @@ def test_an_alarms_page_answers_in_its_last_block(pages):
         assert [section for section in page.sections if section in runbook_pages.SECTIONS] == runbook_pages.SECTIONS, name
         last = page.of("Verification")[-1].text.splitlines()[-1]
         assert last.startswith("[ ") and last.endswith('&& echo "It is over."'), f"{name}: {last}"
+
+
+def test_an_alarms_page_verifies_its_own_alarm(pages):
+    for name in runbook_pages.alarms(pages):
+        described = [alarm for block in pages[name].of("Verification") for alarm in re.findall(r"--alarm-names (\S+)", block.text)]
+        assert described == [f'"$PREFIX-{name}"'], f"{name}: describe this page's alarm in its Verification"
+
+
+def answers(condition):
+    """Whether a condition of a shell holds, for numbers from none to very many in each of its variables."""
+    names = sorted(set(re.findall(r"[a-z_]+", re.sub(r" -\w+ ", " ", condition))))
+    tries = []
+    for numbers in itertools.product([0, 1, 10**12], repeat=len(names)):
+        given = "; ".join(f"{name}={number}" for name, number in zip(names, numbers, strict=True))
+        tries.append(f"{given}; {condition} && echo yes || echo no")
+    return set(subprocess.run(["bash"], input="\n".join(tries), capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_each_condition_of_a_verification_can_fail(pages):
+    judged = 0
+    for name, page in pages.items():
+        for last in [block.text.splitlines()[-1] for block in page.of("Verification")[-1:]]:
+            numeric = [condition for condition in re.findall(r"\[ .*? \]", last) if re.search(" -(eq|ne|lt|le|gt|ge) ", condition)]
+            judged += len(numeric)
+            for condition in [*numeric, last.split(" && echo ")[0]] if numeric else []:
+                assert "no" in answers(condition), f"{name}: {condition} holds for every number: ask what a stack that does nothing would fail"
+    assert judged > 30, f"the scan finds the conditions: {judged}"
+
+
+@pytest.mark.parametrize("condition", ['[ "$n" -ge 0 ]', '[ "$n" -gt -1 ]', '[ "$n" -ne -1 ]', '[ "$n" -le "$n" ]', "[ $((0 * n)) -lt $((1 + n)) ]"])
+def test_a_condition_that_holds_for_every_number_is_seen(condition):
+    assert answers(condition) == {"yes"}
 
 
 def test_the_verification_of_a_plan_answers_in_its_last_block(pages):

@@ -350,3 +350,108 @@ fn computed(name: &str, all: Vec<MetricQuery>) -> Result<Read, PlanError> {
     }
     Ok((queries, Some(expression), *period_s))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(kind: &str, values: Value) -> Result<Alarms, PlanError> {
+        let known = json!({"type": "aws_cloudwatch_metric_alarm", "values": sum_of_errors()});
+        let resource = json!({"type": kind, "values": values});
+        Alarms::of_plan(
+            &json!({"planned_values": {"root_module": {"resources": [known, resource]}}}).to_string(),
+        )
+    }
+
+    /// The fields that an alarm must have; the others are left to AWS.
+    fn sum_of_errors() -> Value {
+        json!({
+            "alarm_name": "errors", "namespace": "N", "metric_name": "Errors", "statistic": "Sum", "period": 60,
+            "comparison_operator": "GreaterThanThreshold", "threshold": 5.0, "evaluation_periods": 3,
+        })
+    }
+
+    fn metric_alarm_with(field: &str, value: Value) -> MetricAlarm {
+        let mut values = sum_of_errors();
+        values[field] = value;
+        read("aws_cloudwatch_metric_alarm", values).unwrap().metric.pop().unwrap()
+    }
+
+    #[test]
+    fn missing_data_that_is_not_spoken_of_is_missing() {
+        for (word, expected) in [
+            (Value::Null, Missing::Missing),
+            (json!("missing"), Missing::Missing),
+            (json!("ignore"), Missing::Ignore),
+            (json!("breaching"), Missing::Breaching),
+            (json!("notBreaching"), Missing::NotBreaching),
+        ] {
+            assert_eq!(metric_alarm_with("treat_missing_data", word.clone()).missing, expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn all_periods_must_breach_unless_the_alarm_says_how_many() {
+        for (m, expected) in [(Value::Null, 3), (json!(2), 2)] {
+            assert_eq!(metric_alarm_with("datapoints_to_alarm", m.clone()).m, expected, "{m} of 3");
+        }
+    }
+
+    #[test]
+    fn few_samples_are_evaluated_unless_the_alarm_ignores_them() {
+        for (word, expected) in [(Value::Null, false), (json!("evaluate"), false), (json!("ignore"), true)] {
+            let alarm = metric_alarm_with("evaluate_low_sample_count_percentiles", word.clone());
+            assert_eq!(alarm.ignores_low_samples, expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn the_threshold_itself_breaches_only_where_the_comparison_includes_it() {
+        for (word, expected) in [
+            ("GreaterThanThreshold", [false, false, true]),
+            ("GreaterThanOrEqualToThreshold", [false, true, true]),
+            ("LessThanThreshold", [true, false, false]),
+            ("LessThanOrEqualToThreshold", [true, true, false]),
+        ] {
+            let alarm = metric_alarm_with("comparison_operator", json!(word));
+            let found = [4.0, 5.0, 6.0].map(|value| alarm.comparison.breaches(value, alarm.threshold));
+            assert_eq!(found, expected, "4, 5 and 6 against 5: {word}");
+        }
+    }
+
+    #[test]
+    fn the_metrics_of_an_expression_are_of_one_period() {
+        let of_periods = |first: i64, second: i64| {
+            let metric = |id: &str, period: i64| json!({"id": id, "metric": [{"metric_name": id, "period": period, "stat": "Sum"}]});
+            let mut values = sum_of_errors();
+            values["metric_query"] = json!([
+                metric("a", first), metric("b", second), {"id": "c", "expression": "a + b", "return_data": true},
+            ]);
+            read("aws_cloudwatch_metric_alarm", values)
+        };
+        assert_eq!(of_periods(300, 300).unwrap().metric[1].period, 5);
+        for (first, second) in [(60, 300), (300, 60)] {
+            let refused = of_periods(first, second).unwrap_err().to_string();
+            assert!(refused.contains("one period"), "{first} s and {second} s: {refused}");
+        }
+    }
+
+    #[test]
+    fn a_composite_without_a_suppressor_over_planned_alarms_is_read_and_no_other() {
+        let composite = |rule: &str, suppressor: Value| {
+            let values = json!({"alarm_name": "all", "alarm_rule": rule, "actions_suppressor": suppressor});
+            read("aws_cloudwatch_composite_alarm", values)
+        };
+        assert_eq!(composite("ALARM(errors)", json!([])).unwrap().composite.len(), 1);
+        let suppressor = json!([{"alarm": "errors", "wait_period": 60, "extension_period": 60}]);
+        for (rule, suppressor, why) in [
+            ("ALARM(errors)", suppressor, "it has a suppressor"),
+            ("ALARM(errors) OR ALARM(error)", json!([]), "its rule names error, which is not planned"),
+        ] {
+            let refused = composite(rule, suppressor).expect_err(why).to_string();
+            assert!(refused.contains(why), "{rule}: {refused}");
+        }
+    }
+}

@@ -256,6 +256,21 @@ fn few_samples_keep_the_state_where_the_alarm_says_so() {
 }
 
 #[test]
+fn few_samples_are_those_of_the_newest_periods_however_far_back_an_alarm_looks() {
+    let mut alarm = alarm("Latency", "p95", 1, 1, Missing::NotBreaching);
+    alarm.ignores_low_samples = true;
+    let reading = Reading { lookback: 2, ..reading() };
+    for (oldest, newest, expected) in [(1.0, 200.0, State::Alarm), (200.0, 1.0, State::Ok)] {
+        let mut data = Data::default();
+        for (minute, samples) in [(7, oldest), (9, newest)] {
+            data.publish(&alarm.queries[0].metric, minute, 5.0, samples);
+        }
+        let found = evaluate(&alarm, 10, &data, reading, State::Ok);
+        assert_eq!(found, Ok(expected), "{newest} samples, and {oldest} before the evaluated period");
+    }
+}
+
+#[test]
 fn statistics_are_of_the_samples_of_a_period() {
     let metric = MetricKey::new("N", "m", &[("Stack", "s")]);
     let mut data = Data::default();
@@ -269,6 +284,7 @@ fn statistics_are_of_the_samples_of_a_period() {
         ("Average", 4.0),
         ("SampleCount", 4.0),
         ("p50", 3.0),
+        ("p75", 3.0),
         ("p99", 9.0),
     ] {
         let found = data.statistic(&metric, 0, 5, Statistic::of_name(name).unwrap());
@@ -386,6 +402,22 @@ fn the_documented_examples_of_suppression_hold() {
             .collect();
         assert_eq!(acted, expected, "{row}");
     }
+}
+
+#[test]
+fn what_was_held_back_stays_so_when_the_suppressor_is_raised_again() {
+    let mut suppression = Suppression::new(2, 3);
+    let mut acted = Vec::new();
+    for now in 0..20 {
+        match now {
+            0 | 4 => suppression.suppressor(now, true),
+            1 => suppression.changed(now, State::Alarm),
+            2 | 6 => suppression.suppressor(now, false),
+            _ => {}
+        }
+        acted.extend(suppression.due(now).map(|to| (now, to)));
+    }
+    assert_eq!(acted, [(9, State::Alarm)], "it acts once, an extension after the suppressor's second end");
 }
 
 /// The rows of all JSON blocks of the page; `None`, said once, where there is no folder of cases.
