@@ -35,18 +35,44 @@ enum Of {
     Math(Expr),
 }
 
-/// The graphs of the dashboard that this plan makes.
-///
-/// # Errors
-/// What is not understood about it.
-pub fn of_plan(json: &str) -> Result<Vec<Graph>, String> {
-    let plan: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
+fn widgets(plan: &str) -> Result<Vec<Value>, String> {
+    let plan: Value = serde_json::from_str(plan).map_err(|error| error.to_string())?;
     let resources = plan["planned_values"]["root_module"]["resources"].as_array().ok_or("no resources")?;
     let dashboard = resources.iter().find(|resource| resource["type"] == "aws_cloudwatch_dashboard");
     let body = dashboard.and_then(|dashboard| dashboard["values"]["dashboard_body"].as_str());
     let body: Value = serde_json::from_str(body.ok_or("its dashboard is not known before it is applied")?)
         .map_err(|error| error.to_string())?;
-    let widgets = body["widgets"].as_array().ok_or("no widgets")?;
+    Ok(body["widgets"].as_array().ok_or("no widgets")?.clone())
+}
+
+/// What each widget shows, a line for each of its alarms and metrics, to be compared with what somebody has looked at: that a
+/// line is drawn from the metric that its label means, no rule says.
+///
+/// # Errors
+/// What is not understood about it.
+pub fn contents(plan: &str) -> Result<String, String> {
+    let mut shown = String::new();
+    for widget in widgets(plan)? {
+        let properties = &widget["properties"];
+        let title = properties["title"].as_str().unwrap_or("text");
+        shown.push_str(&format!("{title} (stat {}):\n", properties["stat"]));
+        for alarm in properties["alarms"].as_array().into_iter().flatten() {
+            let name = alarm.as_str().and_then(|arn| arn.rsplit(':').next()).unwrap_or_default();
+            shown.push_str(&format!("  {name}\n"));
+        }
+        for metric in properties["metrics"].as_array().into_iter().flatten() {
+            shown.push_str(&format!("  {metric}\n"));
+        }
+    }
+    Ok(shown)
+}
+
+/// The graphs of the dashboard that this plan makes.
+///
+/// # Errors
+/// What is not understood about it.
+pub fn of_plan(json: &str) -> Result<Vec<Graph>, String> {
+    let widgets = widgets(json)?;
     widgets.iter().filter(|widget| widget["type"] == "metric").map(graph).collect()
 }
 

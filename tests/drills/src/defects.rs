@@ -3,7 +3,7 @@
 use nightshift_alarms::math::Expr;
 use nightshift_alarms::plan::{Alarms, MetricAlarm};
 
-/// A defect, and the drill that must see it, by its page and its fault.
+/// A defect, and the drill that must see it, by its page (`none`: a day on which nothing is wrong) and its fault.
 pub struct Defect {
     pub what: &'static str,
     pub page: &'static str,
@@ -124,12 +124,113 @@ pub fn all() -> Vec<Defect> {
                 });
             },
         ),
+        defect(
+            "an average, of which a living invocation takes its share",
+            "worker-failing",
+            "half of the invocations die, on a busy stack",
+            |alarms| change(alarms, "worker-failing", |alarm| average(alarm, 0)),
+        ),
+        defect(
+            "an average over zeroes",
+            "ledger-failing",
+            "one in twenty of its requests fails, on a busy stack",
+            |alarms| change(alarms, "ledger-failing", |alarm| average(alarm, 0)),
+        ),
+        defect(
+            "what waits for a review is no failure",
+            "success-burning-fast",
+            "no answer is valid, and each result waits for a review",
+            |alarms| {
+                for alarm in
+                    alarms.metric.iter_mut().filter(|alarm| alarm.name.contains("success-burning-fast"))
+                {
+                    let all = "(FILL(good, 0) + FILL(dead, 0) + FILL(review, 0))";
+                    alarm.expression =
+                        Expr::parse(&format!("IF({all} >= 20, 100 * FILL(dead, 0) / {all}, 0)")).ok();
+                }
+            },
+        ),
+        defect(
+            "the queue of dead letters twice, and that of crashed jobs never",
+            "dead-letters-expiring",
+            "a crashed job waits for three and a half days",
+            |alarms| {
+                change(alarms, "dead-letters-expiring", |alarm| {
+                    for query in &mut alarm.queries {
+                        for queue in
+                            query.metric.dimensions.values_mut().filter(|queue| queue.ends_with("-crashed"))
+                        {
+                            *queue = queue.replace("crashed", "dead-letters");
+                        }
+                    }
+                });
+            },
+        ),
+        defect(
+            "a name that no pipe publishes",
+            "events-failing",
+            "each attempt of the pipe for large results fails",
+            |alarms| {
+                change(alarms, "events-failing", |alarm| {
+                    let large = |pipe: &String| pipe.ends_with("-large");
+                    for query in &mut alarm.queries {
+                        if query.metric.dimensions.values().any(large) {
+                            query.metric.name = "ExecutionsFailed".to_owned();
+                        }
+                    }
+                });
+            },
+        ),
+        defect("one death pages", "none", ACCIDENTS, |alarms| {
+            change(alarms, "worker-failing", |alarm| alarm.m = 1);
+        }),
+        defect("one error pages", "none", ACCIDENTS, |alarms| {
+            change(alarms, "ledger-failing", |alarm| alarm.m = 1);
+        }),
+        defect(
+            "one refused invocation is a ticket",
+            "none",
+            "the same accidents, on a busy stack",
+            |alarms| {
+                change(alarms, "worker-throttled", |alarm| (alarm.m, alarm.n) = (1, 1));
+            },
+        ),
+        defect("one failed step is a ticket", "none", ACCIDENTS, |alarms| {
+            change(alarms, "redrive-failing", |alarm| alarm.m = 1);
+        }),
+        defect("one minute without the sentinel pages", "none", ACCIDENTS, |alarms| {
+            change(alarms, "sentinel-silent", |alarm| alarm.m = 1);
+        }),
+        defect("one call in five that fails is a ticket", "none", UNRELIABLE, |alarms| {
+            change(alarms, "model-failing", |alarm| alarm.threshold /= 10.0);
+        }),
+        defect("one answer in fifty that is invalid is a ticket", "none", UNRELIABLE, |alarms| {
+            change(alarms, "output-rejected", |alarm| alarm.threshold /= 10.0);
+        }),
+        defect("one call in a hundred that is refused is a ticket", "none", UNRELIABLE, |alarms| {
+            change(alarms, "model-throttled", |alarm| alarm.threshold /= 10.0);
+        }),
+        defect(
+            "a run that is missing ends the pause",
+            "queue-paused",
+            "somebody pauses the stack",
+            |alarms| {
+                change(alarms, "queue-paused", |alarm| (alarm.m, alarm.n) = (1, 1));
+            },
+        ),
         defect("the hours of another time zone", "no-jobs", "the sender stops at noon", |alarms| {
             change(alarms, "no-jobs", |alarm| {
                 alarm.expression = Expr::parse("IF(HOUR(sent) >= 18, FILL(sent, 0), 1)").ok();
             });
         }),
     ]
+}
+
+const ACCIDENTS: &str = "a day with its accidents, a job a minute";
+const UNRELIABLE: &str = "a provider that is a little unreliable, on a busy stack";
+
+fn average(alarm: &mut MetricAlarm, query: usize) {
+    alarm.queries[query].statistic = nightshift_alarms::data::Statistic::Average;
 }
 
 fn change(alarms: &mut Alarms, page: &str, change: impl Fn(&mut MetricAlarm)) {

@@ -463,14 +463,6 @@ fn money() -> Vec<Drill> {
             (80, 4 * HOUR),
         )
         .beside(&["spend-near-cap", "queue-paused"]),
-        dear(
-            "spend-cap-reached",
-            "the same, and the sentinel does not run",
-            (|minute| if minute < 90 { 10.0 } else { 1.0 / 6.0 }, 500),
-            (80, 4 * HOUR),
-        )
-        .then(29, is(|c| c.sentinel_off = true))
-        .beside(&["sentinel-silent", "oldest-job-too-old"]),
     ]
 }
 
@@ -507,7 +499,8 @@ fn healthy() -> Vec<Drill> {
             if open && minute / DAY < 5 { 1.0 / 60.0 } else { 0.0 }
         }),
         accidents(day("a day with its accidents, a job a minute", 10 * HOUR, a_minute)),
-        accidents(day("the same, ten jobs an hour", 10 * HOUR, ten_an_hour)),
+        accidents(day("the same accidents, ten jobs an hour", 10 * HOUR, ten_an_hour)),
+        accidents(day("the same accidents, on a busy stack", 10 * HOUR, busy)),
         day("a provider that is a little unreliable, on a busy stack", 4 * HOUR, busy)
             .then(0, is(|c| (c.model.invalid, c.model.throttling, c.model.failing) = (0.05, 0.05, 0.1))),
         day("a deploy while jobs are at work", 3 * HOUR, busy)

@@ -10,6 +10,8 @@ use nightshift_alarms::plan::Alarms;
 use nightshift_drills::{dashboard, defects, drills, report, run};
 
 const STACK: &str = "nightshift";
+/// What the dashboard showed when somebody last looked at it.
+const LOOKED_AT: &str = include_str!("dashboard.txt");
 
 fn main() -> ExitCode {
     match drill() {
@@ -24,9 +26,9 @@ fn main() -> ExitCode {
 
 fn drill() -> Result<bool, Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let plan = arguments.next().ok_or("name the plan as JSON, as scripts/drill does")?;
+    let file = arguments.next().ok_or("name the plan as JSON, as scripts/drill does")?;
     let mut only: Vec<String> = arguments.collect();
-    let plan = std::fs::read_to_string(plan)?;
+    let plan = std::fs::read_to_string(&file).map_err(|error| format!("{file}: {error}"))?;
     let alarms = Alarms::of_plan(&plan)?;
     let graphs = dashboard::of_plan(&plan)?;
     let pages = report::pages(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runbook"))?;
@@ -73,7 +75,15 @@ fn drill() -> Result<bool, Box<dyn std::error::Error>> {
     );
     // Only all drills together show all that it names, and how long a page has to say that it may take.
     if only.is_empty() {
-        let seen = all_seen.borrow();
+        let (shown, seen) = (dashboard::contents(&plan)?, all_seen.borrow());
+        if shown != LOOKED_AT {
+            let drawn = Path::new(&file).with_file_name("dashboard.txt");
+            std::fs::write(&drawn, shown)?;
+            wrong.push(format!(
+                "the dashboard shows something else than tests/drills/tests/dashboard.txt: look at each line of {} and at the picture (--dashboard FILE), then copy it there",
+                drawn.display()
+            ));
+        }
         let seen: Vec<_> = seen.iter().map(|(drill, seen)| (*drill, seen)).collect();
         wrong.extend(report::too_long(&seen, &pages));
         let unseen = dashboard::unseen(&graphs, &emitted);
@@ -90,7 +100,8 @@ fn defects(
     pages: &BTreeMap<String, report::Page>,
 ) -> Result<bool, Box<dyn std::error::Error>> {
     let of = |defect: &defects::Defect| {
-        let drill = |drill: &&run::Drill| drill.page == Some(defect.page) && drill.fault == defect.fault;
+        let drill =
+            |drill: &&run::Drill| drill.page.unwrap_or("none") == defect.page && drill.fault == defect.fault;
         all.iter().find(drill).ok_or(format!("there is no drill {}: {}", defect.page, defect.fault))
     };
     let defects = defects::all();
