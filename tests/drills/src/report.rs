@@ -132,7 +132,7 @@ pub fn without_drill(alarms: &Alarms, stack: &str, drills: &[Drill]) -> Vec<Stri
         .collect()
 }
 
-/// A row of the table.
+/// A row of the table, which README has as well.
 #[must_use]
 pub fn row(drill: &Drill, seen: &Seen) -> String {
     let minutes =
@@ -141,12 +141,12 @@ pub fn row(drill: &Drill, seen: &Seen) -> String {
     match drill.page {
         Some(page) => {
             format!(
-                "| {page} | {} | {} | {} | {others} |",
+                "| `{page}` | {} | {} | {} | {others} |",
                 drill.fault,
                 minutes(seen.raised),
                 minutes(seen.over)
             )
         }
-        None => format!("| none | {} | | | {others} |", drill.fault),
+        None => format!("| none | {} |  |  | {others} |", drill.fault),
     }
 }

@@ -58,15 +58,20 @@ fn drill() -> Result<bool, Box<dyn std::error::Error>> {
         std::fs::write(file, dashboard::page(&graphs, &data.collect::<Vec<_>>()))?;
         return Ok(true);
     }
-    println!("| alarm | fault | minutes to alarm | minutes to OK | others that fired |");
+    println!("| alarm | fault | minutes to alarm | to OK | others that fired |");
     println!("| --- | --- | --- | --- | --- |");
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md"))?;
     let mut emitted = BTreeSet::new();
     let all_seen = std::cell::RefCell::new(Vec::new());
     run::run_all(
         &chosen,
         |drill| run::run(drill, &alarms, STACK),
         |drill, seen| {
-            println!("{}", report::row(drill, seen));
+            let row = report::row(drill, seen);
+            println!("{row}");
+            if !readme.contains(&format!("\n{row}\n")) {
+                wrong.push(format!("README.md has no such row: {row}"));
+            }
             emitted.extend(seen.metrics.iter().cloned());
             let named = format!("{}, {}", drill.page.unwrap_or("none"), drill.fault);
             wrong.extend(report::wrong(drill, seen, &pages).into_iter().map(|why| format!("{named}: {why}")));
