@@ -23,6 +23,8 @@ use crate::times;
 
 /// The longest wait between two steps: what is said meanwhile is not older than this.
 const WAIT_MS_MAX: u64 = 15_000;
+/// What was not answered is asked again after so many seconds, without a word: a throttle of the ledger is over by then.
+const ASKED_AGAIN_AFTER_S: [u64; 2] = [1, 3];
 /// How long to wait after each step in a row that was not answered, in seconds, before the watching ends.
 const WAITS_S: [u64; 5] = [2, 5, 10, 20, 30];
 
@@ -454,7 +456,14 @@ async fn stop(stack: &Stack, id: &str, consent: &confirm::Consent, context: &Con
     }
 }
 
+/// Asks what may be asked twice.
 async fn ask(stack: &Stack, asked: &Ask) -> Result<Answer, Failure> {
+    for wait_s in ASKED_AGAIN_AFTER_S {
+        match functions::invoke(stack, FUNCTION, asked).await {
+            Err(failure) if failure.may_pass() => tokio::time::sleep(Duration::from_secs(wait_s)).await,
+            answered => return said(&answered?),
+        }
+    }
     said(&functions::invoke(stack, FUNCTION, asked).await?)
 }
 

@@ -150,7 +150,7 @@ async fn redrives_are_listed_shown_and_stopped_by_name() {
     let listed = stand.run(&["redrive", "list"]).ok();
     assert!(listed.out.contains("r-1\tdead-letters\tgoes on each minute\t"), "{listed:?}");
     assert!(listed.out.contains("r-0\tcrashed\tunknown: a newer release wrote it\t-"), "{listed:?}");
-    stand.answer([json!({"redrive": redrive(3, None)})]);
+    stand.answer([json!(UNANSWERED), json!({"redrive": redrive(3, None)})]);
     let shown = stand.run(&["redrive", "show", "r-1"]).ok();
     assert!(shown.err.contains("It began."), "{shown:?}");
     stand.answer([json!({"redrive": redrive(3, Some(("stopped", "Stopped.")))})]);
