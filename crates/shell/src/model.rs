@@ -85,3 +85,82 @@ fn model_key(key: KeySettings, sdk: &SdkConfig) -> Arc<dyn ModelKey> {
         KeySettings::Given(key) => StoredModelKey::given(key),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use nightshift_core::model::{ModelRequest, Turn};
+    use nightshift_core::task::Task;
+
+    use super::*;
+    use crate::settings::{Environment, ProviderName};
+
+    struct NoTasks;
+
+    impl Tasks for NoTasks {
+        fn find(&self, _: &str) -> Option<&dyn Task> {
+            None
+        }
+        fn names(&self) -> Vec<&'static str> {
+            Vec::new()
+        }
+    }
+
+    /// The path of the first request, which is answered by an error.
+    fn path_of_the_first_request(server: &TcpListener) -> String {
+        let (mut stream, _) = server.accept().unwrap();
+        let (mut text, mut buffer) = (String::new(), [0; 4_096]);
+        while !text.contains("\r\n") {
+            let read = stream.read(&mut buffer).unwrap();
+            text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").unwrap();
+        text.split(' ').nth(1).unwrap().to_owned()
+    }
+
+    /// A provider that is connected to another one's adapter would be called in another one's language.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn each_provider_is_called_in_its_own_language() {
+        for provider in ProviderName::ALL {
+            let server = TcpListener::bind("127.0.0.1:0").unwrap();
+            let url = format!("http://{}", server.local_addr().unwrap());
+            let path = match provider {
+                ProviderName::Anthropic => "/v1/messages",
+                ProviderName::Bedrock => "/model/any/converse",
+                ProviderName::OpenAi => "/chat/completions",
+                // It calls nobody.
+                ProviderName::Rehearsal => continue,
+            };
+            let lookup = |name: &str| {
+                Some(match name {
+                    "NIGHTSHIFT_PROVIDER" => provider.as_str().to_owned(),
+                    "NIGHTSHIFT_MODEL" => "any".to_owned(),
+                    _ => return None,
+                })
+            };
+            // Over plain HTTP no key may be set: the address is put in afterwards.
+            let with_key = |name: &str| match name {
+                "NIGHTSHIFT_MODEL_KEY" => Some("k".to_owned()),
+                _ => lookup(name),
+            };
+            let settings = Environment::read(&with_key, ModelSettings::read).unwrap();
+            let settings = ModelSettings { base_url: Some(url), ..settings };
+            let stack = StackSettings { name: "s".to_owned(), region: "eu-central-1".to_owned() };
+            let sdk = SdkConfig::builder().build();
+            let (model, _) = connect(settings, &stack, &sdk, NoTasks).unwrap();
+            let request = ModelRequest {
+                system: "s".to_owned(),
+                turns: vec![Turn::User("t".to_owned())],
+                schema_name: "x".to_owned(),
+                schema: Arc::new(serde_json::json!({"type": "object"})),
+                output_tokens_max: 10,
+                timeout_ms: 20_000,
+            };
+            let called = tokio::task::spawn_blocking(move || path_of_the_first_request(&server));
+            assert!(model.call(&request).await.is_err());
+            assert_eq!(called.await.unwrap(), path, "{provider:?}");
+        }
+    }
+}
