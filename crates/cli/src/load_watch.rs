@@ -20,6 +20,8 @@ pub struct Watch {
     /// Raised before it began; `None`: it cannot be known.
     before: Option<Vec<String>>,
     raised: Vec<String>,
+    /// What CloudWatch had counted in the minute in which it begins, say of the test before.
+    counted: HashMap<String, f64>,
     noted: Instant,
 }
 
@@ -30,7 +32,13 @@ const METRICS: [(&str, &str); 3] =
 impl Watch {
     /// Before the first job is sent.
     pub async fn new(stack: &Stack) -> Self {
-        Self { before: alarms::raised(stack).await.ok(), raised: Vec::new(), noted: Instant::now() }
+        let now_ms = times::now_ms();
+        Self {
+            before: alarms::raised(stack).await.ok(),
+            raised: Vec::new(),
+            counted: sums(stack, now_ms, now_ms).await.unwrap_or_default(),
+            noted: Instant::now(),
+        }
     }
 
     /// Looks at the alarms and the queue, says how it stands, and notes that the test lives.
@@ -65,7 +73,8 @@ impl Watch {
         let alarms = self.before.map(|_| self.raised);
         match sums(stack, began_ms, ended_ms).await {
             Ok(counted) => {
-                let sum = |id: &str| counted.get(id).copied();
+                let before = |id: &str| self.counted.get(id).copied().unwrap_or_default();
+                let sum = |id: &str| counted.get(id).map(|all| (all - before(id)).max(0.0));
                 let causes = HandBackCause::ALL.iter().map(|cause| cause.as_str());
                 let causes =
                     causes.filter_map(|cause| Some((cause.to_owned(), sum(cause).filter(|n| *n > 0.0)?)));
