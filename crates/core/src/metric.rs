@@ -438,6 +438,21 @@ mod tests {
         }
     }
 
+    /// Alarms compare with numbers in these units.
+    #[test]
+    fn a_name_says_its_unit() {
+        let all = Metric::ALL.iter().map(|metric| (metric.name(), metric.unit()));
+        for (name, unit) in all.chain(Gauge::ALL.iter().map(|gauge| (gauge.name(), gauge.unit()))) {
+            let expected = match name {
+                name if name.ends_with("Age") => "Seconds",
+                name if name.ends_with("Percent") => "Percent",
+                name if name.ends_with("Usd") || name == "SpendToday" => "None",
+                _ => "Count",
+            };
+            assert_eq!(unit, expected, "{name}");
+        }
+    }
+
     #[test]
     fn each_record_is_counted_exactly_once() {
         let mut metrics = InvocationMetrics::new(3);
