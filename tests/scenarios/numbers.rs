@@ -1,6 +1,7 @@
 //! Beside the peers' scenarios: what an invocation publishes, and what it books in the day's spend.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
@@ -52,6 +53,17 @@ async fn every_rejected_answer_is_counted_and_what_it_cost_is_wasted() {
             "{reask_limit} re-asks"
         );
     }
+}
+
+/// CloudWatch puts a number into the minute that its timestamp says, and alarms look at minutes.
+#[tokio::test(start_paused = true)]
+async fn numbers_are_of_the_time_at_which_an_invocation_ends() {
+    let slow = || Says::After(Duration::from_secs(90), Box::new(Says::Text("{}".to_owned())));
+    let stage = Stage::new(move |_, _| slow());
+    let began_ms = stage.world.now_ms();
+    stage.invoke(vec![stage.message("m-1", "one")]).await;
+    let batch = stage.world.metrics().pop().unwrap();
+    assert!(batch.at_ms >= began_ms + 90_000, "{} after the begin", batch.at_ms.saturating_sub(began_ms));
 }
 
 #[tokio::test(start_paused = true)]
