@@ -184,6 +184,10 @@ impl<R: Read> Lines<R> {
             Kind::Csv(records, columns) => {
                 let line = records.line();
                 let record = records.next().map_err(|error| unreadable(line, &error))?;
+                // It has taken in all rows that follow, and nobody can say how many those are.
+                if let Some((_, Err(fault @ Fault::NeverClosed { .. }))) = record {
+                    return Err(Failure::usage(of_csv(fault)));
+                }
                 Ok(record.map(|(line, cells)| {
                     (line, cells.map_err(of_csv).and_then(|cells| columns.draft(&cells)))
                 }))
@@ -216,7 +220,7 @@ fn of_csv(fault: Fault) -> String {
         Fault::TooLong => too_long(),
         Fault::NotUtf8 => not_utf8(),
         Fault::NeverClosed { opened } => format!(
-            "The quote that opens in line {opened} is never closed: close it, or double it where it is part of the text."
+            "The quote that opens in line {opened} is never closed, and takes in the rest of the file: close it, or double it where it is part of the text, and run the command again."
         ),
         Fault::ClosedInside { opened, closed } => format!(
             "The quote that opens in line {opened} closes in line {closed} in the middle of a cell: double each quote that is part of the text."
@@ -521,12 +525,15 @@ mod tests {
         );
     }
 
-    fn tickets(text: &str) -> Vec<Line> {
-        let by_header = source("tickets.csv", |s| {
+    fn by_header() -> Source {
+        source("tickets.csv", |s| {
             s.task = Some("categorize_ticket".to_owned());
             s.reference = Some("id".to_owned());
-        });
-        read(&by_header, text.as_bytes())
+        })
+    }
+
+    fn tickets(text: &str) -> Vec<Line> {
+        read(&by_header(), text.as_bytes())
     }
 
     fn ticket(id: &str, text: &str) -> Result<Draft, String> {
@@ -534,17 +541,24 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_left_open_makes_a_bad_line_and_no_job_of_many() {
-        let never = |line: u64| {
-            format!(
-                "The quote that opens in line {line} is never closed: close it, or double it where it is part of the text."
-            )
-        };
-        assert_eq!(tickets("id,text\n7,\"open quote\n8,second customer\n9,third\n"), [(2, Err(never(2)))]);
-        assert_eq!(
-            tickets("id,text\n6,\"two\nlines\"\n7,first\n\"8\n8\",\"open"),
-            [(2, ticket("6", "two\nlines")), (4, ticket("7", "first")), (5, Err(never(6)))]
-        );
+    fn a_quote_that_is_left_open_ends_the_file_and_makes_no_job_of_many() {
+        let long = format!("id,text\n7,\"open quote{}\n8,second", " and more\n".repeat(200_000));
+        for (text, opened, before) in [
+            ("id,text\n7,\"open quote\n8,second customer\n9,third\n", 2, 0),
+            ("id,text\n6,\"two\nlines\"\n7,first\n\"8\n8\",\"open", 6, 2),
+            (&long, 2, 0),
+        ] {
+            let tasks = my_tasks::registry();
+            let mut lines = by_header().lines(text.as_bytes(), &tasks).unwrap();
+            for _ in 0..before {
+                assert!(lines.next().unwrap().unwrap().1.is_ok());
+            }
+            let failure = lines.next().unwrap_err();
+            let says =
+                format!("The quote that opens in line {opened} is never closed, and takes in the rest");
+            assert!(failure.sentence().unwrap().starts_with(&says), "{failure:?}");
+            assert_eq!(failure.exit_code(), 2);
+        }
         // The next cell with quotes closes it.
         assert_eq!(
             tickets("id,text\n7,\"open quote\n8,\"second customer\"\n9,third\n"),
@@ -553,8 +567,6 @@ mod tests {
                 (4, ticket("9", "third")),
             ]
         );
-        let long = format!("id,text\n7,\"open quote{}\n8,second", " and more\n".repeat(200_000));
-        assert_eq!(tickets(&long), [(2, Err(never(2)))]);
     }
 
     #[test]

@@ -3,25 +3,32 @@
 //! **Invariant:** the text stands in its block byte for byte, never escaped, trimmed or normalised, and no text can
 //! close its block: the tags carry an id that occurs in none of the texts.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
+use std::fmt::{Display, Write as _};
 
 use nightshift_core::input_hash::hex;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// One piece of data for the model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block<'t> {
     name: &'static str,
     number: Option<usize>,
-    text: &'t str,
+    text: Cow<'t, str>,
 }
 
 impl<'t> Block<'t> {
     /// A piece of data under a name that the instructions use.
     #[must_use]
     pub fn new(name: &'static str, text: &'t str) -> Self {
-        Self { name, number: None, text }
+        Self { name, number: None, text: Cow::Borrowed(text) }
+    }
+
+    /// A number, a date, or whatever else is no text, as it shows itself.
+    #[must_use]
+    pub fn shown(name: &'static str, value: impl Display) -> Self {
+        Self { name, number: None, text: Cow::Owned(value.to_string()) }
     }
 
     /// A piece of data that may be absent; absent, there is no block.
@@ -35,7 +42,11 @@ impl<'t> Block<'t> {
         name: &'static str,
         texts: impl IntoIterator<Item = &'t str>,
     ) -> impl Iterator<Item = Self> {
-        texts.into_iter().enumerate().map(move |(index, text)| Self { name, number: Some(index + 1), text })
+        texts.into_iter().enumerate().map(move |(index, text)| Self {
+            name,
+            number: Some(index + 1),
+            text: Cow::Borrowed(text),
+        })
     }
 
     fn tag(&self, id: &str) -> String {
@@ -99,7 +110,7 @@ pub(crate) fn user(blocks: &[Block<'_>]) -> String {
     let id = unused_id(blocks);
     let mut user = format!("The data is in blocks with the id {id}.\n");
     for block in blocks {
-        let (tag, text) = (block.tag(&id), block.text);
+        let (tag, text) = (block.tag(&id), &block.text);
         // Writing to a string cannot fail.
         let _ = write!(user, "\n<{tag}>\n{text}\n</{tag}>\n");
     }

@@ -25,8 +25,9 @@ use crate::times;
 const WAIT_MS_MAX: u64 = 15_000;
 /// What was not answered is asked again after so many seconds, without a word: a throttle of the ledger is over by then.
 const ASKED_AGAIN_AFTER_S: [u64; 2] = [1, 3];
-/// How long to wait after each step in a row that was not answered, in seconds, before the watching ends.
-const WAITS_S: [u64; 5] = [2, 5, 10, 20, 30];
+/// How long to wait after each step that was not answered, in seconds, before the watching ends. What the failed one has
+/// locked is busy meanwhile, which says nothing.
+const WAITS_S: [u64; 3] = [2, 5, 15];
 
 /// The function's name after the prefix.
 const FUNCTION: &str = "redrive";
@@ -325,11 +326,13 @@ async fn begin(stack: &Stack, start: &StartArguments, context: &Context) -> Resu
 async fn watch(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure> {
     context.interrupt.handle("nightshift redrive list says how far it is");
     let mut said = None;
+    let mut waits_s = WAITS_S.into_iter();
     loop {
-        let stepped = step(stack, id, context).await?;
+        let stepped = step(stack, id, &mut waits_s, context).await?;
         let at_ms = match stepped {
             Stepped::Over(redrive) => return over(&redrive, context),
             Stepped::Again { at_ms, redrive } => {
+                waits_s = WAITS_S.into_iter();
                 let shown = Shown::of(&redrive);
                 let canary = shown.canary.map_or_else(String::new, |canary| format!("; canary: {canary}"));
                 let progress = format!("{} of {} sent{canary}", redrive.progress.sent, redrive.matching);
@@ -352,9 +355,14 @@ async fn watch(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure
     }
 }
 
-/// One step. It is short, so that one that has begun is waited for; one that was not answered is asked for again.
-async fn step(stack: &Stack, id: &str, context: &Context) -> Result<Stepped, Failure> {
-    let mut waits_s = WAITS_S.into_iter();
+/// One step. It is short, so that one that has begun is waited for; one that was not answered is asked for again, for as long
+/// as there are waits left since the last that did something.
+async fn step(
+    stack: &Stack,
+    id: &str,
+    waits_s: &mut impl Iterator<Item = u64>,
+    context: &Context,
+) -> Result<Stepped, Failure> {
     loop {
         let failure = match functions::invoke(stack, FUNCTION, &Ask::Step { id: id.to_owned() }).await {
             Ok(answer) => match said(&answer)? {

@@ -88,6 +88,18 @@ async fn a_step_that_is_not_answered_is_asked_for_again_and_ends_no_watching() {
     assert!(ran.err.contains("All that matched was sent."), "{ran:?}");
 }
 
+/// A step that fails for good leaves its lock, and the next ones are busy until that ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn steps_that_fail_again_and_again_end_the_watching_though_others_between_them_are_busy() {
+    let stand = Stand::start().await;
+    let busy = json!({"stepped": {"busy": {"until_ms": 0}}});
+    let failed_and_busy = std::iter::repeat_n([json!(UNANSWERED), busy], 6).flatten();
+    stand.answer(failed_and_busy);
+    let ran = stand.run(&["redrive", "watch", "r-1"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("r-1 goes on by itself") && ran.err.contains("ServiceException"), "{ran:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_watch_any_more_is_told_that_the_redrive_goes_on() {
     let stand = Stand::start().await;
