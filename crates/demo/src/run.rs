@@ -453,8 +453,16 @@ impl Watch {
             "model call failed" if self.real && text("class") == "Account" => {
                 let status =
                     fields.get("status").map(|status| format!(" (HTTP {status})")).unwrap_or_default();
+                let (what, check) = if status.contains("404") {
+                    (
+                        "knows no such address or model",
+                        "--base-url, which ends in /v1 for openai, and the model's name",
+                    )
+                } else {
+                    ("refuses the account", "the key, the credit and the model's name")
+                };
                 bail!(
-                    "the provider refuses the account: {}{status}. No job can succeed, so the demo stops: check the key, the credit and the model's name",
+                    "the provider {what}: {}{status}. No job can succeed, so the demo stops: check {check}",
                     text("error_type")
                 );
             }
