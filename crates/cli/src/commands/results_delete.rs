@@ -59,9 +59,11 @@ impl Row for Deleted {
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     let stack = context.stack().await?;
     let reader = ledger::of(&stack);
-    let limits = stack.worker()?.limits;
     let (keys, before) = match (&arguments.job, &arguments.reference) {
-        (Some(file), _) => (super::jobs::keys_of_job(file, limits.body_bytes_max)?, Erased::new()),
+        (Some(file), _) => {
+            let body_bytes_max = stack.worker()?.limits.body_bytes_max;
+            (super::jobs::keys_of_job(file, body_bytes_max)?, Erased::new())
+        }
         (_, Some(reference)) => of_reference(&reader, reference).await?,
         _ => (arguments.keys.clone(), Erased::new()),
     };
