@@ -22,14 +22,18 @@ pub struct Package {
     pub dependencies: BTreeSet<String>,
 }
 
-pub fn packages() -> BTreeMap<String, Package> {
+fn metadata(option: &str) -> Value {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .args(["metadata", "--format-version", "1", "--offline", option])
         .current_dir(root())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+pub fn packages() -> BTreeMap<String, Package> {
+    let metadata = metadata("--no-deps");
     let package = |package: &Value| {
         let dependencies = package["dependencies"].as_array().unwrap().iter();
         // What a build needs, it knows as well.
@@ -237,13 +241,7 @@ fn reach(roots: Vec<Item>, mut rest: Vec<Item>) -> Vec<Item> {
 fn sdk_operations() -> &'static BTreeSet<String> {
     static OPERATIONS: OnceLock<BTreeSet<String>> = OnceLock::new();
     OPERATIONS.get_or_init(|| {
-        let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version", "1", "--locked", "--offline"])
-            .current_dir(root())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let metadata = metadata("--locked");
         let mut operations = BTreeSet::new();
         for package in metadata["packages"].as_array().unwrap() {
             if package["name"].as_str().unwrap().starts_with("aws-sdk-") {

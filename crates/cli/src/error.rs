@@ -100,17 +100,6 @@ impl Failure {
         self
     }
 
-    /// The same, and that this file has only some of what it was to have.
-    pub fn leaves(self, file: Option<&Path>) -> Self {
-        match file {
-            Some(file) => self.after(&format!(
-                "{} is incomplete, so remove it first",
-                text::shown(&file.display().to_string())
-            )),
-            None => self,
-        }
-    }
-
     /// What was to be done is done all the same, and only saying so failed: no advice to do it again.
     pub fn although(mut self, done: &str) -> Self {
         if let Some((what, _advice)) = self.sentence.split_once(": ") {

@@ -16,6 +16,7 @@ mod csv_records;
 mod editor;
 mod error;
 mod examine;
+mod export;
 mod files;
 mod functions;
 mod interrupt;

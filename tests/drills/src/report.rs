@@ -97,7 +97,7 @@ pub fn wrong(drill: &Drill, seen: &Seen, pages: &BTreeMap<String, Page>) -> Vec<
 
 /// A page that promises far more minutes than its drills take tells its reader to wait for nothing.
 #[must_use]
-pub fn too_long(seen: &[(&Drill, &Seen)], pages: &BTreeMap<String, Page>) -> Vec<String> {
+pub fn too_long(seen: &[(&Drill, Seen)], pages: &BTreeMap<String, Page>) -> Vec<String> {
     let mut of: BTreeMap<(&str, &str, &str), (Option<u64>, u64)> = BTreeMap::new();
     for (drill, seen) in seen {
         let (Some(name), Some(page)) = (drill.page, drill.page.and_then(|page| pages.get(page))) else {

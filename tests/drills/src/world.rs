@@ -472,16 +472,19 @@ impl World {
         let now_ms = self.table.now_ms();
         let mut guard = self.lock();
         let state = &mut *guard;
-        if state.conditions.events_refused {
-            let pipe = format!("{}-results", self.names.stack);
-            let failed = MetricKey::new("AWS/EventBridge/Pipes", "ExecutionFailed", &[("PipeName", &pipe)]);
-            state.data.publish(&failed, minute, 1.0, 1.0);
-            state.events_failed.send(now_ms, "{}".to_owned(), Vec::new());
+        let conditions = &state.conditions;
+        for (fails, pipe) in
+            [(conditions.events_refused, "results"), (conditions.large_events_fail, "results-large")]
+        {
+            if fails {
+                let pipe = format!("{}-{pipe}", self.names.stack);
+                let failed =
+                    MetricKey::new("AWS/EventBridge/Pipes", "ExecutionFailed", &[("PipeName", &pipe)]);
+                state.data.publish(&failed, minute, 1.0, 1.0);
+            }
         }
-        if state.conditions.large_events_fail {
-            let pipe = format!("{}-results-large", self.names.stack);
-            let failed = MetricKey::new("AWS/EventBridge/Pipes", "ExecutionFailed", &[("PipeName", &pipe)]);
-            state.data.publish(&failed, minute, 1.0, 1.0);
+        if state.conditions.events_refused {
+            state.events_failed.send(now_ms, "{}".to_owned(), Vec::new());
         }
         if state.conditions.polled && state.switched_on {
             state.jobs.touch(now_ms);

@@ -62,7 +62,7 @@ fn drill() -> Result<bool, Box<dyn std::error::Error>> {
     println!("| --- | --- | --- | --- | --- |");
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md"))?;
     let mut emitted = BTreeSet::new();
-    let all_seen = std::cell::RefCell::new(Vec::new());
+    let mut all_seen = Vec::new();
     run::run_all(
         &chosen,
         |drill| run::run(drill, &alarms, STACK),
@@ -75,12 +75,12 @@ fn drill() -> Result<bool, Box<dyn std::error::Error>> {
             emitted.extend(seen.metrics.iter().cloned());
             let named = format!("{}, {}", drill.page.unwrap_or("none"), drill.fault);
             wrong.extend(report::wrong(drill, seen, &pages).into_iter().map(|why| format!("{named}: {why}")));
-            all_seen.borrow_mut().push((*drill, seen.clone()));
+            all_seen.push((*drill, seen.clone()));
         },
     );
     // Only all drills together show all that it names, and how long a page has to say that it may take.
     if only.is_empty() {
-        let (shown, seen) = (dashboard::contents(&plan)?, all_seen.borrow());
+        let shown = dashboard::contents(&plan)?;
         if shown != LOOKED_AT {
             let drawn = Path::new(&file).with_file_name("dashboard.txt");
             std::fs::write(&drawn, shown)?;
@@ -89,8 +89,7 @@ fn drill() -> Result<bool, Box<dyn std::error::Error>> {
                 drawn.display()
             ));
         }
-        let seen: Vec<_> = seen.iter().map(|(drill, seen)| (*drill, seen)).collect();
-        wrong.extend(report::too_long(&seen, &pages));
+        wrong.extend(report::too_long(&all_seen, &pages));
         let unseen = dashboard::unseen(&graphs, &emitted);
         wrong.extend(unseen.map(|metric| format!("the dashboard names {metric}, which no drill emitted")));
     }

@@ -15,10 +15,10 @@ use serde::Serialize;
 use crate::Context;
 use crate::confirm;
 use crate::error::Failure;
-use crate::files;
+use crate::export::{self, Written};
 use crate::ledger::{self, Entries};
 use crate::letters::{self, Look};
-use crate::render::{Cell, Row, Rows, say};
+use crate::render::{Cell, Row, Rows};
 use crate::stack::Stack;
 use crate::text::counted;
 use crate::times;
@@ -416,34 +416,18 @@ async fn export(arguments: &ExportArguments, context: &Context) -> Result<(), Fa
     let stack = context.stack().await?;
     let reader = ledger::of(&stack);
     let mut entries = Entries::new(&reader, arguments.filter.selection(), Order::OldestFirst);
-    let mut rows: Rows<Shown> = match &arguments.to {
-        Some(path) => {
-            let file = files::create_private(path)?;
-            context.interrupt.leaves(format!("{} is incomplete, so remove it first", path.display()));
-            context.out.rows_into(file, path)
-        }
-        None => context.out.streamed(),
-    };
+    let mut rows = export::begin(arguments.to.as_ref(), context)?;
     let written = write_failures(&reader, &mut entries, &mut rows, arguments.excerpt).await;
-    let (exported, unreadable) = written
-        .and_then(|counts| rows.end().map(|()| counts))
-        .map_err(|e| e.leaves(arguments.to.as_deref()))?;
-    say(&format!("{} exported.", counted(exported, "failure")));
-    match unreadable {
-        0 => Ok(()),
-        n => Err(Failure::no(format!(
-            "{n} records were left out, because a newer release wrote them: export with its build."
-        ))),
-    }
+    export::end(rows, written, arguments.to.as_ref(), "failure")
 }
 
-/// All of them; returns how many, and how many no build of this release can read.
+/// All of them.
 async fn write_failures(
     reader: &DynamoLedger,
     entries: &mut Entries<'_>,
     rows: &mut Rows<Shown>,
     excerpt: bool,
-) -> Result<(u64, u64), Failure> {
+) -> Result<Written, Failure> {
     let (mut exported, mut unreadable) = (0_u64, 0_u64);
     while let Some(page) = entries.page().await? {
         let keys: Vec<_> = page.into_iter().map(|entry| entry.key).collect();
@@ -463,7 +447,7 @@ async fn write_failures(
         })
         .await?;
     }
-    Ok((exported, unreadable))
+    Ok(Written { exported, unreadable })
 }
 
 async fn audit(arguments: &AuditArguments, context: &Context) -> Result<(), Failure> {

@@ -250,13 +250,9 @@ async fn raise(
     raised.map_err(|e| error::of_aws("cloudwatch:SetAlarmState", &e))?;
     for look in 1..=DELIVERY_LOOKS_MAX {
         let since = delivered().await?.saturating_sub(before);
-        // Only then: an alarm that is raised still has told of nothing but that.
-        let is_over = || async {
-            let alarms = examine::alarms(stack).await?;
-            Ok::<bool, Failure>(alarms.iter().all(|one| one.name != alarm.name || !one.raised))
-        };
-        // Whoever was told of both counts twice: half of the deliveries are of people that were told of it.
-        let times = if tells_after && is_over().await? { 2 } else { 1 };
+        // Read after the deliveries: an alarm that is still raised has told of nothing but that, and whoever was told of its
+        // end as well counts twice.
+        let times = if tells_after && !is_raised(stack, &alarm.name).await? { 2 } else { 1 };
         page.delivered = u32::try_from(since / times).unwrap_or(u32::MAX).min(page.expected);
         if page.delivered >= page.expected || look == DELIVERY_LOOKS_MAX {
             break;
@@ -264,4 +260,8 @@ async fn raise(
         tokio::time::sleep(LOOK_EVERY).await;
     }
     Ok(page)
+}
+
+async fn is_raised(stack: &Stack, name: &str) -> Result<bool, Failure> {
+    Ok(examine::alarms(stack).await?.iter().any(|alarm| alarm.name == name && alarm.raised))
 }

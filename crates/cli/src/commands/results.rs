@@ -15,10 +15,9 @@ use serde_json::Value;
 use super::results_delete;
 use crate::Context;
 use crate::error::{self, Failure};
-use crate::files;
+use crate::export::{self, Written};
 use crate::ledger;
 use crate::render::{Cell, Row, Rows, say};
-use crate::text::counted;
 use crate::times;
 
 /// The answers.
@@ -228,33 +227,17 @@ async fn export(arguments: &ExportArguments, context: &Context) -> Result<(), Fa
     let reader = ledger::of(&stack);
     let size = reader.size().await.map_err(|e| error::of_port(&e))?;
     say(&ledger::scan_cost(&size));
-    let mut rows: Rows<Shown> = match &arguments.to {
-        Some(path) => {
-            let file = files::create_private(path)?;
-            context.interrupt.leaves(format!("{} is incomplete, so remove it first", path.display()));
-            context.out.rows_into(file, path)
-        }
-        None => context.out.streamed(),
-    };
+    let mut rows = export::begin(arguments.to.as_ref(), context)?;
     let written = write_results(&reader, &selection, &mut rows).await;
-    let (exported, unreadable) = written
-        .and_then(|counts| rows.end().map(|()| counts))
-        .map_err(|e| e.leaves(arguments.to.as_deref()))?;
-    say(&format!("{} exported.", counted(exported, "result")));
-    match unreadable {
-        0 => Ok(()),
-        n => Err(Failure::no(format!(
-            "{n} records were left out, because a newer release wrote them: export with its build."
-        ))),
-    }
+    export::end(rows, written, arguments.to.as_ref(), "result")
 }
 
-/// All of them; returns how many, and how many no build of this release can read.
+/// All of them.
 async fn write_results(
     reader: &DynamoLedger,
     selection: &ResultSelection,
     rows: &mut Rows<Shown>,
-) -> Result<(u64, u64), Failure> {
+) -> Result<Written, Failure> {
     let (mut exported, mut unreadable, mut after) = (0_u64, 0_u64, None);
     loop {
         let page =
@@ -271,7 +254,7 @@ async fn write_results(
         }
         after = page.next;
         if after.is_none() {
-            return Ok((exported, unreadable));
+            return Ok(Written { exported, unreadable });
         }
     }
 }
