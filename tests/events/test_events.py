@@ -119,6 +119,8 @@ SEQUENCES = {
     "a job that fails at once": ([item("failed-unparsed-invalid_message")], [("failed", None, None)]),
     "a dead letter that is noted as sent": ([CLAIMED, FAILED, {**FAILED, "letter_version": FAILED["version"]}], [None, ("failed", None, None), None]),
     "a redrive that fails again": ([CLAIMED, FAILED, CLAIMED, FAILED_AGAIN], [None, ("failed", None, None), None, ("failed", None, None)]),
+    # The worker claims what it is about to refuse, where a failure stands.
+    "a redrive that is refused again": ([item("failed-unparsed-invalid_message"), CLAIMED, item("failed-unparsed-invalid_message", version={"N": "3"})], [("failed", None, None), None, ("failed", None, None)]),
     "a redrive that succeeds": ([FAILED, CLAIMED, DONE], [("failed", None, None), None, ("done", False, False)]),
     "a result that is made again": ([DONE, item("claimed-remade-lease-ended"), DONE], [("done", False, False), None, ("done", False, False)]),
     "a result that is erased": ([CLAIMED, DONE, ERASED, None], [None, ("done", False, False), None, None]),

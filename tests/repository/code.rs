@@ -24,7 +24,7 @@ pub struct Package {
 
 fn metadata(option: &str) -> Value {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--offline", option])
+        .args(["metadata", "--format-version", "1", option])
         .current_dir(root())
         .output()
         .unwrap();

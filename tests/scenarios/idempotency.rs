@@ -341,7 +341,7 @@ async fn i12_a_record_that_changes_between_write_and_read_is_asked_again_and_not
     stage.world.on_write(|_, _| Some(LedgerFault::Gone));
     let report = stage.invoke(vec![stage.message("m-1", "one")]).await;
     assert_eq!(reported(&report), ["m-1"]);
-    assert_eq!((stage.calls(), stage.world.writes().len()), (0, 3));
+    assert_eq!((stage.calls(), stage.world.writes().len()), (0, 4));
     // Another state each time.
     let (stage, mut record) = finished("one").await;
     record.state = State::Open;
@@ -352,7 +352,7 @@ async fn i12_a_record_that_changes_between_write_and_read_is_asked_again_and_not
     });
     let report = stage.invoke(vec![stage.message("m-2", "one")]).await;
     assert_eq!(reported(&report), ["m-2"]);
-    assert_eq!((stage.calls(), stage.world.writes().len()), (0, 3));
+    assert_eq!((stage.calls(), stage.world.writes().len()), (0, 4));
 }
 
 #[tokio::test(start_paused = true)]

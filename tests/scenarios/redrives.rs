@@ -5,7 +5,9 @@ use nightshift_core::failure::FailureReason;
 use nightshift_core::message::{Attribute, AttributeValue};
 use nightshift_core::metric::Outcome;
 use nightshift_core::model::{Answer, ModelRequest};
-use nightshift_tests::memory::{Says, again};
+use nightshift_core::port_error::PortErrorKind;
+use nightshift_core::record::{RecordWrite, State};
+use nightshift_tests::memory::{LedgerFault, Says, again};
 use nightshift_worker::Message;
 use std::time::Duration;
 
@@ -153,4 +155,55 @@ async fn a_mended_body_with_the_letters_attributes_is_another_job() {
     let mended = Message { body: ticket("mended"), ..sent_back(&stage, &letter, "m-3") };
     assert_eq!(stage.invoke(vec![mended]).await.outcomes, [REFUSED]);
     assert_eq!(stage.calls(), 3, "the version is of the other input's record and says nothing of this one");
+}
+
+/// A job without a task that exists, refused a minute ago, and its letter sent back.
+async fn unknown_task() -> (Stage, Message) {
+    let stage = Stage::new(by_text);
+    let body = ticket("one").replace("categorize_ticket", "no_such_task");
+    assert_ne!(body, ticket("one"));
+    let first = Message { body, ..stage.message("m-1", "") };
+    assert_eq!(stage.invoke(vec![first]).await.outcomes, [UNKNOWN_TASK]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let again = sent_back(&stage, &stage.world.letters().remove(0), "m-2");
+    (stage, again)
+}
+
+const UNKNOWN_TASK: Outcome = Outcome::DeadLettered(FailureReason::UnknownTask);
+
+fn written(stage: &Stage) -> Vec<State> {
+    stage.world.writes().into_iter().map(|write| write.record.state).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_replaces_a_failure_is_a_change_of_state_for_who_acts_on_the_stream() {
+    let (stage, again) = unknown_task().await;
+    assert_eq!(stage.invoke(vec![again]).await.outcomes, [UNKNOWN_TASK]);
+    // The second is a claim that the standing failure refuses.
+    let states = written(&stage);
+    assert!(
+        matches!(
+            states.as_slice(),
+            [State::Failed(_), State::Failed(_), State::Claimed { .. }, State::Failed(_)]
+        ),
+        "{states:?}"
+    );
+    assert_eq!((stage.calls(), stage.world.letters().len()), (0, 2));
+    let record = stage.world.writes().pop().unwrap().record;
+    assert_eq!((record.budget.calls, record.version, record.redrives), (0, 3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_over_a_failure_whose_answer_is_lost_is_given_back_and_fails_by_the_next_delivery() {
+    let (stage, first) = unknown_task().await;
+    let claimed = |write: &RecordWrite| matches!(write.record.state, State::Claimed { .. });
+    stage.world.on_write(move |_, write| {
+        claimed(write).then_some(LedgerFault::ReplyLost(PortErrorKind::Unavailable))
+    });
+    let report = stage.invoke(vec![first.clone()]).await;
+    assert_eq!(report.failed_message_ids, ["m-2"]);
+    // Where the SDK asks again it finds our own claim, and goes on.
+    stage.world.on_write(move |_, write| claimed(write).then_some(LedgerFault::RepeatedBySdk));
+    assert_eq!(stage.invoke(vec![again(&first)]).await.outcomes, [UNKNOWN_TASK]);
+    assert_eq!((stage.calls(), stage.world.letters().len()), (0, 2));
 }

@@ -1,18 +1,8 @@
 //! What AWS says of a stack, for `doctor`: it asks, and `nightshift_core::doctor` judges; and for `load-test`, the limits that
 //! a load meets.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
-use aws_sdk_cloudwatch::types::AlarmType;
 use aws_sdk_sqs::types::QueueAttributeName as Attribute;
-use aws_smithy_runtime_api::box_error::BoxError;
-use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::DateTime;
-use aws_smithy_types::config_bag::ConfigBag;
-use aws_smithy_types::date_time::Format;
-use nightshift_core::doctor::{Alarm, EventSource, Executions, Function, Key, Queue, Topic};
+use nightshift_core::doctor::{EventSource, Executions, Function, Key, Queue, Topic};
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::NAMESPACE;
 use nightshift_shell::settings::{KeySettings, ProviderSettings};
@@ -25,44 +15,6 @@ use crate::times;
 
 /// An hour.
 const WINDOW_S: i64 = 3_600;
-
-/// How far the clock here is ahead of AWS's, in milliseconds, by the date of an answer of STS; `None`: it gave none.
-pub async fn clock_ahead_ms(stack: &Stack) -> Result<Option<i64>, Failure> {
-    let date = AnswerDate::default();
-    let asked = aws_sdk_sts::Client::new(&stack.sdk)
-        .get_caller_identity()
-        .customize()
-        .interceptor(date.clone())
-        .send()
-        .await;
-    asked.map_err(|e| error::of_aws("sts:GetCallerIdentity", &e))?;
-    let said_ms = *date.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let here_ms = i64::try_from(times::now_ms()).unwrap_or(i64::MAX);
-    Ok(said_ms.map(|said_ms| here_ms.saturating_sub(said_ms)))
-}
-
-/// Keeps the `Date` of an answer.
-#[derive(Debug, Clone, Default)]
-struct AnswerDate(Arc<Mutex<Option<i64>>>);
-
-#[aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint]
-impl Intercept for AnswerDate {
-    fn name(&self) -> &'static str {
-        "AnswerDate"
-    }
-
-    fn read_before_deserialization(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date");
-        let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date.and_then(|date| date.to_millis().ok());
-        Ok(())
-    }
-}
 
 /// The worker's function.
 pub async fn worker(stack: &Stack) -> Result<Function, Failure> {
@@ -184,12 +136,22 @@ pub async fn limits(stack: &Stack, told: &Limits) -> Result<Limits, Failure> {
     let source = sources.into_iter().find(|source| source.function.ends_with(&own)).unwrap_or_default();
     // An event source without a number of its own has none that could be compared.
     let or = |is: u32, told: u32| if is == 0 { told } else { is };
+    let runs_at_once = runs_at_once(stack).await?;
     Ok(Limits {
         visibility_timeout_ms: queue.visibility_ms,
         batch_size: or(source.batch_size, told.batch_size),
-        concurrency_max: or(source.concurrency_max, told.concurrency_max),
+        concurrency_max: or(source.concurrency_max, told.concurrency_max).min(runs_at_once),
         ..told.clone()
     })
+}
+
+/// How many of the worker may run at once for all that its event source says: what is reserved for it, or else what nobody
+/// has reserved in the account.
+async fn runs_at_once(stack: &Stack) -> Result<u32, Failure> {
+    let (function, executions) = tokio::try_join!(worker(stack), executions(stack))?;
+    // No account has none.
+    let unreserved = Some(executions.unreserved).filter(|unreserved| *unreserved > 0);
+    Ok(function.reserved.or(unreserved).unwrap_or(u32::MAX))
 }
 
 /// Whether the model key is there; `None`: none is needed, or operators may not see it (a parameter).
@@ -221,52 +183,6 @@ pub async fn sum(
     Ok(metrics::sum(counted.into_values().flatten()) as u64)
 }
 
-/// The stack's alarms, without the parts of composite ones. Another stack whose prefix begins like this one's has alarms
-/// that begin so too; each alarm's description names its page, and its name is the prefix and the page.
-pub async fn alarms(stack: &Stack) -> Result<Vec<Alarm>, Failure> {
-    let client = aws_sdk_cloudwatch::Client::new(&stack.sdk);
-    let mut pages = client
-        .describe_alarms()
-        .alarm_name_prefix(format!("{}-", stack.prefix))
-        .set_alarm_types(Some(vec![AlarmType::MetricAlarm, AlarmType::CompositeAlarm]))
-        .into_paginator()
-        .send();
-    let mut alarms = Vec::new();
-    while let Some(page) = pages.next().await {
-        let page = page.map_err(|e| error::of_aws("cloudwatch:DescribeAlarms", &e))?;
-        let own = |name: Option<&str>, description: Option<&str>| {
-            page_in(description.unwrap_or_default())
-                .is_some_and(|page| name == Some(format!("{}-{page}", stack.prefix).as_str()))
-        };
-        let metric = page.metric_alarms().iter().filter(|a| own(a.alarm_name(), a.alarm_description()));
-        alarms.extend(metric.map(|alarm| Alarm {
-            name: alarm.alarm_name().unwrap_or_default().to_owned(),
-            raised: alarm.state_value().is_some_and(|state| state.as_str() == "ALARM"),
-            actions_on: alarm.actions_enabled().unwrap_or(true),
-            actions: alarm.alarm_actions().to_vec(),
-            actions_after: alarm.ok_actions().to_vec(),
-        }));
-        let composite = page.composite_alarms().iter().filter(|a| own(a.alarm_name(), a.alarm_description()));
-        alarms.extend(composite.map(|alarm| Alarm {
-            name: alarm.alarm_name().unwrap_or_default().to_owned(),
-            raised: alarm.state_value().is_some_and(|state| state.as_str() == "ALARM"),
-            actions_on: alarm.actions_enabled().unwrap_or(true),
-            actions: alarm.alarm_actions().to_vec(),
-            actions_after: alarm.ok_actions().to_vec(),
-        }));
-    }
-    Ok(alarms)
-}
-
-/// The runbook page that an alarm's description names, in one of the two ways of `alarms.tf`.
-fn page_in(description: &str) -> Option<&str> {
-    let (_, named) = description.rsplit_once("Runbook: ")?;
-    match named.strip_prefix("the page ") {
-        Some(page) => page.split(' ').next(),
-        None => named.strip_suffix(".md")?.rsplit('/').next(),
-    }
-}
-
 /// Those whom a topic tells, and their addresses.
 pub async fn topic(stack: &Stack, arn: &str) -> Result<(Topic, Vec<String>), Failure> {
     let client = aws_sdk_sns::Client::new(&stack.sdk);
@@ -294,20 +210,6 @@ pub async fn topic(stack: &Stack, arn: &str) -> Result<(Topic, Vec<String>), Fai
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_alarm_is_of_the_stack_whose_prefix_and_page_make_its_name() {
-        for (description, page) in [
-            (
-                "Nothing moves. Runbook: the page no-progress in the folder runbook/ of the repository that this stack was deployed from.",
-                Some("no-progress"),
-            ),
-            ("Nothing moves. Runbook: https://git.example/runbook/no-progress.md", Some("no-progress")),
-            ("somebody else's", None),
-        ] {
-            assert_eq!(page_in(description), page);
-        }
-    }
 
     #[test]
     fn the_time_of_a_deploy_is_read_as_lambda_writes_it() {

@@ -1,4 +1,6 @@
 //! Ctrl-C: a command that has something to finish is asked to, every other one ends at once.
+//!
+//! A command may ask itself, for a reason that it says.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +13,7 @@ use crate::error::Failure;
 /// Whether the program was asked to stop.
 #[derive(Debug, Clone)]
 pub struct Interrupt {
+    tell: Arc<watch::Sender<u32>>,
     asked: watch::Receiver<u32>,
     handled: Arc<AtomicBool>,
     left: Arc<Mutex<Option<String>>>,
@@ -20,18 +23,19 @@ impl Interrupt {
     /// Listens for Ctrl-C and for SIGTERM from now on. Within a runtime.
     pub fn listen() -> Self {
         let (tell, asked) = watch::channel(0);
+        let tell = Arc::new(tell);
         // Registered before anything is begun: a signal that comes earlier than the first poll counts too. Where a signal
         // cannot be listened for, it ends the program as it does by itself.
         for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
             let Ok(mut signals) = signal(kind) else { continue };
-            let tell = tell.clone();
+            let tell = Arc::clone(&tell);
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
                     tell.send_modify(|times| *times += 1);
                 }
             });
         }
-        Self { asked, handled: Arc::default(), left: Arc::default() }
+        Self { tell, asked, handled: Arc::default(), left: Arc::default() }
     }
 
     /// From now on the command sees to the first Ctrl-C itself; a second one still ends it, and `left` is how things stand
@@ -41,8 +45,9 @@ impl Interrupt {
         self.handled.store(true, Ordering::Relaxed);
     }
 
-    /// What whoever ends the command from now on should know.
+    /// What whoever ends the command from now on, by the first Ctrl-C that comes, should know.
     pub fn leaves(&self, left: impl Into<String>) {
+        self.handled.store(false, Ordering::Relaxed);
         *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(left.into());
     }
 
@@ -52,6 +57,15 @@ impl Interrupt {
             Some(left) => Failure::interrupted(format!("Interrupted in the middle: {left}.")),
             None => Failure::interrupted("Interrupted; nothing was changed."),
         }
+    }
+
+    /// As if Ctrl-C were pressed; a second time does nothing, and so does the first after one.
+    pub fn ask(&self) {
+        self.tell.send_if_modified(|times| {
+            let first = *times == 0;
+            *times += u32::from(first);
+            first
+        });
     }
 
     /// Whether Ctrl-C was pressed.

@@ -200,7 +200,7 @@ async fn receive_all(
     Ok(())
 }
 
-async fn give_back(client: &Client, queue_url: &str, handles: Vec<String>) -> Result<(), Failure> {
+pub async fn give_back(client: &Client, queue_url: &str, handles: Vec<String>) -> Result<(), Failure> {
     const ACTION: &str = "sqs:ChangeMessageVisibility";
     for handles in handles.chunks(10) {
         let mut request = client.change_message_visibility_batch().queue_url(queue_url);

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::Context;
+use crate::budget::Budget;
+use crate::clock::Clock;
 use crate::commands::enqueue;
 use crate::error::Failure;
 use crate::jobs_file::Draft;
@@ -24,10 +26,9 @@ use crate::receipt::{self, Entry, Receipt};
 use crate::render::say;
 use crate::sender::{Outgoing, Rate, Sender};
 use crate::stack::{Stack, Worker};
+use crate::test_lease::Lease;
 use crate::times;
 
-/// Between two looks at the queue and the alarms.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Looks at an empty queue, one after the other, that are believed: SQS counts approximately.
 const EMPTY_LOOKS: u32 = 2;
 
@@ -43,11 +44,12 @@ pub struct Jobs<'a> {
 }
 
 impl<'a> Jobs<'a> {
-    /// One of each task, to see that they can be sent.
+    /// One of each task, to see that they can be sent, and that two of them are two jobs. Of all tasks, those are left out
+    /// whose examples cannot be made different.
     pub fn new(names: &[String], tasks: &'a Registry, worker: &'a Worker) -> Result<Self, Failure> {
         let all: Vec<_> = tasks.names().into_iter().map(str::to_owned).collect();
-        let names = if names.is_empty() { all.as_slice() } else { names };
-        let mut examples = Vec::new();
+        let (names, chosen) = if names.is_empty() { (all.as_slice(), false) } else { (names, true) };
+        let (mut examples, mut alike) = (Vec::new(), Vec::new());
         for name in names {
             let described = tasks.describe(name).ok_or_else(|| {
                 Failure::usage(format!(
@@ -55,7 +57,21 @@ impl<'a> Jobs<'a> {
                     crate::text::shown(name)
                 ))
             })?;
-            examples.push((name.clone(), described.example_job.get("input").cloned().unwrap_or_default()));
+            let mut input = described.example_job.get("input").cloned().unwrap_or_default();
+            if longest_text(&mut input).is_none() {
+                alike.push(name.as_str());
+                continue;
+            }
+            examples.push((name.clone(), input));
+        }
+        if let Some(why) = (!alike.is_empty()).then(|| alike.join(", ")) {
+            let why = format!(
+                "The example of {why} has no text that words of its own could be added to, so all such jobs would be one"
+            );
+            if chosen || examples.is_empty() {
+                return Err(Failure::usage(format!("{why}: name other tasks with --task.")));
+            }
+            say(&format!("{why}: left out."));
         }
         let run = format!("{}-{}", times::now_ms(), OsEntropy.token().get(..8).unwrap_or_default());
         let mut jobs = Self { run, examples, tasks, worker, most_micro_usd: 0 };
@@ -104,6 +120,12 @@ pub struct Load<'a> {
     pub first: u64,
     /// Whether somebody stops it.
     pub context: &'a Context,
+    /// While it is ours.
+    pub lease: &'a Lease,
+    /// What times are told by.
+    pub clock: Clock,
+    /// What the calls may cost.
+    pub budget: Option<Budget>,
     /// How long the end of all is waited for, in seconds after the last send.
     pub drain_s_max: f64,
 }
@@ -120,38 +142,44 @@ pub struct Seen {
 
 impl Load<'_> {
     /// Sends all of it, waits for its end, and says what became of each job.
+    ///
+    /// # Errors
+    /// Also when another test took the stack over: nothing that is seen then is this one's.
     pub async fn run(&self) -> Result<Seen, Failure> {
+        tokio::select! {
+            seen = self.send_and_see() => seen,
+            failure = self.lease.lost() => Err(failure),
+        }
+    }
+
+    async fn send_and_see(&self) -> Result<Seen, Failure> {
+        let Self { stack, plan, jobs, context, clock, budget, .. } = *self;
         let folder = TempDir::new()
             .map_err(|error| Failure::failed(format!("There is no room for a receipt: {error}.")))?;
         let path = folder.path().join("receipt");
-        let mut watch = Watch::new(self.stack).await;
-        let began_ms = times::now_ms();
-        let head = receipt::head(&self.stack.jobs_url, self.jobs.run.clone(), began_ms);
+        let mut watch = Watch::new(stack, plan, clock, budget, &context.interrupt).await;
+        // What is sent is dated by the clock here.
+        let began_here_ms = times::now_ms();
+        let head = receipt::head(&stack.jobs_url, jobs.run.clone(), began_here_ms);
         let (mut receipt, _) = Receipt::open(&path, &head)?;
-        let sent = {
-            let sending = self.send(&mut receipt);
-            tokio::pin!(sending);
-            loop {
-                tokio::select! {
-                    sent = &mut sending => break sent,
-                    () = tokio::time::sleep(LOOK_EVERY) => watch.look(self.stack, self.plan, &self.jobs.run, began_ms).await,
-                }
-            }
+        let sent = tokio::select! {
+            sent = self.send(&mut receipt) => sent,
+            never = watch.keep_looking() => match never {},
         };
-        let stopped = self.context.interrupt.is_asked();
+        let stopped = context.interrupt.is_asked();
         let offered = match sent {
-            Ok(()) => self.plan.jobs(),
-            Err(_) if stopped => self.plan.due(times::now_ms().saturating_sub(began_ms)),
+            Ok(()) => plan.jobs(),
+            Err(_) if stopped => plan.due(watch.after_ms()),
             Err(failure) => return Err(failure),
         };
         if stopped {
             say("Stopped: waits for the jobs that were sent (Ctrl-C again ends it without a verdict).");
         }
-        let queued = self.drain(&mut watch, began_ms).await?;
-        let ended_ms = times::now_ms();
-        let samples = self.samples(&path, offered, began_ms, queued).await?;
-        let measured = measure(self.plan, &samples, offered, ended_ms.saturating_sub(began_ms));
-        let observed = watch.observed(self.stack, began_ms, ended_ms).await.unless_behind(&measured);
+        let queued = self.drain(&mut watch).await?;
+        let (began_ms, ended_ms) = (watch.began_ms(), watch.after_ms());
+        let samples = self.samples(&path, offered, (began_here_ms, began_ms), queued).await?;
+        let measured = measure(plan, &samples, offered, ended_ms);
+        let observed = watch.observed().await.unless_behind(&measured);
         Ok(Seen { began_ms, measured, observed })
     }
 
@@ -179,14 +207,14 @@ impl Load<'_> {
     }
 
     /// Waits until the queue is empty, or for as long as a good stack would take. Whether anything may still be queued.
-    async fn drain(&self, watch: &mut Watch, began_ms: u64) -> Result<bool, Failure> {
+    async fn drain(&self, watch: &mut Watch<'_>) -> Result<bool, Failure> {
         let until = Instant::now() + Duration::from_secs_f64(self.drain_s_max.clamp(0.0, 86_400.0));
         let mut empty = 0;
         while empty < EMPTY_LOOKS {
             if Instant::now() >= until {
                 return Ok(true);
             }
-            watch.look(self.stack, self.plan, &self.jobs.run, began_ms).await;
+            watch.look().await;
             let crashed = letters::look(self.stack, &self.stack.crashed_url()).await?.messages;
             let left = letters::look(self.stack, &self.stack.jobs_url).await?.messages + crashed;
             empty = if left == 0 { empty + 1 } else { 0 };
@@ -195,12 +223,13 @@ impl Load<'_> {
         Ok(false)
     }
 
-    /// What became of each job that was due.
+    /// What became of each job that was due. `began_ms`: by the clock here, which dates what is sent, and by AWS's, which
+    /// dates what becomes of it.
     async fn samples(
         &self,
         path: &Path,
         offered: u64,
-        began_ms: u64,
+        (began_here_ms, began_ms): (u64, u64),
         queued: bool,
     ) -> Result<Vec<Sample>, Failure> {
         let mut accepted = vec![None; usize::try_from(offered).unwrap_or_default()];
@@ -210,7 +239,7 @@ impl Load<'_> {
             let index = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
             // What was taken after the stop was not due, and is removed like the others.
             if let Some(accepted) = accepted.get_mut(index) {
-                *accepted = Some(sent_ms.saturating_sub(began_ms));
+                *accepted = Some(sent_ms.saturating_sub(began_here_ms));
             }
         }
         let keys: Vec<_> = (0..offered)
@@ -218,12 +247,29 @@ impl Load<'_> {
             .collect::<Result<_, _>>()?;
         let mut samples = Vec::with_capacity(keys.len());
         let mut accepted = accepted.into_iter();
-        let now_ms = times::now_ms();
+        let now_ms = self.clock.now_ms();
         ledger::read_each(&ledger::of(self.stack), &keys, |_, found| {
             samples.push(Sample::of(found.record(), accepted.next().flatten(), began_ms, queued, now_ms));
             Ok(())
         })
         .await?;
         Ok(samples)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_gets_words_of_its_own_in_its_longest_text_if_it_has_one() {
+        for (input, expected) in [
+            (json!({"a": "xy", "b": ["x", "xyz"], "n": 1}), Some("xyz")),
+            (json!("x"), Some("x")),
+            (json!({"n": 1, "yes": true, "of": [1, null]}), None),
+            (json!(1), None),
+        ] {
+            assert_eq!(longest_text(&mut input.clone()).map(|text| text.as_str()), expected, "{input}");
+        }
     }
 }

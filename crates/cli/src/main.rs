@@ -8,7 +8,9 @@
 
 mod alarms;
 mod batches;
+mod budget;
 mod caller;
+mod clock;
 mod commands;
 mod confirm;
 mod control;
@@ -34,6 +36,7 @@ mod render;
 mod sender;
 mod stack;
 mod test_jobs;
+mod test_lease;
 mod text;
 mod times;
 mod trace;

@@ -1,10 +1,9 @@
-//! The jobs of load tests on a stack: told from other people's by their reference, noted while they are there, and removed.
+//! The jobs of load tests on a stack: told from other people's by their reference, and removed.
 //!
-//! A note in the ledger stands from before the first job is sent until the last trace of all is gone. A test that was
-//! killed leaves it, and the next one removes first what that test left. Nothing is removed whose reference is not a
-//! test's, so a job that somebody sends meanwhile is safe.
+//! Nothing is removed whose reference is not a test's, so a job that somebody sends meanwhile is safe. Whoever removes
+//! holds the lease, so that no running test loses its jobs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
@@ -18,82 +17,26 @@ use crate::letters;
 use crate::render::say;
 use crate::stack::Stack;
 use crate::text;
-use crate::times;
 
-/// The key of the note.
-const NOTE: &str = "load-test";
-/// A test notes this often that it lives.
-pub const ALIVE_EVERY: Duration = Duration::from_secs(15);
-/// A test that has not noted it for so long is dead: eight times as long.
-const DEAD_AFTER_MS: u64 = 120_000;
 /// How long messages are waited for that workers have: a hand-back may hide one for 15 minutes (README, "Limits"), and an
 /// invocation lasts for five.
 const WAIT_FOR_HIDDEN: Duration = Duration::from_secs(20 * 60);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long a message is hidden that is received here, in seconds: what is not a test's is given back before, or then.
+const HIDDEN_S: i32 = 30;
 /// Requests of one `BatchWriteItem` (DynamoDB API Reference).
 const DELETES_AT_A_TIME: usize = 25;
 /// Characters of the key of a record: SHA-256 in hexadecimal digits. The other items of the table have other keys.
 const KEY_CHARS: usize = 64;
-
-/// The note of the test that was here before and did not end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    run: String,
-    alive_ms: u64,
-}
-
-/// Whose test stands there; `None`: there is none.
-///
-/// # Errors
-/// When it still runs.
-pub async fn left_behind(stack: &Stack) -> Result<Option<Note>, Failure> {
-    let got = aws_sdk_dynamodb::Client::new(&stack.sdk)
-        .get_item()
-        .table_name(&stack.ledger_table)
-        .key("id", text(NOTE))
-        .consistent_read(true)
-        .send()
-        .await;
-    let Some(item) = got.map_err(|e| error::of_aws("dynamodb:GetItem", &e))?.item else { return Ok(None) };
-    let run = item.get("run").and_then(|run| run.as_s().ok()).cloned().unwrap_or_default();
-    let alive_ms = item.get("alive_ms").and_then(|ms| ms.as_n().ok()).and_then(|ms| ms.parse().ok());
-    let note = Note { run, alive_ms: alive_ms.unwrap_or_default() };
-    if times::now_ms().saturating_sub(note.alive_ms) < DEAD_AFTER_MS {
-        return Err(Failure::failed(format!(
-            "The load test {} runs on {}, or was killed within the last two minutes: wait for it, or try again in two minutes.",
-            crate::text::shown(&note.run),
-            stack.named()
-        )));
-    }
-    Ok(Some(note))
-}
-
-/// Notes that a test is here, and lives; without `again` only where no note stands.
-pub async fn note(stack: &Stack, run: &str, again: bool) -> Result<(), Failure> {
-    let put = aws_sdk_dynamodb::Client::new(&stack.sdk)
-        .put_item()
-        .table_name(&stack.ledger_table)
-        .item("id", text(NOTE))
-        .item("run", text(run))
-        .item("alive_ms", AttributeValue::N(times::now_ms().to_string()));
-    let put = if again { put } else { put.condition_expression("attribute_not_exists(id)") };
-    put.send().await.map(drop).map_err(|error| {
-        if error.as_service_error().is_some_and(|e| e.is_conditional_check_failed_exception()) {
-            Failure::failed("Another load test has just begun on this stack: wait for it.")
-        } else {
-            error::of_aws("dynamodb:PutItem", &error)
-        }
-    })
-}
 
 /// Refuses a stack that holds what is not a test's: a record, or a message.
 pub async fn refuse_others(stack: &Stack) -> Result<(), Failure> {
     for url in queues(stack) {
         let messages = letters::look(stack, &url).await?.messages;
         if messages > 0 {
-            let queue = url.rsplit('/').next().unwrap_or_default();
-            return Err(others(stack, &format!("{queue} holds {}", text::counted(messages, "message"))));
+            let held = text::counted(messages, "message");
+            return Err(others(stack, &format!("{} holds {held}", name(&url))));
         }
     }
     match records(stack, Whose::Others, 1).await?.pop() {
@@ -114,19 +57,15 @@ pub fn clean_up_command(stack: &Stack) -> String {
     format!("nightshift --prefix {} load-test --clean-up", stack.prefix)
 }
 
-/// Removes every trace of tests: messages, then records, then the note. It can be stopped and repeated.
+/// Removes every trace of tests: messages, then records. It can be stopped and repeated, by whoever holds the lease.
 ///
 /// # Errors
-/// When messages of a test stay hidden for too long; the note then stands, and the next test goes on.
+/// When messages of a test stay hidden for too long; the lease then stands, and the next test goes on.
 pub async fn remove(stack: &Stack) -> Result<(), Failure> {
     let until = tokio::time::Instant::now() + WAIT_FOR_HIDDEN;
     for url in queues(stack) {
-        loop {
-            take_out(stack, &url).await?;
-            let left = letters::look(stack, &url).await?.messages;
-            if left == 0 {
-                break;
-            }
+        let mut theirs = Theirs::default();
+        while let Some(left) = take_out(stack, &url, &mut theirs).await? {
             if tokio::time::Instant::now() > until {
                 return Err(Failure::failed(format!(
                     "Of the load test, {} still hidden: run {} later, which removes what is left.",
@@ -140,44 +79,79 @@ pub async fn remove(stack: &Stack) -> Result<(), Failure> {
             ));
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        theirs.give_back(stack, &url).await?;
     }
     // Nothing is left that could write another one.
     let keys = records(stack, Whose::Tests, usize::MAX).await?;
     let client = aws_sdk_dynamodb::Client::new(&stack.sdk);
     let parts = kept_of(stack, &keys).await?;
-    let keys: Vec<_> = parts.into_iter().chain(keys).chain([NOTE.to_owned()]).collect();
+    let keys: Vec<_> = parts.into_iter().chain(keys).collect();
     for keys in keys.chunks(DELETES_AT_A_TIME) {
         delete(&client, &stack.ledger_table, keys).await?;
     }
     Ok(())
 }
 
+/// Messages of a queue that are not a test's: their latest receipt handles, by id.
+#[derive(Default)]
+struct Theirs(HashMap<String, String>);
+
+impl Theirs {
+    /// They are visible again at once, and somebody hears of them.
+    async fn give_back(self, stack: &Stack, url: &str) -> Result<(), Failure> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let client = aws_sdk_sqs::Client::new(&stack.sdk);
+        let count = self.0.len() as u64;
+        letters::give_back(&client, url, self.0.into_values().collect()).await?;
+        say(&format!(
+            "{} of {} {} not a test's, and stays.",
+            text::counted(count, "message"),
+            name(url),
+            text::agreeing(count, "is", "are")
+        ));
+        Ok(())
+    }
+}
+
+/// The name of a queue.
+fn name(url: &str) -> &str {
+    url.rsplit('/').next().unwrap_or_default()
+}
+
 fn queues(stack: &Stack) -> [String; 3] {
     [stack.jobs_url.clone(), stack.dead_letters_url.clone(), stack.crashed_url()]
 }
 
-/// Takes the messages of tests out of a queue, as far as they can be seen.
-async fn take_out(stack: &Stack, url: &str) -> Result<(), Failure> {
+/// Takes the messages of tests out of a queue, as far as they can be seen; how many more it holds, if any.
+async fn take_out(stack: &Stack, url: &str, theirs: &mut Theirs) -> Result<Option<u64>, Failure> {
     let client = aws_sdk_sqs::Client::new(&stack.sdk);
     loop {
         let received =
             client.receive_message().queue_url(url).max_number_of_messages(10).wait_time_seconds(1);
-        let received = received.visibility_timeout(30).send().await;
+        let received = received.visibility_timeout(HIDDEN_S).send().await;
         let messages =
             received.map_err(|e| error::of_aws("sqs:ReceiveMessage", &e))?.messages.unwrap_or_default();
-        if messages.is_empty() {
-            return Ok(());
-        }
+        // What is seen again is not a test's: there is nothing behind it.
+        let mut new = false;
         for message in &messages {
-            if !is_of_a_test(message) {
-                // It is visible again by itself, within half a minute.
-                return Err(others(stack, "a queue holds a message that is not a test's"));
-            }
             let handle = message.receipt_handle().unwrap_or_default();
-            let deleted = client.delete_message().queue_url(url).receipt_handle(handle).send().await;
-            deleted.map_err(|e| error::of_aws("sqs:DeleteMessage", &e))?;
+            if is_of_a_test(message) {
+                let deleted = client.delete_message().queue_url(url).receipt_handle(handle).send().await;
+                deleted.map_err(|e| error::of_aws("sqs:DeleteMessage", &e))?;
+                new = true;
+            } else {
+                let id = message.message_id().unwrap_or_default().to_owned();
+                new |= theirs.0.insert(id, handle.to_owned()).is_none();
+            }
+        }
+        if !new {
+            break;
         }
     }
+    let left = letters::look(stack, url).await?.messages.saturating_sub(theirs.0.len() as u64);
+    Ok(Some(left).filter(|left| *left > 0))
 }
 
 fn is_of_a_test(message: &Message) -> bool {

@@ -4,12 +4,13 @@ use nightshift_core::failure::Rejection;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::next_step::{ClaimAsk, ClaimStep};
 use nightshift_core::port_error::PortErrorKind;
-use nightshift_core::record::{Record, RecordWrite, WriteAnswer};
+use nightshift_core::record::{Record, RecordWrite, State, WriteAnswer};
 
 use crate::job::Job;
 
-/// How often a claim is decided anew because the record changed in between.
-const CLAIM_ROUNDS_MAX: u32 = 3;
+/// How often a record is written to claim it: anew because it changed in between, and once more where a failure that stands is
+/// replaced by another one.
+const CLAIM_ROUNDS_MAX: u32 = 4;
 
 /// What a claim led to.
 pub(crate) enum Claim {
@@ -21,43 +22,60 @@ pub(crate) enum Claim {
     Ended(Outcome),
 }
 
-/// What is to be done after a refusal.
-enum Refused {
+/// What follows a write.
+enum Next {
+    /// The record is ours.
+    Ours(Box<Record>),
     Write(Box<RecordWrite>),
+    /// The same, over a failure that stands.
+    WriteOverFailure(Box<RecordWrite>),
     End(Claim),
 }
 
 impl Job<'_> {
     /// Claims the record, or writes the rejection at once; both in one write where nobody has seen the input.
+    ///
+    /// Over a failure the claim comes first all the same: who acts on the table's stream is told of changes of state, and of
+    /// two failures in a row would hear of one.
     pub(crate) async fn claim(&self, token: &str, alone: bool, rejection: Option<&Rejection>) -> Claim {
         // A job that is refused before any work cannot kill its worker, so it need not wait to be alone.
         let alone = alone || rejection.is_some();
         let ask = self.ask(token, self.now_ms(), self.invocation.lease_until_ms, alone);
         let mut write = ask.first();
+        let mut over_failure = false;
         for _ in 0..CLAIM_ROUNDS_MAX {
             let intended = match rejection {
-                Some(rejection) => ask.refuse(write, rejection),
-                None => write,
+                Some(rejection) if !over_failure => ask.refuse(write, rejection),
+                _ => write,
             };
-            write = match self.write(&intended).await {
-                Ok(WriteAnswer::Written) => return Claim::Granted(Box::new(intended.record)),
+            let next = match self.write(&intended).await {
+                Ok(WriteAnswer::Written) => Next::Ours(Box::new(intended.record)),
                 // It was deleted between the condition and the read of it.
-                Ok(WriteAnswer::Refused(None)) => ask.first(),
-                Ok(WriteAnswer::Refused(Some(standing))) => match self.refused(&ask, &standing).await {
-                    Refused::Write(write) => *write,
-                    Refused::End(claim) => return claim,
-                },
+                Ok(WriteAnswer::Refused(None)) => Next::Write(Box::new(ask.first())),
+                Ok(WriteAnswer::Refused(Some(standing))) => self.refused(&ask, &standing).await,
                 Err(kind) => return self.claim_unknown(&ask, intended, kind).await,
+            };
+            (write, over_failure) = match next {
+                Next::Write(write) => (*write, false),
+                Next::WriteOverFailure(write) => (*write, true),
+                Next::Ours(record) if rejection.is_some() && !matches!(record.state, State::Failed(_)) => {
+                    (ask.over_own(*record), false)
+                }
+                Next::Ours(record) => return Claim::Granted(record),
+                Next::End(claim) => return claim,
             };
         }
         Claim::Ended(self.return_unclaimed(HandBackCause::HeldByOther, 0).await)
     }
 
-    async fn refused(&self, ask: &ClaimAsk<'_>, standing: &Record) -> Refused {
+    async fn refused(&self, ask: &ClaimAsk<'_>, standing: &Record) -> Next {
         let outcome = match ask.refused_by(standing) {
-            ClaimStep::Held(record) => return Refused::End(Claim::Granted(record)),
-            ClaimStep::TakeOver(write) => return Refused::Write(write),
-            ClaimStep::RunAlone => return Refused::End(Claim::RunAlone),
+            ClaimStep::Held(record) => return Next::Ours(record),
+            ClaimStep::TakeOver(write) if matches!(standing.state, State::Failed(_)) => {
+                return Next::WriteOverFailure(write);
+            }
+            ClaimStep::TakeOver(write) => return Next::Write(write),
+            ClaimStep::RunAlone => return Next::End(Claim::RunAlone),
             ClaimStep::Fail(write) => self.fail(*write).await,
             ClaimStep::AlreadyDone { another_message } => {
                 if another_message {
@@ -72,7 +90,7 @@ impl Job<'_> {
                 self.return_unclaimed(HandBackCause::HeldByOther, at_least_ms).await
             }
         };
-        Refused::End(Claim::Ended(outcome))
+        Next::End(Claim::Ended(outcome))
     }
 
     /// Nobody knows whether the claim was written.

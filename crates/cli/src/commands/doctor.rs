@@ -8,6 +8,8 @@ use nightshift_ports::ControlRecord as _;
 use serde::Serialize;
 
 use crate::Context;
+use crate::alarms;
+use crate::clock;
 use crate::confirm;
 use crate::error::{self, Failure};
 use crate::examine;
@@ -125,13 +127,13 @@ async fn look(stack: &Stack, unseen: &mut Vec<Failure>) -> (Facts, Vec<(String, 
     };
     let ledger = ledger::of(stack);
     let (clock, worker, executions, intake, key, failures, alarms, paused) = tokio::join!(
-        examine::clock_ahead_ms(stack),
+        clock::ahead_ms(stack),
         examine::worker(stack),
         examine::executions(stack),
         intake,
         key,
         examine::account_failures(stack),
-        examine::alarms(stack),
+        alarms::all(stack),
         ledger.control_now(),
     );
     let (queue, sources) = match seen(intake, unseen) {
@@ -263,5 +265,5 @@ async fn raise(
 }
 
 async fn is_raised(stack: &Stack, name: &str) -> Result<bool, Failure> {
-    Ok(examine::alarms(stack).await?.iter().any(|alarm| alarm.name == name && alarm.raised))
+    Ok(alarms::all(stack).await?.iter().any(|alarm| alarm.name == name && alarm.raised))
 }

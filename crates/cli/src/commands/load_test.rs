@@ -5,22 +5,30 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use nightshift_aws::OsEntropy;
 use nightshift_core::cost::usd;
 use nightshift_core::load_test::{Ended, Finding, Holds, JOBS_MAX, Plan, Step, Thresholds, judge, next};
 use nightshift_load_report::{Report, Tested, settings};
+use nightshift_ports::{ControlRecord as _, Entropy as _};
 use nightshift_shell::settings::ProviderSettings;
 
 use crate::Context;
+use crate::budget::Budget;
+use crate::clock::Clock;
 use crate::confirm;
-use crate::error::Failure;
+use crate::control;
+use crate::error::{self, Failure};
 use crate::examine;
 use crate::files;
+use crate::ledger;
 use crate::load_run::{Jobs, Load, Seen};
+use crate::mapping::Mapping;
 use crate::render::{Cell, Row, say};
 use crate::stack::{Stack, Worker};
 use crate::test_jobs;
+use crate::test_lease::{self, Lease};
 use crate::times;
-use crate::trace;
+use crate::trace::{self, Trace};
 
 /// What a Ctrl-C leaves that nobody waits for.
 fn left_words(stack: &Stack) -> String {
@@ -57,7 +65,7 @@ pub struct Arguments {
     /// Tasks whose examples are sent, in turn; by default all of this build.
     #[arg(long, value_name = "NAME")]
     task: Vec<String>,
-    /// What the calls of a real provider may cost, in dollars; more than that is a no, too.
+    /// What all calls may cost, in dollars: needed for a real provider; no more is sent once the ledger says that it is spent.
     #[arg(long, value_name = "USD", value_parser = positive)]
     budget_usd: Option<f64>,
     /// After a test that went well, raises the rate by half, for so long each, until something gives; else the headroom is
@@ -91,6 +99,10 @@ struct ThresholdArguments {
     /// Seconds after the last send within which all must have ended; it is not looked at any longer than that.
     #[arg(long, value_name = "S", default_value_t = Thresholds::default().drain_s_max)]
     drain_s: f64,
+    /// Seconds from its due time within which SQS must have taken 99 % of the jobs, or the load was a lower one; by default a
+    /// twentieth of the test, from 1 to 30.
+    #[arg(long, value_name = "S")]
+    send_delay_s: Option<f64>,
     /// Share of calls that the provider may refuse for its limits.
     #[arg(long, value_name = "PERCENT", default_value_t = Thresholds::default().throttled_percent_max)]
     throttled_percent: f64,
@@ -132,36 +144,39 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let worker = Worker { limits: examine::limits(&stack, &told.limits).await?, ..told.clone() };
     if worker.limits != told.limits {
         say(
-            "The queue or its event source is not set as the worker is told: nightshift doctor says what differs, and what to do.",
+            "The queue, its event source or the account is not set as the worker is told: nightshift doctor says what differs, and what to do.",
         );
     }
     let jobs = Jobs::new(&arguments.task, &tasks, &worker)?;
-    let jobs_max = within_budget(&plan, &jobs, &worker, arguments.budget_usd)?;
-    let left = test_jobs::left_behind(&stack).await?;
+    within_budget(&plan, &jobs, &worker, arguments.budget_usd)?;
+    let clock = Clock::of_aws(&stack).await?;
+    let left = test_lease::left_behind(&stack, clock).await?;
+    refuse_held_back(&stack).await?;
     if left.is_none() {
         test_jobs::refuse_others(&stack).await?;
     }
     confirm::ask(arguments.yes, &intent(&plan, &stack, &worker, left.is_some())).await?;
     context.interrupt.leaves(left_words(&stack));
+    let lease = Lease::take(&stack, clock, &jobs.run, left.clone()).await?;
     if left.is_some() {
         say("Removes what a load test that was killed left.");
-        test_jobs::remove(&stack).await?;
-        test_jobs::refuse_others(&stack).await?;
+        remove(&stack, &lease).await?;
     }
-    // Before anything is sent, so that a test of an hour does not end without its page; and after what refuses one, which would
-    // leave an empty page in the way of the next.
-    let page = arguments.page.as_deref().map(files::create_private).transpose()?;
-    let trace =
-        trace::begin(&stack, "load-test", &format!("a load test of {:.0} jobs an hour", plan.per_hour()))
-            .await?;
-    test_jobs::note(&stack, &jobs.run, false).await?;
+    let (page, trace, budget) = match begin(arguments, &plan, &stack, clock).await {
+        Ok(begun) => begun,
+        Err(failure) => {
+            lease.end().await?;
+            return Err(failure);
+        }
+    };
     context.interrupt.handle(left_words(&stack));
-    let test =
-        Test { arguments, plan: &plan, jobs: &jobs, jobs_max, stack: &stack, worker: &worker, context };
-    let ended = test.run().await;
+    let (plan, jobs, stack, worker) = (&plan, &jobs, &stack, &worker);
+    let test = Test { arguments, plan, jobs, stack, worker, context, lease: &lease, clock, budget };
+    // The report first: removing may take minutes, and somebody may end it.
+    let told = test.run().await.and_then(|report| tell(&report, page, context));
+    context.interrupt.leaves(left_words(stack));
     // Whatever became of the test, nothing of it stays.
-    let removed = test_jobs::remove(&stack).await;
-    let told = ended.and_then(|report| tell(&report, page, context));
+    let removed = remove(stack, &lease).await;
     trace
         .end(
             &told
@@ -172,7 +187,51 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         .await;
     let passed = told?;
     removed?;
+    lease.end().await?;
     if passed { Ok(()) } else { Err(Failure::no("The verdict is no: the lines with NO say why.")) }
+}
+
+/// What is asked and made before anything is sent: the page's file, so that a test of an hour does not end without it, and
+/// after all that refuses a test, which would leave an empty one in the way of the next.
+async fn begin(
+    arguments: &Arguments,
+    plan: &Plan,
+    stack: &Stack,
+    clock: Clock,
+) -> Result<(Option<File>, Trace, Option<Budget>), Failure> {
+    test_jobs::refuse_others(stack).await?;
+    let budget = match arguments.budget_usd {
+        Some(budget_usd) => Some(Budget::begin(stack, budget_usd, clock.now_ms()).await?),
+        None => None,
+    };
+    let page = arguments.page.as_deref().map(files::create_private).transpose()?;
+    let why = format!("a load test of {:.0} jobs an hour", plan.per_hour());
+    Ok((page, trace::begin(stack, "load-test", &why).await?, budget))
+}
+
+/// Removes all tests' jobs, while the lease is ours.
+async fn remove(stack: &Stack, lease: &Lease) -> Result<(), Failure> {
+    tokio::select! {
+        removed = test_jobs::remove(stack) => removed,
+        failure = lease.lost() => Err(failure),
+    }
+}
+
+/// Refuses a stack that is paused or comes back from a pause: the test would measure that.
+async fn refuse_held_back(stack: &Stack) -> Result<(), Failure> {
+    let ledger = ledger::of(stack);
+    let (control, mapping) = tokio::join!(ledger.control_now(), Mapping::find(stack));
+    let control = control.map_err(|e| error::of_port(&e))?;
+    let held = match control::pauses(&control).first() {
+        Some(pause) => crate::text::shown(&pause.line()),
+        None if !mapping?.is_on() => "its event source mapping is off".to_owned(),
+        None => return Ok(()),
+    };
+    Err(Failure::failed(format!(
+        "{} holds work back, and a load test would measure that: {held}. nightshift --prefix {} resume lets it go on; then test it.",
+        stack.named(),
+        stack.prefix
+    )))
 }
 
 fn yes_or_no(passed: bool) -> &'static str {
@@ -181,37 +240,38 @@ fn yes_or_no(passed: bool) -> &'static str {
 
 async fn clean_up(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     let stack = context.stack().await?;
-    if test_jobs::left_behind(&stack).await?.is_none() {
+    let clock = Clock::of_aws(&stack).await?;
+    let Some(left) = test_lease::left_behind(&stack, clock).await? else {
         say("No load test left anything.");
         return Ok(());
-    }
+    };
     confirm::ask(
         arguments.yes,
         &format!("Removes the messages and records of a load test from {}.", stack.named()),
     )
     .await?;
     context.interrupt.leaves(left_words(&stack));
+    let lease = Lease::take(&stack, clock, &format!("clean-up-{}", OsEntropy.token()), Some(left)).await?;
     let trace = trace::begin(&stack, "load-test --clean-up", "what a load test left").await?;
-    let removed = test_jobs::remove(&stack).await;
+    let removed = remove(&stack, &lease).await;
     trace.end(&removed.clone().map(|()| "removed".to_owned())).await;
-    removed
+    removed?;
+    lease.end().await
 }
 
-/// How many jobs may be sent in all.
+/// Whether a call for each job may be paid. What jobs take above one is seen while they run, and ends the test.
 fn within_budget(
     plan: &Plan,
     jobs: &Jobs<'_>,
     worker: &Worker,
     budget_usd: Option<f64>,
-) -> Result<u64, Failure> {
+) -> Result<(), Failure> {
     if matches!(worker.model.provider, ProviderSettings::Rehearsal(_)) {
-        return Ok(JOBS_MAX);
+        return Ok(());
     }
     let most_usd = usd(jobs.most_micro_usd.saturating_mul(plan.jobs()));
     match budget_usd {
-        Some(budget_usd) if most_usd <= budget_usd => {
-            Ok((budget_usd / usd(jobs.most_micro_usd)).min(JOBS_MAX as f64) as u64)
-        }
+        Some(budget_usd) if most_usd <= budget_usd => Ok(()),
         Some(budget_usd) => Err(Failure::usage(format!(
             "A call for each of {} jobs may cost {most_usd:.2} USD, which is more than --budget-usd {budget_usd}: send fewer, or raise it.",
             plan.jobs()
@@ -244,10 +304,12 @@ struct Test<'a> {
     arguments: &'a Arguments,
     plan: &'a Plan,
     jobs: &'a Jobs<'a>,
-    jobs_max: u64,
     stack: &'a Stack,
     worker: &'a Worker,
     context: &'a Context,
+    lease: &'a Lease,
+    clock: Clock,
+    budget: Option<Budget>,
 }
 
 impl Test<'_> {
@@ -258,30 +320,45 @@ impl Test<'_> {
     }
 
     async fn load(&self, plan: &Plan, first: u64) -> Result<Seen, Failure> {
-        let Self { jobs, stack, context, .. } = *self;
-        Load { stack, plan, jobs, first, context, drain_s_max: self.arguments.thresholds.drain_s }.run().await
+        let Self { jobs, stack, context, lease, clock, budget, .. } = *self;
+        let drain_s_max = self.arguments.thresholds.drain_s;
+        Load { stack, plan, jobs, first, context, lease, clock, budget, drain_s_max }.run().await
     }
 
     fn step(&self, plan: &Plan, seen: &Seen) -> Step {
         Step::of(plan, &seen.measured, &seen.observed, &self.worker.limits, &self.thresholds())
     }
 
+    /// How many jobs may still be sent after these steps, if each takes as many calls as one of the last did, at the price of
+    /// the dearest.
+    fn jobs_left(&self, steps: &[Step], calls_per_job: f64) -> u64 {
+        let sent: u64 = steps.iter().map(|step| step.jobs).sum();
+        let left = JOBS_MAX.saturating_sub(sent);
+        let Some(budget_usd) = self.arguments.budget_usd else { return left };
+        let spent_usd: f64 = steps.iter().map(|step| step.cost_usd).sum();
+        let each_usd = usd(self.jobs.most_micro_usd) * calls_per_job.max(1.0);
+        // A call that costs nothing is no matter, and no number is above all.
+        left.min(((budget_usd - spent_usd).max(0.0) / each_usd) as u64)
+    }
+
     /// Loads above the one of the test, until something gives.
     async fn raise(&self, seen: &Seen) -> Result<(Vec<Step>, Ended), Failure> {
         let Some(minutes) = self.arguments.step_minutes else { return Ok((Vec::new(), Ended::NotAsked)) };
         let mut steps = vec![self.step(self.plan, seen)];
+        let mut calls_per_job = seen.measured.cost.calls_per_job;
         let mut sent = self.plan.jobs();
         let ended = loop {
             if self.context.interrupt.is_asked() {
                 break Ended::Stopped;
             }
-            let plan = match next(self.plan, minutes, &steps, self.jobs_max.saturating_sub(sent)) {
+            let plan = match next(self.plan, minutes, &steps, self.jobs_left(&steps, calls_per_job)) {
                 Ok(plan) => plan,
                 Err(ended) => break ended,
             };
             say(&format!("Raises the load to {:.0} jobs an hour.", plan.per_hour()));
             let seen = self.load(&plan, sent).await?;
             sent += plan.jobs();
+            calls_per_job = seen.measured.cost.calls_per_job;
             // What was stopped says nothing of its load.
             if !seen.measured.stopped_early {
                 steps.push(self.step(&plan, &seen));
@@ -297,6 +374,7 @@ impl Test<'_> {
             p95_s_max: given.p95_s,
             p99_s_max: given.p99_s,
             drain_s_max: given.drain_s,
+            send_delay_s_max: given.send_delay_s,
             throttled_percent_max: given.throttled_percent,
             alarms_max: given.alarms,
             cost_usd_max: self.arguments.budget_usd,

@@ -13,14 +13,13 @@ use nightshift_ports::{Entropy as _, Ledger as _, LedgerReader as _};
 use serde::Serialize;
 
 use crate::Context;
+use crate::clock::Clock;
 use crate::confirm::{self, Consent};
 use crate::error::{self, Failure};
 use crate::letters::{self, Erased};
 use crate::render::{Cell, Row, say};
-use crate::{examine, ledger, times, trace};
+use crate::{ledger, times, trace};
 
-/// A clock that differs by less than this, in milliseconds, is left as it is: AWS tells its own in whole seconds.
-const CLOCK_MS: i64 = 2_000;
 /// How often a record may change while a tombstone is put over it.
 const ROUNDS_MAX: u32 = 8;
 
@@ -68,8 +67,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         _ => (arguments.keys.clone(), Erased::new()),
     };
     // SQS says when a message was sent, so that its clock says what was sent before.
-    let ahead_ms = examine::clock_ahead_ms(&stack).await?.filter(|ahead_ms| ahead_ms.abs() > CLOCK_MS);
-    let now_ms = || times::now_ms().saturating_add_signed(-ahead_ms.unwrap_or_default());
+    let clock = Clock::of_aws(&stack).await?;
     let Consent { yes, reason } = &arguments.consent;
     let queues = [stack.dead_letters_url.clone(), stack.crashed_url()];
     let mut messages = 0;
@@ -92,7 +90,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let mut erased = before;
     let ended = async {
         for key in &keys {
-            erased.insert(key.clone(), (put_tombstone(&reader, key, &now_ms).await?, 0));
+            erased.insert(key.clone(), (put_tombstone(&reader, key, clock).await?, 0));
         }
         // The tombstones first: what is deleted before may be written again by a worker.
         let mut hidden = 0;
@@ -138,11 +136,7 @@ fn named(keys: &[InputHash]) -> String {
     }
 }
 
-async fn put_tombstone(
-    ledger: &DynamoLedger,
-    key: &InputHash,
-    now_ms: &impl Fn() -> u64,
-) -> Result<Erasure, Failure> {
+async fn put_tombstone(ledger: &DynamoLedger, key: &InputHash, clock: Clock) -> Result<Erasure, Failure> {
     for _ in 0..ROUNDS_MAX {
         let standing = ledger.get(key).await.map_err(|e| error::of_port(&e))?;
         if let Lookup::Unreadable(why) = standing {
@@ -150,12 +144,12 @@ async fn put_tombstone(
                 "The record {key} cannot be read by this build, so a newer one wrote it ({why}): erase with that one."
             )));
         }
-        let write = tombstone(key, standing.record(), &OsEntropy.token(), now_ms());
+        let write = tombstone(key, standing.record(), &OsEntropy.token(), clock.now_ms());
         let answer = ledger.write(&write).await.map_err(|e| error::of_port(&e))?;
         if let (WriteAnswer::Written, Some(erasure)) = (answer, write.record.erased) {
             for part in erased_parts(&write.record) {
                 // Refused, a later request has written it.
-                ledger.keep(&part, now_ms()).await.map_err(|e| error::of_port(&e))?;
+                ledger.keep(&part, clock.now_ms()).await.map_err(|e| error::of_port(&e))?;
             }
             return Ok(erasure);
         }

@@ -1,13 +1,16 @@
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::types::QueueAttributeName;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
 use nightshift_aws::DynamoLedger;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::job;
 use nightshift_core::record::{Budget, Done, Expect, Record, RecordWrite, Revision, State};
+use nightshift_core::spend::UtcDay;
 use nightshift_ports::Ledger;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -23,8 +26,31 @@ async fn stand() -> Stand {
     let stand = Stand::start().await;
     stand.set("NIGHTSHIFT_PROVIDER", "rehearsal");
     stand.set("NIGHTSHIFT_MODEL", "seed=1");
+    let function = json!({"Timeout": 300, "LastModified": "2026-11-26T10:00:00.000+0000"});
+    stand.say("lambda:GetFunction", json!({"Configuration": function}));
+    stand.say("lambda:ListVersionsByFunction", json!({"Versions": [{"Version": "7"}]}));
+    runs_at_once(&stand, 1_000);
+    stand.say("cloudwatch:DescribeAlarms", raised(&[]));
     hide_for(&stand, "1800").await;
     stand
+}
+
+/// So many functions may run at once that nobody has reserved.
+fn runs_at_once(stand: &Stand, unreserved: u32) {
+    let limit = json!({"ConcurrentExecutions": 1_000, "UnreservedConcurrentExecutions": unreserved});
+    stand.say("lambda:GetAccountSettings", json!({"AccountLimit": limit}));
+}
+
+/// Alarms of these stacks that are raised.
+fn raised(prefixes: &[&str]) -> Value {
+    let alarm = |prefix: &&str| {
+        json!({
+            "AlarmName": format!("{prefix}-no-progress"),
+            "AlarmDescription": "Nothing moves. Runbook: https://git.example/runbook/no-progress.md",
+            "StateValue": "ALARM", "AlarmActions": ["arn:aws:sns:eu-central-1:000000000000:page"],
+        })
+    };
+    json!({"MetricAlarms": prefixes.iter().map(alarm).collect::<Vec<_>>(), "CompositeAlarms": []})
 }
 
 /// Sets the visibility timeout of the jobs queue, in seconds.
@@ -36,11 +62,11 @@ async fn hide_for(stand: &Stand, seconds: &str) {
 
 /// A worker that gives each job a result at once.
 fn worker(stand: &Stand) -> JoinHandle<()> {
-    worker_of(stand, usize::MAX)
+    worker_of(stand, usize::MAX, 0)
 }
 
-/// One that does so for the first jobs alone.
-fn worker_of(stand: &Stand, mut jobs: usize) -> JoinHandle<()> {
+/// One that does so for the first jobs alone, by a clock that is so far behind.
+fn worker_of(stand: &Stand, mut jobs: usize, behind_ms: u64) -> JoinHandle<()> {
     let (sdk, url) = (stand.sdk(), stand.aws.queue_url("nightshift-jobs"));
     tokio::spawn(async move {
         let (sqs, ledger) = (aws_sdk_sqs::Client::new(&sdk), DynamoLedger::new(&sdk, LEDGER));
@@ -52,8 +78,8 @@ fn worker_of(stand: &Stand, mut jobs: usize) -> JoinHandle<()> {
             let got = sqs.receive_message().queue_url(&url).max_number_of_messages(most).wait_time_seconds(1);
             for message in got.send().await.unwrap().messages() {
                 let job = job::parse(message.body().unwrap(), usize::MAX).unwrap();
-                let done =
-                    done(InputHash::of_job(&job.task, &job.input), &job.task, job.reference.as_deref());
+                let key = InputHash::of_job(&job.task, &job.input);
+                let done = done(key, &job.task, job.reference.as_deref(), now_ms() - behind_ms);
                 ledger.write(&RecordWrite { record: done, expect: Expect::Absent }).await.unwrap();
                 let handle = message.receipt_handle().unwrap();
                 sqs.delete_message().queue_url(&url).receipt_handle(handle).send().await.unwrap();
@@ -63,8 +89,7 @@ fn worker_of(stand: &Stand, mut jobs: usize) -> JoinHandle<()> {
     })
 }
 
-fn done(key: InputHash, task: &str, reference: Option<&str>) -> Record {
-    let now_ms = now_ms();
+fn done(key: InputHash, task: &str, reference: Option<&str>, now_ms: u64) -> Record {
     Record {
         key,
         task: Some(task.to_owned()),
@@ -95,12 +120,59 @@ fn done(key: InputHash, task: &str, reference: Option<&str>) -> Record {
     }
 }
 
-/// Four jobs a second for three seconds.
-const SMALL: [&str; 8] =
-    ["load-test", "--expected-per-hour", "7200", "--minutes", "0.05", "--warm-up-s", "0", "--yes"];
+/// Four jobs a second for three seconds. A machine that is slow to send them is no part of these tests.
+const SMALL: [&str; 10] = [
+    "load-test",
+    "--expected-per-hour",
+    "7200",
+    "--minutes",
+    "0.05",
+    "--warm-up-s",
+    "0",
+    "--send-delay-s",
+    "600",
+    "--yes",
+];
 
 fn run(stand: &Stand, more: &[&str]) -> Ran {
     stand.run(&[SMALL.as_slice(), more].concat())
+}
+
+/// One that runs until it is stopped or thinks better of it.
+fn long(stand: &Stand, more: &[&str]) -> Child {
+    let flags = [
+        "load-test",
+        "--expected-per-hour",
+        "36000",
+        "--warm-up-s",
+        "0",
+        "--p95-s",
+        "600",
+        "--send-delay-s",
+        "600",
+        "--yes",
+    ];
+    let mut command = stand.command(&[flags.as_slice(), more].concat());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn ended(child: Child) -> Ran {
+    Ran::of(tokio::task::block_in_place(|| child.wait_with_output().unwrap()))
+}
+
+/// As if the lease had not been renewed for two minutes.
+async fn lease_ends(stand: &Stand) {
+    let lease = aws_sdk_dynamodb::Client::new(&stand.sdk()).update_item().table_name(LEDGER);
+    let lease = lease
+        .key("id", AttributeValue::S("load-test".to_owned()))
+        .update_expression("SET alive_ms = :long_ago");
+    lease.expression_attribute_values(":long_ago", AttributeValue::N("0".to_owned())).send().await.unwrap();
+}
+
+async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Whether any trace of a test is there.
@@ -163,6 +235,7 @@ async fn the_verdict_is_about_the_queue_and_the_event_source_as_they_are_and_not
         "lambda:ListEventSourceMappings",
         json!({"EventSourceMappings": [{
             "FunctionArn": format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:nightshift-worker:live"),
+            "EventSourceArn": format!("arn:aws:sqs:{REGION}:{ACCOUNT}:nightshift-jobs"), "UUID": "u",
             "State": "Enabled", "BatchSize": 3, "ScalingConfig": {"MaximumConcurrency": 2},
         }]}),
     );
@@ -189,7 +262,7 @@ async fn the_verdict_is_about_the_queue_and_the_event_source_as_they_are_and_not
 async fn the_load_is_raised_in_steps_until_something_gives_and_the_verdict_is_about_the_test() {
     let stand = stand().await;
     // 12 of the test and 18 of the first step; of the second one's 27, three.
-    let worker = worker_of(&stand, 33);
+    let worker = worker_of(&stand, 33, 0);
     let steps = ["--step-minutes", "0.05", "--p95-s", "600", "--drain-s", "8", "--output", "json"];
     let ran = run(&stand, &steps).ok();
     worker.abort();
@@ -225,7 +298,7 @@ async fn other_peoples_jobs_and_a_real_model_without_a_budget_are_refused() {
     stand.empty("nightshift-dead-letters").await;
 
     let ledger = DynamoLedger::new(&stand.sdk(), LEDGER);
-    let record = done(InputHash::of_body("theirs"), "t", Some("ticket-1"));
+    let record = done(InputHash::of_body("theirs"), "t", Some("ticket-1"), now_ms());
     ledger.write(&RecordWrite { record, expect: Expect::Absent }).await.unwrap();
     let record = run(&stand, &[]);
     assert!(record.code == 1 && record.err.contains("its ledger has the record"), "{record:?}");
@@ -242,22 +315,15 @@ async fn other_peoples_jobs_and_a_real_model_without_a_budget_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_test_left_is_removed_by_the_next_one() {
     let stand = stand().await;
-    let mut killed = stand.command(&["load-test", "--expected-per-hour", "36000", "--yes"]);
-    let mut killed = killed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    while stand.aws.messages("nightshift-jobs").len() < 5 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let mut killed = long(&stand, &[]);
+    until(|| stand.aws.messages("nightshift-jobs").len() >= 5).await;
     killed.kill().unwrap();
     killed.wait().unwrap();
     let worker = worker(&stand);
     let soon = run(&stand, &[]);
     assert!(soon.code == 1 && soon.err.contains("was killed within the last two minutes"), "{soon:?}");
 
-    let note = aws_sdk_dynamodb::Client::new(&stand.sdk()).update_item().table_name(LEDGER);
-    let note = note
-        .key("id", AttributeValue::S("load-test".to_owned()))
-        .update_expression("SET alive_ms = :long_ago");
-    note.expression_attribute_values(":long_ago", AttributeValue::N("0".to_owned())).send().await.unwrap();
+    lease_ends(&stand).await;
     let again = run(&stand, &["--p95-s", "600", "--output", "json"]).ok();
     worker.abort();
     let report: Value = serde_json::from_str(&again.out).unwrap();
@@ -271,29 +337,123 @@ async fn what_a_killed_test_left_is_removed_by_the_next_one() {
 async fn ctrl_c_gives_a_verdict_on_what_was_sent() {
     let stand = stand().await;
     let worker = worker(&stand);
-    let mut command = stand.command(&[
-        "load-test",
-        "--expected-per-hour",
-        "36000",
-        "--warm-up-s",
-        "0",
-        "--p95-s",
-        "600",
-        "--yes",
-    ]);
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    while stand.items("").iter().filter(|item| item["state"] == "done").count() < 5 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let child = long(&stand, &[]);
+    until(|| stand.items("").iter().filter(|item| item["state"] == "done").count() >= 5).await;
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::INT)
         .unwrap();
-    let output = tokio::task::block_in_place(|| child.wait_with_output().unwrap());
+    let Ran { code, out, .. } = ended(child);
     worker.abort();
-    let out = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(3), "{out}");
+    assert_eq!(code, 3, "{out}");
     assert!(out.contains("complete\tNO\tThe test was stopped when"), "{out}");
     assert_eq!(out.matches("\tNO\t").count(), 1, "{out}");
     assert!(is_clean(&stand), "{:?}", stand.items(""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_whose_lease_another_one_took_over_gives_no_verdict() {
+    let stand = stand().await;
+    let first = long(&stand, &[]);
+    until(|| stand.aws.messages("nightshift-jobs").len() >= 5).await;
+    // The machine slept, and somebody else saw a test that was dead.
+    lease_ends(&stand).await;
+    stand.run(&["load-test", "--clean-up", "--yes"]).ok();
+    let first = ended(first);
+    assert!(first.code == 1 && first.err.contains("was taken for dead"), "{first:?}");
+    assert!(!first.out.contains("success"), "{first:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_ahead_makes_no_latency_small() {
+    let stand = stand().await;
+    let behind_ms = 600_000;
+    stand.date(&DateTime::from_millis((now_ms() - behind_ms) as i64).fmt(Format::HttpDate).unwrap());
+    let worker = worker_of(&stand, usize::MAX, behind_ms);
+    let ran = run(&stand, &["--p95-s", "600", "--output", "json"]).ok();
+    worker.abort();
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    let latency = &report["measured"]["latency"];
+    let p50_ms = latency["p50_ms"].as_u64().unwrap();
+    assert!((1..behind_ms / 2).contains(&p50_ms), "{latency}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alarms_count_that_are_this_stacks_and_where_none_could_be_read_nothing_is_known() {
+    let stand = stand().await;
+    let worker = worker(&stand);
+    let alarms = |ran: &Ran| {
+        let line = ran.out.lines().find(|line| line.starts_with("alarms\t")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{ran:?}"))
+    };
+    stand.say("cloudwatch:DescribeAlarms", Value::from(vec![raised(&[]), raised(&["nightshift-2"])]));
+    let other = run(&stand, &["--p95-s", "600"]).ok();
+    assert_eq!(alarms(&other), "alarms\tyes\tNo alarm was raised.");
+    stand.say("cloudwatch:DescribeAlarms", Value::from(vec![raised(&[]), raised(&["nightshift"])]));
+    let own = run(&stand, &["--p95-s", "600"]);
+    assert_eq!(
+        (own.code, alarms(&own).as_str()),
+        (3, "alarms\tNO\tRaised during the test: nightshift-no-progress.")
+    );
+    stand.refuse("cloudwatch:DescribeAlarms", "AccessDenied");
+    let unread = run(&stand, &["--p95-s", "600"]).ok();
+    worker.abort();
+    assert!(alarms(&unread).starts_with("alarms\tunknown\t"), "{unread:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_that_is_paused_is_not_tested() {
+    let stand = stand().await;
+    stand.run(&["pause", "--reason", "INC-42", "--yes"]).ok();
+    let ran = run(&stand, &[]);
+    assert!(ran.code == 1 && ran.err.contains("INC-42") && ran.err.contains("resume"), "{ran:?}");
+    assert!(
+        stand.aws.messages("nightshift-jobs").is_empty() && stand.items("load-test").is_empty(),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_of_somebody_else_stays_and_is_in_nobodys_way() {
+    let stand = stand().await;
+    let worker = worker(&stand);
+    let test = long(&stand, &["--minutes", "0.05"]);
+    until(|| !stand.items("load-test").is_empty()).await;
+    let sqs = aws_sdk_sqs::Client::new(&stand.sdk());
+    let url = stand.aws.queue_url("nightshift-dead-letters");
+    sqs.send_message().queue_url(&url).message_body("{}").send().await.unwrap();
+    let ran = ended(test).ok();
+    worker.abort();
+    assert!(ran.err.contains("1 message of nightshift-dead-letters is not a test's, and stays."), "{ran:?}");
+    assert_eq!(stand.aws.messages("nightshift-dead-letters").len(), 1);
+    assert!(stand.items("load-test").is_empty() && stand.aws.messages("nightshift-jobs").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_sent_once_the_budget_is_spent() {
+    let stand = stand().await;
+    stand.set("NIGHTSHIFT_PROVIDER", "anthropic");
+    stand.set("NIGHTSHIFT_MODEL", "claude-haiku-4-5");
+    let worker = worker(&stand);
+    let test = long(&stand, &["--budget-usd", "1000"]);
+    until(|| stand.items("").iter().any(|item| item["state"] == "done")).await;
+    // Each job takes more calls than one.
+    let spend = aws_sdk_dynamodb::Client::new(&stand.sdk()).put_item().table_name(LEDGER);
+    let spend = spend.item("id", AttributeValue::S(format!("spend#{}", UtcDay::of(now_ms()))));
+    spend.item("committed_micro_usd", AttributeValue::N("1000000001".to_owned())).send().await.unwrap();
+    let ran = ended(test);
+    worker.abort();
+    assert!(ran.code == 3 && ran.err.contains("What --budget-usd allows is spent"), "{ran:?}");
+    assert!(ran.out.contains("complete\tNO\tThe test was stopped when"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_account_runs_at_once_is_a_limit_of_the_stack() {
+    let stand = stand().await;
+    runs_at_once(&stand, 2);
+    let worker = worker(&stand);
+    let ran = run(&stand, &["--p95-s", "600", "--output", "json"]);
+    worker.abort();
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert!(report["tested"]["settings"].to_string().contains(r#"["maximum concurrency","2"]"#), "{ran:?}");
 }
 
 /// What a browser makes of the page: nothing is asked of any server, the charts are drawn, and what scrolls or opens can be

@@ -57,6 +57,8 @@ impl Headroom {
             steps.iter().filter(|step| step.gave.is_none()).map(|step| step.per_hour).fold(0.0, f64::max);
         let tested = steps.iter().skip(1).find_map(|step| {
             let Gave { limited, because } = step.gave.clone()?;
+            // What was not sent is no limit of the stack.
+            (limited != Limited::Sender).then_some(())?;
             Some(First { how: How::Tested, limit: Limit { limited, per_hour: step.per_hour, because } })
         });
         // What was held is no limit, whatever was computed; but for the day's money, of which minutes say nothing.
@@ -104,6 +106,9 @@ impl Headroom {
                 format!("{} {}", gave.at_once(), gave.because)
             }
             (None, None, _) | (_, _, Ended::NotAsked) => String::new(),
+            (Some(held), Some((at, gave)), _) if gave.limited == Limited::Sender => {
+                format!("It held {held} an hour; {at} could not be sent from here, so no more is known.")
+            }
             (Some(held), Some((at, gave)), _) => {
                 format!("It held {held} an hour, and at {at} {} gave.", gave.limited.as_str())
             }
@@ -125,7 +130,7 @@ mod tests {
 
     fn step(per_hour: f64, gave: Option<Limited>) -> Step {
         let gave = gave.map(|limited| Gave { limited, because: "It shows.".to_owned() });
-        Step { per_hour, jobs: 100, p95_ms: 1_000, backlog_max: 5, gave }
+        Step { per_hour, jobs: 100, p95_ms: 1_000, backlog_max: 5, cost_usd: 0.0, gave }
     }
 
     /// Of jobs that take two seconds and cost a cent.
@@ -205,6 +210,25 @@ mod tests {
                 Limited::Concurrency,
                 18_000.0,
                 "too dear",
+            ),
+            // What could not be sent is no limit of the stack.
+            (
+                &rich,
+                vec![held(8_000.0), step(12_000.0, Some(Limited::Sender))],
+                Ended::Gave,
+                Computed,
+                Limited::Concurrency,
+                18_000.0,
+                "It held 8,000 an hour; 12,000 could not be sent from here",
+            ),
+            (
+                &rich,
+                vec![step(8_000.0, Some(Limited::Sender))],
+                Ended::Gave,
+                Computed,
+                Limited::Concurrency,
+                18_000.0,
+                "The stack saw a lower load than this one",
             ),
             // The test's own load was too much: nothing above it is tried, and what gave is said.
             // What a job took held its waiting for the provider.

@@ -34,6 +34,8 @@ pub enum Limited {
     Ledger,
     /// The time that a job takes in the worker, whatever it waited before.
     Job,
+    /// The machine that sends, or its network: the stack saw a lower load.
+    Sender,
     /// How old jobs become, with no limit that is known to be reached.
     QueueAge,
     /// Nothing tells.
@@ -63,6 +65,7 @@ impl Limited {
             Self::SpendCap => "the spend cap",
             Self::Ledger => "DynamoDB",
             Self::Job => "the time that one job takes",
+            Self::Sender => "the machine that sends",
             Self::QueueAge => "the age of what waits",
             Self::Unexplained => "something that no number names",
         }
@@ -96,7 +99,7 @@ pub(super) fn computed(measured: &Measured, limits: &Limits) -> Vec<Limit> {
         Limited::Concurrency,
         batch * environments / batch_s * 3_600.0,
         format!(
-            "{environments} batches of {batch} at one time, {batch_s:.1} s each (queues.maximum_concurrency, queues.batch_size)"
+            "{environments} batches of {batch} at one time, {batch_s:.1} s each (queues.maximum_concurrency or what the account has left, queues.batch_size)"
         ),
     );
     add(

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::limit::{Limit, Limited, computed};
 use super::measure::{Measured, Observed};
-use super::strain::{Finding, Holds, Thresholds, strain};
+use super::strain::{Finding, Holds, Thresholds, offered, strain};
 use super::{JOBS_MAX, Plan, grouped};
 use crate::limits::Limits;
 use crate::metric::HandBackCause;
@@ -29,6 +29,8 @@ pub struct Step {
     pub p95_ms: u64,
     /// The most that had not ended at one time.
     pub backlog_max: u64,
+    /// What its calls cost, in dollars.
+    pub cost_usd: f64,
     /// What gave; `None`: the stack held it.
     pub gave: Option<Gave>,
 }
@@ -63,6 +65,7 @@ impl Gave {
     #[must_use]
     pub fn at_once(&self) -> String {
         match self.limited {
+            Limited::Sender => "The stack saw a lower load than this one, and whether it stands this one is not known.".to_owned(),
             Limited::Job => "A job takes longer in the worker than is asked; a smaller load shows whether the load is why.".to_owned(),
             limited => format!("This load was too much for {}.", limited.as_str()),
         }
@@ -84,6 +87,7 @@ impl Step {
             jobs: measured.offered,
             p95_ms: measured.latency.p95_ms,
             backlog_max: measured.backlog_max,
+            cost_usd: measured.cost.usd,
             gave: gave(plan, measured, observed, limits, thresholds),
         }
     }
@@ -115,6 +119,11 @@ fn gave(
     limits: &Limits,
     thresholds: &Thresholds,
 ) -> Option<Gave> {
+    // What came later or not at all strained the stack less, whatever else is seen.
+    let offered = offered(plan, measured, thresholds);
+    if offered.holds == Holds::No {
+        return Some(Gave { limited: Limited::Sender, because: offered.words });
+    }
     let strained: Vec<_> = strain(measured, observed, thresholds)
         .into_iter()
         .filter(|finding| finding.holds == Holds::No)
@@ -202,20 +211,21 @@ mod tests {
 
     /// A test of jobs that take a second each and end so long after they were due.
     fn measured(ended_after_ms: u64, fate: Fate) -> Measured {
-        let sample = |job| {
-            let scheduled_ms = plan().scheduled_ms(job);
-            Sample {
-                accepted_ms: Some(scheduled_ms),
-                fate,
-                settled_ms: fate.is_settled().then_some(scheduled_ms + ended_after_ms),
-                work_ms: Some(1_000),
-                calls: 1,
-                tokens: 1_000,
-                cost_micro_usd: 100,
-            }
-        };
-        let samples: Vec<_> = (0..plan().jobs()).map(sample).collect();
+        let samples: Vec<_> = (0..plan().jobs()).map(|job| sample(job, ended_after_ms, fate)).collect();
         measure(&plan(), &samples, plan().jobs(), 400_000)
+    }
+
+    fn sample(job: u64, ended_after_ms: u64, fate: Fate) -> Sample {
+        let scheduled_ms = plan().scheduled_ms(job);
+        Sample {
+            accepted_ms: Some(scheduled_ms),
+            fate,
+            settled_ms: fate.is_settled().then_some(scheduled_ms + ended_after_ms),
+            work_ms: Some(1_000),
+            calls: 1,
+            tokens: 1_000,
+            cost_micro_usd: 100,
+        }
     }
 
     fn told_of(causes: &[(&str, f64)], throttled: f64) -> Observed {
@@ -267,6 +277,28 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_sent_was_neither_held_nor_too_much_for_the_stack() {
+        for (accepted, late_ms, expected) in
+            [(120, 0, None), (118, 0, Some(Limited::Sender)), (120, 5_000, Some(Limited::Sender))]
+        {
+            // And what was seen of the stack meanwhile was too much for it, or well.
+            for ended_after_ms in [6_000, 100_000] {
+                let samples: Vec<_> = (0..plan().jobs())
+                    .map(|job| Sample {
+                        accepted_ms: (job < accepted).then_some(plan().scheduled_ms(job) + late_ms),
+                        ..sample(job, ended_after_ms, Fate::Result)
+                    })
+                    .collect();
+                let measured = measure(&plan(), &samples, plan().jobs(), 400_000);
+                let (quiet, limits) = (told_of(&[], 0.0), Limits::default());
+                let step = Step::of(&plan(), &measured, &quiet, &limits, &Thresholds::default());
+                let expected = expected.or((ended_after_ms > 60_000).then_some(Limited::QueueAge));
+                assert_eq!(step.gave.as_ref().map(|gave| gave.limited), expected, "{step:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_threshold_that_a_job_breaks_by_its_time_in_the_worker_is_the_jobs() {
         let told = told_of(&[], 0.0);
         let narrow = Limits { concurrency_max: 1, batch_size: 1, ..Limits::default() };
@@ -297,7 +329,7 @@ mod tests {
 
     #[test]
     fn it_is_raised_by_half_until_something_gives_or_it_is_dear() {
-        let held = Step { per_hour: 0.0, jobs: 0, p95_ms: 0, backlog_max: 0, gave: None };
+        let held = Step { per_hour: 0.0, jobs: 0, p95_ms: 0, backlog_max: 0, cost_usd: 0.0, gave: None };
         let gave = Gave { limited: Limited::Concurrency, because: String::new() };
         let broken = Step { gave: Some(gave), ..held.clone() };
         let after = |held_steps: usize, last: &[Step], jobs_left| {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::Plan;
 use super::measure::{Measured, Observed};
 
 /// What is good enough. Each has a default that suits work which nobody waits for at a screen.
@@ -15,6 +16,9 @@ pub struct Thresholds {
     pub p99_s_max: f64,
     /// All must have ended this long after the last send, in seconds.
     pub drain_s_max: f64,
+    /// 99 % of the jobs must have been taken by SQS within this time of their scheduled send, in seconds: sent later, the load
+    /// was a lower one. `None`: a twentieth of the test's length, from 1 to 30 s.
+    pub send_delay_s_max: Option<f64>,
     /// Share of calls that the provider may refuse for its limits, in percent.
     pub throttled_percent_max: f64,
     /// Alarms that may be raised.
@@ -30,10 +34,28 @@ impl Default for Thresholds {
             p95_s_max: 60.0,
             p99_s_max: 300.0,
             drain_s_max: 300.0,
+            send_delay_s_max: None,
             throttled_percent_max: 5.0,
             alarms_max: 0,
             cost_usd_max: None,
         }
+    }
+}
+
+/// The least share of the offered jobs that SQS must have taken for the test to be one of that load, in percent.
+const ACCEPTED_PERCENT_MIN: f64 = 99.0;
+/// The share of a test's length by which its jobs may be late: that much lower was the load, if they came later and later.
+const SEND_DELAY_SHARE_MAX: f64 = 0.05;
+/// It is no less than this in a short test, and no more than that in a long one, in seconds.
+const SEND_DELAY_S: (f64, f64) = (1.0, 30.0);
+
+impl Thresholds {
+    /// How late jobs may be taken in a test of this plan, in seconds.
+    #[must_use]
+    pub fn send_delay_s_max(&self, plan: &Plan) -> f64 {
+        let length_s = plan.duration_ms() as f64 / 1_000.0;
+        let (least_s, most_s) = SEND_DELAY_S;
+        self.send_delay_s_max.unwrap_or_else(|| (length_s * SEND_DELAY_SHARE_MAX).clamp(least_s, most_s))
     }
 }
 
@@ -70,6 +92,29 @@ pub(super) fn strain(measured: &Measured, observed: &Observed, thresholds: &Thre
         drained(measured, thresholds),
         throttled(observed, thresholds),
     ]
+}
+
+/// Whether the load was what it was to be.
+pub(super) fn offered(plan: &Plan, measured: &Measured, thresholds: &Thresholds) -> Finding {
+    let percent = measured.accepted as f64 / measured.offered.max(1) as f64 * 100.0;
+    let delay_s = measured.send_delay.p99_ms as f64 / 1_000.0;
+    let most_s = thresholds.send_delay_s_max(plan);
+    let holds = measured.offered > 0 && percent >= ACCEPTED_PERCENT_MIN && delay_s <= most_s;
+    let advice = if holds {
+        String::new()
+    } else {
+        format!(
+            " It should take {ACCEPTED_PERCENT_MIN} %, within {most_s} s: this machine or its network is too slow for the load, so the stack saw a lower one."
+        )
+    };
+    finding(
+        "offered load",
+        holds,
+        format!(
+            "SQS took {} of {} jobs, 99 % of them within {delay_s:.1} s of when they were due.{advice}",
+            measured.accepted, measured.offered,
+        ),
+    )
 }
 
 pub(super) fn finding(what: &'static str, holds: bool, words: String) -> Finding {

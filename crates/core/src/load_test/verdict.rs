@@ -5,15 +5,9 @@ use serde::Serialize;
 use super::headroom::{Headroom, How};
 use super::measure::{Measured, Observed};
 use super::steps::{Ended, Step};
-use super::strain::{Finding, Holds, Thresholds, finding, strain, unknown};
+use super::strain::{Finding, Holds, Thresholds, finding, offered, strain, unknown};
 use super::{Plan, grouped};
 use crate::limits::Limits;
-
-/// The least share of the offered jobs that SQS must have taken for the test to be one of that load, in percent.
-const ACCEPTED_PERCENT_MIN: f64 = 99.0;
-
-/// 99 % of them must have been taken within this time of when they were due, in seconds: sent later, the load was a lower one.
-const SEND_DELAY_S_MAX: f64 = 30.0;
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,11 +40,11 @@ pub fn judge(
     let tested = Step::of(plan, measured, observed, limits, thresholds);
     let steps = [vec![tested], above].concat();
     let headroom = Headroom::of(measured, limits, steps, ended);
-    let mut findings = vec![complete(plan, measured), offered(measured)];
+    let mut findings = vec![complete(plan, measured), offered(plan, measured, thresholds)];
     findings.extend(strain(measured, observed, thresholds));
     findings.extend([
         alarms(observed, thresholds),
-        cost(measured, thresholds),
+        cost(measured, &headroom, thresholds),
         room(plan, &headroom),
         settings(limits),
     ]);
@@ -70,25 +64,6 @@ fn complete(plan: &Plan, measured: &Measured) -> Finding {
     finding("complete", !measured.stopped_early, words)
 }
 
-fn offered(measured: &Measured) -> Finding {
-    let percent = measured.accepted as f64 / measured.offered.max(1) as f64 * 100.0;
-    let delay_s = measured.send_delay.p99_ms as f64 / 1_000.0;
-    let holds = measured.offered > 0 && percent >= ACCEPTED_PERCENT_MIN && delay_s <= SEND_DELAY_S_MAX;
-    let advice = if holds {
-        ""
-    } else {
-        " This machine or its network is too slow for the load, so the stack saw a lower one."
-    };
-    finding(
-        "offered load",
-        holds,
-        format!(
-            "SQS took {} of {} jobs, 99 % of them within {delay_s:.1} s of when they were due.{advice}",
-            measured.accepted, measured.offered,
-        ),
-    )
-}
-
 fn alarms(observed: &Observed, thresholds: &Thresholds) -> Finding {
     let Some(raised) = &observed.alarms else { return unknown("alarms") };
     let words = if raised.is_empty() {
@@ -99,10 +74,11 @@ fn alarms(observed: &Observed, thresholds: &Thresholds) -> Finding {
     finding("alarms", raised.len() as u64 <= thresholds.alarms_max, words)
 }
 
-fn cost(measured: &Measured, thresholds: &Thresholds) -> Finding {
+fn cost(measured: &Measured, headroom: &Headroom, thresholds: &Thresholds) -> Finding {
     let spent = measured.cost.usd;
+    let above: f64 = headroom.steps.iter().skip(1).map(|step| step.cost_usd).sum();
     let (holds, asked) = match thresholds.cost_usd_max {
-        Some(most) => (spent <= most, format!("; it should be at most {most} USD")),
+        Some(most) => (spent + above <= most, format!("; it should be at most {most} USD")),
         None => (true, String::new()),
     };
     let per_thousand = match measured.cost.usd_per_job * 1_000.0 {
@@ -110,7 +86,11 @@ fn cost(measured: &Measured, thresholds: &Thresholds) -> Finding {
         each if each == 0.0 && spent > 0.0 => String::new(),
         each => format!(", {each:.4} for 1,000 jobs"),
     };
-    finding("cost", holds, format!("The calls cost {spent:.4} USD{per_thousand}{asked}."))
+    let steps = match above {
+        0.0 => String::new(),
+        above => format!(", and {above:.4} those of the loads above"),
+    };
+    finding("cost", holds, format!("The calls cost {spent:.4} USD{per_thousand}{steps}{asked}."))
 }
 
 fn room(plan: &Plan, headroom: &Headroom) -> Finding {
@@ -225,16 +205,25 @@ mod tests {
     #[test]
     fn what_goes_wrong_is_named_and_nothing_else_is() {
         let letter = Fate::DeadLetter(FailureReason::Refused);
-        let cases: [Mishap<'_>; 7] = [
-            // Sent late, and worked on at once.
+        let cases: [Mishap<'_>; 8] = [
+            // Sent late, and worked on at once: by more than a twentieth of the minute.
             (
                 &|job, sample| {
                     if job > 110 {
-                        sample.accepted_ms = sample.accepted_ms.map(|ms| ms + 31_000);
-                        sample.settled_ms = sample.settled_ms.map(|ms| ms + 31_000)
+                        sample.accepted_ms = sample.accepted_ms.map(|ms| ms + 3_100);
+                        sample.settled_ms = sample.settled_ms.map(|ms| ms + 3_100)
                     }
                 },
                 &["offered load"],
+            ),
+            (
+                &|job, sample| {
+                    if job > 110 {
+                        sample.accepted_ms = sample.accepted_ms.map(|ms| ms + 2_900);
+                        sample.settled_ms = sample.settled_ms.map(|ms| ms + 2_900)
+                    }
+                },
+                &[],
             ),
             (
                 &|job, sample| {
@@ -288,6 +277,46 @@ mod tests {
                 broken(&measured(change), &observed(), &Limits::default(), &Thresholds::default()),
                 expected
             );
+        }
+    }
+
+    #[test]
+    fn jobs_may_be_late_by_a_twentieth_of_the_test_within_bounds_or_by_what_is_asked() {
+        let asked = Thresholds { send_delay_s_max: Some(7.0), ..Thresholds::default() };
+        for (minutes, thresholds, most_s) in [
+            (0.05, Thresholds::default(), 1.0),
+            (1.0, Thresholds::default(), 3.0),
+            (10.0, Thresholds::default(), 30.0),
+            (60.0, Thresholds::default(), 30.0),
+            (60.0, asked, 7.0),
+        ] {
+            assert_eq!(thresholds.send_delay_s_max(&Plan { minutes, ..plan() }), most_s, "{minutes}");
+        }
+    }
+
+    #[test]
+    fn the_loads_above_are_paid_from_the_same_budget() {
+        let above = |cost_usd| Step {
+            per_hour: 10_800.0,
+            jobs: 180,
+            p95_ms: 2_000,
+            backlog_max: 5,
+            cost_usd,
+            gave: None,
+        };
+        // The test itself costs 0.012.
+        let thresholds = Thresholds { cost_usd_max: Some(0.03), ..Thresholds::default() };
+        for (cost_usd, holds) in [(0.017, true), (0.019, false)] {
+            let verdict = judge(
+                &plan(),
+                &measured(|_, _| {}),
+                &observed(),
+                &Limits::default(),
+                &thresholds,
+                (vec![above(cost_usd)], Ended::Stopped),
+            );
+            let found: Vec<_> = verdict.reasons().map(|finding| finding.what).collect();
+            assert_eq!(found.is_empty(), holds, "{found:?}");
         }
     }
 

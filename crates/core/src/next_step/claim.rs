@@ -86,13 +86,19 @@ impl ClaimAsk<'_> {
         (is_claim && kind.may_have_taken_effect()).then(|| self.take_back(write))
     }
 
+    /// The next write of a record that this claim holds.
+    #[must_use]
+    pub fn over_own(&self, mut held: Record) -> RecordWrite {
+        held.version += 1;
+        RecordWrite { record: held, expect: Expect::Fence }
+    }
+
     /// Gives a claim back: without the call that it announces.
     fn take_back(&self, claim: RecordWrite) -> RecordWrite {
-        let mut record = claim.record;
-        record.version += 1;
-        record.budget.calls = record.budget.calls.saturating_sub(1);
-        record.state = State::Open;
-        RecordWrite { record, expect: Expect::Fence }
+        let mut write = self.over_own(claim.record);
+        write.record.budget.calls = write.record.budget.calls.saturating_sub(1);
+        write.record.state = State::Open;
+        write
     }
 
     /// What to do about the record that stands.
