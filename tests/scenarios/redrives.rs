@@ -184,7 +184,7 @@ async fn a_failure_that_replaces_a_failure_is_a_change_of_state_for_who_acts_on_
     assert!(
         matches!(
             states.as_slice(),
-            [State::Failed(_), State::Failed(_), State::Claimed { .. }, State::Failed(_)]
+            [State::Failed(_), State::Failed(_), State::Claimed { alone: false, .. }, State::Failed(_)]
         ),
         "{states:?}"
     );

@@ -45,8 +45,9 @@ impl Job<'_> {
         let mut over_failure = false;
         for _ in 0..CLAIM_ROUNDS_MAX {
             let intended = match rejection {
-                Some(rejection) if !over_failure => ask.refuse(write, rejection),
-                _ => write,
+                Some(_) if over_failure => ask.before_refusal(write),
+                Some(rejection) => ask.refuse(write, rejection),
+                None => write,
             };
             let next = match self.write(&intended).await {
                 Ok(WriteAnswer::Written) => Next::Ours(Box::new(intended.record)),

@@ -78,6 +78,13 @@ impl ClaimAsk<'_> {
         claim
     }
 
+    /// The claim of a job whose refusal is written next: whatever kills the worker in between, it is not the job.
+    #[must_use]
+    pub fn before_refusal(&self, mut claim: RecordWrite) -> RecordWrite {
+        claim.record.state = State::Claimed { lease_until_ms: self.lease_until_ms, alone: false };
+        claim
+    }
+
     /// What to write when the answer to a write of this claim is an error: a claim that nobody knows of would hold the job
     /// back until its lease ends, and count a call. A refusal in its place is found, and sent, by the next delivery.
     #[must_use]

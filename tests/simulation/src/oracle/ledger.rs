@@ -18,8 +18,8 @@ pub struct Asked<'a> {
     pub asked_ms: u64,
 }
 
-/// A claim is decided at its beginning and then written, in up to three rounds of which each takes at most this long.
-pub(super) const DECIDED_BEFORE_MS_MAX: u64 = 2 * OPERATION_TIMEOUT_MS;
+/// A claim is decided at its beginning and then written, in up to four rounds of which each takes at most this long.
+pub(super) const DECIDED_BEFORE_MS_MAX: u64 = 3 * OPERATION_TIMEOUT_MS;
 
 impl State {
     /// A write reaches the table: the condition is evaluated, and each change that takes effect is judged.
@@ -53,11 +53,13 @@ impl State {
         true
     }
 
-    /// The last word of a claim's owner must not be refused for something that the owner wrote before.
+    /// The last word of a claim's owner must not be refused for something that the owner wrote before. What was to come first
+    /// of all, and comes late, is none.
     fn judge_refusal(&mut self, now_ms: u64, n: u32, write: &RecordWrite) {
         let Some(standing) = self.inputs[n as usize].record.as_deref() else { return };
         let claimed = |record: &Record| matches!(record.state, Standing::Claimed { .. });
-        if standing.token == write.record.token && claimed(standing) && !claimed(&write.record) {
+        let is_first = write.expect == Expect::Absent;
+        if standing.token == write.record.token && claimed(standing) && !claimed(&write.record) && !is_first {
             let what = "the owner's last word was refused because of its own earlier write";
             self.violate(now_ms, Promise::Fenced, Some(n), what);
         }
