@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nightshift_shell::settings::{Environment, ModelSettings, ProviderName};
+use nightshift_core::limits::Limits;
+use nightshift_shell::settings::{Environment, ModelSettings, ProviderName, limits};
 
 use crate::code::{self, packages, reached, sources};
 use crate::{read, terraform_files, words};
@@ -202,6 +203,73 @@ fn terraform_sets_the_variables_that_a_function_reads_and_no_others() {
             read.difference(&set).filter(|name| !NOT_FROM_TERRAFORM.contains(&name.as_str())).collect();
         assert!(unread.is_empty(), "terraform/{function}.tf sets what {function} does not read: {unread:?}");
         assert!(unset.is_empty(), "terraform/{function}.tf does not set what {function} reads: {unset:?}");
+    }
+}
+
+/// A limit that nobody sets is the one that the core's tests and the simulation prove, whether the worker is told of it or not.
+#[test]
+fn the_defaults_of_terraform_are_those_of_the_core() {
+    let variables = read("terraform/variables.tf");
+    let default = |variable: &str, member: &str| {
+        let block = variables.split_once(&format!("\nvariable \"{variable}\" {{")).unwrap().1;
+        let line = block.split("\n}\n").next().unwrap().lines().find_map(|line| {
+            let (name, kind) = line.split_once(" = ")?;
+            (name.trim() == member).then_some(kind.trim().strip_prefix("optional(number, ")?)
+        });
+        line.map(|rest| rest.trim_end_matches(')').parse::<f64>().unwrap())
+    };
+    let mut told = BTreeMap::new();
+    for line in local("worker", "environment").lines() {
+        let Some((name, value)) = line.split_once(" = var.") else { continue };
+        let mut factors = value.split(" * ");
+        let Some((variable, member)) = factors.next().unwrap().split_once('.') else { continue };
+        // What has no number for a default is no limit.
+        let Some(default) = default(variable, member) else { continue };
+        let number = |factor: &str| if factor == "local.day_s" { 86_400.0 } else { factor.parse().unwrap() };
+        told.insert(
+            name.trim().to_owned(),
+            factors.map(number).fold(default, |all, factor| all * factor).to_string(),
+        );
+    }
+    assert!(told.len() > 20, "the scan finds the defaults: {told:?}");
+    let by_terraform = |name: &str| told.get(name).cloned();
+    let limits = Environment::read(&by_terraform, |environment| limits(environment)).unwrap();
+    assert_eq!(limits, Limits::default(), "terraform/variables.tf, and Limits::default()");
+}
+
+#[test]
+fn the_readme_says_the_defaults_of_the_limits() {
+    let limits = Limits::default();
+    let (kib, s, h, days) = (1_024, 1_000, 3_600_000, 86_400_000);
+    let readme = read("README.md");
+    let table = readme.split_once("\n## Limits\n").unwrap().1.split_once("\n- ").unwrap().0;
+    let said = |what: &str| {
+        let row = table.lines().find(|line| line.starts_with(&format!("| {what}")));
+        row.unwrap_or_else(|| panic!("no row for {what}")).split(" | ").nth(1).unwrap().to_owned()
+    };
+    for (what, default) in [
+        ("body of a message", format!("{} KiB,", limits.body_bytes_max / kib)),
+        ("output", format!("{} KiB;", limits.output_bytes_max / kib)),
+        (
+            "model calls per delivery, re-asks per job, paid calls per job",
+            format!("{}, {}, {}", limits.call_limit, limits.reask_limit, limits.paid_call_limit),
+        ),
+        (
+            "one model call, the whole invocation",
+            format!("{} s, {} s", limits.call_timeout_ms / s, limits.function_timeout_ms / s),
+        ),
+        ("waiting for the provider's capacity", format!("{} h,", limits.capacity_wait_ms_max / h)),
+        ("dollars per day", (limits.spend_cap_micro_usd / 1_000_000).to_string()),
+        (
+            "results, failures are kept",
+            format!("{} d, {} d", limits.result_expiry_ms / days, limits.failure_expiry_ms / days),
+        ),
+    ] {
+        let said = said(what);
+        assert!(
+            said.starts_with(&default),
+            "README, Limits, {what}: {said}, and {default} by Limits::default()"
+        );
     }
 }
 
