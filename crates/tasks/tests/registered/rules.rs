@@ -7,7 +7,7 @@ use nightshift_models::lower_schema::{Target, lower};
 use nightshift_tasks::{Description, Registry};
 use serde_json::{Value, json};
 
-/// Keywords of JSON Schema that an adapter either sends or says in words ("crates/models/src/lower_schema.rs").
+/// Keywords of JSON Schema that an adapter either sends or says in words ("crates/models/src/lower_schema/").
 const KEYWORDS: [&str; 17] = [
     "additionalProperties",
     "anyOf",
