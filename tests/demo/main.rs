@@ -356,6 +356,33 @@ fn a_key_that_is_refused_is_said_at_once() {
 }
 
 #[test]
+fn a_server_that_answers_nothing_is_said_while_it_is_waited_for() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base_url = format!("https://{}/v1", listener.local_addr().unwrap());
+    // It speaks no TLS. It ends with this process.
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let folder = Folder::new("unanswered");
+    let job =
+        |n: u32| json!({"task": "categorize_ticket", "input": {"text": n.to_string()}}).to_string() + "\n";
+    let jobs = folder.write("jobs.jsonl", (0..10).map(job).collect::<String>().as_bytes());
+    let mut child = demo(&["--provider", "openai", "--base-url", &base_url, "--model", "m", "--jobs", &jobs])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let line = said.find(|line| line.contains("calls in a row failed"));
+    let rest = std::thread::spawn(move || said.count());
+    // Twice: at once.
+    for _ in 0..2 {
+        let _ = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status();
+    }
+    child.wait().unwrap();
+    rest.join().unwrap();
+    assert!(line.is_some_and(|line| line.contains("https:// where it speaks http://")));
+}
+
+#[test]
 fn no_line_of_the_log_has_a_customers_text_an_answer_or_the_key() {
     let folder = Folder::new("log");
     let file = folder.file("results.jsonl");

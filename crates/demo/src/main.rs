@@ -21,7 +21,7 @@ const ANTHROPICS: &str = "claude-sonnet-4-5";
 
 /// Puts jobs on a queue, runs the real worker until it is empty, and shows what became of each.
 #[derive(Debug, Parser)]
-#[command(name = "scripts/demo", max_term_width = 100)]
+#[command(name = "scripts/demo", override_usage = "scripts/demo [OPTIONS]", max_term_width = 100)]
 pub struct Arguments {
     /// Your own jobs, one a line: {"task": "...", "input": {...}, "reference": "..."}.
     #[arg(long, value_name = "FILE")]

@@ -152,13 +152,8 @@ fn dead_letters(out: &mut String, run: &Run) {
         vec![
             attribute(letter, "FailureReason").unwrap_or_default(),
             model_calls(&context).to_string(),
-            letter
-                .body
-                .chars()
-                .take(BODY_CHARS_SHOWN)
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .collect(),
-            detail.chars().take(DETAIL_CHARS_SHOWN).collect(),
+            beginning(&letter.body.replace(char::is_control, " "), BODY_CHARS_SHOWN),
+            beginning(detail, DETAIL_CHARS_SHOWN),
         ]
     });
     table(out, &["reason", "calls", "body begins", "detail"], rows);
@@ -166,6 +161,14 @@ fn dead_letters(out: &mut String, run: &Run) {
     if unlisted > 0 {
         let _ = writeln!(out, "and {unlisted} more; --results FILE has them all");
     }
+}
+
+/// As many words as fit, and whether there are more.
+fn beginning(text: &str, chars_max: usize) -> String {
+    let Some((end, _)) = text.char_indices().nth(chars_max) else { return text.to_owned() };
+    let (fits, _) = text.split_at(end);
+    let words = fits.rsplit_once(' ').map_or(fits, |(words, _)| words);
+    format!("{}…", words.trim_end())
 }
 
 fn retries(out: &mut String, run: &Run) {
@@ -338,15 +341,16 @@ fn section(out: &mut String, title: &str) {
     let _ = writeln!(out, "\n== {title}");
 }
 
-/// Columns of a table: the demo's report is text, whoever reads it.
-const WIDTH: u16 = 96;
+/// Columns of a table, where the terminal is no narrower.
+const WIDTH_MAX: u16 = 96;
 
 fn table(out: &mut String, header: &[&str], rows: impl Iterator<Item = Vec<String>>) {
     let mut table = Table::new();
+    let width = table.width().map_or(WIDTH_MAX, |width| width.min(WIDTH_MAX));
     table
         .load_style(UTF8_FULL_CONDENSED)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(WIDTH)
+        .set_width(width)
         .set_header(header.to_vec());
     table.add_rows(rows);
     if table.row_count() == 0 {

@@ -362,11 +362,16 @@ impl Clients {
     }
 }
 
+/// A server that loads its model or is full fails a few calls; so many look like a wrong address or a server that is gone.
+const FAILED_IN_A_ROW_SAID: u32 = 20;
+
 /// Watches the function: progress, its log, and what it says about retries.
 struct Watch {
     verbose: bool,
     /// Somebody real answers, whose refusal of the key would not go away by waiting.
     real: bool,
+    /// Calls of somebody real that failed since the last job ended.
+    failed_in_a_row: u32,
     bar: ProgressBar,
     retries: BTreeMap<String, u64>,
     hand_backs: BTreeMap<String, u64>,
@@ -377,6 +382,7 @@ impl Watch {
         Self {
             verbose,
             real,
+            failed_in_a_row: 0,
             bar: ProgressBar::hidden(),
             retries: BTreeMap::new(),
             hand_backs: BTreeMap::new(),
@@ -466,12 +472,23 @@ impl Watch {
                     text("error_type")
                 );
             }
+            "model call failed" if self.real => {
+                self.failed_in_a_row += 1;
+                if self.failed_in_a_row == FAILED_IN_A_ROW_SAID {
+                    self.show(&format!(
+                        "{FAILED_IN_A_ROW_SAID} calls in a row failed ({}): each job is tried for three minutes. Check that the server still runs, and --base-url: https:// where it speaks http:// is never answered",
+                        text("error_type")
+                    ));
+                }
+            }
             "calling again" => *self.retries.entry(text("why")).or_default() += 1,
             "record ended" => {
                 if let Some(cause) =
                     text("outcome").strip_prefix("HandedBack(").and_then(|o| o.strip_suffix(')'))
                 {
                     *self.hand_backs.entry(cause.to_owned()).or_default() += 1;
+                } else {
+                    self.failed_in_a_row = 0;
                 }
             }
             _ => {}
