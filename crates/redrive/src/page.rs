@@ -1,7 +1,9 @@
 //! One page: received, decided on, sent, deleted, in this order.
 
 use nightshift_core::record::Record;
-use nightshift_core::redrive::{BeforeSending, CanarySent, Choice, HOLD_S, Letter, POLL_S, Redrive, Source};
+use nightshift_core::redrive::{
+    BeforeSending, CanarySent, Choice, HOLD_S, Letter, POLL_S, Received, Redrive, Source,
+};
 use nightshift_ports::{PortError, PortErrorKind, Waiting, WriteAnswer};
 
 use crate::{Error, Redriver};
@@ -103,7 +105,8 @@ impl Redriver {
         let (mut ready, mut wait, mut settled, mut unreadable) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for mut one in chosen {
-            let readied = if crashed { self.reset(&one).await? } else { self.look(&one).await? };
+            let readied =
+                if crashed { self.reset(&one, redrive.began_ms).await? } else { self.look(&one).await? };
             match readied {
                 Readied::Send(standing) => {
                     one.standing = standing;
@@ -143,7 +146,9 @@ impl Redriver {
     }
 
     /// Lets the budgets of a message from `crashed` start afresh, under the version that was read.
-    async fn reset(&self, one: &Chosen) -> Result<Readied, Error> {
+    async fn reset(&self, one: &Chosen, began_ms: u64) -> Result<Readied, Error> {
+        let received =
+            Received { sent_at_ms: one.message.sent_at_ms, redriven: one.letter.version.is_some(), began_ms };
         let mut standing = match self.look(one).await? {
             Readied::Send(standing) => standing,
             other => return Ok(other),
@@ -152,8 +157,7 @@ impl Redriver {
             let now_ms = self.ports.clock.now_ms();
             let write = match BeforeSending::of(
                 standing.as_deref(),
-                one.message.sent_at_ms,
-                one.letter.version.is_some(),
+                received,
                 &self.ports.entropy.token(),
                 now_ms,
                 self.stack.failure_expiry_ms,
