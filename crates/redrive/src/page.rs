@@ -2,7 +2,7 @@
 
 use nightshift_core::record::Record;
 use nightshift_core::redrive::{
-    BeforeSending, CanarySent, Choice, HOLD_S, Letter, POLL_S, Received, Redrive, Source,
+    BeforeSending, CanarySent, Choice, HOLD_S, Left, Letter, POLL_S, Received, Redrive, Source,
 };
 use nightshift_ports::{PortError, PortErrorKind, Waiting, WriteAnswer};
 
@@ -69,7 +69,8 @@ impl Redriver {
                 }
             }
         }
-        self.hide_until_the_end(redrive, hide).await?;
+        let hidden = self.hide_until_the_end(redrive, hide).await?;
+        redrive.were_hidden(hidden);
         if !release.is_empty() {
             // What is not released returns by its timeout.
             source.hide(&release).await?;
@@ -82,17 +83,16 @@ impl Redriver {
         self.send(redrive, chosen).await
     }
 
-    /// Hides what is not sent until the planned end of the scan.
-    async fn hide_until_the_end(&self, redrive: &mut Redrive, handles: Vec<String>) -> Result<(), Error> {
+    /// Hides what is not sent until the planned end of the scan; returns how many that were.
+    async fn hide_until_the_end(&self, redrive: &Redrive, handles: Vec<String>) -> Result<u64, Error> {
         let hide_s = redrive.hide_s(self.ports.clock.now_ms());
         // Closer to the end than the page is held anyway: it returns by its timeout.
         if handles.is_empty() || hide_s <= HOLD_S {
-            return Ok(());
+            return Ok(0);
         }
         let handles: Vec<_> = handles.into_iter().map(|handle| (handle, hide_s)).collect();
         let hidden = self.source(redrive.request.source).hide(&handles).await?;
-        redrive.were_hidden(hidden.iter().filter(|answer| answer.is_ok()).count() as u64);
-        Ok(())
+        Ok(hidden.iter().filter(|answer| answer.is_ok()).count() as u64)
     }
 
     /// What must be done before chosen messages are sent; returns those that are.
@@ -132,7 +132,8 @@ impl Redriver {
             let deleted = source.delete(&settled).await?;
             redrive.progress.settled += deleted.iter().filter(|answer| answer.is_ok()).count() as u64;
         }
-        self.hide_until_the_end(redrive, unreadable).await?;
+        let unreadable = self.hide_until_the_end(redrive, unreadable).await?;
+        redrive.were_left(Left { unreadable, ..Left::default() });
         Ok(ready)
     }
 
@@ -210,7 +211,8 @@ impl Redriver {
             let deleted = self.source(redrive.request.source).delete(&sent).await?;
             redrive.progress.deleted += deleted.iter().filter(|answer| answer.is_ok()).count() as u64;
         }
-        self.hide_until_the_end(redrive, refused).await?;
+        let refused = self.hide_until_the_end(redrive, refused).await?;
+        redrive.were_left(Left { refused, ..Left::default() });
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 }

@@ -23,7 +23,7 @@ pub use ask::{Answer, Ask, Entry, Stepped};
 pub use canary::{CanaryOutcome, CanaryRun, CanarySent, Verdict};
 pub use choose::{Choice, Letter};
 pub use directory::{DIRECTORY_KEY, DIRECTORY_MAX, Directory, KEY_PREFIX, Listed};
-pub use record::{Depth, End, Ended, Event, Lock, Progress, Redrive, Scan, Stop, Unreadable};
+pub use record::{Depth, End, Ended, Event, Left, Lock, Progress, Redrive, Scan, Stop, Unreadable};
 pub use report::{Count, Deployed, JobCost, Report, Tally};
 pub use request::{Canary, Request, Source};
 pub use reset::{BeforeSending, Received};

@@ -313,11 +313,15 @@ impl State {
             let what = "it gave up on what an earlier redrive still keeps hidden";
             self.violate(now_ms, Promise::Redriven, n, what);
         }
-        let excused = redrive.progress.unreadable + redrive.progress.refused;
-        if how == Some(Ended::Finished) && forgotten.len() as u64 > excused {
+        if how == Some(Ended::Finished) && !forgotten.is_empty() {
             let n = forgotten.first().and_then(|letter| letter.of).map(|(n, _)| n);
             let what = format!("{} messages that were asked for were left behind", forgotten.len());
             self.violate(now_ms, Promise::Redriven, n, what);
+        }
+        let left = redrive.progress.unreadable + redrive.progress.refused;
+        if how == Some(Ended::Incomplete) && left == 0 {
+            let what = "it says that it had to leave messages, and left none";
+            self.violate(now_ms, Promise::Redriven, None, what);
         }
     }
 }
