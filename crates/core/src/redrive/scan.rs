@@ -220,9 +220,7 @@ impl Redrive {
         match &mut self.scan {
             Some(scan) if scan.ends_ms > now_ms => {
                 if depth.visible == 0 && depth.hidden <= scan.hidden {
-                    if let Some(canary) =
-                        self.canary.as_mut().filter(|run| !run.passed && !run.pending.is_empty())
-                    {
+                    if let Some(canary) = self.canary.as_mut().filter(|run| !run.passed && run.tells()) {
                         canary.is_all();
                         return;
                     }
@@ -633,6 +631,34 @@ mod tests {
                 redrive.depth_was_read(depth(0, 0), NOW);
             }
             assert_eq!(redrive.end.map(|end| end.how), Some(how));
+        }
+    }
+
+    #[test]
+    fn a_canary_in_whose_place_nothing_is_left_to_send_is_judged_by_those_that_tell() {
+        for (succeeded, ends) in [(2, Some(Ended::CanaryFailed)), (3, Some(Ended::Finished)), (0, None)] {
+            let mut redrive = with_canary(10, None, 10);
+            redrive.request.canary.as_mut().unwrap().success_percent = 50;
+            let mut outcomes = vec![CanaryOutcome::Succeeded; succeeded];
+            if ends.is_some() {
+                outcomes.resize(6, CanaryOutcome::Failed("refused".to_owned()));
+            }
+            outcomes.resize(10, CanaryOutcome::LeftOut);
+            redrive.judge_canary(&outcomes, NOW);
+            assert_eq!(redrive.end, None, "others would be sent in place of those that say nothing");
+            redrive.depth_was_read(depth(0, 0), NOW);
+            // Of none at all there is nothing to judge.
+            let Some(ends) = ends else {
+                assert_eq!(redrive.end.map(|end| end.how), Some(Ended::Finished));
+                continue;
+            };
+            let Next::Rest { until_ms } = redrive.next(NOW) else { panic!("{:?}", redrive.next(NOW)) };
+            assert_eq!(redrive.next(until_ms), Next::LookAtCanary);
+            redrive.judge_canary(&[], until_ms);
+            if redrive.end.is_none() {
+                redrive.depth_was_read(depth(0, 0), until_ms);
+            }
+            assert_eq!(redrive.end.map(|end| end.how), Some(ends), "{succeeded}");
         }
     }
 
