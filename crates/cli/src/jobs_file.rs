@@ -77,16 +77,22 @@ impl Source {
 
     /// What another build is told, so that it reads the same.
     pub fn arguments(&self) -> Vec<OsString> {
-        let option = |name: &str, value: &str| [OsString::from(name), OsString::from(value)];
-        let mut told = vec![self.file.clone().into_os_string()];
-        told.extend(self.csv.then(|| "--csv".into()));
-        for (name, value) in
-            [("--task", &self.task), ("--reference", &self.reference), ("--group", &self.group)]
-        {
-            told.extend(value.iter().flat_map(|value| option(name, value)));
+        let file = self.file.clone().into_os_string();
+        std::iter::once(file).chain(self.read_as().into_iter().map(OsString::from)).collect()
+    }
+
+    /// How the file is read, whatever its name: the options that say so.
+    pub fn read_as(&self) -> Vec<String> {
+        let mut told: Vec<String> = self.is_csv().then(|| "--csv".to_owned()).into_iter().collect();
+        for (name, value) in [
+            ("--task", &self.task),
+            ("--reference", &self.reference),
+            ("--group", &self.group),
+        ] {
+            told.extend(value.iter().flat_map(|value| [name.to_owned(), value.clone()]));
         }
         told.extend(
-            self.maps.iter().flat_map(|(member, column)| option("--map", &format!("{member}={column}"))),
+            self.maps.iter().flat_map(|(member, column)| ["--map".to_owned(), format!("{member}={column}")]),
         );
         told
     }
