@@ -9,9 +9,10 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use nightshift_core::json::{self, JsonFault};
 use nightshift_core::task::Tasks;
 use nightshift_tasks::Registry;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::csv_records::{Fault, Records};
 use crate::error::Failure;
@@ -84,11 +85,9 @@ impl Source {
     /// How the file is read, whatever its name: the options that say so.
     pub fn read_as(&self) -> Vec<String> {
         let mut told: Vec<String> = self.is_csv().then(|| "--csv".to_owned()).into_iter().collect();
-        for (name, value) in [
-            ("--task", &self.task),
-            ("--reference", &self.reference),
-            ("--group", &self.group),
-        ] {
+        for (name, value) in
+            [("--task", &self.task), ("--reference", &self.reference), ("--group", &self.group)]
+        {
             told.extend(value.iter().flat_map(|value| [name.to_owned(), value.clone()]));
         }
         told.extend(
@@ -206,9 +205,12 @@ fn unreadable(number: u64, error: &io::Error) -> Failure {
     Failure::failed(format!("The file cannot be read on at line {number}: {error}."))
 }
 
-/// Its line is known by its number in the file.
-fn of_one_line(error: &serde_json::Error) -> String {
-    error.to_string().replace(" at line 1 column ", " at column ")
+/// As strictly as the worker reads a body, because what is written anew no longer shows what was wrong with it. A reference
+/// becomes a text, so that all integers that are kept whole may be one.
+fn strict(text: &str) -> Result<Value, JsonFault> {
+    let value = json::parse(text)?;
+    json::exact_integers(text)?;
+    Ok(value)
 }
 
 fn too_long() -> String {
@@ -256,10 +258,7 @@ impl Shape {
     fn draft(&self, text: &str) -> Result<Draft, String> {
         // A whole job is sent as it was written, byte for byte; the worker's own parser judges it.
         let parsed: Option<Value> = if self.task.is_some() || self.group.is_some() {
-            Some(
-                serde_json::from_str(text)
-                    .map_err(|error| format!("The line is not valid JSON: {}.", of_one_line(&error)))?,
-            )
+            Some(strict(text).map_err(|fault| format!("The line cannot be read: {fault}."))?)
         } else {
             None
         };
@@ -351,8 +350,10 @@ impl Columns {
                 (Type::Text, text) => Value::from(text),
                 // An empty cell is how a spreadsheet leaves a member out.
                 (Type::Json, "") => continue,
-                (Type::Json, text) => serde_json::from_str(text)
-                    .map_err(|_| format!("The cell of {member:?} is not the JSON that its type asks for (a number, true, false, an array or an object)."))?,
+                (Type::Json, text) => strict(text).map_err(|fault| match fault {
+                    JsonFault::Syntax { .. } | JsonFault::TrailingData { .. } => format!("The cell of {member:?} is not the JSON that its type asks for (a number, true, false, an array or an object)."),
+                    fault => format!("The cell of {member:?} cannot be read: {fault}."),
+                })?,
             };
             input.insert(member.clone(), value);
         }
@@ -384,8 +385,8 @@ fn types(task: &str, tasks: &Registry) -> BTreeMap<String, Type> {
 
 fn job(task: &str, input: &Value, reference: Option<String>) -> String {
     match reference {
-        Some(reference) => json!({"task": task, "input": input, "reference": reference}),
-        None => json!({"task": task, "input": input}),
+        Some(reference) => serde_json::json!({"task": task, "input": input, "reference": reference}),
+        None => serde_json::json!({"task": task, "input": input}),
     }
     .to_string()
 }
@@ -493,7 +494,7 @@ mod tests {
                 ),
                 (2, Err("The group in \"text\" must have 1 to 128 visible ASCII characters, as SQS wants of a MessageGroupId.".to_owned())),
                 (3, Err("The group in \"text\" must have 1 to 128 visible ASCII characters, as SQS wants of a MessageGroupId.".to_owned())),
-                (4, Err("The line is not valid JSON: EOF while parsing an object at column 1.".to_owned())),
+                (4, Err("The line cannot be read: it is not valid JSON at column 1: EOF while parsing an object.".to_owned())),
             ]
         );
     }
@@ -531,6 +532,52 @@ mod tests {
         );
     }
 
+    #[test]
+    fn what_a_worker_would_refuse_is_not_mended_on_the_way() {
+        let jsonl = |group: Option<&str>| {
+            source("inputs.jsonl", |s| {
+                s.task = Some("weekly_report".to_owned());
+                s.reference = Some("id".to_owned());
+                s.group = group.map(str::to_owned);
+            })
+        };
+        let told = |source: &Source, text: &str| read(source, text.as_bytes()).pop().unwrap().1.unwrap_err();
+        for (line, why) in [
+            (r#"{"text":"a","text":"b"}"#, "The line cannot be read: the member \"text\" appears twice"),
+            (r#"{"text":{"n":1,"n":1}}"#, "The line cannot be read: the member \"n\" appears twice"),
+            (
+                r#"{"text":18446744073709551617}"#,
+                "The line cannot be read: the number that starts with 18446744073709551617 is beyond",
+            ),
+        ] {
+            for group in [None, Some("text")] {
+                let told = told(&jsonl(group), line);
+                assert!(told.starts_with(why), "{told}");
+            }
+        }
+        // A reference is a text in the job, and keeps all its digits.
+        assert_eq!(
+            read(&jsonl(None), br#"{"id":18446744073709551615,"text":"a"}"#),
+            [(
+                1,
+                body(r#"{"task":"weekly_report","input":{"text":"a"},"reference":"18446744073709551615"}"#)
+            )]
+        );
+        let rows = source("reports.csv", |s| s.task = Some("weekly_report".to_owned()));
+        let column = types("weekly_report", &my_tasks::registry())
+            .into_iter()
+            .find_map(|(name, of)| (of == Type::Json).then_some(name))
+            .unwrap();
+        for (cell, why) in [
+            ("18446744073709551617", "cannot be read: the number that starts with 18446744073709551617"),
+            (r#""[{""a"":1,""a"":2}]""#, "cannot be read: the member \"a\" appears twice"),
+            ("many", "is not the JSON that its type asks for"),
+        ] {
+            let told = told(&rows, &format!("{column}\n{cell}\n"));
+            assert!(told.starts_with(&format!("The cell of \"{column}\" ")) && told.contains(why), "{told}");
+        }
+    }
+
     fn by_header() -> Source {
         source("tickets.csv", |s| {
             s.task = Some("categorize_ticket".to_owned());
@@ -543,7 +590,7 @@ mod tests {
     }
 
     fn ticket(id: &str, text: &str) -> Result<Draft, String> {
-        body(&job("categorize_ticket", &json!({ "text": text }), Some(id.to_owned())))
+        body(&job("categorize_ticket", &serde_json::json!({ "text": text }), Some(id.to_owned())))
     }
 
     #[test]
