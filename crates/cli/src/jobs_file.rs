@@ -34,6 +34,9 @@ pub struct Source {
     /// Read as CSV, whatever the name.
     #[arg(long)]
     pub csv: bool,
+    /// What stands between the cells of CSV, where that is no comma: ';' in most files of a German spreadsheet.
+    #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
+    pub delimiter: Option<char>,
     /// A member of the input is taken from this column; without any, each column is the member of its name.
     #[arg(long = "map", value_name = "MEMBER=COLUMN", value_parser = mapping)]
     pub maps: Vec<(String, String)>,
@@ -51,6 +54,13 @@ fn mapping(text: &str) -> Result<(String, String), String> {
             Ok((member.to_owned(), column.to_owned()))
         }
         _ => Err("write MEMBER=COLUMN, such as text=body".to_owned()),
+    }
+}
+
+fn delimiter(text: &str) -> Result<char, String> {
+    match text.chars().next() {
+        Some(one) if text.len() == 1 && !matches!(one, '"' | '\r' | '\n') => Ok(one),
+        _ => Err("write one ASCII character, such as ';'".to_owned()),
     }
 }
 
@@ -85,9 +95,13 @@ impl Source {
     /// How the file is read, whatever its name: the options that say so.
     pub fn read_as(&self) -> Vec<String> {
         let mut told: Vec<String> = self.is_csv().then(|| "--csv".to_owned()).into_iter().collect();
-        for (name, value) in
-            [("--task", &self.task), ("--reference", &self.reference), ("--group", &self.group)]
-        {
+        let delimiter = self.delimiter.map(String::from);
+        for (name, value) in [
+            ("--delimiter", &delimiter),
+            ("--task", &self.task),
+            ("--reference", &self.reference),
+            ("--group", &self.group),
+        ] {
             told.extend(value.iter().flat_map(|value| [name.to_owned(), value.clone()]));
         }
         told.extend(
@@ -113,9 +127,13 @@ impl Source {
             let Some(task) = &self.task else {
                 return Err(Failure::usage("A CSV file has inputs of one task: name it with --task."));
             };
-            let mut records = Records::new(read, LINE_BYTES_MAX);
+            let mut records =
+                Records::new(read, LINE_BYTES_MAX, self.delimiter.map_or(b',', |one| one as u8));
             let columns = Columns::of(self, task, &header(&mut records)?, tasks)?;
             return Ok(Lines { kind: Kind::Csv(records, columns) });
+        }
+        if self.delimiter.is_some() {
+            return Err(Failure::usage("--delimiter is for CSV: give --csv too, where the file is some."));
         }
         if !self.maps.is_empty() {
             return Err(Failure::usage("--map is for CSV: in JSONL the members have their names already."));
@@ -286,6 +304,7 @@ struct Columns {
     reference: Option<usize>,
     group: Option<(usize, String)>,
     width: usize,
+    delimiter: Option<char>,
 }
 
 /// What the schema of an input says of a member. A text stays one, whatever it looks like.
@@ -304,6 +323,15 @@ impl Columns {
         tasks: &Registry,
     ) -> Result<Self, Failure> {
         let names: Vec<&str> = header.iter().map(|name| name.trim_start_matches('\u{feff}').trim()).collect();
+        if let [only] = names[..]
+            && only.contains(';')
+            && source.delimiter.is_none()
+            && !source.maps.iter().any(|(_, column)| column == only)
+        {
+            return Err(Failure::usage(
+                "The header has one column with semicolons in it: where they stand between the cells, give --delimiter ';'.",
+            ));
+        }
         let find = |column: &str| {
             names.iter().position(|name| *name == column).ok_or_else(|| {
                 Failure::usage(if names.is_empty() {
@@ -332,15 +360,23 @@ impl Columns {
                 .map(|(member, column)| Ok((find(column)?, member.clone(), type_of(member))));
             mapped.collect::<Result<Vec<_>, Failure>>()?
         };
-        Ok(Self { task: task.to_owned(), members, reference, group, width: names.len() })
+        Ok(Self {
+            task: task.to_owned(),
+            members,
+            reference,
+            group,
+            width: names.len(),
+            delimiter: source.delimiter,
+        })
     }
 
     fn draft(&self, record: &csv::StringRecord) -> Result<Draft, String> {
         if record.len() != self.width {
             return Err(format!(
-                "The line has {} cells and the header {}: a cell with a comma or a line break must stand in quotes.",
+                "The line has {} cells and the header {}: a cell with {} or a line break must stand in quotes.",
                 record.len(),
-                self.width
+                self.width,
+                self.delimiter.map_or_else(|| "a comma".to_owned(), String::from)
             ));
         }
         let cell = |at: usize| record.get(at).unwrap_or_default();
@@ -430,6 +466,7 @@ mod tests {
             file: PathBuf::from(file),
             task: None,
             csv: false,
+            delimiter: None,
             maps: Vec::new(),
             reference: None,
             group: None,
@@ -576,6 +613,45 @@ mod tests {
             let told = told(&rows, &format!("{column}\n{cell}\n"));
             assert!(told.starts_with(&format!("The cell of \"{column}\" ")) && told.contains(why), "{told}");
         }
+    }
+
+    #[test]
+    fn cells_may_be_told_apart_by_another_character() {
+        let semicolons = |delimiter| {
+            source("tickets.csv", |s| {
+                s.task = Some("categorize_ticket".to_owned());
+                s.reference = Some("id".to_owned());
+                s.delimiter = delimiter;
+            })
+        };
+        let text = "\u{feff}id;text\r\n7;\"one; two\"\r\n8;a, b\r\n9\r\n";
+        assert_eq!(
+            read(&semicolons(Some(';')), text.as_bytes()),
+            [
+                (2, ticket("7", "one; two")),
+                (3, ticket("8", "a, b")),
+                (4, Err("The line has 1 cells and the header 2: a cell with ; or a line break must stand in quotes.".to_owned())),
+            ]
+        );
+        let tasks = my_tasks::registry();
+        let failure = semicolons(None).lines(text.as_bytes(), &tasks).err().unwrap();
+        assert_eq!(failure.exit_code(), 2);
+        assert!(failure.sentence().unwrap().contains("one column with semicolons in it"), "{failure:?}");
+        assert!(failure.sentence().unwrap().contains("--delimiter ';'"), "{failure:?}");
+        // A name may have one all the same.
+        let named = source("tickets.csv", |s| {
+            s.task = Some("categorize_ticket".to_owned());
+            s.maps = vec![("text".to_owned(), "a;b".to_owned())];
+        });
+        assert_eq!(
+            read(&named, b"a;b\nx\n"),
+            [(2, body(r#"{"task":"categorize_ticket","input":{"text":"x"}}"#))]
+        );
+        for bad in ["", ";;", "\"", "\n", "é"] {
+            assert!(delimiter(bad).is_err(), "{bad:?}");
+        }
+        let jsonl = source("jobs.jsonl", |s| s.delimiter = Some(';'));
+        assert_eq!(jsonl.lines(&b""[..], &tasks).err().unwrap().exit_code(), 2);
     }
 
     fn by_header() -> Source {
