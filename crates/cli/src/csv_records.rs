@@ -17,6 +17,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub struct Records<R> {
     read: BufReader<R>,
     bytes_max: u64,
+    delimiter: u8,
     /// Where the next byte stands, from 1.
     line: u64,
     /// Whether a line feed would be the second half of a line end.
@@ -48,9 +49,11 @@ pub enum Fault {
 }
 
 impl<R: Read> Records<R> {
-    /// The records of what is read; those of more than `bytes_max` bytes, without their line end, are too long.
-    pub fn new(read: R, bytes_max: u64) -> Self {
-        Self { read: BufReader::with_capacity(64 * 1_024, read), bytes_max, line: 1, after_return: false }
+    /// The records of what is read, whose cells `delimiter` parts; those of more than `bytes_max` bytes, without their line
+    /// end, are too long.
+    pub fn new(read: R, bytes_max: u64, delimiter: u8) -> Self {
+        let read = BufReader::with_capacity(64 * 1_024, read);
+        Self { read, bytes_max, delimiter, line: 1, after_return: false }
     }
 
     /// The line that is read next, from 1.
@@ -63,7 +66,7 @@ impl<R: Read> Records<R> {
     /// # Errors
     /// When the file itself cannot be read on.
     pub fn next(&mut self) -> io::Result<Option<Record>> {
-        let mut record = Partial::new(self.bytes_max);
+        let mut record = Partial::new(self.bytes_max, self.delimiter);
         loop {
             let bytes = match self.read.fill_buf() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -113,19 +116,21 @@ struct Partial {
     opened: u64,
     bytes: u64,
     bytes_max: u64,
+    delimiter: u8,
     cell: Vec<u8>,
     cells: ByteRecord,
     fault: Option<Fault>,
 }
 
 impl Partial {
-    fn new(bytes_max: u64) -> Self {
+    fn new(bytes_max: u64, delimiter: u8) -> Self {
         Self {
             begins: None,
             at: At::CellStart,
             opened: 0,
             bytes: 0,
             bytes_max,
+            delimiter,
             cell: Vec::new(),
             cells: ByteRecord::new(),
             fault: None,
@@ -150,7 +155,7 @@ impl Partial {
                 self.hold(byte);
             }
             (At::Quoted, _) => self.hold(byte),
-            (_, b',') => {
+            (_, byte) if byte == self.delimiter => {
                 self.at = At::CellStart;
                 self.end_cell();
             }
@@ -162,7 +167,7 @@ impl Partial {
                 self.at = At::Bare;
                 self.hold(byte);
                 if line == 1 && self.cells.is_empty() && self.cell == BYTE_ORDER_MARK {
-                    *self = Self::new(self.bytes_max);
+                    *self = Self::new(self.bytes_max, self.delimiter);
                 }
             }
         }
@@ -212,7 +217,7 @@ mod tests {
     use super::*;
 
     fn all(text: &[u8], bytes_max: u64) -> Vec<Record> {
-        let mut records = Records::new(text, bytes_max);
+        let mut records = Records::new(text, bytes_max, b',');
         std::iter::from_fn(|| records.next().unwrap()).collect()
     }
 
@@ -267,8 +272,8 @@ mod tests {
         }
         let text = "\u{feff}\"a\",b\n\u{feff}c,\"d\"\n";
         for mut records in [
-            Records::new(Box::new(text.as_bytes()) as Box<dyn Read>, 100),
-            Records::new(Box::new(ByteByByte(text.as_bytes())), 100),
+            Records::new(Box::new(text.as_bytes()) as Box<dyn Read>, 100, b','),
+            Records::new(Box::new(ByteByByte(text.as_bytes())), 100, b','),
         ] {
             assert_eq!(records.next().unwrap(), Some((1, Ok(StringRecord::from(vec!["a", "b"])))));
             assert_eq!(records.next().unwrap(), Some((2, Ok(StringRecord::from(vec!["\u{feff}c", "d"])))));
@@ -314,7 +319,7 @@ mod tests {
     fn what_is_held_does_not_grow_with_what_is_read() {
         const MOST: u64 = 4_096;
         let mut endless = Endless { given: 0, until: 8 << 20 };
-        let mut record = Partial::new(MOST);
+        let mut record = Partial::new(MOST, b',');
         let mut bytes = BufReader::new(&mut endless).bytes().map(Result::unwrap);
         let mut held = 0;
         assert!(!bytes.any(|byte| {
@@ -324,14 +329,14 @@ mod tests {
         }));
         assert!(held as u64 <= 2 * MOST, "{held} bytes");
         // As many cells, and none of them has an end that counts.
-        let mut record = Partial::new(MOST);
+        let mut record = Partial::new(MOST, b',');
         for byte in b"x,".iter().cycle().take(1 << 20) {
             record.take(*byte, 1);
         }
         assert!(record.cells.len() as u64 <= MOST && record.cells.as_slice().len() as u64 <= MOST);
 
         let mut endless = Endless { given: 0, until: 8 << 20 };
-        let mut records = Records::new(&mut endless, MOST);
+        let mut records = Records::new(&mut endless, MOST, b',');
         assert_eq!(records.next().unwrap(), Some((1, Err(Fault::NeverClosed { opened: 1 }))));
         assert_eq!(records.next().unwrap(), None);
         assert_eq!(endless.given, 8 << 20, "the quote might have been closed at the very end");

@@ -9,9 +9,10 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use nightshift_core::json::{self, JsonFault};
 use nightshift_core::task::Tasks;
 use nightshift_tasks::Registry;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::csv_records::{Fault, Records};
 use crate::error::Failure;
@@ -33,6 +34,9 @@ pub struct Source {
     /// Read as CSV, whatever the name.
     #[arg(long)]
     pub csv: bool,
+    /// What stands between the cells of CSV, where that is no comma: ';' in most files of a German spreadsheet.
+    #[arg(long, value_name = "CHARACTER", value_parser = delimiter)]
+    pub delimiter: Option<char>,
     /// A member of the input is taken from this column; without any, each column is the member of its name.
     #[arg(long = "map", value_name = "MEMBER=COLUMN", value_parser = mapping)]
     pub maps: Vec<(String, String)>,
@@ -50,6 +54,13 @@ fn mapping(text: &str) -> Result<(String, String), String> {
             Ok((member.to_owned(), column.to_owned()))
         }
         _ => Err("write MEMBER=COLUMN, such as text=body".to_owned()),
+    }
+}
+
+fn delimiter(text: &str) -> Result<char, String> {
+    match text.chars().next() {
+        Some(one) if text.len() == 1 && !matches!(one, '"' | '\r' | '\n') => Ok(one),
+        _ => Err("write one ASCII character, such as ';'".to_owned()),
     }
 }
 
@@ -77,16 +88,24 @@ impl Source {
 
     /// What another build is told, so that it reads the same.
     pub fn arguments(&self) -> Vec<OsString> {
-        let option = |name: &str, value: &str| [OsString::from(name), OsString::from(value)];
-        let mut told = vec![self.file.clone().into_os_string()];
-        told.extend(self.csv.then(|| "--csv".into()));
-        for (name, value) in
-            [("--task", &self.task), ("--reference", &self.reference), ("--group", &self.group)]
-        {
-            told.extend(value.iter().flat_map(|value| option(name, value)));
+        let file = self.file.clone().into_os_string();
+        std::iter::once(file).chain(self.read_as().into_iter().map(OsString::from)).collect()
+    }
+
+    /// How the file is read, whatever its name: the options that say so.
+    pub fn read_as(&self) -> Vec<String> {
+        let mut told: Vec<String> = self.is_csv().then(|| "--csv".to_owned()).into_iter().collect();
+        let delimiter = self.delimiter.map(String::from);
+        for (name, value) in [
+            ("--delimiter", &delimiter),
+            ("--task", &self.task),
+            ("--reference", &self.reference),
+            ("--group", &self.group),
+        ] {
+            told.extend(value.iter().flat_map(|value| [name.to_owned(), value.clone()]));
         }
         told.extend(
-            self.maps.iter().flat_map(|(member, column)| option("--map", &format!("{member}={column}"))),
+            self.maps.iter().flat_map(|(member, column)| ["--map".to_owned(), format!("{member}={column}")]),
         );
         told
     }
@@ -108,9 +127,13 @@ impl Source {
             let Some(task) = &self.task else {
                 return Err(Failure::usage("A CSV file has inputs of one task: name it with --task."));
             };
-            let mut records = Records::new(read, LINE_BYTES_MAX);
+            let mut records =
+                Records::new(read, LINE_BYTES_MAX, self.delimiter.map_or(b',', |one| one as u8));
             let columns = Columns::of(self, task, &header(&mut records)?, tasks)?;
             return Ok(Lines { kind: Kind::Csv(records, columns) });
+        }
+        if self.delimiter.is_some() {
+            return Err(Failure::usage("--delimiter is for CSV: give --csv too, where the file is some."));
         }
         if !self.maps.is_empty() {
             return Err(Failure::usage("--map is for CSV: in JSONL the members have their names already."));
@@ -200,9 +223,12 @@ fn unreadable(number: u64, error: &io::Error) -> Failure {
     Failure::failed(format!("The file cannot be read on at line {number}: {error}."))
 }
 
-/// Its line is known by its number in the file.
-fn of_one_line(error: &serde_json::Error) -> String {
-    error.to_string().replace(" at line 1 column ", " at column ")
+/// As strictly as the worker reads a body, because what is written anew no longer shows what was wrong with it. A reference
+/// becomes a text, so that all integers that are kept whole may be one.
+fn strict(text: &str) -> Result<Value, JsonFault> {
+    let value = json::parse(text)?;
+    json::exact_integers(text)?;
+    Ok(value)
 }
 
 fn too_long() -> String {
@@ -250,10 +276,7 @@ impl Shape {
     fn draft(&self, text: &str) -> Result<Draft, String> {
         // A whole job is sent as it was written, byte for byte; the worker's own parser judges it.
         let parsed: Option<Value> = if self.task.is_some() || self.group.is_some() {
-            Some(
-                serde_json::from_str(text)
-                    .map_err(|error| format!("The line is not valid JSON: {}.", of_one_line(&error)))?,
-            )
+            Some(strict(text).map_err(|fault| format!("The line cannot be read: {fault}."))?)
         } else {
             None
         };
@@ -281,6 +304,7 @@ struct Columns {
     reference: Option<usize>,
     group: Option<(usize, String)>,
     width: usize,
+    delimiter: Option<char>,
 }
 
 /// What the schema of an input says of a member. A text stays one, whatever it looks like.
@@ -299,6 +323,15 @@ impl Columns {
         tasks: &Registry,
     ) -> Result<Self, Failure> {
         let names: Vec<&str> = header.iter().map(|name| name.trim_start_matches('\u{feff}').trim()).collect();
+        if let [only] = names[..]
+            && only.contains(';')
+            && source.delimiter.is_none()
+            && !source.maps.iter().any(|(_, column)| column == only)
+        {
+            return Err(Failure::usage(
+                "The header has one column with semicolons in it: where they stand between the cells, give --delimiter ';'.",
+            ));
+        }
         let find = |column: &str| {
             names.iter().position(|name| *name == column).ok_or_else(|| {
                 Failure::usage(if names.is_empty() {
@@ -327,15 +360,23 @@ impl Columns {
                 .map(|(member, column)| Ok((find(column)?, member.clone(), type_of(member))));
             mapped.collect::<Result<Vec<_>, Failure>>()?
         };
-        Ok(Self { task: task.to_owned(), members, reference, group, width: names.len() })
+        Ok(Self {
+            task: task.to_owned(),
+            members,
+            reference,
+            group,
+            width: names.len(),
+            delimiter: source.delimiter,
+        })
     }
 
     fn draft(&self, record: &csv::StringRecord) -> Result<Draft, String> {
         if record.len() != self.width {
             return Err(format!(
-                "The line has {} cells and the header {}: a cell with a comma or a line break must stand in quotes.",
+                "The line has {} cells and the header {}: a cell with {} or a line break must stand in quotes.",
                 record.len(),
-                self.width
+                self.width,
+                self.delimiter.map_or_else(|| "a comma".to_owned(), String::from)
             ));
         }
         let cell = |at: usize| record.get(at).unwrap_or_default();
@@ -345,8 +386,10 @@ impl Columns {
                 (Type::Text, text) => Value::from(text),
                 // An empty cell is how a spreadsheet leaves a member out.
                 (Type::Json, "") => continue,
-                (Type::Json, text) => serde_json::from_str(text)
-                    .map_err(|_| format!("The cell of {member:?} is not the JSON that its type asks for (a number, true, false, an array or an object)."))?,
+                (Type::Json, text) => strict(text).map_err(|fault| match fault {
+                    JsonFault::Syntax { .. } | JsonFault::TrailingData { .. } => format!("The cell of {member:?} is not the JSON that its type asks for (a number, true, false, an array or an object)."),
+                    fault => format!("The cell of {member:?} cannot be read: {fault}."),
+                })?,
             };
             input.insert(member.clone(), value);
         }
@@ -378,8 +421,8 @@ fn types(task: &str, tasks: &Registry) -> BTreeMap<String, Type> {
 
 fn job(task: &str, input: &Value, reference: Option<String>) -> String {
     match reference {
-        Some(reference) => json!({"task": task, "input": input, "reference": reference}),
-        None => json!({"task": task, "input": input}),
+        Some(reference) => serde_json::json!({"task": task, "input": input, "reference": reference}),
+        None => serde_json::json!({"task": task, "input": input}),
     }
     .to_string()
 }
@@ -423,6 +466,7 @@ mod tests {
             file: PathBuf::from(file),
             task: None,
             csv: false,
+            delimiter: None,
             maps: Vec::new(),
             reference: None,
             group: None,
@@ -487,7 +531,7 @@ mod tests {
                 ),
                 (2, Err("The group in \"text\" must have 1 to 128 visible ASCII characters, as SQS wants of a MessageGroupId.".to_owned())),
                 (3, Err("The group in \"text\" must have 1 to 128 visible ASCII characters, as SQS wants of a MessageGroupId.".to_owned())),
-                (4, Err("The line is not valid JSON: EOF while parsing an object at column 1.".to_owned())),
+                (4, Err("The line cannot be read: it is not valid JSON at column 1: EOF while parsing an object.".to_owned())),
             ]
         );
     }
@@ -525,6 +569,91 @@ mod tests {
         );
     }
 
+    #[test]
+    fn what_a_worker_would_refuse_is_not_mended_on_the_way() {
+        let jsonl = |group: Option<&str>| {
+            source("inputs.jsonl", |s| {
+                s.task = Some("weekly_report".to_owned());
+                s.reference = Some("id".to_owned());
+                s.group = group.map(str::to_owned);
+            })
+        };
+        let told = |source: &Source, text: &str| read(source, text.as_bytes()).pop().unwrap().1.unwrap_err();
+        for (line, why) in [
+            (r#"{"text":"a","text":"b"}"#, "The line cannot be read: the member \"text\" appears twice"),
+            (r#"{"text":{"n":1,"n":1}}"#, "The line cannot be read: the member \"n\" appears twice"),
+            (
+                r#"{"text":18446744073709551617}"#,
+                "The line cannot be read: the number that starts with 18446744073709551617 is beyond",
+            ),
+        ] {
+            for group in [None, Some("text")] {
+                let told = told(&jsonl(group), line);
+                assert!(told.starts_with(why), "{told}");
+            }
+        }
+        // A reference is a text in the job, and keeps all its digits.
+        assert_eq!(
+            read(&jsonl(None), br#"{"id":18446744073709551615,"text":"a"}"#),
+            [(
+                1,
+                body(r#"{"task":"weekly_report","input":{"text":"a"},"reference":"18446744073709551615"}"#)
+            )]
+        );
+        let rows = source("reports.csv", |s| s.task = Some("weekly_report".to_owned()));
+        let column = types("weekly_report", &my_tasks::registry())
+            .into_iter()
+            .find_map(|(name, of)| (of == Type::Json).then_some(name))
+            .unwrap();
+        for (cell, why) in [
+            ("18446744073709551617", "cannot be read: the number that starts with 18446744073709551617"),
+            (r#""[{""a"":1,""a"":2}]""#, "cannot be read: the member \"a\" appears twice"),
+            ("many", "is not the JSON that its type asks for"),
+        ] {
+            let told = told(&rows, &format!("{column}\n{cell}\n"));
+            assert!(told.starts_with(&format!("The cell of \"{column}\" ")) && told.contains(why), "{told}");
+        }
+    }
+
+    #[test]
+    fn cells_may_be_told_apart_by_another_character() {
+        let semicolons = |delimiter| {
+            source("tickets.csv", |s| {
+                s.task = Some("categorize_ticket".to_owned());
+                s.reference = Some("id".to_owned());
+                s.delimiter = delimiter;
+            })
+        };
+        let text = "\u{feff}id;text\r\n7;\"one; two\"\r\n8;a, b\r\n9\r\n";
+        assert_eq!(
+            read(&semicolons(Some(';')), text.as_bytes()),
+            [
+                (2, ticket("7", "one; two")),
+                (3, ticket("8", "a, b")),
+                (4, Err("The line has 1 cells and the header 2: a cell with ; or a line break must stand in quotes.".to_owned())),
+            ]
+        );
+        let tasks = my_tasks::registry();
+        let failure = semicolons(None).lines(text.as_bytes(), &tasks).err().unwrap();
+        assert_eq!(failure.exit_code(), 2);
+        assert!(failure.sentence().unwrap().contains("one column with semicolons in it"), "{failure:?}");
+        assert!(failure.sentence().unwrap().contains("--delimiter ';'"), "{failure:?}");
+        // A name may have one all the same.
+        let named = source("tickets.csv", |s| {
+            s.task = Some("categorize_ticket".to_owned());
+            s.maps = vec![("text".to_owned(), "a;b".to_owned())];
+        });
+        assert_eq!(
+            read(&named, b"a;b\nx\n"),
+            [(2, body(r#"{"task":"categorize_ticket","input":{"text":"x"}}"#))]
+        );
+        for bad in ["", ";;", "\"", "\n", "é"] {
+            assert!(delimiter(bad).is_err(), "{bad:?}");
+        }
+        let jsonl = source("jobs.jsonl", |s| s.delimiter = Some(';'));
+        assert_eq!(jsonl.lines(&b""[..], &tasks).err().unwrap().exit_code(), 2);
+    }
+
     fn by_header() -> Source {
         source("tickets.csv", |s| {
             s.task = Some("categorize_ticket".to_owned());
@@ -537,7 +666,7 @@ mod tests {
     }
 
     fn ticket(id: &str, text: &str) -> Result<Draft, String> {
-        body(&job("categorize_ticket", &json!({ "text": text }), Some(id.to_owned())))
+        body(&job("categorize_ticket", &serde_json::json!({ "text": text }), Some(id.to_owned())))
     }
 
     #[test]

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Failure;
 use crate::files;
+use crate::text;
 
 /// The first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct Head {
     pub lines: u64,
     /// When, in milliseconds since 1970.
     pub began_ms: u64,
+    /// By which options its lines became jobs; an earlier release did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_as: Option<Vec<String>>,
 }
 
 /// The form that is written, and the only one that is read.
@@ -238,6 +242,20 @@ fn read_before(path: &Path, file: &File, head: &Head) -> Result<Option<(Before, 
             entries.head.queue_url
         )));
     }
+    if let (Some(theirs), Some(ours)) = (&entries.head.read_as, &head.read_as)
+        && theirs != ours
+    {
+        let options = if theirs.is_empty() {
+            "without options".to_owned()
+        } else {
+            format!("with {}", theirs.join(" "))
+        };
+        return Err(Failure::usage(format!(
+            "{} is the receipt of this file read {}: give the same options, or name another --receipt to send other jobs.",
+            path.display(),
+            text::shown(&options)
+        )));
+    }
     while let Some(entry) = entries.next()? {
         match entry {
             Entry::Sending { sending } => sending.into_iter().for_each(|line| before.sending.add(line)),
@@ -248,9 +266,9 @@ fn read_before(path: &Path, file: &File, head: &Head) -> Result<Option<(Before, 
     Ok(Some((before, entries.torn)))
 }
 
-/// The head for what is sent now; its lines are counted later.
+/// The head for what is sent now; its lines are counted, and how they are read is told, later.
 pub fn head(queue_url: &str, source_sha256: String, began_ms: u64) -> Head {
-    Head { receipt: FORM, queue_url: queue_url.to_owned(), source_sha256, lines: 0, began_ms }
+    Head { receipt: FORM, queue_url: queue_url.to_owned(), source_sha256, lines: 0, began_ms, read_as: None }
 }
 
 /// The entries of a receipt, one after the other.

@@ -1,7 +1,9 @@
 //! One page: received, decided on, sent, deleted, in this order.
 
 use nightshift_core::record::Record;
-use nightshift_core::redrive::{BeforeSending, CanarySent, Choice, HOLD_S, Letter, POLL_S, Redrive, Source};
+use nightshift_core::redrive::{
+    BeforeSending, CanarySent, Choice, HOLD_S, Left, Letter, POLL_S, Received, Redrive, Source,
+};
 use nightshift_ports::{PortError, PortErrorKind, Waiting, WriteAnswer};
 
 use crate::{Error, Redriver};
@@ -67,7 +69,8 @@ impl Redriver {
                 }
             }
         }
-        self.hide_until_the_end(redrive, hide).await?;
+        let hidden = self.hide_until_the_end(redrive, hide).await?;
+        redrive.were_hidden(hidden);
         if !release.is_empty() {
             // What is not released returns by its timeout.
             source.hide(&release).await?;
@@ -80,17 +83,16 @@ impl Redriver {
         self.send(redrive, chosen).await
     }
 
-    /// Hides what is not sent until the planned end of the scan.
-    async fn hide_until_the_end(&self, redrive: &mut Redrive, handles: Vec<String>) -> Result<(), Error> {
+    /// Hides what is not sent until the planned end of the scan; returns how many that were.
+    async fn hide_until_the_end(&self, redrive: &Redrive, handles: Vec<String>) -> Result<u64, Error> {
         let hide_s = redrive.hide_s(self.ports.clock.now_ms());
         // Closer to the end than the page is held anyway: it returns by its timeout.
         if handles.is_empty() || hide_s <= HOLD_S {
-            return Ok(());
+            return Ok(0);
         }
         let handles: Vec<_> = handles.into_iter().map(|handle| (handle, hide_s)).collect();
         let hidden = self.source(redrive.request.source).hide(&handles).await?;
-        redrive.were_hidden(hidden.iter().filter(|answer| answer.is_ok()).count() as u64);
-        Ok(())
+        Ok(hidden.iter().filter(|answer| answer.is_ok()).count() as u64)
     }
 
     /// What must be done before chosen messages are sent; returns those that are.
@@ -103,7 +105,8 @@ impl Redriver {
         let (mut ready, mut wait, mut settled, mut unreadable) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for mut one in chosen {
-            let readied = if crashed { self.reset(&one).await? } else { self.look(&one).await? };
+            let readied =
+                if crashed { self.reset(&one, redrive.began_ms).await? } else { self.look(&one).await? };
             match readied {
                 Readied::Send(standing) => {
                     one.standing = standing;
@@ -129,7 +132,8 @@ impl Redriver {
             let deleted = source.delete(&settled).await?;
             redrive.progress.settled += deleted.iter().filter(|answer| answer.is_ok()).count() as u64;
         }
-        self.hide_until_the_end(redrive, unreadable).await?;
+        let unreadable = self.hide_until_the_end(redrive, unreadable).await?;
+        redrive.were_left(Left { unreadable, ..Left::default() });
         Ok(ready)
     }
 
@@ -143,7 +147,9 @@ impl Redriver {
     }
 
     /// Lets the budgets of a message from `crashed` start afresh, under the version that was read.
-    async fn reset(&self, one: &Chosen) -> Result<Readied, Error> {
+    async fn reset(&self, one: &Chosen, began_ms: u64) -> Result<Readied, Error> {
+        let received =
+            Received { sent_at_ms: one.message.sent_at_ms, redriven: one.letter.version.is_some(), began_ms };
         let mut standing = match self.look(one).await? {
             Readied::Send(standing) => standing,
             other => return Ok(other),
@@ -152,8 +158,7 @@ impl Redriver {
             let now_ms = self.ports.clock.now_ms();
             let write = match BeforeSending::of(
                 standing.as_deref(),
-                one.message.sent_at_ms,
-                one.letter.version.is_some(),
+                received,
                 &self.ports.entropy.token(),
                 now_ms,
                 self.stack.failure_expiry_ms,
@@ -206,7 +211,8 @@ impl Redriver {
             let deleted = self.source(redrive.request.source).delete(&sent).await?;
             redrive.progress.deleted += deleted.iter().filter(|answer| answer.is_ok()).count() as u64;
         }
-        self.hide_until_the_end(redrive, refused).await?;
+        let refused = self.hide_until_the_end(redrive, refused).await?;
+        redrive.were_left(Left { refused, ..Left::default() });
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 }

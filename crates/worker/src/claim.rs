@@ -8,8 +8,8 @@ use nightshift_core::record::{Record, RecordWrite, State, WriteAnswer};
 
 use crate::job::Job;
 
-/// How often a record is written to claim it: anew because it changed in between, and once more where a failure that stands is
-/// replaced by another one.
+/// How often a record is written to claim it: anew because it changed in between. Once it is ours, what follows is written all
+/// the same, or the claim would stand.
 const CLAIM_ROUNDS_MAX: u32 = 4;
 
 /// What a claim led to.
@@ -43,7 +43,7 @@ impl Job<'_> {
         let ask = self.ask(token, self.now_ms(), self.invocation.lease_until_ms, alone);
         let mut write = ask.first();
         let mut over_failure = false;
-        for _ in 0..CLAIM_ROUNDS_MAX {
+        for round in 1.. {
             let intended = match rejection {
                 Some(_) if over_failure => ask.before_refusal(write),
                 Some(rejection) => ask.refuse(write, rejection),
@@ -57,13 +57,14 @@ impl Job<'_> {
                 Err(kind) => return self.claim_unknown(&ask, intended, kind).await,
             };
             (write, over_failure) = match next {
-                Next::Write(write) => (*write, false),
-                Next::WriteOverFailure(write) => (*write, true),
                 Next::Ours(record) if rejection.is_some() && !matches!(record.state, State::Failed(_)) => {
                     (ask.over_own(*record), false)
                 }
                 Next::Ours(record) => return Claim::Granted(record),
                 Next::End(claim) => return claim,
+                Next::Write(_) | Next::WriteOverFailure(_) if round >= CLAIM_ROUNDS_MAX => break,
+                Next::Write(write) => (*write, false),
+                Next::WriteOverFailure(write) => (*write, true),
             };
         }
         Claim::Ended(self.return_unclaimed(HandBackCause::HeldByOther, 0).await)

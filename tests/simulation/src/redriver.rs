@@ -202,7 +202,7 @@ impl WaitingQueue for SimQueue {
                     let Some(letter) = of_handle(state, source, handle) else { return Ok(()) };
                     letter.moved_back = true;
                     let letter = letter.clone();
-                    state.letter_was_deleted(now_ms, source, &letter);
+                    state.letter_was_deleted(now_ms, source, &letter, &driver.world.plan);
                     Ok(())
                 });
                 deleted.collect()

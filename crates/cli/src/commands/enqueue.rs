@@ -97,6 +97,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let worker = stack.worker()?;
     let (source_sha256, bytes) = fingerprint(&file).await?;
     let mut head = receipt::head(&stack.jobs_url, source_sha256, times::now_ms());
+    head.read_as = Some(arguments.source.read_as());
     let before = Receipt::peek(&receipt_path, &head)?;
     let survey = survey(&arguments.source, from_start(&file, bytes)?, &tasks, &worker, &before).await?;
     head.lines = survey.lines;

@@ -65,6 +65,38 @@ async fn jobs_are_sent_once_bad_lines_are_told_and_a_second_run_sends_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_is_of_the_file_as_it_was_read() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "texts.jsonl", "{\"text\":\"one\"}\n{\"text\":\"two\"}\n");
+    let as_task =
+        |task, more: &[&str]| stand.run(&[&["enqueue", &file, "--yes", "--task", task][..], more].concat());
+    as_task("categorize_ticket", &[]).ok();
+    let other = as_task("weekly_report", &[]);
+    assert_eq!(other.code, 2, "{other:?}");
+    assert!(
+        other.err.contains("is the receipt of this file read with --task categorize_ticket")
+            && other.err.contains("name another --receipt"),
+        "{other:?}"
+    );
+    let grouped = as_task("categorize_ticket", &["--group", "text"]);
+    assert_eq!(grouped.code, 2, "{grouped:?}");
+    assert_eq!(texts(&stand).len(), 2, "nothing was sent in place of anything");
+    let receipt = write(folder.path(), "other.receipt", "");
+    as_task("categorize_ticket", &["--group", "text", "--receipt", &receipt]).ok();
+    assert_eq!(texts(&stand).len(), 4);
+    assert!(as_task("categorize_ticket", &[]).ok().err.contains("Nothing to send: of 2 lines 2"));
+    // One of a release that did not say how it was read.
+    let path = folder.path().join("texts.jsonl.receipt");
+    let old = std::fs::read_to_string(&path).unwrap();
+    let (head, rest) = old.split_once('\n').unwrap();
+    let mut head: Value = serde_json::from_str(head).unwrap();
+    head.as_object_mut().unwrap().remove("read_as").unwrap();
+    std::fs::write(&path, format!("{head}\n{rest}")).unwrap();
+    assert!(as_task("weekly_report", &[]).ok().err.contains("Nothing to send: of 2 lines 2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_kill_the_rest_is_sent_and_what_may_have_been_sent_is_said() {
     let stand = Stand::start().await;
     let folder = tempfile::tempdir().unwrap();

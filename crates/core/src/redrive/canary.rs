@@ -134,6 +134,12 @@ impl CanaryRun {
         self.count = self.telling().max(1);
     }
 
+    /// Whether any of its messages says, or will say, something.
+    #[must_use]
+    pub fn tells(&self) -> bool {
+        self.telling() > 0
+    }
+
     fn failures(&self) -> u32 {
         self.failed.values().sum()
     }

@@ -5,7 +5,8 @@
 //! a kill stands there.
 //!
 //! **Invariant:** a message is sent before it is deleted, so that it is in at least one queue whatever is killed. It may
-//! then be in both; the version of the failed record that it carries makes the second copy harmless.
+//! then be in both; the version of the failed record that it carries makes the second copy harmless, and for one from
+//! `crashed`, which carries none, what its record came to since the redrive began.
 //! **Invariant:** what is sent is what was received: body, attributes and `MessageGroupId`.
 
 mod ask;
@@ -22,10 +23,10 @@ pub use ask::{Answer, Ask, Entry, Stepped};
 pub use canary::{CanaryOutcome, CanaryRun, CanarySent, Verdict};
 pub use choose::{Choice, Letter};
 pub use directory::{DIRECTORY_KEY, DIRECTORY_MAX, Directory, KEY_PREFIX, Listed};
-pub use record::{Depth, End, Ended, Event, Lock, Progress, Redrive, Scan, Stop, Unreadable};
+pub use record::{Depth, End, Ended, Event, Left, Lock, Progress, Redrive, Scan, Stop, Unreadable};
 pub use report::{Count, Deployed, JobCost, Report, Tally};
 pub use request::{Canary, Request, Source};
-pub use reset::BeforeSending;
+pub use reset::{BeforeSending, Received};
 pub use scan::{Finish, Next, PAGE_MAX};
 
 /// How long one received page is hidden while it is decided on: longer than a page takes, AWS's timeouts included, and so

@@ -87,6 +87,8 @@ pub struct Scan {
     pub ends_ms: u64,
     /// How many messages it has hidden until then.
     pub hidden: u64,
+    /// Those of them that match and could not be sent.
+    pub left: Left,
     /// How many it has sent.
     pub sent: u64,
     /// Empty long polls since the last message.
@@ -95,6 +97,24 @@ pub struct Scan {
     pub rest_until_ms: u64,
     /// Scans in a row, up to the one before, that sent nothing.
     pub idle_before: u32,
+}
+
+/// How many messages that match a scan had to leave where they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Left {
+    /// Their records could not be read or reset.
+    pub unreadable: u64,
+    /// SQS would not take them back.
+    pub refused: u64,
+}
+
+impl Left {
+    /// All of them.
+    #[must_use]
+    pub fn total(self) -> u64 {
+        self.unreadable.saturating_add(self.refused)
+    }
 }
 
 /// The right to work on a redrive.
@@ -135,9 +155,9 @@ pub struct Progress {
     pub settled: u64,
     /// From `crashed`: a worker had their job, so that they were left for later.
     pub waited: u64,
-    /// From `crashed`: their record could not be read or reset, so that they were left where they are.
+    /// Their record could not be read or reset, so that they were left where they are; one that comes back counts again.
     pub unreadable: u64,
-    /// SQS would not take them back; they stay where they are.
+    /// SQS would not take them back; they stay where they are, and one that comes back counts again.
     pub refused: u64,
     /// What another release counts.
     #[serde(flatten)]
@@ -180,6 +200,8 @@ pub enum Ended {
     TooLarge,
     /// Somebody else holds what is left.
     GaveUp,
+    /// What is left could not be sent: its records are in words of a newer release, or SQS would not take it back.
+    Incomplete,
     /// A word of another release.
     #[serde(untagged)]
     Other(String),

@@ -22,18 +22,28 @@ pub enum BeforeSending {
         /// By the worker's clock.
         until_ms: u64,
     },
-    /// Delete it: it is an earlier message of a job that has its result, or of one that was erased, as the worker would find.
+    /// Delete it: it is an earlier message of a job that has its result, or of one that was erased, as the worker would
+    /// find; or a copy of one that this redrive sent already, and that failed again.
     Settled,
 }
 
+/// What is known of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// When it was first sent, which SQS keeps when it moves one; in milliseconds since 1970.
+    pub sent_at_ms: u64,
+    /// It carries the `FailureContext` of a dead letter of this job.
+    pub redriven: bool,
+    /// When its redrive began, in milliseconds since 1970.
+    pub began_ms: u64,
+}
+
 impl BeforeSending {
-    /// By the record that stands. `sent_at_ms`: when the message was first sent, which SQS keeps when it moves one;
-    /// `redriven`: it carries the `FailureContext` of a dead letter of this job; `kept_ms`: how long a failure is kept.
+    /// By the record that stands. `kept_ms`: how long a failure is kept, in milliseconds.
     #[must_use]
     pub fn of(
         standing: Option<&Record>,
-        sent_at_ms: u64,
-        redriven: bool,
+        Received { sent_at_ms, redriven, began_ms }: Received,
         token: &str,
         now_ms: u64,
         kept_ms: u64,
@@ -44,6 +54,11 @@ impl BeforeSending {
         match &standing.state {
             _ if standing.erased.is_some_and(|erasure| erasure.covers(sent_at_ms)) => Self::Settled,
             State::Done(done) if redriven || sent_at_ms <= done.finished_at_ms => Self::Settled,
+            // It carries no version by which a worker would know it for a copy. Where the letter may be unsent, this may be
+            // the last message that can send it.
+            State::Failed(failed) if failed.failed_at_ms >= began_ms && standing.letter_is_sent() => {
+                Self::Settled
+            }
             // The worker starts a failed job afresh by itself, or sends the letter that its record lacks.
             State::Done(_) | State::Failed(_) | State::Erased => Self::Send,
             State::Open if standing.budget == Budget::default() => Self::Send,
@@ -129,8 +144,10 @@ pub(super) mod tests {
         })))
     }
 
+    /// Of a redrive that began at 1,500.
     fn before(standing: Option<&Record>, sent_at_ms: u64, redriven: bool) -> BeforeSending {
-        BeforeSending::of(standing, sent_at_ms, redriven, "ours", 50_000, 30_000)
+        let received = Received { sent_at_ms, redriven, began_ms: 1_500 };
+        BeforeSending::of(standing, received, "ours", 50_000, 30_000)
     }
 
     #[test]
@@ -164,6 +181,35 @@ pub(super) mod tests {
             let past = &reset.history[0];
             assert_eq!((past.reason.as_str(), past.failed_at_ms, past.calls), ("crashed", 1_000, 5));
             assert_eq!(before(Some(reset), 500, false), BeforeSending::Send, "a second time changes nothing");
+        }
+    }
+
+    #[test]
+    fn a_copy_of_what_was_sent_and_failed_meanwhile_is_settled_once_its_letter_is_sent() {
+        let failed_at = |failed_at_ms, letter_version| {
+            let mut record = failed(FailureReason::Refused);
+            record.letter_version = letter_version;
+            if let State::Failed(failed) = &mut record.state {
+                failed.failed_at_ms = failed_at_ms;
+            }
+            record
+        };
+        for (failed_at_ms, letter_version, expected) in [
+            (1_500, Some(4), BeforeSending::Settled),
+            // Before the redrive: that is what it was asked to mend.
+            (1_499, Some(4), BeforeSending::Send),
+            // Its letter may be unsent, or is one of an earlier failure: this may be the last message that can send it.
+            (1_500, None, BeforeSending::Send),
+            (1_500, Some(3), BeforeSending::Send),
+        ] {
+            for redriven in [false, true] {
+                let standing = failed_at(failed_at_ms, letter_version);
+                assert_eq!(
+                    before(Some(&standing), 500, redriven),
+                    expected,
+                    "{failed_at_ms} {letter_version:?}"
+                );
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 //! somebody else looks at, is hidden too, and waited for.
 
 use super::canary::CanaryRun;
-use super::record::{Depth, Ended, Redrive, Scan};
+use super::record::{Depth, Ended, Left, Redrive, Scan};
 use super::request::Request;
 use crate::limits::VISIBILITY_MS_MAX;
 
@@ -91,6 +91,30 @@ fn plan(redrive: &Redrive, depth: Depth) -> Result<u64, String> {
     let sending_ms = sending_ms.min(self::sending_ms(first, request.rate));
     let planned_ms = looking_ms.saturating_add(sending_ms).saturating_mul(SLACK);
     Ok(planned_ms.saturating_add(SCAN_MS_MIN).min(SCAN_MS_MAX))
+}
+
+impl Left {
+    /// How a redrive ends whose last scan met everything, and what to do about what it left.
+    fn ending(self, sent: u64) -> (Ended, String) {
+        let Self { unreadable, refused } = self;
+        if self.total() == 0 {
+            return (Ended::Finished, format!("{sent} sent; nothing that matches is left."));
+        }
+        let unreadable = (unreadable > 0).then(|| {
+            format!("{unreadable} whose records are in words of a newer release: let that one redrive them")
+        });
+        let refused = (refused > 0).then(|| {
+            format!(
+                "{refused} that SQS would not take back as they are: enqueue their jobs anew, or delete them"
+            )
+        });
+        let left = match self.total() {
+            1 => "1 that matches is left where it was".to_owned(),
+            total => format!("{total} that match are left where they were"),
+        };
+        let why: Vec<_> = unreadable.into_iter().chain(refused).collect();
+        (Ended::Incomplete, format!("{sent} sent; {left}: {}.", why.join("; and ")))
+    }
 }
 
 fn sending_ms(messages: u64, rate: f64) -> u64 {
@@ -196,14 +220,12 @@ impl Redrive {
         match &mut self.scan {
             Some(scan) if scan.ends_ms > now_ms => {
                 if depth.visible == 0 && depth.hidden <= scan.hidden {
-                    if let Some(canary) =
-                        self.canary.as_mut().filter(|run| !run.passed && !run.pending.is_empty())
-                    {
+                    if let Some(canary) = self.canary.as_mut().filter(|run| !run.passed && run.tells()) {
                         canary.is_all();
                         return;
                     }
-                    let detail = format!("{} sent; nothing that matches is left.", self.progress.sent);
-                    self.end(Ended::Finished, detail, now_ms);
+                    let (how, detail) = scan.left.ending(self.progress.sent);
+                    self.end(how, detail, now_ms);
                 } else {
                     scan.empty_polls = EMPTY_POLLS - 1;
                     scan.rest_until_ms = scan.ends_ms.min(now_ms.saturating_add(LOOK_AGAIN_MS));
@@ -264,6 +286,15 @@ impl Redrive {
     pub fn were_hidden(&mut self, messages: u64) {
         if let Some(scan) = &mut self.scan {
             scan.hidden += messages;
+        }
+    }
+
+    /// So many that match were hidden until then, too, because they cannot be sent.
+    pub fn were_left(&mut self, left: Left) {
+        self.were_hidden(left.total());
+        if let Some(scan) = &mut self.scan {
+            scan.left.unreadable += left.unreadable;
+            scan.left.refused += left.refused;
         }
     }
 
@@ -424,6 +455,38 @@ mod tests {
     }
 
     #[test]
+    fn a_redrive_that_had_to_leave_messages_says_so_and_is_not_finished() {
+        for (unreadable, refused, how, said) in [
+            (0, 0, Ended::Finished, vec!["5 sent; nothing that matches is left."]),
+            (3, 0, Ended::Incomplete, vec!["5 sent; 3 that match are left", "3 whose records"]),
+            (0, 1, Ended::Incomplete, vec!["5 sent; 1 that matches is left", "1 that SQS would not take"]),
+            (3, 1, Ended::Incomplete, vec!["5 sent; 4 that match are left", "3 whose records", "1 that SQS"]),
+        ] {
+            let mut redrive = scanning(choosing());
+            redrive.were_sent(5, NOW);
+            redrive.were_left(Left { unreadable, refused });
+            redrive.depth_was_read(depth(0, 4), NOW);
+            // What is left was hidden, too.
+            assert_eq!(redrive.end.is_some(), unreadable + refused == 4, "{unreadable} {refused}");
+            redrive.depth_was_read(depth(0, unreadable + refused), NOW);
+            let end = redrive.end.unwrap();
+            assert_eq!(end.how, how);
+            assert!(said.iter().all(|said| end.detail.contains(said)), "{}", end.detail);
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_scan_had_to_leave_is_looked_at_again() {
+        let mut redrive = scanning(choosing());
+        redrive.were_left(Left { unreadable: 3, refused: 1 });
+        let ends_ms = redrive.scan.as_ref().unwrap().ends_ms;
+        redrive.depth_was_read(depth(4, 0), ends_ms);
+        redrive.were_sent(4, ends_ms);
+        redrive.depth_was_read(depth(0, 0), ends_ms);
+        assert_eq!(redrive.end.map(|end| end.how), Some(Ended::Finished));
+    }
+
+    #[test]
     fn a_message_between_empty_polls_begins_the_count_anew() {
         let mut redrive = scanning(choosing());
         redrive.page_was_received(0);
@@ -568,6 +631,34 @@ mod tests {
                 redrive.depth_was_read(depth(0, 0), NOW);
             }
             assert_eq!(redrive.end.map(|end| end.how), Some(how));
+        }
+    }
+
+    #[test]
+    fn a_canary_in_whose_place_nothing_is_left_to_send_is_judged_by_those_that_tell() {
+        for (succeeded, ends) in [(2, Some(Ended::CanaryFailed)), (3, Some(Ended::Finished)), (0, None)] {
+            let mut redrive = with_canary(10, None, 10);
+            redrive.request.canary.as_mut().unwrap().success_percent = 50;
+            let mut outcomes = vec![CanaryOutcome::Succeeded; succeeded];
+            if ends.is_some() {
+                outcomes.resize(6, CanaryOutcome::Failed("refused".to_owned()));
+            }
+            outcomes.resize(10, CanaryOutcome::LeftOut);
+            redrive.judge_canary(&outcomes, NOW);
+            assert_eq!(redrive.end, None, "others would be sent in place of those that say nothing");
+            redrive.depth_was_read(depth(0, 0), NOW);
+            // Of none at all there is nothing to judge.
+            let Some(ends) = ends else {
+                assert_eq!(redrive.end.map(|end| end.how), Some(Ended::Finished));
+                continue;
+            };
+            let Next::Rest { until_ms } = redrive.next(NOW) else { panic!("{:?}", redrive.next(NOW)) };
+            assert_eq!(redrive.next(until_ms), Next::LookAtCanary);
+            redrive.judge_canary(&[], until_ms);
+            if redrive.end.is_none() {
+                redrive.depth_was_read(depth(0, 0), until_ms);
+            }
+            assert_eq!(redrive.end.map(|end| end.how), Some(ends), "{succeeded}");
         }
     }
 

@@ -38,6 +38,14 @@ fn is_asked_for(request: &Request, letter: &Letter) -> bool {
         && (request.tasks.is_empty() || task.is_some_and(|task| request.tasks.iter().any(|one| one == task)))
 }
 
+/// When the job of a record failed whose letter is sent.
+fn failed_for_good_ms(record: Option<&Record>) -> Option<u64> {
+    match record.map(|record| (&record.state, record.letter_version == Some(record.version))) {
+        Some((Standing::Failed(failed), true)) => Some(failed.failed_at_ms),
+        _ => None,
+    }
+}
+
 /// What the reset of a record leaves out: its budgets are new, the crash is remembered, and all else stands as it did.
 fn wrong_reset(old: &Record, new: &Record) -> Option<String> {
     let expected = Record {
@@ -104,6 +112,15 @@ impl State {
         // Or a redrive would never end that sends what fails again.
         if letter.sent_at_ms > running.began_ms + MINUTE + tolerance_ms(plan) {
             let what = "a message was sent that came after the redrive began";
+            self.violate(now_ms, Promise::Redriven, Some(n), what);
+        }
+        // A page ago, by any clock, and after the redrive began, by any other.
+        let failed_ms = failed_for_good_ms(self.inputs[n as usize].record.as_deref()).filter(|at_ms| {
+            let skew_ms = tolerance_ms(plan);
+            *at_ms >= running.began_ms + skew_ms && at_ms + PAGE_MS_MAX + skew_ms < now_ms
+        });
+        if source == Source::Crashed && failed_ms.is_some() {
+            let what = "a copy was sent of what failed since the redrive began, and will be paid for again";
             self.violate(now_ms, Promise::Redriven, Some(n), what);
         }
         let id = self.queue.send(n, reference, now_ms, sent.attributes.clone(), sent.group.clone());
@@ -189,7 +206,7 @@ impl State {
     }
 
     /// A redrive deletes a message from its queue.
-    pub fn letter_was_deleted(&mut self, now_ms: u64, source: Source, letter: &Letter) {
+    pub fn letter_was_deleted(&mut self, now_ms: u64, source: Source, letter: &Letter, plan: &Plan) {
         self.stats.checks += 1;
         let Some((n, _)) = letter.of else { return };
         self.note(now_ms, n, || format!("a redrive deletes its message from {}", source.as_str()));
@@ -197,6 +214,9 @@ impl State {
         let is_done = input.record.as_deref().is_some_and(|record| matches!(record.state, Standing::Done(_)));
         // An earlier message of what was erased is settled, too: no worker works on it.
         let is_erased = input.erased.is_some_and(|(at_ms, _)| letter.sent_at_ms <= at_ms);
+        let began_ms = self.redrive.as_ref().map_or(u64::MAX, |running| running.began_ms);
+        let failed_again = failed_for_good_ms(input.record.as_deref())
+            .is_some_and(|at_ms| at_ms + tolerance_ms(plan) >= began_ms);
         match source {
             Source::DeadLetters => input.letters -= 1,
             Source::Crashed => input.crashed -= 1,
@@ -206,7 +226,7 @@ impl State {
             |other: &&mut Letter| other.letter == letter.letter && !other.moved_back && other.sent > 0;
         let sent = letter.sent > 0
             || self.waiting_letters(source).iter_mut().find(equal).map(|other| other.sent -= 1).is_some();
-        if !(sent || source == Source::Crashed && (is_done || is_erased)) {
+        if !(sent || source == Source::Crashed && (is_done || is_erased || failed_again)) {
             self.violate(
                 now_ms,
                 Promise::NothingLost,
@@ -293,11 +313,15 @@ impl State {
             let what = "it gave up on what an earlier redrive still keeps hidden";
             self.violate(now_ms, Promise::Redriven, n, what);
         }
-        let excused = redrive.progress.unreadable + redrive.progress.refused;
-        if how == Some(Ended::Finished) && forgotten.len() as u64 > excused {
+        if how == Some(Ended::Finished) && !forgotten.is_empty() {
             let n = forgotten.first().and_then(|letter| letter.of).map(|(n, _)| n);
             let what = format!("{} messages that were asked for were left behind", forgotten.len());
             self.violate(now_ms, Promise::Redriven, n, what);
+        }
+        let left = redrive.progress.unreadable + redrive.progress.refused;
+        if how == Some(Ended::Incomplete) && left == 0 {
+            let what = "it says that it had to leave messages, and left none";
+            self.violate(now_ms, Promise::Redriven, None, what);
         }
     }
 }
