@@ -94,7 +94,8 @@ pub enum Phase {
 pub struct Entry {
     /// Where it stands.
     pub phase: Phase,
-    /// When it was written first, by the clock of whoever did, in milliseconds since 1970.
+    /// When it was written first, by the clock of whoever did, in milliseconds since 1970; 0: a person who typed it in left it
+    /// out, and the sentinel writes when it saw it.
     pub since_ms: u64,
     /// When its phase began.
     pub phase_since_ms: u64,
