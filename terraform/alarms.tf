@@ -26,6 +26,7 @@ locals {
     spend_cap    = { namespace = "Nightshift", dimensions = { Stack = var.prefix, Cause = "spend_cap" } }
     function     = { namespace = "AWS/Lambda", dimensions = { FunctionName = local.worker_name } }
     redrive      = { namespace = "AWS/Lambda", dimensions = { FunctionName = local.redrive_name } }
+    sentinel     = { namespace = "AWS/Lambda", dimensions = { FunctionName = local.sentinel_name } }
     jobs         = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.jobs.name } }
     dead_letters = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.dead_letters.name } }
     crashed      = { namespace = "AWS/SQS", dimensions = { QueueName = aws_sqs_queue.crashed.name } }
@@ -295,6 +296,18 @@ locals {
       # that CloudWatch allows.
       periods    = max(60, ceil(2 * var.queues.visibility_timeout_s / local.minute_s))
       datapoints = 2
+    }
+
+    sentinel-failing = {
+      severity   = "ticket"
+      summary    = "Runs of the sentinel fail: what it sees is told, and what it should do about it may not be done."
+      metrics    = { errors = ["sentinel", "Errors", "Sum"] }
+      expression = "FILL(errors, 0)"
+      threshold  = 1
+      period_s   = local.minute_s
+      # A request that fails once is made again in the next run. A probe is asked for again after three minutes.
+      periods    = 15
+      datapoints = 3
     }
 
     redrive-failing = {

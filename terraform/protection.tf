@@ -41,6 +41,7 @@ resource "terraform_data" "protection" {
     aws_lambda_function.redrive,
     aws_lambda_function.sentinel,
     aws_lambda_function.worker,
+    aws_lambda_function_event_invoke_config.redrive,
     aws_lambda_function_event_invoke_config.sentinel,
     aws_lambda_function_event_invoke_config.worker,
     aws_pipes_pipe.events,

@@ -102,6 +102,15 @@ resource "aws_iam_role_policy" "redrive" {
   })
 }
 
+# Whoever asks for a step asks for the next one: a step that fails is not tried again beside it, nor kept for hours.
+resource "aws_lambda_function_event_invoke_config" "redrive" {
+  region = var.region
+
+  function_name                = aws_lambda_function.redrive.function_name
+  maximum_retry_attempts       = 0
+  maximum_event_age_in_seconds = 60
+}
+
 resource "aws_lambda_function" "redrive" {
   # checkov:skip=CKV_AWS_50:It makes no X-Ray segments; its log lines and the redrive's record say what a trace would.
   # checkov:skip=CKV_AWS_115:A step takes a lock, so that one at a time works whatever the concurrency; a new account has none to reserve.

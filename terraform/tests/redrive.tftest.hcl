@@ -30,6 +30,10 @@ run "the_function" {
     error_message = "A step works for 30 s and may begin a page just before; the hash of the zip decides whether there is something to deploy."
   }
   assert {
+    condition     = aws_lambda_function_event_invoke_config.redrive.maximum_retry_attempts == 0 && aws_lambda_function_event_invoke_config.redrive.maximum_event_age_in_seconds == 60
+    error_message = "Lambda tries no step again and keeps none: the sentinel asks for the next one in a minute."
+  }
+  assert {
     condition     = aws_lambda_function.redrive.environment[0].variables["NIGHTSHIFT_WORKER_VERSION"] == aws_lambda_function.worker.version
     error_message = "A dry run warns when the worker is the one that failed."
   }

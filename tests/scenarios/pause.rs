@@ -214,9 +214,22 @@ async fn a_relapse_lets_no_job_through_that_waited_on_the_narrow_way() {
         tokio::time::sleep(Duration::from_secs(30)).await;
         stage.world.set_control(&in_phase(Phase::Paused));
     };
-    let (report, ()) = tokio::join!(stage.invoke(tickets(&stage, 10)), shuts);
-    assert_eq!((report.failed_message_ids.len(), stage.calls()), (10, 0));
+    let began = Instant::now();
+    let invoked = async { (stage.invoke(tickets(&stage, 10)).await, began.elapsed()) };
+    let ((report, took), ()) = tokio::join!(invoked, shuts);
+    // For what holds them back, which may take days, and not for want of time.
+    assert_eq!(report.outcomes, vec![handed_back(HandBackCause::Outage); 10]);
+    assert!(took <= Duration::from_secs(60), "whoever waits for a turn waits in vain: {took:?}");
+    assert_eq!(stage.calls(), 0);
     assert!(stage.world.letters().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_no_turn_on_the_narrow_way_is_handed_back_for_what_narrows_it() {
+    let stage = Stage::new(|_, _| good());
+    stage.world.set_control(&in_phase(Phase::Reopening { width: 1 }));
+    let report = stage.invoke(tickets(&stage, 10)).await;
+    assert_eq!(report.outcomes, vec![handed_back(HandBackCause::Outage); 10]);
 }
 
 #[tokio::test(start_paused = true)]

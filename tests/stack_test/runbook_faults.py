@@ -170,6 +170,16 @@ def redrive_cannot_receive(world):
         ask({"step": {"id": id_}})
 
 
+def sentinel_may_not_invoke(world):
+    """A redrive is under way, and the sentinel's role was changed by hand."""
+    model_fails("refusal", 3, "DeadLetters")(world)
+    world.gate.fault = None
+    world.change_role("sentinel", "lambda:InvokeFunction", "lambda:GetFunction")
+    request = {"start": {"source": "dead-letters", "rate": 0.02, "reason": "test", "caller": "test"}}
+    world.client("lambda").invoke(FunctionName=f"{world.stack.prefix}-redrive", Payload=json.dumps(request))
+    wait_until("the sentinel may not drive it", lambda: (not world.look(), ""), 60)
+
+
 def apply(world):
     world.apply()
 
@@ -189,6 +199,7 @@ FAULTS = [
     Fault("SQS gave up on a job", ["crashed-jobs"], crashed_job, gaps=["the message was put into crashed by the test"]),
     Fault("roles were changed by hand", ["ledger-failing", "sentinel-silent"], roles_were_changed, repair=apply),
     Fault("a redrive cannot receive", ["redrive-failing"], redrive_cannot_receive, [("redrive-failing", "Mitigation")], repair=apply),
+    Fault("the sentinel may not invoke the redrive", ["sentinel-failing"], sentinel_may_not_invoke, [("sentinel-failing", "Mitigation")], repair=apply),
     Fault("the day's money is spent", ["spend-near-cap", "spend-cap-reached"], money_is_spent, repair=apply),
     Fault(
         "a deploy that does not start", ["worker-failing"], deploy_does_not_start, [], [ROLL_BACK, ("procedures/roll-back", "Verification")],

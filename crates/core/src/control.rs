@@ -94,7 +94,8 @@ pub enum Phase {
 pub struct Entry {
     /// Where it stands.
     pub phase: Phase,
-    /// When it was written first, by the clock of whoever did, in milliseconds since 1970.
+    /// When it was written first, by the clock of whoever did, in milliseconds since 1970; 0: a person who typed it in left it
+    /// out, and the sentinel writes when it saw it.
     pub since_ms: u64,
     /// When its phase began.
     pub phase_since_ms: u64,
@@ -242,8 +243,9 @@ impl Control {
                 control.foreign.clear();
             }
             Some(reason) if stored.paused_told.as_ref() != Some(reason) => {
-                let since_ms = stored.paused_since_ms.unwrap_or_default();
-                control.entries.insert(Cause::Operator, Entry::paused(since_ms, reason, ""));
+                let typed = Entry::paused(stored.paused_since_ms.unwrap_or_default(), reason, "");
+                let entry = control.going_on(Cause::Operator, typed);
+                control.entries.insert(Cause::Operator, entry);
             }
             Some(_) => {}
         }
@@ -339,14 +341,23 @@ impl Control {
         if self.foreign.is_empty() { admits } else { Admits::Nothing(HandBackCause::Paused) }
     }
 
-    /// The next version, with this entry for its cause, written when the entry's phase begins.
+    /// The next version, with this entry for its cause, written when the entry's phase begins. Where the cause holds work
+    /// back already, it goes on, and began when it did.
     #[must_use]
     pub fn with(&self, cause: Cause, entry: Entry) -> Self {
         let now_ms = entry.phase_since_ms;
         let (mut entries, mut foreign) = (self.entries.clone(), self.foreign.clone());
         foreign.remove(cause.as_str());
-        entries.insert(cause, entry);
+        entries.insert(cause, self.going_on(cause, entry));
         self.next(entries, foreign, now_ms)
+    }
+
+    /// Jobs have waited since the first pause, whose beginning says when SQS would delete them.
+    fn going_on(&self, cause: Cause, entry: Entry) -> Entry {
+        let standing = self.entries.get(&cause).filter(|standing| standing.phase != Phase::Open);
+        let begins = [standing.map_or(0, |standing| standing.since_ms), entry.since_ms];
+        let since_ms = begins.into_iter().filter(|since_ms| *since_ms > 0).min().unwrap_or_default();
+        Entry { since_ms, ..entry }
     }
 
     /// The next version in which nothing holds: an operator lets the work go on.
@@ -532,6 +543,31 @@ mod tests {
         ] {
             assert_eq!(control.is_just_shut(now_ms), expected, "{control:?} {now_ms}");
         }
+    }
+
+    /// The jobs have waited since the first one, and SQS counts their days.
+    #[test]
+    fn whoever_pauses_again_what_is_paused_changes_the_reason_and_not_the_beginning() {
+        let paused = |since_ms| Control::paused_by_operator(since_ms, "first", "one");
+        let again = Entry::paused(90, "still", "other");
+        let by_hand = |control: Control, since_ms| {
+            let paused_reason = Some("still".to_owned());
+            Control::read(Stored { paused_reason, paused_since_ms: since_ms, ..control.stored() })
+        };
+        let standing = paused(10);
+        for (label, control, expected) in [
+            ("paused again", standing.with(Cause::Operator, again.clone()), 10),
+            ("by a clock that is behind", standing.with(Cause::Operator, Entry::paused(5, "still", "")), 5),
+            ("by hand", by_hand(standing.clone(), Some(90)), 10),
+            ("by hand, and without a time", by_hand(standing.clone(), None), 10),
+            ("of which nobody said when it began", paused(0).with(Cause::Operator, again.clone()), 90),
+            ("after a resume", standing.resumed(20).with(Cause::Operator, again.clone()), 90),
+            ("after a resume by hand", by_hand(standing.resumed(20), Some(90)), 90),
+        ] {
+            let entry = &control.entries[&Cause::Operator];
+            assert_eq!((entry.since_ms, entry.reason.as_str()), (expected, "still"), "{label}");
+        }
+        assert_eq!(standing.with(Cause::Operator, again).entries[&Cause::Operator].phase_since_ms, 90);
     }
 
     #[test]

@@ -15,7 +15,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::control::Admits;
 use crate::limits::Limits;
+use crate::metric::HandBackCause;
 use crate::model::{FailureClass, Headroom, ModelFailure, Window};
 
 /// What a call is taken to last before one was seen: a quarter of its timeout.
@@ -65,8 +67,8 @@ pub struct Pace {
     call_timeout_ms: f64,
     last_decrease: Option<Duration>,
     hold_until: Option<Duration>,
-    /// So many calls may be open here while the way is narrow after a pause.
-    width: Option<u32>,
+    /// What may be done here on the way back from a pause; its width is this environment's share.
+    way: Admits,
     last_start: Option<Duration>,
     /// The share of an interval after which the next call may start.
     spread: f64,
@@ -117,7 +119,9 @@ pub enum Start {
     },
     /// Not early enough to finish before the deadline.
     NotInTime {
-        /// When it could have been.
+        /// As what the job is handed back.
+        cause: HandBackCause,
+        /// When it could have been, at which the provider has capacity; 0 where it is not for that.
         at_least_ms: u64,
     },
 }
@@ -135,7 +139,7 @@ impl Pace {
             call_timeout_ms: limits.call_timeout_ms.max(1) as f64,
             last_decrease: None,
             hold_until: None,
-            width: None,
+            way: Admits::All,
             last_start: None,
             spread: 1.0,
             answers: VecDeque::new(),
@@ -165,6 +169,12 @@ impl Pace {
     /// Whether a call may start now, if it can then still end before the deadline.
     #[must_use]
     pub fn may_start(&self, now: Duration, deadline: Duration) -> Start {
+        let out_of_turn = match self.way {
+            // Whoever waited for a turn would wait in vain.
+            Admits::Nothing(cause) => return Start::NotInTime { cause, at_least_ms: 0 },
+            Admits::Width(_, cause) => cause,
+            Admits::All => HandBackCause::Deadline,
+        };
         let left_ms = ms(deadline.saturating_sub(now));
         let latest = deadline.saturating_sub(Duration::from_millis(self.usual_call_ms().min(left_ms)));
         let told = self.start_at(now);
@@ -172,12 +182,14 @@ impl Pace {
         let own = told.map(|at| at.max(self.pause_ends(now)));
         match (told, own) {
             (Some(told), _) if told > latest => {
-                Start::NotInTime { at_least_ms: ms(told.saturating_sub(now)) }
+                let at_least_ms = ms(told.saturating_sub(now));
+                let cause = if at_least_ms > 0 { HandBackCause::Capacity } else { out_of_turn };
+                Start::NotInTime { cause, at_least_ms }
             }
             (_, Some(at)) if at <= now => Start::Now,
             (_, Some(at)) if at <= latest => Start::Wait { until: at },
             _ if now < latest => Start::Wait { until: latest },
-            _ => Start::NotInTime { at_least_ms: 0 },
+            _ => Start::NotInTime { cause: out_of_turn, at_least_ms: 0 },
         }
     }
 
@@ -222,9 +234,9 @@ impl Pace {
         }
     }
 
-    /// So many calls may be open at once, whatever else allows more; 0: none starts. `None`: the way is open.
-    pub fn narrow(&mut self, width: Option<u32>) {
-        self.width = width;
+    /// What may be done, whatever else allows more; of a width, this environment's share.
+    pub fn narrow(&mut self, way: Admits) {
+        self.way = way;
     }
 
     /// Lambda froze the process for this long, which its monotonic clock has not seen.
@@ -275,7 +287,11 @@ impl Pace {
 
     /// When the next call may start; `None`: when an open one has ended.
     fn start_at(&self, now: Duration) -> Option<Duration> {
-        let in_width = self.width.is_none_or(|width| self.open < width as usize);
+        let in_width = match self.way {
+            Admits::All => true,
+            Admits::Width(share, _) => self.open < share as usize,
+            Admits::Nothing(_) => false,
+        };
         let free = in_width && (self.open as f64) + 1.0 <= self.open_limit.max(1.0);
         // By the pace of now, not of when the last call started: what is said meanwhile counts at once.
         let next_start = self

@@ -8,6 +8,7 @@
 //! **Invariant:** the event source mapping follows the control record as it stands then, and nothing else: whatever a run
 //! that was killed left behind, the next one puts right.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,7 +169,7 @@ impl Sentinel {
             ports.control.control_now(),
             self.spent(at_ms),
             self.redrives(),
-            self.begun(),
+            self.begun(at_ms),
             ports.watch.oldest(Unsettled::NeedsReview, 0, ENTRIES_MAX),
             ports.watch.oldest(Unsettled::Failed, letters_since_ms, BEGUN_MAX),
             ports.documents.read(WATCH_KEY),
@@ -236,20 +237,22 @@ impl Sentinel {
         Ok(directory.unfinished().map(str::to_owned).collect())
     }
 
-    /// The claims, and the records of the jobs that were begun first.
-    async fn begun(&self) -> Result<(Vec<listing::Entry>, Vec<Record>), PortError> {
+    /// The claims, and the records of the jobs that were begun first: of all, and of those whose first message SQS can still
+    /// have. Records without a message stand in front of both for weeks.
+    async fn begun(&self, at_ms: u64) -> Result<(Vec<listing::Entry>, Vec<Record>), PortError> {
         let watch = &self.ports.watch;
-        let (claimed, open) = tokio::try_join!(
+        let kept_since_ms = at_ms.saturating_sub(self.stack.limits.retention_ms);
+        let (claimed, claimed_lately, open, open_lately) = tokio::try_join!(
             watch.oldest(Unsettled::Claimed, 0, ENTRIES_MAX),
+            watch.oldest(Unsettled::Claimed, kept_since_ms, BEGUN_MAX),
             watch.oldest(Unsettled::Open, 0, BEGUN_MAX),
+            watch.oldest(Unsettled::Open, kept_since_ms, BEGUN_MAX),
         )?;
-        let first = BEGUN_MAX as usize;
-        let keys: Vec<InputHash> = claimed
-            .iter()
-            .take(first)
-            .chain(open.iter().take(first))
-            .map(|entry| entry.key.clone())
-            .collect();
+        let keys = [&claimed, &claimed_lately, &open, &open_lately]
+            .into_iter()
+            .flat_map(|entries| entries.iter().take(BEGUN_MAX as usize))
+            .map(|entry| entry.key.clone());
+        let keys: Vec<InputHash> = BTreeSet::from_iter(keys).into_iter().collect();
         let records = watch.records(&keys).await?;
         Ok((claimed, records))
     }

@@ -22,6 +22,8 @@ pub(crate) struct World {
     directory: Option<String>,
     done: Mutex<Vec<String>>,
     published: Mutex<Vec<MetricBatch>>,
+    /// The records that were read whole.
+    read: Mutex<Vec<InputHash>>,
     pub(crate) state: Mutex<State>,
 }
 
@@ -36,8 +38,10 @@ pub(crate) struct State {
     /// Of each minute, as long as it stands.
     pub(crate) calls: Calls,
     pub(crate) probes: u32,
-    /// So many stand in the index for each word.
+    /// So many stand in the index for each word, of jobs that were received first when time began.
     pub(crate) entries: u32,
+    /// And so many of jobs that were received first a day ago.
+    pub(crate) young: u32,
     /// So many claims have died two minutes ago.
     pub(crate) dead_claims: u32,
     pub(crate) answered_at_ms: Option<u64>,
@@ -75,6 +79,7 @@ impl Default for World {
             probes: 0,
             // More than are read whole.
             entries: BEGUN_MAX + 5,
+            young: 0,
             dead_claims: 0,
             answered_at_ms: Some(NOW_MS - 1_000),
             remembered: Some(remembered(NOW_MS - 60_000)),
@@ -86,9 +91,15 @@ impl Default for World {
             directory: None,
             done: Mutex::default(),
             published: Mutex::default(),
+            read: Mutex::default(),
             state: Mutex::new(state),
         }
     }
+}
+
+/// The key of the entry of this number.
+fn key(unsettled: Unsettled, n: u32) -> InputHash {
+    InputHash::of_body(&format!("{} {n}", unsettled.as_str()))
 }
 
 /// What a run that began then remembers.
@@ -187,25 +198,29 @@ impl LedgerWatch for World {
     async fn oldest(
         &self,
         unsettled: Unsettled,
-        _: u64,
+        since_ms: u64,
         limit: u32,
     ) -> Result<Vec<listing::Entry>, PortError> {
         self.on("oldest", |state| {
             let entry = |n: u32| listing::Entry {
-                key: InputHash::of_body(&format!("{} {n}", unsettled.as_str())),
+                key: key(unsettled, n),
                 task: None,
-                first_received_ms: 1,
+                first_received_ms: if n < state.entries { 1 } else { NOW_MS - DAY_MS },
                 reason: None,
                 settled_at_ms: None,
                 lease_until_ms: (unsettled == Unsettled::Claimed && n < state.dead_claims)
                     .then_some(state.now_ms - 120_000 - u64::from(n)),
             };
-            (0..limit.min(state.entries)).map(entry).collect()
+            let all = (0..state.entries + state.young).map(entry);
+            all.filter(|entry| entry.first_received_ms >= since_ms || entry.lease_until_ms.is_some())
+                .take(limit as usize)
+                .collect()
         })
         .await
     }
     async fn records(&self, keys: &[InputHash]) -> Result<Vec<Record>, PortError> {
         assert!(keys.len() <= 100, "one request holds 100 keys");
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(keys);
         self.does("records", Vec::new())
     }
     async fn calls(&self, minute: u64) -> Result<Calls, PortError> {
@@ -354,6 +369,25 @@ async fn one_read_that_fails_costs_its_gauges_and_the_heartbeat_alone() {
         assert!(faults.iter().all(|fault| fault.contains(fails)), "{faults:?}");
         assert!(!beats(&world), "{fails}");
         assert!(world.published.lock().unwrap()[0].data.len() >= 6, "{fails} takes nothing else along");
+    }
+}
+
+/// What was purged or went to `crashed` stands in the index for weeks, and before everything that is still in the queue.
+#[tokio::test]
+async fn jobs_whose_message_sqs_can_still_have_are_seen_behind_any_number_of_older_ones() {
+    for older in [0, BEGUN_MAX, ENTRIES_MAX] {
+        let world = World::default();
+        {
+            let mut state = world.state.lock().unwrap();
+            (state.entries, state.young) = (older, 1);
+        }
+        let (world, _) = run(world).await;
+        let read = world.read.lock().unwrap();
+        for unsettled in [Unsettled::Open, Unsettled::Claimed] {
+            assert!(read.contains(&key(unsettled, older)), "{} behind {older}", unsettled.as_str());
+            // It may have been sent again since.
+            assert!(read.contains(&key(unsettled, 0)), "{} behind {older}", unsettled.as_str());
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use nightshift_core::control::Control;
+use nightshift_core::control::{Admits, Control};
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::metric::{HandBackCause, Latency, Metric, NO_TASK, Outcome};
 use nightshift_core::next_step::admits_work;
@@ -166,20 +166,20 @@ impl Invocation<'_> {
             control = self.control().await.or(control);
         }
         match admits_work(control.as_ref().map_err(|error| error.kind)) {
-            Err(cause) => {
+            Admits::Nothing(cause) => {
                 let reason = control.ok().and_then(|control| control.in_old_form()).map(|(reason, _)| reason);
                 tracing::info!(request_id = self.id, cause = cause.as_str(), reason, "handing all back");
                 for slot in slots.iter_mut() {
                     slot.first_call = Some(FirstCall::HandBack(cause));
                 }
             }
-            Ok(width) => {
-                self.worker.narrow(width);
+            admits => {
+                self.worker.narrow(admits);
                 let first_calls = self.reserve_first_calls(slots.iter().map(|slot| &*slot.item)).await;
                 for (slot, first_call) in slots.iter_mut().zip(first_calls) {
                     slot.first_call = Some(first_call);
                 }
-                if width.is_some() {
+                if matches!(admits, Admits::Width(..)) {
                     // What has ended counts before what it may do next, and a seed repeats a run.
                     return tokio::select! {
                         biased;
@@ -212,10 +212,7 @@ impl Invocation<'_> {
         loop {
             tokio::time::sleep(WIDTH_READ_EVERY).await;
             let control = self.control().await;
-            self.worker.narrow(match admits_work(control.as_ref().map_err(|error| error.kind)) {
-                Ok(width) => width,
-                Err(_) => Some(0),
-            });
+            self.worker.narrow(admits_work(control.as_ref().map_err(|error| error.kind)));
         }
     }
 

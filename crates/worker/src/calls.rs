@@ -10,7 +10,7 @@ use nightshift_core::control::Control;
 use nightshift_core::cost::usd;
 use nightshift_core::metric::{HandBackCause, Latency, Metric, Outcome};
 use nightshift_core::model::{FailureClass, ModelFailure, ModelReply, ModelRequest, Prompt};
-use nightshift_core::next_step::{AfterCall, BeforeCall, JobRun, Work, after_own_write, not_admitted};
+use nightshift_core::next_step::{AfterCall, BeforeCall, JobRun, Work, after_own_write};
 use nightshift_core::record::Record;
 use nightshift_core::spend::Counted;
 use tokio::time::Instant;
@@ -125,7 +125,7 @@ impl<'a> Job<'a> {
         let fraction = || self.ports().entropy.fraction();
         match self.worker().flow.admit(self.invocation.deadline(), fraction).await {
             Admission::Granted(permit) => Ok(permit),
-            Admission::NotInTime { at_least_ms } => Err(not_admitted(at_least_ms)),
+            Admission::NotInTime { cause, at_least_ms } => Err(AfterCall::HandBack { cause, at_least_ms }),
         }
     }
 

@@ -3,7 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nightshift_core::control::Admits;
 use nightshift_core::limits::Limits;
+use nightshift_core::metric::HandBackCause;
 use nightshift_core::model::{Headroom, ModelFailure};
 use nightshift_core::pace::{Pace, Start};
 use tokio::sync::Notify;
@@ -24,7 +26,9 @@ pub enum Admission<'a> {
     Granted(Permit<'a>),
     /// Not early enough to finish before the deadline.
     NotInTime {
-        /// When it could have been.
+        /// As what the job is handed back.
+        cause: HandBackCause,
+        /// When it could have been; 0 where it is not for the provider's capacity.
         at_least_ms: u64,
     },
 }
@@ -71,7 +75,9 @@ impl FlowControl {
                         pace.started(now, &fraction);
                         return Admission::Granted(Permit { flow: self });
                     }
-                    Start::NotInTime { at_least_ms } => return Admission::NotInTime { at_least_ms },
+                    Start::NotInTime { cause, at_least_ms } => {
+                        return Admission::NotInTime { cause, at_least_ms };
+                    }
                     Start::Wait { until } => until,
                 }
             };
@@ -83,9 +89,9 @@ impl FlowControl {
         }
     }
 
-    /// So many calls may be open here while the way is narrow; `None`: it is open.
-    pub fn narrow(&self, width: Option<u32>) {
-        self.lock().narrow(width);
+    /// What may be done here; of a width, this environment's share.
+    pub fn narrow(&self, way: Admits) {
+        self.lock().narrow(way);
         self.changed.notify_waiters();
     }
 
@@ -154,7 +160,7 @@ mod tests {
     async fn admitted(flow: &FlowControl, deadline: Instant) -> Permit<'_> {
         match flow.admit(deadline, || 0.5).await {
             Admission::Granted(permit) => permit,
-            Admission::NotInTime { at_least_ms } => panic!("not in time: {at_least_ms}"),
+            Admission::NotInTime { at_least_ms, .. } => panic!("not in time: {at_least_ms}"),
         }
     }
 
@@ -181,21 +187,30 @@ mod tests {
         let flow = FlowControl::new(&limits(4, 0));
         let start = Instant::now();
         let deadline = start + Duration::from_secs(100);
-        flow.narrow(Some(1));
+        flow.narrow(Admits::Width(1, HandBackCause::Outage));
         let first = admitted(&flow, deadline).await;
         let widens = async {
             tokio::time::sleep(Duration::from_secs(20)).await;
-            flow.narrow(Some(2));
+            flow.narrow(Admits::Width(2, HandBackCause::Outage));
         };
         let (second, ()) = tokio::join!(admitted(&flow, deadline), widens);
         assert_eq!(ms(Instant::now(), start), 20_000);
         drop((first, second));
-        flow.narrow(Some(0));
-        assert!(
-            matches!(flow.admit(deadline, || 0.5).await, Admission::NotInTime { .. }),
-            "until the deadline"
-        );
-        flow.narrow(None);
+        let in_vain = async |way| {
+            flow.narrow(way);
+            match flow.admit(deadline, || 0.5).await {
+                Admission::NotInTime { cause, at_least_ms } => {
+                    (cause, at_least_ms, ms(Instant::now(), start))
+                }
+                Admission::Granted(_) => panic!("granted"),
+            }
+        };
+        let account = HandBackCause::Account;
+        assert_eq!(in_vain(Admits::Nothing(account)).await, (account, 0, 20_000), "nobody may call");
+        let (cause, _, ended_ms) = in_vain(Admits::Width(0, account)).await;
+        assert_eq!(cause, account);
+        assert!(ended_ms > 90_000, "the next share may be its own: until the deadline, {ended_ms}");
+        flow.narrow(Admits::All);
         let _all = (
             admitted(&flow, deadline + Duration::from_secs(100)).await,
             admitted(&flow, deadline + Duration::from_secs(100)).await,
@@ -208,7 +223,7 @@ mod tests {
         let start = Instant::now();
         flow.failed(&failure(FailureClass::Capacity), 50, 60_000);
         match flow.admit(start + Duration::from_secs(30), || 0.5).await {
-            Admission::NotInTime { at_least_ms } => assert_eq!(at_least_ms, 60_000),
+            Admission::NotInTime { at_least_ms, .. } => assert_eq!(at_least_ms, 60_000),
             Admission::Granted(_) => panic!("granted"),
         }
         assert_eq!(Instant::now(), start);
@@ -270,7 +285,10 @@ mod tests {
         let deadline = start + Duration::from_secs(100);
         drop(admitted(&flow, deadline).await);
         flow.failed(&failure(FailureClass::Capacity), 50, 600_000);
-        assert!(matches!(flow.admit(deadline, || 0.5).await, Admission::NotInTime { at_least_ms: 600_000 }));
+        assert!(matches!(
+            flow.admit(deadline, || 0.5).await,
+            Admission::NotInTime { at_least_ms: 600_000, .. }
+        ));
         flow.skip(Duration::from_secs(590));
         drop(admitted(&flow, deadline).await);
         assert_eq!(ms(Instant::now(), start), 10_000);

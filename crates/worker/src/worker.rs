@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nightshift_core::blame::Evidence;
+use nightshift_core::control::Admits;
 use nightshift_core::control::Control;
 use nightshift_core::cost::Price;
 use nightshift_core::heard::Heard;
@@ -176,11 +177,16 @@ impl Worker {
         change(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Keeps to this environment's share of a width; `None`: the way is open.
-    pub(crate) fn narrow(&self, width: Option<u32>) {
+    /// Keeps to what may be done, and to this environment's share of a width.
+    pub(crate) fn narrow(&self, admits: Admits) {
         let fraction = self.ports.entropy.fraction();
         let environments = self.deployment.limits.concurrency_max;
-        self.flow.narrow(width.map(|width| share_of_width(width, environments, fraction)));
+        self.flow.narrow(match admits {
+            Admits::Width(width, cause) => {
+                Admits::Width(share_of_width(width, environments, fraction), cause)
+            }
+            other => other,
+        });
     }
 }
 

@@ -198,6 +198,9 @@ pub fn all() -> Vec<Defect> {
         defect("one failed step is a ticket", "none", ACCIDENTS, |alarms| {
             change(alarms, "redrive-failing", |alarm| alarm.m = 1);
         }),
+        defect("one run that fails is a ticket", "none", ACCIDENTS, |alarms| {
+            change(alarms, "sentinel-failing", |alarm| alarm.m = 1);
+        }),
         defect("one minute without the sentinel pages", "none", ACCIDENTS, |alarms| {
             change(alarms, "sentinel-silent", |alarm| alarm.m = 1);
         }),

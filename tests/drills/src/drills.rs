@@ -340,6 +340,13 @@ fn queues() -> Vec<Drill> {
             is(|c| c.sentinel_off = true),
         ),
         fault(
+            "sentinel-failing",
+            "the sentinel may not invoke the redrive that it drives",
+            a_minute,
+            (30, 90, HOUR),
+            is(|c| c.sentinel_refused = true),
+        ),
+        fault(
             "oldest-job-too-old",
             "Lambda takes nothing from the queue",
             a_minute,

@@ -70,6 +70,8 @@ pub struct Conditions {
     pub redrive_fails: bool,
     /// The sentinel does not run.
     pub sentinel_off: bool,
+    /// It may not invoke the redrive, and one is under way.
+    pub sentinel_refused: bool,
     /// The pipe may not send its events, and gives one up each minute.
     pub events_refused: bool,
     /// What the pipe of large results tries fails, and nothing is given up yet.
@@ -109,6 +111,7 @@ impl Default for Conditions {
             ledger_fails: 0.0,
             redrive_fails: false,
             sentinel_off: false,
+            sentinel_refused: false,
             events_refused: false,
             large_events_fail: false,
             reports: false,
@@ -463,8 +466,11 @@ impl World {
         };
         let full_width = self.limits.concurrency_max * self.limits.batch_size;
         let stack = Stack { name: self.names.stack.clone(), limits, full_width };
-        // What it could not read is in what it did not publish.
-        let _ = Sentinel::new(ports, stack).run().await;
+        let began_ms = self.table.now_ms();
+        // What it could not read is in what it did not publish, too.
+        if Sentinel::new(ports, stack).run().await.is_err() {
+            self.lambda("sentinel", began_ms, "Errors", 1.0);
+        }
     }
 
     /// What AWS publishes by itself at the end of a minute.
@@ -681,7 +687,7 @@ impl LedgerWatch for World {
     }
 }
 
-/// The directory of the redrives: one is under way while its steps fail.
+/// The directory of the redrives: one is under way while its steps fail, or may not be asked for.
 #[async_trait]
 impl Documents for World {
     async fn read(&self, key: &str) -> Result<Option<Document>, PortError> {
@@ -689,7 +695,8 @@ impl Documents for World {
         if key == WATCH_KEY {
             return Ok(self.lock().remembered.clone());
         }
-        if !self.lock().conditions.redrive_fails {
+        let is_under_way = |conditions: &Conditions| conditions.redrive_fails || conditions.sentinel_refused;
+        if !is_under_way(&self.lock().conditions) {
             return Ok(None);
         }
         let mut directory = Directory::default();
@@ -714,6 +721,15 @@ impl Documents for World {
 #[async_trait]
 impl RedriveSteps for World {
     async fn ask_for_step(&self, _: &str) -> Result<(), PortError> {
+        if self.lock().conditions.sentinel_refused {
+            let (operation, message) = ("Invoke", "as the drill wants".to_owned());
+            return Err(PortError {
+                service: "Lambda",
+                operation,
+                kind: PortErrorKind::Misconfigured,
+                message,
+            });
+        }
         let now_ms = self.table.now_ms();
         self.lambda("redrive", now_ms, "Errors", 1.0);
         Ok(())

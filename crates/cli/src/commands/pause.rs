@@ -1,7 +1,7 @@
 //! `pause` and `resume`.
 
 use clap::Args;
-use nightshift_core::control::{Cause, Entry};
+use nightshift_core::control::{Cause, Control, Entry};
 use nightshift_ports::ControlRecord as _;
 
 use crate::Context;
@@ -48,15 +48,23 @@ pub async fn pause(arguments: &PauseArguments, context: &Context) -> Result<(), 
     let Consent { yes, reason } = &arguments.consent;
     let stack = context.stack().await?;
     let mapping = Mapping::find(&stack).await?;
+    let ledger = ledger::of(&stack);
+    let control = ledger.control_now().await.map_err(|e| error::of_port(&e))?;
     let waiting = format!("Jobs wait in the queue until `nightshift resume`, for at most {}.", kept(&stack));
-    confirm::ask(*yes, &format!("Pauses {}: workers take no more jobs. {waiting}", stack.named())).await?;
+    let standing = standing(&control).map_or_else(String::new, |pause| {
+        format!(
+            " Somebody has paused it already: {}. The reason is replaced, and that it began then stays.",
+            pause.line()
+        )
+    });
+    let question = format!("Pauses {}: workers take no more jobs. {waiting}{standing}", stack.named());
+    confirm::ask(*yes, &question).await?;
     context.interrupt.handle(LEFT);
     let trace = trace::begin(&stack, "pause", reason).await?;
     let ended = async {
         let entry = Entry::paused(times::now_ms(), reason, &trace.caller.arn);
-        let paused = ledger::of(&stack)
-            .change_control(&|control| Some(control.with(Cause::Operator, entry.clone())))
-            .await;
+        let paused =
+            ledger.change_control(&|control| Some(control.with(Cause::Operator, entry.clone()))).await;
         paused.map_err(|e| error::of_port(&e))?;
         mapping.set(false).await?;
         Ok("paused".to_owned())
@@ -104,6 +112,11 @@ pub async fn resume(arguments: &ResumeArguments, context: &Context) -> Result<()
     ended.map(|_| {
         say(&format!("Resumed {}. Lambda takes up to two minutes to fetch the first jobs.", stack.named()))
     })
+}
+
+/// The operator's pause that stands.
+fn standing(control: &Control) -> Option<control::Pause> {
+    control::pauses(control).into_iter().find(|pause| pause.cause == Cause::Operator.as_str())
 }
 
 fn kept(stack: &Stack) -> String {

@@ -42,6 +42,24 @@ async fn a_pause_is_asked_for_done_and_traced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_pause_says_whose_pause_stands_and_goes_on_with_it() {
+    let stand = Stand::start().await;
+    stand.run(&["pause", "--reason", "INC-42", "--yes"]).ok();
+    let first = stand.items("control")[0]["paused_since_ms"].clone();
+    for arguments in [&["pause", "--reason", "still"][..], &["pause", "--reason", "still", "--yes"]] {
+        let again = stand.run(arguments);
+        assert!(
+            again.err.contains("Somebody has paused it already: operator (paused) since ")
+                && again.err.contains(&format!("INC-42 (by {CALLER}). The reason is replaced")),
+            "{again:?}"
+        );
+    }
+    let control = &stand.items("control")[0];
+    assert_eq!(control["paused_reason"], format!("operator: still (by {CALLER})"));
+    assert_eq!(control["paused_since_ms"], first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pause_that_fails_half_way_says_so_and_is_traced() {
     let stand = Stand::start().await;
     stand.refuse("lambda:UpdateEventSourceMapping", "AccessDeniedException");

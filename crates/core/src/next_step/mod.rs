@@ -14,7 +14,7 @@ pub use calls::{AfterCall, BeforeCall, JobRun, TimeLeft, Work};
 pub use claim::{ClaimAsk, ClaimStep};
 pub use hand_back::{HandBack, RECEIVES_KEPT, hand_back};
 pub use panic::{AfterPanic, PanicStep, Panicked};
-pub use settle::{Settlement, admits_work, after_own_part, after_own_write, not_admitted};
+pub use settle::{Settlement, admits_work, after_own_part, after_own_write};
 pub use why::UNSURE_WHOSE_FAULT;
 
 use crate::dead_letter::DETAIL_CHARS_MAX;

@@ -96,26 +96,13 @@ pub fn after_own_part(answer: &Result<KeepAnswer, PortErrorKind>) -> Result<(), 
     }
 }
 
-/// A call that could not have been admitted early enough to end in time: the provider has no capacity before
-/// `at_least_ms`; at 0, only the invocation is too short.
+/// What a batch may do, by what the control record says, or by why it could not be read. Not being able to read the pause is
+/// no pause: the claims will tell whether the ledger works. Words of another release may be one.
 #[must_use]
-pub fn not_admitted(at_least_ms: u64) -> AfterCall {
-    let cause = if at_least_ms > 0 { HandBackCause::Capacity } else { HandBackCause::Deadline };
-    AfterCall::HandBack { cause, at_least_ms }
-}
-
-/// Whether a batch may be worked on, by what the control record says, or by why it could not be read; and by how many calls
-/// at once in all environments together, where that is narrow.
-///
-/// # Errors
-/// The cause with which all of it is handed back. Not being able to read the pause is no pause: the claims will tell
-/// whether the ledger works. Words of another release may be one.
-pub fn admits_work(control: Result<&Control, PortErrorKind>) -> Result<Option<u32>, HandBackCause> {
+pub fn admits_work(control: Result<&Control, PortErrorKind>) -> Admits {
     match control.map(Control::admits) {
-        Ok(Admits::Nothing(cause)) => Err(cause),
-        Ok(Admits::Width(width, _)) => Ok(Some(width)),
-        Ok(Admits::All) => Ok(None),
-        Err(PortErrorKind::Unreadable) => Err(HandBackCause::Unreadable),
-        Err(_) => Ok(None),
+        Ok(admits) => admits,
+        Err(PortErrorKind::Unreadable) => Admits::Nothing(HandBackCause::Unreadable),
+        Err(_) => Admits::All,
     }
 }

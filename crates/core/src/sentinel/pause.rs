@@ -3,7 +3,7 @@
 //!
 //! **Invariant:** nothing is remembered outside the control record, but for how long the sentinel has looked at a version
 //! without a gap, so that a run that is skipped, killed or doubled does no harm: the next one decides by what stands.
-//! **Invariant:** an operator's entry is neither written, changed nor removed here.
+//! **Invariant:** an operator's entry is neither written nor removed here, and changed only where nobody said when it began.
 
 use std::collections::BTreeMap;
 
@@ -203,10 +203,18 @@ impl Signs {
     /// The next form of an entry that stands; `None`: it is over.
     fn go_on(&self, cause: Cause, entry: &Entry) -> Option<Entry> {
         match cause {
-            Cause::Operator => Some(entry.clone()),
+            Cause::Operator => Some(self.dated(entry)),
             Cause::InFlight => self.go_on_flooded(entry),
             Cause::SpendCap => self.go_on_capped(entry),
             Cause::Account | Cause::Outage | Cause::Deaths => self.come_back(cause, entry),
+        }
+    }
+
+    /// A pause of 1970 would be a job's last chance from its first minute on.
+    fn dated(&self, entry: &Entry) -> Entry {
+        match entry.since_ms {
+            0 => Entry { since_ms: self.now_ms, phase_since_ms: self.now_ms, ..entry.clone() },
+            _ => entry.clone(),
         }
     }
 

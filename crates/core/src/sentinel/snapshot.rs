@@ -13,7 +13,8 @@ use super::deaths::{DeadClaims, INDEX_LAG_MS, Watch};
 
 /// Entries of the sparse index that are read for each word. A page of 1,000 is some 200 KB.
 pub const ENTRIES_MAX: u32 = 1_000;
-/// Open and claimed records that are read whole, of each of the two, since the index does not say when a message was sent.
+/// Open and claimed records that are read whole, of each of the two, and again of those that were received first while SQS can
+/// have the message: the index does not say when it was sent. One request holds 100 keys.
 pub const BEGUN_MAX: u32 = 25;
 
 /// What was read of the stack; `None`: it could not be.
@@ -51,8 +52,9 @@ pub struct Snapshot {
     pub counted: Option<Vec<Entry>>,
     /// The [`ENTRIES_MAX`] oldest results that wait for a person: the gauge ends at this number.
     pub reviews: Option<Vec<Entry>>,
-    /// The [`BEGUN_MAX`] open and as many claimed records whose jobs were received first. The oldest message is missed only
-    /// while that many jobs were received before its own, failed, and were sent again later.
+    /// The [`BEGUN_MAX`] open and as many claimed records whose jobs were received first, and as many again of each of those
+    /// that were received since SQS can still have their message. The oldest message is missed only while that many jobs of
+    /// its kind were received before its own, failed, and were sent again later.
     pub begun: Option<Vec<Record>>,
     /// The [`BEGUN_MAX`] failed records that were received first of those whose dead letter SQS can still have. A job that
     /// was received before that, and failed again since, is not among them.

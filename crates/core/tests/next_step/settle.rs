@@ -1,12 +1,12 @@
 //! How a claimed job leaves its worker, and what keeps a batch from being worked on.
 
-use nightshift_core::control::{Cause, Control, Entry, Phase};
+use nightshift_core::control::{Admits, Cause, Control, Entry, Phase};
 use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::limits::Limits;
 use nightshift_core::message::Original;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::FailureClass;
-use nightshift_core::next_step::{AfterCall, Settlement, admits_work, after_own_write, not_admitted};
+use nightshift_core::next_step::{AfterCall, Settlement, admits_work, after_own_write};
 use nightshift_core::port_error::PortErrorKind;
 use nightshift_core::record::WriteAnswer;
 use serde_json::json;
@@ -123,21 +123,15 @@ fn a_pause_or_words_that_may_be_one_hold_a_batch_back() {
     let reopening = Entry::paused(NOW, "r", "w").in_phase(Phase::Reopening { width: 4 }, NOW);
     let narrow = open.with(Cause::Outage, reopening);
     for (control, expected) in [
-        (Ok(&open), Ok(None)),
-        (Ok(&narrow), Ok(Some(4))),
-        (Ok(&paused), Err(HandBackCause::Paused)),
-        (Err(PortErrorKind::Unreadable), Err(HandBackCause::Unreadable)),
-        (Err(PortErrorKind::Unavailable), Ok(None)),
-        (Err(PortErrorKind::Misconfigured), Ok(None)),
+        (Ok(&open), Admits::All),
+        (Ok(&narrow), Admits::Width(4, HandBackCause::Outage)),
+        (Ok(&paused), Admits::Nothing(HandBackCause::Paused)),
+        (Err(PortErrorKind::Unreadable), Admits::Nothing(HandBackCause::Unreadable)),
+        (Err(PortErrorKind::Unavailable), Admits::All),
+        (Err(PortErrorKind::Misconfigured), Admits::All),
     ] {
         assert_eq!(admits_work(control), expected, "{control:?}");
     }
-}
-
-#[test]
-fn what_is_not_admitted_waits_for_capacity_or_for_time() {
-    assert_eq!(not_admitted(0), hand_back(HandBackCause::Deadline, 0));
-    assert_eq!(not_admitted(7), hand_back(HandBackCause::Capacity, 7));
 }
 
 #[test]

@@ -291,6 +291,19 @@ fn jobs_reach_the_worker_while_nothing_is_shut_or_the_oldest_one_would_be_delete
     }
 }
 
+#[test]
+fn a_pause_by_hand_of_which_nobody_said_when_began_when_the_sentinel_saw_it() {
+    let by_hand = Stored { paused_reason: Some("INC-42".to_owned()), ..Stored::default() };
+    let at = |days| Signs { now_ms: NOW_MS + days * DAY_MS, ..healthy() };
+    let seen = at(0).next(&Control::read(by_hand)).unwrap().written();
+    let entry = &seen.entries[&Cause::Operator];
+    assert_eq!(*entry, Entry::paused(NOW_MS, "INC-42", ""));
+    for (days, expected) in [(0, false), (2, false), (3, true)] {
+        assert_eq!(at(days).next(&seen), None, "after {days} days");
+        assert_eq!(at(days).leads_jobs(&seen), expected, "after {days} days");
+    }
+}
+
 /// What is handed back for the cap before its claim stands in no record: day after day, its age is that of the first.
 #[test]
 fn a_cap_that_is_reached_day_after_day_lets_workers_see_old_jobs() {
