@@ -18,7 +18,7 @@ pub use job::JobSettings;
 pub use ledger::LedgerSettings;
 pub use limits::limits;
 pub use model::{KeySettings, ModelSettings, ProviderName, ProviderSettings};
-pub use queues::{QueueSettings, crashed_url};
+pub use queues::{QueueSettings, crashed_url, worker_function};
 pub use spend::price;
 pub use stack::StackSettings;
 pub use watch::WatchSettings;
