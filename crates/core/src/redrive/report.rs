@@ -203,6 +203,13 @@ impl Tally {
             Source::DeadLetters => self.probable_micro_usd(),
             Source::Crashed => None,
         };
+        let mut warnings = self.warnings(request, depth, counted, now_ms);
+        if probable.is_some_and(|micro_usd| micro_usd * share > cost.day_micro_usd_max as f64) {
+            warnings.push(format!(
+                "That is probably more than a day may cost, {:.2} USD: at the cap its jobs wait for the next UTC day, and all others with them.",
+                usd(cost.day_micro_usd_max)
+            ));
+        }
         let mut counts: Vec<Count> = self
             .counts
             .iter()
@@ -221,7 +228,7 @@ impl Tally {
             cost_usd_max: usd(most_micro_usd),
             cost_usd_probable: probable.map(|micro_usd| micro_usd * share / 1e6),
             sending_s: sending_ms.div_ceil(1_000),
-            warnings: self.warnings(request, depth, counted, now_ms),
+            warnings,
         }
     }
 
@@ -263,7 +270,7 @@ impl Tally {
                 }
                 if depth.total() < counted {
                     warnings.push(format!(
-                        "{source} holds only {} messages: the others were deleted, sent back by hand, or are older than the queue keeps.",
+                        "Of these {counted}, which the ledger knows to have failed, {source} holds {} by SQS's own count, which lags: what was deleted, sent back by hand, or is older than the queue keeps is not sent.",
                         depth.total()
                     ));
                 }
@@ -414,7 +421,13 @@ mod tests {
         assert_eq!(unknown.matching, 9);
         assert!(unknown.warnings.join(" ").contains("8 of 9 are unknown to the ledger"), "{unknown:?}");
         let few = warns(&all(), &vec![of(FailureReason::Refused, "a", "old", 1); 3], 2);
-        assert!(few.contains("holds only 2 messages"), "{few}");
+        assert!(
+            few.contains("Of these 3, which the ledger knows to have failed, dead-letters holds 2 by"),
+            "{few}"
+        );
+        let dear = vec![of(FailureReason::Refused, "a", "old", 100_000); 20_000];
+        assert!(warns(&all(), &dear[..10_001], 20_000).contains("more than a day may cost, 5.00 USD"));
+        assert!(!warns(&all(), &dear[..5_000], 5_000).contains("more than a day may cost"));
         let large = warns(&choosing, &[of(FailureReason::Refused, "a", "old", 1)], 200_000);
         assert!(large.contains("It would be refused. dead-letters holds 200000 messages"), "{large}");
     }
