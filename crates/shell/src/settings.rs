@@ -19,7 +19,7 @@ pub use ledger::LedgerSettings;
 pub use limits::limits;
 pub use model::{KeySettings, ModelSettings, ProviderName, ProviderSettings};
 pub use queues::{QueueSettings, crashed_url, worker_function};
-pub use spend::price;
+pub use spend::{PRICES, price};
 pub use stack::StackSettings;
 pub use watch::WatchSettings;
 
