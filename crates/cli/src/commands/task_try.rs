@@ -15,7 +15,7 @@ use nightshift_core::job::{self, Job};
 use nightshift_core::ready::ready;
 use nightshift_core::trial::{Case, Summary, differing};
 use nightshift_models::price_of;
-use nightshift_shell::settings::{KeySettings, PRICES, ProviderName};
+use nightshift_shell::settings::{KeySettings, PRICES, ProviderName, ProviderSettings};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde_json::Value;
@@ -210,7 +210,9 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     };
     let most = most(&inputs, &trial)?;
     let twice = second.is_some() || matches!(arguments.against, Some(Against::Build(_)));
-    if most > 0 || second.is_some() {
+    // A model that costs nothing is told the key and the texts all the same.
+    let leaves = !matches!(trial.worker.model.provider, ProviderSettings::Rehearsal(_));
+    if leaves || second.is_some() {
         let cap = usd(arguments.cap);
         let at_most = usd(most).min(cap);
         let also = if twice {

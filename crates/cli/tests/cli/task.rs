@@ -175,6 +175,21 @@ async fn another_model_is_tried_at_its_own_price() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_costs_nothing_is_called_only_when_somebody_agreed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = inputs(folder.path());
+    let stand = crate::support::Stand::start().await;
+    stand.set("NIGHTSHIFT_MODEL_BASE_URL", stand.rest_url());
+    for name in ["NIGHTSHIFT_MODEL_INPUT_USD_PER_MTOK", "NIGHTSHIFT_MODEL_OUTPUT_USD_PER_MTOK"] {
+        stand.set(name, "0");
+    }
+    let unasked = stand.run(&["task", "try", "--task", "categorize_ticket", &file]);
+    assert_eq!(unasked.code, 2, "{unasked:#?}");
+    assert!(unasked.err.contains("at http://127.0.0.1"), "{unasked:#?}");
+    assert!(!stand.asked().iter().any(|(action, _)| action == "model:Call"), "no key was sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_trial_says_what_it_costs_at_most_and_never_spends_more() {
     let folder = tempfile::tempdir().unwrap();
     let file = inputs(folder.path());
