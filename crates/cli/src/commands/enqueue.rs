@@ -141,7 +141,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             receipt_path.display()
         ))
     })?;
-    let shown = context.out.one(&Summary {
+    let shown = context.out.before_verdict().one(&Summary {
         sent: sent.sent,
         sent_before: before.sent(),
         perhaps_sent_twice: survey.perhaps,

@@ -406,7 +406,7 @@ fn goes_on(id: &str) -> String {
 }
 
 fn over(redrive: &Redrive, context: &Context) -> Result<(), Failure> {
-    let shown = context.out.one(&Shown::of(redrive));
+    let shown = context.out.before_verdict().one(&Shown::of(redrive));
     shown.map_err(|e| {
         e.although(&format!("redrive {0} is over, and nightshift redrive show {0} says how", redrive.id))
     })?;
