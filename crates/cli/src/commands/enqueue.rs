@@ -43,6 +43,7 @@ stopped, and `nightshift reconcile` says what became of each line. The exit code
 Examples:
   nightshift enqueue jobs.jsonl
   nightshift enqueue tickets.csv --task categorize_ticket --map text=Body --reference Id --group Customer
+  nightshift enqueue tickets.csv --delimiter ';' --task categorize_ticket --map text=Body
   zcat jobs.jsonl.gz | nightshift enqueue - --receipt jobs.receipt --rate 50 --yes")]
 pub struct Arguments {
     #[command(flatten)]
