@@ -18,6 +18,7 @@ locals {
     NIGHTSHIFT_DEAD_LETTERS_URL          = aws_sqs_queue.dead_letters.url
     NIGHTSHIFT_CRASHED_URL               = aws_sqs_queue.crashed.url
     NIGHTSHIFT_LEDGER_TABLE              = aws_dynamodb_table.ledger.name
+    NIGHTSHIFT_WORKER_FUNCTION           = aws_lambda_function.worker.function_name
     NIGHTSHIFT_WORKER_VERSION            = aws_lambda_function.worker.version
     NIGHTSHIFT_PROVIDER                  = var.model.provider
     NIGHTSHIFT_MODEL                     = var.model.id
@@ -54,6 +55,12 @@ locals {
         Effect   = "Allow"
         Action   = ["dynamodb:Query"]
         Resource = ["${aws_dynamodb_table.ledger.arn}/index/*"]
+      },
+      {
+        Sid      = "KnowWhichVersionIsLive"
+        Effect   = "Allow"
+        Action   = ["lambda:GetAlias"]
+        Resource = [aws_lambda_function.worker.arn]
       },
       {
         Sid      = "WriteLogs" # Not CreateLogGroup: the group is Terraform's, with its retention.

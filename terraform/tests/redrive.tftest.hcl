@@ -34,8 +34,8 @@ run "the_function" {
     error_message = "Lambda tries no step again and keeps none: the sentinel asks for the next one in a minute."
   }
   assert {
-    condition     = aws_lambda_function.redrive.environment[0].variables["NIGHTSHIFT_WORKER_VERSION"] == aws_lambda_function.worker.version
-    error_message = "A dry run warns when the worker is the one that failed."
+    condition     = aws_lambda_function.redrive.environment[0].variables["NIGHTSHIFT_WORKER_VERSION"] == aws_lambda_function.worker.version && aws_lambda_function.redrive.environment[0].variables["NIGHTSHIFT_WORKER_FUNCTION"] == aws_lambda_function.worker.function_name
+    error_message = "A dry run warns when the worker that is live is the one that failed."
   }
   assert {
     condition     = aws_lambda_function.redrive.logging_config[0].log_group == aws_cloudwatch_log_group.redrive.name && aws_cloudwatch_log_group.redrive.retention_in_days == 30

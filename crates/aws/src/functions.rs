@@ -8,7 +8,7 @@ use aws_sdk_lambda::primitives::Blob;
 use aws_sdk_lambda::types::InvocationType;
 use nightshift_core::redrive::Ask;
 use nightshift_core::sentinel::{ProbeAsk, Switch};
-use nightshift_ports::{PortError, PortErrorKind, RedriveSteps, WorkerFunction};
+use nightshift_ports::{LiveVersion, PortError, PortErrorKind, RedriveSteps, WorkerFunction};
 use serde::Serialize;
 
 use crate::clients::SdkConfig;
@@ -69,17 +69,51 @@ async fn invoke(client: &Client, function: &str, ask: &impl Serialize) -> Result
         .map_err(|e| port_error(SERVICE, INVOKE, &e))
 }
 
+/// The alias of the worker's function.
+pub struct WorkerAlias {
+    client: Client,
+    function: String,
+}
+
+impl fmt::Debug for WorkerAlias {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerAlias").field("function", &self.function).finish_non_exhaustive()
+    }
+}
+
+impl WorkerAlias {
+    /// Of the function of this name.
+    #[must_use]
+    pub fn new(sdk: &SdkConfig, function: impl Into<String>) -> Self {
+        Self { client: Client::new(sdk), function: function.into() }
+    }
+}
+
+#[async_trait]
+impl LiveVersion for WorkerAlias {
+    async fn live_version(&self) -> Result<u64, PortError> {
+        let got = self.client.get_alias().function_name(&self.function).name(LIVE).send().await;
+        let alias = got.map_err(|e| port_error(SERVICE, GET_ALIAS, &e))?;
+        alias.function_version().and_then(|version| version.parse().ok()).ok_or_else(|| PortError {
+            service: SERVICE,
+            operation: GET_ALIAS,
+            kind: PortErrorKind::Unreadable,
+            message: format!("the alias {LIVE} of {} points to no number", self.function),
+        })
+    }
+}
+
 /// The worker's function and its event source mapping.
 pub struct LiveWorker {
     client: Client,
-    function: String,
+    alias: WorkerAlias,
     mapping: String,
 }
 
 impl fmt::Debug for LiveWorker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LiveWorker")
-            .field("function", &self.function)
+            .field("alias", &self.alias)
             .field("mapping", &self.mapping)
             .finish_non_exhaustive()
     }
@@ -89,7 +123,7 @@ impl LiveWorker {
     /// The function of this name, and the mapping of this UUID.
     #[must_use]
     pub fn new(sdk: &SdkConfig, function: impl Into<String>, mapping: impl Into<String>) -> Self {
-        Self { client: Client::new(sdk), function: function.into(), mapping: mapping.into() }
+        Self { client: Client::new(sdk), alias: WorkerAlias::new(sdk, function), mapping: mapping.into() }
     }
 }
 
@@ -106,18 +140,14 @@ impl WorkerFunction for LiveWorker {
     }
 
     async fn ask_for_probe(&self, ask: &ProbeAsk) -> Result<(), PortError> {
-        invoke(&self.client, &format!("{}:{LIVE}", self.function), ask).await
+        invoke(&self.client, &format!("{}:{LIVE}", self.alias.function), ask).await
     }
+}
 
+#[async_trait]
+impl LiveVersion for LiveWorker {
     async fn live_version(&self) -> Result<u64, PortError> {
-        let got = self.client.get_alias().function_name(&self.function).name(LIVE).send().await;
-        let alias = got.map_err(|e| port_error(SERVICE, GET_ALIAS, &e))?;
-        alias.function_version().and_then(|version| version.parse().ok()).ok_or_else(|| PortError {
-            service: SERVICE,
-            operation: GET_ALIAS,
-            kind: PortErrorKind::Unreadable,
-            message: format!("the alias {LIVE} of {} points to no number", self.function),
-        })
+        self.alias.live_version().await
     }
 }
 

@@ -15,7 +15,7 @@ pub mod system;
 pub mod visibility;
 
 pub use dead_letters::SqsDeadLetters;
-pub use functions::{LiveWorker, RedriveFunction};
+pub use functions::{LiveWorker, RedriveFunction, WorkerAlias};
 pub use ledger::DynamoLedger;
 pub use metrics::CloudWatchMetrics;
 pub use queues::SqsQueue;

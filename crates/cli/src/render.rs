@@ -104,6 +104,8 @@ pub struct Output {
     exact: bool,
     terminal: bool,
     colour: bool,
+    /// Who reads may go, and what follows is told all the same.
+    verdict: bool,
 }
 
 impl Output {
@@ -117,6 +119,19 @@ impl Output {
             exact: form.exact,
             terminal,
             colour: terminal && !set("NO_COLOR") && !dumb,
+            verdict: false,
+        }
+    }
+
+    /// The same, before a verdict, which the exit code tells: a reader that has seen enough does not make it a yes.
+    pub fn before_verdict(self) -> Self {
+        Self { verdict: true, ..self }
+    }
+
+    fn told(self, written: io::Result<()>) -> Result<(), Failure> {
+        match written {
+            Err(error) if self.verdict && error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(|e| Failure::of_output(&e)),
         }
     }
 
@@ -164,16 +179,12 @@ impl Output {
             FormKind::Table | FormKind::Columns => {
                 let cells = row.cells();
                 let shown = cells.iter().map(|cell| cell.in_form(self.form, self.terminal, self.exact));
-                let mut out = BufWriter::new(io::stdout());
-                if self.form == FormKind::Table {
-                    let table = self.upright(R::COLUMNS, shown);
-                    writeln!(out, "{}", trimmed(&table)).map_err(|e| Failure::of_output(&e))?;
+                let lines: String = if self.form == FormKind::Table {
+                    trimmed(&self.upright(R::COLUMNS, shown)) + "\n"
                 } else {
-                    for (name, cell) in R::COLUMNS.iter().zip(shown) {
-                        writeln!(out, "{name}\t{cell}").map_err(|e| Failure::of_output(&e))?;
-                    }
-                }
-                out.flush().map_err(|e| Failure::of_output(&e))
+                    R::COLUMNS.iter().zip(shown).map(|(name, cell)| format!("{name}\t{cell}\n")).collect()
+                };
+                self.text(&lines)
             }
         }
     }
@@ -193,7 +204,7 @@ impl Output {
     /// Text that is ours, as it is.
     pub fn text(&self, ours: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
-        out.write_all(ours.as_bytes()).and_then(|()| out.flush()).map_err(|e| Failure::of_output(&e))
+        self.told(out.write_all(ours.as_bytes()).and_then(|()| out.flush()))
     }
 
     /// Empties the terminal, for what is shown again and again; in a pipe one look follows the other.
@@ -259,7 +270,8 @@ impl<R: Row> Rows<R> {
 
     /// One more.
     pub fn write(&mut self, row: &R) -> Result<(), Failure> {
-        self.put(row).map_err(|e| unwritten(self.path.as_deref(), &e))
+        let written = self.put(row);
+        told(self.output, self.path.as_deref(), written)
     }
 
     fn put(&mut self, row: &R) -> io::Result<()> {
@@ -308,8 +320,8 @@ impl<R: Row> Rows<R> {
 
     /// No more.
     pub fn end(self) -> Result<(), Failure> {
-        let path = self.path.clone();
-        self.finish().map_err(|e| unwritten(path.as_deref(), &e))
+        let (output, path) = (self.output, self.path.clone());
+        told(output, path.as_deref(), self.finish())
     }
 
     fn finish(self) -> io::Result<()> {
@@ -353,8 +365,11 @@ impl<R: Row> Rows<R> {
     }
 }
 
-fn unwritten(path: Option<&Path>, error: &io::Error) -> Failure {
-    path.map_or_else(|| Failure::of_output(error), |path| Failure::of_path(path, "written", error))
+fn told(output: Output, path: Option<&Path>, written: io::Result<()>) -> Result<(), Failure> {
+    match path {
+        None => output.told(written),
+        Some(path) => written.map_err(|error| Failure::of_path(path, "written", &error)),
+    }
 }
 
 /// Whether a table of this width would break words: nobody reads such a column, and a key in two halves cannot be copied.
@@ -475,7 +490,7 @@ mod tests {
 
     fn written(form: FormKind, exact: bool, terminal: bool, rows: &[Example]) -> String {
         let shared = Shared::default();
-        let output = Output { form, exact, terminal, colour: false };
+        let output = Output { form, exact, terminal, colour: false, verdict: false };
         let mut out = Rows::new(output, Box::new(shared.clone()), None);
         for row in rows {
             out.write(row).unwrap();
@@ -532,7 +547,8 @@ mod tests {
     #[test]
     fn a_table_that_becomes_too_long_goes_on_in_columns() {
         let shared = Shared::default();
-        let output = Output { form: FormKind::Table, exact: false, terminal: true, colour: false };
+        let output =
+            Output { form: FormKind::Table, exact: false, terminal: true, colour: false, verdict: false };
         let mut out = Rows::new(output, Box::new(shared.clone()), None);
         if let Sink::Table { rows_max, .. } = &mut out.sink {
             *rows_max = 1;

@@ -34,4 +34,4 @@ pub use records::{FailedPage, FailedRecords, SingleRecords};
 pub use redrive_steps::RedriveSteps;
 pub use system::{Clock, Entropy};
 pub use visibility::Visibility;
-pub use worker_function::WorkerFunction;
+pub use worker_function::{LiveVersion, WorkerFunction};

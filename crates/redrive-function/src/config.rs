@@ -3,6 +3,7 @@
 use nightshift_core::cost::Price;
 use nightshift_shell::settings::{
     Environment, JobSettings, LedgerSettings, QueueSettings, StackSettings, crashed_url, price,
+    worker_function,
 };
 
 /// Everything that the redrive is told from outside, beside what every function is.
@@ -14,6 +15,8 @@ pub struct Config {
     pub queues: QueueSettings,
     /// URL of the queue of what SQS gave up on.
     pub crashed_url: String,
+    /// Name of the worker's function.
+    pub worker_function: String,
     /// The ledger.
     pub ledger: LedgerSettings,
     /// What the worker does with a job.
@@ -29,6 +32,7 @@ impl Config {
             stack: StackSettings::read(environment),
             queues: QueueSettings::read(environment),
             crashed_url: crashed_url(environment),
+            worker_function: worker_function(environment),
             ledger: LedgerSettings::read(environment),
             job: JobSettings::read(environment),
             price: price(environment),

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use nightshift_aws::{DynamoLedger, OsEntropy, SqsQueue, SystemClock};
+use nightshift_aws::{DynamoLedger, OsEntropy, SqsQueue, SystemClock, WorkerAlias};
 use nightshift_core::redrive::{Deployed, JobCost};
 use nightshift_core::spend::CallPrice;
 use nightshift_core::task::{Tasks, revision_hash};
@@ -31,6 +31,7 @@ async fn start(_: FunctionSettings, config: Config) -> Result<AskHandler, Infall
         records: ledger.clone(),
         failed: ledger.clone(),
         documents: ledger,
+        worker: Arc::new(WorkerAlias::new(&sdk, config.worker_function.clone())),
         clock: clock.clone(),
         entropy: Arc::new(OsEntropy),
     };
@@ -38,7 +39,7 @@ async fn start(_: FunctionSettings, config: Config) -> Result<AskHandler, Infall
     Ok(AskHandler::new(redriver, clock))
 }
 
-/// What is deployed beside this function, from the same build and the same settings.
+/// What was deployed beside this function, from the same build and the same settings.
 fn stack(config: &Config, tasks: &dyn Tasks) -> Stack {
     let job = &config.job;
     let all = || tasks.names().into_iter().filter_map(|name| tasks.find(name));
@@ -53,7 +54,7 @@ fn stack(config: &Config, tasks: &dyn Tasks) -> Stack {
     Stack {
         body_bytes_max: job.body_bytes_max,
         failure_expiry_ms: job.failure_expiry_ms,
-        deployed: Deployed { function_version: job.worker_version, revisions, resumed_ms: None },
+        deployed: Deployed { built_version: job.worker_version, revisions, ..Deployed::default() },
         cost: JobCost {
             call_micro_usd_max: call_micro_usd_max.unwrap_or(0),
             paid_call_limit: job.paid_call_limit,

@@ -15,8 +15,8 @@ use nightshift_core::redrive::{
 };
 use nightshift_core::spend::UtcDay;
 use nightshift_ports::{
-    Clock, Documents, Entropy, FailedRecords, JobsQueue, Ledger, PortError, PortErrorKind, SingleRecords,
-    WaitingQueue,
+    Clock, Documents, Entropy, FailedRecords, JobsQueue, Ledger, LiveVersion, PortError, PortErrorKind,
+    SingleRecords, WaitingQueue,
 };
 
 use store::Wrote;
@@ -32,6 +32,7 @@ pub struct Ports {
     pub records: Arc<dyn SingleRecords>,
     pub failed: Arc<dyn FailedRecords>,
     pub documents: Arc<dyn Documents>,
+    pub worker: Arc<dyn LiveVersion>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
 }
@@ -43,7 +44,7 @@ pub struct Stack {
     pub body_bytes_max: usize,
     /// How long the worker keeps a failed or unfinished record, in milliseconds.
     pub failure_expiry_ms: u64,
-    /// What is deployed.
+    /// What was deployed with this build; what is live and when work was resumed is asked at each dry run.
     pub deployed: Deployed,
     /// What a job may cost.
     pub cost: JobCost,
@@ -109,7 +110,11 @@ impl Redriver {
     /// # Errors
     /// When the request contradicts itself, or AWS does not answer.
     pub async fn dry_run(&self, request: &Request) -> Result<Report, Error> {
-        let (tally, depth) = self.count(request).await?;
+        // By the alias: a roll-back moves nothing else.
+        let live_version = self.ports.worker.live_version().await?;
+        let resumed_ms = self.ports.ledger.control().await?.opened_at_ms;
+        let deployed = Deployed { live_version, resumed_ms, ..self.stack.deployed.clone() };
+        let (tally, depth) = self.count(request, &deployed).await?;
         Ok(tally.report(request, depth, self.stack.cost, self.ports.clock.now_ms()))
     }
 
@@ -118,7 +123,7 @@ impl Redriver {
     /// # Errors
     /// When the request contradicts itself, SQS could not do it, or another of the same source is not over.
     pub async fn start(&self, request: Request) -> Result<Redrive, Error> {
-        let (tally, depth) = self.count(&request).await?;
+        let (tally, depth) = self.count(&request, &self.stack.deployed).await?;
         let source = request.source;
         let matching = tally.counted(&request, depth);
         let now_ms = self.ports.clock.now_ms();
@@ -284,7 +289,7 @@ impl Redriver {
         Ok(entries)
     }
 
-    async fn count(&self, request: &Request) -> Result<(Tally, Depth), Error> {
+    async fn count(&self, request: &Request, deployed: &Deployed) -> Result<(Tally, Depth), Error> {
         let faults = request.faults();
         if !faults.is_empty() {
             return Err(Error::Invalid(faults));
@@ -297,7 +302,7 @@ impl Redriver {
             loop {
                 let page = self.ports.failed.page(after).await?;
                 for record in &page.records {
-                    tally.add(request, record, &self.stack.deployed);
+                    tally.add(request, record, deployed);
                 }
                 after = page.next;
                 if after.is_none() {

@@ -9,7 +9,7 @@ use nightshift_core::listing;
 use nightshift_core::metric::MetricBatch;
 use nightshift_core::redrive::{Depth, Redrive, Request, Source};
 use nightshift_core::sentinel::{ProbeAsk, Switch};
-use nightshift_ports::{ControlAnswer, DocumentAnswer, PortErrorKind};
+use nightshift_ports::{ControlAnswer, DocumentAnswer, LiveVersion, PortErrorKind};
 
 use super::*;
 
@@ -234,6 +234,13 @@ impl LedgerWatch for World {
 }
 
 #[async_trait]
+impl LiveVersion for World {
+    async fn live_version(&self) -> Result<u64, PortError> {
+        self.on("version", |state| state.live_version).await
+    }
+}
+
+#[async_trait]
 impl WorkerFunction for World {
     async fn switch(&self) -> Result<Switch, PortError> {
         self.on("switch", |state| state.switch).await
@@ -252,9 +259,6 @@ impl WorkerFunction for World {
             }
         })
         .await
-    }
-    async fn live_version(&self) -> Result<u64, PortError> {
-        self.on("version", |state| state.live_version).await
     }
 }
 

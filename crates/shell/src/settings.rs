@@ -18,8 +18,8 @@ pub use job::JobSettings;
 pub use ledger::LedgerSettings;
 pub use limits::limits;
 pub use model::{KeySettings, ModelSettings, ProviderName, ProviderSettings};
-pub use queues::{QueueSettings, crashed_url};
-pub use spend::price;
+pub use queues::{QueueSettings, crashed_url, worker_function};
+pub use spend::{PRICES, price};
 pub use stack::StackSettings;
 pub use watch::WatchSettings;
 

@@ -4,12 +4,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use nightshift_core::sentinel::{ProbeAsk, Switch};
-use nightshift_ports::{PortError, WorkerFunction};
+use nightshift_ports::{LiveVersion, PortError, WorkerFunction};
 
 use crate::world::World;
 
 /// Of this world.
 pub struct Function(pub Arc<World>);
+
+#[async_trait]
+impl LiveVersion for Function {
+    async fn live_version(&self) -> Result<u64, PortError> {
+        Ok(self.0.version())
+    }
+}
 
 #[async_trait]
 impl WorkerFunction for Function {
@@ -25,9 +32,5 @@ impl WorkerFunction for Function {
     async fn ask_for_probe(&self, ask: &ProbeAsk) -> Result<(), PortError> {
         tokio::spawn(Arc::clone(&self.0).probe(ask.probe));
         Ok(())
-    }
-
-    async fn live_version(&self) -> Result<u64, PortError> {
-        Ok(self.0.version())
     }
 }

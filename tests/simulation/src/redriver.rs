@@ -71,6 +71,7 @@ impl Process {
             records: self.clone(),
             failed: self.clone(),
             documents: self.clone(),
+            worker: self.clone(),
             clock: self.clone(),
             entropy: self.clone(),
         };

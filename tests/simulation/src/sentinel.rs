@@ -14,7 +14,7 @@ use nightshift_core::redrive::{Depth, Source};
 use nightshift_core::sentinel::{Calls, ProbeAsk, StackLimits, Switch, WATCH_KEY, Watch};
 use nightshift_core::spend::{Spent, UtcDay};
 use nightshift_ports::{
-    LedgerWatch, Metrics, PortError, PortErrorKind, QueueDepth, RedriveSteps, WorkerFunction,
+    LedgerWatch, LiveVersion, Metrics, PortError, PortErrorKind, QueueDepth, RedriveSteps, WorkerFunction,
 };
 use nightshift_sentinel::{Ports, Sentinel, Stack};
 use tokio::time::sleep;
@@ -134,6 +134,14 @@ impl LedgerWatch for Process {
 }
 
 #[async_trait]
+impl LiveVersion for Process {
+    async fn live_version(&self) -> Result<u64, PortError> {
+        self.does("GetAlias", self.world.faults().visibility_fails, |state, _| u64::from(state.revision))
+            .await
+    }
+}
+
+#[async_trait]
 impl WorkerFunction for Process {
     async fn switch(&self) -> Result<Switch, PortError> {
         let fails = self.world.faults().visibility_fails;
@@ -160,11 +168,6 @@ impl WorkerFunction for Process {
         .await?;
         self.world.probe.notify_one();
         Ok(())
-    }
-
-    async fn live_version(&self) -> Result<u64, PortError> {
-        self.does("GetAlias", self.world.faults().visibility_fails, |state, _| u64::from(state.revision))
-            .await
     }
 }
 

@@ -465,7 +465,7 @@ async fn audit(arguments: &AuditArguments, context: &Context) -> Result<(), Fail
     let selection = Selection { failed_after_ms: Some(since_ms), ..Selection::all(Unsettled::Failed) };
     let reader = ledger::of(&stack);
     let mut entries = Entries::new(&reader, selection, Order::OldestFirst);
-    let mut rows = context.out.rows::<Difference>();
+    let mut rows = context.out.before_verdict().rows::<Difference>();
     let mut different = 0_u64;
     while let Some(page) = entries.page().await? {
         for entry in page {

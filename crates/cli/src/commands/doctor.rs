@@ -101,7 +101,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         say("Nothing is wrong.");
         return if context.out.is_json() { context.out.all(Vec::<Found>::new()) } else { Ok(()) };
     }
-    context.out.all(found.into_iter().map(Found))?;
+    context.out.before_verdict().all(found.into_iter().map(Found))?;
     let findings = if count == 1 { "finding" } else { "findings" };
     Err(Failure::no(format!("{count} {findings}: each says what to do.")))
 }

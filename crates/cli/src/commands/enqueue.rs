@@ -43,6 +43,7 @@ stopped, and `nightshift reconcile` says what became of each line. The exit code
 Examples:
   nightshift enqueue jobs.jsonl
   nightshift enqueue tickets.csv --task categorize_ticket --map text=Body --reference Id --group Customer
+  nightshift enqueue tickets.csv --delimiter ';' --task categorize_ticket --map text=Body
   zcat jobs.jsonl.gz | nightshift enqueue - --receipt jobs.receipt --rate 50 --yes")]
 pub struct Arguments {
     #[command(flatten)]
@@ -141,7 +142,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             receipt_path.display()
         ))
     })?;
-    let shown = context.out.one(&Summary {
+    let shown = context.out.before_verdict().one(&Summary {
         sent: sent.sent,
         sent_before: before.sent(),
         perhaps_sent_twice: survey.perhaps,

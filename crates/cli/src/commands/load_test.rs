@@ -410,9 +410,9 @@ fn tell(report: &Report, page: Option<File>, context: &Context) -> Result<bool, 
             .map_err(|error| Failure::failed(format!("The page cannot be written: {error}.")))?;
     }
     if context.out.is_json() {
-        context.out.document(report)?;
+        context.out.before_verdict().document(report)?;
     } else {
-        context.out.all(report.verdict.findings.iter().cloned())?;
+        context.out.before_verdict().all(report.verdict.findings.iter().cloned())?;
     }
     Ok(report.verdict.passed)
 }

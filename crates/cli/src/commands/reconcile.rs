@@ -132,7 +132,11 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     }
     let queued = is_queued(&stack).await?;
     let reader = ledger::of(&stack);
-    let mut report = Report { rows: context.out.streamed(), all: arguments.all, counts: Counts::default() };
+    let mut report = Report {
+        rows: context.out.before_verdict().streamed(),
+        all: arguments.all,
+        counts: Counts::default(),
+    };
     let mut by_line = BTreeMap::new();
     let mut told = 0_u64;
     while let Some(entry) = entries.next()? {

@@ -29,6 +29,10 @@ const ASKED_AGAIN_AFTER_S: [u64; 2] = [1, 3];
 /// locked is busy meanwhile, which says nothing.
 const WAITS_S: [u64; 3] = [2, 5, 15];
 
+/// Why nothing is sent for a while though little is left.
+const WAITS_FOR_HIDDEN: &str =
+    "; waits for what others have received and not deleted, which comes back when they do";
+
 /// The function's name after the prefix.
 const FUNCTION: &str = "redrive";
 
@@ -201,6 +205,7 @@ struct Shown {
     began_at: Option<String>,
     matching: Option<u64>,
     sent: Option<u64>,
+    left: Option<u64>,
     canary: Option<String>,
     reason: Option<String>,
     caller: Option<String>,
@@ -208,7 +213,7 @@ struct Shown {
 
 impl Row for Shown {
     const COLUMNS: &'static [&'static str] =
-        &["REDRIVE", "FROM", "STATE", "BEGAN", "MATCHING", "SENT", "CANARY", "REASON", "CALLER"];
+        &["REDRIVE", "FROM", "STATE", "BEGAN", "MATCHING", "SENT", "LEFT", "CANARY", "REASON", "CALLER"];
 
     fn cells(&self) -> Vec<Cell> {
         vec![
@@ -218,6 +223,7 @@ impl Row for Shown {
             Cell::maybe(self.began_at.as_ref()),
             Cell::maybe(self.matching),
             Cell::maybe(self.sent),
+            Cell::maybe(self.left),
             Cell::maybe(self.canary.as_ref()),
             Cell::maybe_said(self.reason.as_deref()),
             Cell::maybe_said(self.caller.as_deref()),
@@ -238,6 +244,7 @@ impl Shown {
             began_at: Some(times::shown(redrive.began_ms)),
             matching: Some(redrive.matching),
             sent: Some(redrive.progress.sent),
+            left: redrive.scan.as_ref().map(|scan| scan.left.total()),
             canary,
             reason: Some(redrive.request.reason.clone()),
             caller: Some(redrive.request.caller.clone()),
@@ -335,7 +342,10 @@ async fn watch(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure
                 waits_s = WAITS_S.into_iter();
                 let shown = Shown::of(&redrive);
                 let canary = shown.canary.map_or_else(String::new, |canary| format!("; canary: {canary}"));
-                let progress = format!("{} of {} sent{canary}", redrive.progress.sent, redrive.matching);
+                let rests = redrive.scan.as_ref().is_some_and(|scan| scan.rest_until_ms > times::now_ms());
+                let rests = if rests { WAITS_FOR_HIDDEN } else { "" };
+                let progress =
+                    format!("{} of {} sent{canary}{rests}", redrive.progress.sent, redrive.matching);
                 if said.as_ref() != Some(&progress) {
                     say(&progress);
                     said = Some(progress);
@@ -396,7 +406,7 @@ fn goes_on(id: &str) -> String {
 }
 
 fn over(redrive: &Redrive, context: &Context) -> Result<(), Failure> {
-    let shown = context.out.one(&Shown::of(redrive));
+    let shown = context.out.before_verdict().one(&Shown::of(redrive));
     shown.map_err(|e| {
         e.although(&format!("redrive {0} is over, and nightshift redrive show {0} says how", redrive.id))
     })?;
@@ -421,6 +431,7 @@ async fn list(stack: &Stack, all: bool, context: &Context) -> Result<(), Failure
                 began_at: None,
                 matching: None,
                 sent: None,
+                left: None,
                 canary: None,
                 reason: None,
                 caller: None,

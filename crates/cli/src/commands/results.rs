@@ -25,6 +25,8 @@ use crate::times;
 pub enum Command {
     /// The results under these keys.
     #[command(after_help = "\
+`nightshift jobs show --reference TEXT` says the key of a job whose reference you know.
+
 Examples:
   nightshift results get 3ed7af6e0c5f…
   nightshift results get 3ed7af6e0c5f… --output json | jq .output")]
@@ -32,7 +34,8 @@ Examples:
     /// All results that are asked for, one line each, on standard output or into a private file.
     #[command(after_help = "\
 The whole table is read, since it has no index of results; what that costs is said before. Rows come in no order.
-CSV is safe for spreadsheets: what they would run as a formula has a ' before it, unless --exact is given.
+CSV is safe for spreadsheets: what they would run as a formula has a ' before it, unless --exact is given. \
+It is UTF-8: import it as that (Data, From Text/CSV), since a double click may garble letters beyond ASCII.
 
 Examples:
   nightshift results export --task categorize_ticket --since yesterday --output json > results.jsonl

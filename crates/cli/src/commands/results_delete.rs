@@ -114,7 +114,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         erased_at: times::shown(erasure.at_ms),
         messages_deleted,
     });
-    context.out.all(deleted).map_err(|e| e.although("what was named is erased"))?;
+    context.out.before_verdict().all(deleted).map_err(|e| e.although("what was named is erased"))?;
     if hidden > 0 {
         return Err(Failure::no(format!(
             "{hidden} messages were hidden by somebody else, say a redrive, and not looked at: run the same command again when that is over."

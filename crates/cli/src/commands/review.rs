@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Context;
+use crate::clock::Clock;
 use crate::confirm::{self, Consent};
 use crate::editor;
 use crate::error::{self, Failure};
@@ -257,13 +258,14 @@ async fn accept(arguments: &DecisionArguments, context: &Context) -> Result<(), 
     let stack = context.stack().await?;
     let ledger = ledger::of(&stack);
     let record = ledger::record(&ledger, &stack, &arguments.key).await?;
-    let done = waiting(&record, arguments.seen, times::now_ms()).map_err(refused)?;
+    let clock = Clock::of_aws(&stack).await?;
+    let done = waiting(&record, arguments.seen, clock.now_ms()).map_err(refused)?;
     ask(arguments, &stack, "Accepts as it is", &done.output).await?;
     context.interrupt.handle(LEFT);
     let trace = begin(&stack, "accept", arguments).await?;
     let by = trace.caller.arn.clone();
     let token = OsEntropy.token();
-    let written = put(&ledger, reviewer(arguments, &by, &token).accept(&record, arguments.seen)).await;
+    let written = put(&ledger, reviewer(arguments, clock, &by, &token).accept(&record, arguments.seen)).await;
     end(trace, written, context).await
 }
 
@@ -272,7 +274,8 @@ async fn edit(arguments: &EditArguments, context: &Context) -> Result<(), Failur
     let stack = context.stack().await?;
     let ledger = ledger::of(&stack);
     let record = ledger::record(&ledger, &stack, &decision.key).await?;
-    let done = waiting(&record, decision.seen, times::now_ms()).map_err(refused)?;
+    let clock = Clock::of_aws(&stack).await?;
+    let done = waiting(&record, decision.seen, clock.now_ms()).map_err(refused)?;
     let message = message(&ledger, &record).await?;
     let limits = stack.worker()?.limits;
     context.interrupt.handle(LEFT);
@@ -291,7 +294,8 @@ async fn edit(arguments: &EditArguments, context: &Context) -> Result<(), Failur
     let trace = begin(&stack, "edit", decision).await?;
     let by = trace.caller.arn.clone();
     let token = OsEntropy.token();
-    let written = put(&ledger, reviewer(decision, &by, &token).edit(&record, decision.seen, edited)).await;
+    let written =
+        put(&ledger, reviewer(decision, clock, &by, &token).edit(&record, decision.seen, edited)).await;
     end(trace, written, context).await
 }
 
@@ -336,9 +340,10 @@ async fn reject(arguments: &DecisionArguments, context: &Context) -> Result<(), 
     let stack = context.stack().await?;
     let ledger = ledger::of(&stack);
     let record = ledger::record(&ledger, &stack, &arguments.key).await?;
+    let clock = Clock::of_aws(&stack).await?;
     let limits = stack.worker()?.limits;
     // Who it is, is known once the trace stands; what there is to do does not depend on it.
-    let unwritten = reviewer(arguments, "", "");
+    let unwritten = reviewer(arguments, clock, "", "");
     match unwritten.reject(&record, arguments.seen, &limits).map_err(refused)? {
         Rejecting::IsSent => {
             say("It was rejected before, and its dead letter is sent.");
@@ -356,7 +361,7 @@ async fn reject(arguments: &DecisionArguments, context: &Context) -> Result<(), 
             .await?
         }
         Rejecting::Write(_) => {
-            let done = waiting(&record, arguments.seen, times::now_ms()).map_err(refused)?;
+            let done = waiting(&record, arguments.seen, clock.now_ms()).map_err(refused)?;
             ask(
                 arguments,
                 &stack,
@@ -375,7 +380,7 @@ async fn reject(arguments: &DecisionArguments, context: &Context) -> Result<(), 
     let trace = begin(&stack, "reject", arguments).await?;
     let by = trace.caller.arn.clone();
     let token = OsEntropy.token();
-    let written = match reviewer(arguments, &by, &token).reject(&record, arguments.seen, &limits) {
+    let written = match reviewer(arguments, clock, &by, &token).reject(&record, arguments.seen, &limits) {
         Ok(Rejecting::Write(write)) => put(&ledger, Ok(*write)).await,
         Ok(Rejecting::Send(record)) => Ok(*record),
         Ok(Rejecting::IsSent) => Ok(record),
@@ -420,8 +425,9 @@ fn refused(not: NotWaiting) -> Failure {
     }
 }
 
-fn reviewer<'a>(arguments: &'a DecisionArguments, by: &'a str, token: &'a str) -> Reviewer<'a> {
-    Reviewer { by, reason: &arguments.consent.reason, token, now_ms: times::now_ms() }
+/// By AWS's clock, as the workers date: a redrive asks when something failed, and a record when it expires.
+fn reviewer<'a>(arguments: &'a DecisionArguments, clock: Clock, by: &'a str, token: &'a str) -> Reviewer<'a> {
+    Reviewer { by, reason: &arguments.consent.reason, token, now_ms: clock.now_ms() }
 }
 
 async fn ask(

@@ -149,7 +149,7 @@ fn check(arguments: &CheckArguments, context: &Context) -> Result<(), Failure> {
     let tasks = my_tasks::registry();
     let limits = Limits::default();
     let mut lines = arguments.source.lines(arguments.source.open()?, &tasks)?;
-    let mut rows = context.out.rows();
+    let mut rows = context.out.before_verdict().rows();
     let (mut checked, mut bad) = (0_u64, 0_u64);
     while let Some((line, draft)) = lines.next()? {
         checked += 1;

@@ -14,7 +14,8 @@ use nightshift_core::cost::usd;
 use nightshift_core::job::{self, Job};
 use nightshift_core::ready::ready;
 use nightshift_core::trial::{Case, Summary, differing};
-use nightshift_shell::settings::KeySettings;
+use nightshift_models::price_of;
+use nightshift_shell::settings::{KeySettings, PRICES, ProviderName, ProviderSettings};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde_json::Value;
@@ -53,6 +54,9 @@ pub struct Arguments {
     /// Another model of the same provider; of the rehearsal, its spec.
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
+    /// What --model, or model:NAME of --against, costs where no list says so: dollars per million tokens read and written.
+    #[arg(long, value_name = "IN/OUT", value_parser = price)]
+    price: Option<(String, String)>,
     /// Inputs at a time.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=100))]
     concurrency: u16,
@@ -88,6 +92,42 @@ fn against(text: &str) -> Result<Against, String> {
         Some(("file", path)) if !path.is_empty() => Ok(Against::File(path.into())),
         _ => Err("write model:NAME, build:PATH or file:PATH".to_owned()),
     }
+}
+
+fn price(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((input, output)) if dollars(input).is_ok() && dollars(output).is_ok() => {
+            Ok((input.to_owned(), output.to_owned()))
+        }
+        _ => Err("write dollars per million tokens read and written, such as 0.8/4".to_owned()),
+    }
+}
+
+/// The settings of another model: the price that stands there is not its own.
+fn with_model(
+    settings: &HashMap<String, String>,
+    model: &str,
+    arguments: &Arguments,
+) -> Result<HashMap<String, String>, Failure> {
+    let mut settings = settings.clone();
+    let former = settings.insert("NIGHTSHIFT_MODEL".to_owned(), model.to_owned());
+    let [input, output] = PRICES;
+    if let Some((per_input, per_output)) = &arguments.price {
+        settings.insert(input.to_owned(), per_input.clone());
+        settings.insert(output.to_owned(), per_output.clone());
+    } else if former.as_deref() != Some(model) {
+        settings.retain(|name, _| !PRICES.contains(&name.as_str()));
+        let provider = settings.get("NIGHTSHIFT_PROVIDER").map_or("", String::as_str);
+        // Of a provider that nobody knows, more is said later.
+        if ProviderName::ALL.iter().any(|name| name.as_str() == provider)
+            && price_of(provider, model).is_none()
+        {
+            return Err(Failure::usage(format!(
+                "No list has the price of {model:?} of {provider}: give --price IN/OUT, in dollars per million tokens read and written."
+            )));
+        }
+    }
+    Ok(settings)
 }
 
 fn dollars(text: &str) -> Result<u64, String> {
@@ -142,6 +182,12 @@ impl Row for Shown {
 }
 
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
+    let is_another = arguments.model.is_some() || matches!(arguments.against, Some(Against::Model(_)));
+    if arguments.price.is_some() && !is_another {
+        return Err(Failure::usage(
+            "--price is of another model: name it with --model or --against model:NAME.",
+        ));
+    }
     if let Some(Against::Build(path)) = &arguments.against {
         can_be_asked(path, arguments)?;
     }
@@ -152,20 +198,21 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     };
     let (mut settings, region, sdk) = settings(arguments, context).await?;
     if let Some(model) = &arguments.model {
-        settings.insert("NIGHTSHIFT_MODEL".to_owned(), model.clone());
+        settings = with_model(&settings, model, arguments)?;
     }
     let trial = Trial::new(&settings, &region, &sdk, arguments.cap)?;
     let second = match &arguments.against {
         Some(Against::Model(model)) => {
-            let mut settings = settings.clone();
-            settings.insert("NIGHTSHIFT_MODEL".to_owned(), model.clone());
+            let settings = with_model(&settings, model, arguments)?;
             Some(Trial::new(&settings, &region, &sdk, arguments.cap)?)
         }
         _ => None,
     };
     let most = most(&inputs, &trial)?;
     let twice = second.is_some() || matches!(arguments.against, Some(Against::Build(_)));
-    if most > 0 || second.is_some() {
+    // A model that costs nothing is told the key and the texts all the same.
+    let leaves = !matches!(trial.worker.model.provider, ProviderSettings::Rehearsal(_));
+    if leaves || second.is_some() {
         let cap = usd(arguments.cap);
         let at_most = usd(most).min(cap);
         let also = if twice {
@@ -197,7 +244,10 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         }
     }
     let cases = cases(&ours);
-    context.out.all(ours.into_iter().map(|tried| Shown { tried, with_prompt: arguments.prompts }))?;
+    context
+        .out
+        .before_verdict()
+        .all(ours.into_iter().map(|tried| Shown { tried, with_prompt: arguments.prompts }))?;
     let summary = Summary::of(&cases);
     tell(&trial.worker.model.id, &summary);
     let theirs = match (&arguments.against, &second) {

@@ -89,4 +89,18 @@ async fn a_full_disk_is_named_and_a_reader_that_leaves_is_no_failure() {
     drop(child.stdout.take());
     let output = tokio::task::block_in_place(|| child.wait_with_output().unwrap());
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+
+    // But a verdict is one whether its reasons are read or not.
+    let folder = tempfile::tempdir().unwrap();
+    let jobs = crate::support::write(folder.path(), "jobs.jsonl", "no job\n");
+    for form in ["columns", "json", "csv", "table"] {
+        let mut child = bare(&["task", "check", &jobs, "--output", form])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = tokio::task::block_in_place(|| child.wait_with_output().unwrap());
+        assert_eq!(output.status.code(), Some(3), "{form}: {output:?}");
+    }
 }

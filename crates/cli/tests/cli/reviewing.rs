@@ -186,6 +186,20 @@ async fn an_edit_is_stored_only_when_the_task_accepts_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_decision_is_dated_by_the_clock_of_aws() {
+    let stand = Stand::start().await;
+    let key = stand.waits("notes").await;
+    // 2020-11-26T10:00:00Z: the clock here is years ahead.
+    stand.date("Thu, 26 Nov 2020 10:00:00 GMT");
+    stand.run(&["review", "reject", &key, "--yes", "--reason", "of another team"]).ok();
+    let record = stand.stood("notes").await;
+    let State::Failed(failed) = &record.state else { panic!("{record:?}") };
+    let hour_ms = 3_600_000;
+    assert_eq!(failed.failed_at_ms / hour_ms, 1_606_384_800_000 / hour_ms, "{failed:?}");
+    assert_eq!(record.reviewed.map(|reviewed| reviewed.at_ms), Some(failed.failed_at_ms));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_is_a_dead_letter_as_it_was_sent_whatever_is_killed() {
     let stand = Stand::start().await;
     let key = stand.waits("notes").await;

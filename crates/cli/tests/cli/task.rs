@@ -144,6 +144,52 @@ async fn what_cannot_be_compared_is_said_before_anything_is_paid_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_model_is_tried_at_its_own_price() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = inputs(folder.path());
+    let stand = crate::support::Stand::start().await;
+    stand.set("NIGHTSHIFT_MODEL_BASE_URL", stand.rest_url());
+    for name in ["NIGHTSHIFT_MODEL_INPUT_USD_PER_MTOK", "NIGHTSHIFT_MODEL_OUTPUT_USD_PER_MTOK"] {
+        stand.set(name, "0.000001");
+    }
+    let tries = |more: &[&str]| {
+        stand
+            .run(&[&["task", "try", "--task", "categorize_ticket", "--cap", "100", &file][..], more].concat())
+    };
+    let at_most = |more: &[&str]| {
+        let ran = tries(more);
+        assert_eq!(ran.code, 2, "nobody was asked: {ran:#?}");
+        let (_, rest) = ran.err.split_once("at most ").unwrap_or_else(|| panic!("{ran:#?}"));
+        rest.split(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert!(at_most(&[]) < 0.001);
+    assert!(at_most(&["--model", "claude-haiku-4-5"]) < 0.001, "the one that is deployed keeps its price");
+    assert!(at_most(&["--model", "claude-opus-4-5"]) > 0.01);
+    for other in [&["--model", "claude-unheard-of"][..], &["--against", "model:claude-unheard-of"]] {
+        let unknown = tries(other);
+        assert!(unknown.code == 2 && unknown.err.contains("give --price IN/OUT"), "{unknown:#?}");
+    }
+    assert!(at_most(&["--model", "claude-unheard-of", "--price", "1000/1000"]) > 1.0);
+    assert!(tries(&["--price", "1"]).err.contains("such as 0.8/4"));
+    assert!(!stand.asked().iter().any(|(action, _)| action == "model:Call"), "nothing is paid for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_costs_nothing_is_called_only_when_somebody_agreed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = inputs(folder.path());
+    let stand = crate::support::Stand::start().await;
+    stand.set("NIGHTSHIFT_MODEL_BASE_URL", stand.rest_url());
+    for name in ["NIGHTSHIFT_MODEL_INPUT_USD_PER_MTOK", "NIGHTSHIFT_MODEL_OUTPUT_USD_PER_MTOK"] {
+        stand.set(name, "0");
+    }
+    let unasked = stand.run(&["task", "try", "--task", "categorize_ticket", &file]);
+    assert_eq!(unasked.code, 2, "{unasked:#?}");
+    assert!(unasked.err.contains("at http://127.0.0.1"), "{unasked:#?}");
+    assert!(!stand.asked().iter().any(|(action, _)| action == "model:Call"), "no key was sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_trial_says_what_it_costs_at_most_and_never_spends_more() {
     let folder = tempfile::tempdir().unwrap();
     let file = inputs(folder.path());

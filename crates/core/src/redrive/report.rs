@@ -14,11 +14,13 @@ use crate::record::{Failed, Record, State};
 /// What is deployed now, as far as it could help what failed before.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deployed {
-    /// The worker's version.
-    pub function_version: u64,
-    /// The hash of prompt, schema and model settings, by task (`Revision::hash`).
+    /// The worker's version that jobs reach.
+    pub live_version: u64,
+    /// The worker's version of the build that knows `revisions`.
+    pub built_version: u64,
+    /// The hash of prompt, schema and model settings, by task (`Revision::hash`), at `built_version`.
     pub revisions: BTreeMap<String, String>,
-    /// When work was last resumed after a pause.
+    /// When work was last resumed after a pause, in milliseconds since 1970.
     pub resumed_ms: Option<u64>,
 }
 
@@ -75,6 +77,18 @@ pub struct Tally {
     /// Calls that cost something, and what they cost, by task.
     paid: BTreeMap<Option<String>, (u64, u64)>,
     unchanged: u64,
+    /// Those of which nobody can say whether anything has changed, and the version that is live.
+    unknown: u64,
+    live_version: u64,
+}
+
+/// Whether anything that could help a failure has changed since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    Yes,
+    No,
+    /// A version is live of which this build does not know the revisions.
+    Unknown,
 }
 
 /// What would have to change before a job that failed so can succeed.
@@ -105,18 +119,20 @@ fn needs(reason: FailureReason) -> Needs {
 }
 
 impl Deployed {
-    /// Whether nothing that could help a failure has changed since.
-    fn is_as_it_was(&self, task: Option<&str>, failed: &Failed) -> bool {
-        if self.resumed_ms.is_some_and(|resumed_ms| resumed_ms > failed.failed_at_ms) {
-            return false;
-        }
-        match needs(failed.reason) {
+    /// Whether anything that could help a failure has changed since.
+    fn has_changed(&self, task: Option<&str>, failed: &Failed) -> Changed {
+        let is_resumed = self.resumed_ms.is_some_and(|resumed_ms| resumed_ms > failed.failed_at_ms);
+        let as_it_was = match needs(failed.reason) {
+            _ if is_resumed => false,
             Needs::Weather => false,
-            Needs::Build => self.function_version == failed.revision.function_version,
-            Needs::Revision => task
+            Needs::Build => self.live_version == failed.revision.function_version,
+            Needs::Revision if self.live_version == self.built_version => task
                 .and_then(|task| self.revisions.get(task))
                 .is_some_and(|hash| *hash == failed.revision.hash),
-        }
+            Needs::Revision if self.live_version == failed.revision.function_version => true,
+            Needs::Revision => return Changed::Unknown,
+        };
+        if as_it_was { Changed::No } else { Changed::Yes }
     }
 }
 
@@ -128,7 +144,12 @@ impl Tally {
             return;
         }
         *self.counts.entry((failed.reason.to_string(), record.task.clone())).or_default() += 1;
-        self.unchanged += u64::from(deployed.is_as_it_was(record.task.as_deref(), failed));
+        self.live_version = deployed.live_version;
+        match deployed.has_changed(record.task.as_deref(), failed) {
+            Changed::Yes => {}
+            Changed::No => self.unchanged += 1,
+            Changed::Unknown => self.unknown += 1,
+        }
         let budget = &record.budget;
         if budget.cost_micro_usd > 0 {
             let paid = self.paid.entry(record.task.clone()).or_default();
@@ -182,6 +203,13 @@ impl Tally {
             Source::DeadLetters => self.probable_micro_usd(),
             Source::Crashed => None,
         };
+        let mut warnings = self.warnings(request, depth, counted, now_ms);
+        if probable.is_some_and(|micro_usd| micro_usd * share > cost.day_micro_usd_max as f64) {
+            warnings.push(format!(
+                "That is probably more than a day may cost, {:.2} USD: at the cap its jobs wait for the next UTC day, and all others with them.",
+                usd(cost.day_micro_usd_max)
+            ));
+        }
         let mut counts: Vec<Count> = self
             .counts
             .iter()
@@ -200,7 +228,7 @@ impl Tally {
             cost_usd_max: usd(most_micro_usd),
             cost_usd_probable: probable.map(|micro_usd| micro_usd * share / 1e6),
             sending_s: sending_ms.div_ceil(1_000),
-            warnings: self.warnings(request, depth, counted, now_ms),
+            warnings,
         }
     }
 
@@ -228,6 +256,12 @@ impl Tally {
                         self.unchanged
                     ));
                 }
+                if self.unknown > 0 {
+                    warnings.push(format!(
+                        "{} of {counted} need another prompt, schema or model, and nobody can say whether they would meet one: version {} of the worker is live, which this redrive was not deployed with.",
+                        self.unknown, self.live_version
+                    ));
+                }
                 let unknown = counted.saturating_sub(self.matching());
                 if unknown > 0 {
                     warnings.push(format!(
@@ -236,7 +270,7 @@ impl Tally {
                 }
                 if depth.total() < counted {
                     warnings.push(format!(
-                        "{source} holds only {} messages: the others were deleted, sent back by hand, or are older than the queue keeps.",
+                        "Of these {counted}, which the ledger knows to have failed, {source} holds {} by SQS's own count, which lags: what was deleted, sent back by hand, or is older than the queue keeps is not sent.",
                         depth.total()
                     ));
                 }
@@ -264,7 +298,7 @@ mod tests {
     fn deployed() -> Deployed {
         let revisions =
             [("a", "hash-a"), ("b", "hash-b")].map(|(task, hash)| (task.to_owned(), hash.to_owned()));
-        Deployed { function_version: 7, revisions: revisions.into(), resumed_ms: None }
+        Deployed { live_version: 7, built_version: 7, revisions: revisions.into(), resumed_ms: None }
     }
 
     /// A failure at 2,000, under the revision `hash` of version 7, after `calls` calls of 500 millionths each.
@@ -339,7 +373,10 @@ mod tests {
     #[test]
     fn it_warns_when_nothing_that_could_help_has_changed() {
         let resumed = |at_ms| Deployed { resumed_ms: Some(at_ms), ..deployed() };
-        let newer = || Deployed { function_version: 8, ..deployed() };
+        let newer = || Deployed { live_version: 8, built_version: 8, ..deployed() };
+        // Version 8 was deployed with this build, and the alias put back.
+        let put_back = || Deployed { built_version: 8, ..deployed() };
+        let elsewhere = || Deployed { live_version: 6, built_version: 8, ..deployed() };
         for (reason, hash, now, same) in [
             (FailureReason::InvalidOutput, "hash-a", deployed(), true),
             (FailureReason::InvalidOutput, "hash-a", newer(), true),
@@ -348,6 +385,9 @@ mod tests {
             (FailureReason::InvalidOutput, "hash-a", resumed(2_000), true),
             (FailureReason::Poison, "hash-a", deployed(), true),
             (FailureReason::Poison, "hash-a", newer(), false),
+            (FailureReason::Poison, "hash-a", put_back(), true),
+            (FailureReason::InvalidOutput, "of version 7", put_back(), true),
+            (FailureReason::InvalidOutput, "hash-a", elsewhere(), false),
             (FailureReason::CapacityTimeout, "hash-a", deployed(), false),
             (FailureReason::AttemptsExhausted, "hash-a", deployed(), false),
         ] {
@@ -357,6 +397,10 @@ mod tests {
             let warned = found.warnings.iter().any(|w| w.contains("mend the cause first"));
             assert_eq!(warned, same, "{reason} {hash} {now:?}");
         }
+        let mut tally = Tally::default();
+        tally.add(&all(), &of(FailureReason::Refused, "a", "hash-a", 1), &elsewhere());
+        let found = tally.report(&all(), Depth { visible: 1, hidden: 0 }, COST, 1);
+        assert!(found.warnings[0].contains("version 6 of the worker is live"), "{:?}", found.warnings);
         // What is deployed for a task that nobody knows says nothing.
         let mut tally = Tally::default();
         tally.add(&all(), &of(FailureReason::Refused, "gone", "hash-a", 1), &deployed());
@@ -377,7 +421,13 @@ mod tests {
         assert_eq!(unknown.matching, 9);
         assert!(unknown.warnings.join(" ").contains("8 of 9 are unknown to the ledger"), "{unknown:?}");
         let few = warns(&all(), &vec![of(FailureReason::Refused, "a", "old", 1); 3], 2);
-        assert!(few.contains("holds only 2 messages"), "{few}");
+        assert!(
+            few.contains("Of these 3, which the ledger knows to have failed, dead-letters holds 2 by"),
+            "{few}"
+        );
+        let dear = vec![of(FailureReason::Refused, "a", "old", 100_000); 20_000];
+        assert!(warns(&all(), &dear[..10_001], 20_000).contains("more than a day may cost, 5.00 USD"));
+        assert!(!warns(&all(), &dear[..5_000], 5_000).contains("more than a day may cost"));
         let large = warns(&choosing, &[of(FailureReason::Refused, "a", "old", 1)], 200_000);
         assert!(large.contains("It would be refused. dead-letters holds 200000 messages"), "{large}");
     }

@@ -22,6 +22,11 @@ impl QueueSettings {
     }
 }
 
+/// Reads the name of the worker's function.
+pub fn worker_function(environment: &mut Environment<'_>) -> String {
+    environment.required("NIGHTSHIFT_WORKER_FUNCTION", "set the name of the worker's function")
+}
+
 /// Reads the URL of the queue to which SQS moves what it gives up on.
 pub fn crashed_url(environment: &mut Environment<'_>) -> String {
     environment.url("NIGHTSHIFT_CRASHED_URL", "set the URL of the crashed queue")

@@ -7,7 +7,8 @@ use nightshift_models::prices::micro_usd;
 use super::Environment;
 use super::model::ProviderName;
 
-const PRICES: [&str; 2] = ["NIGHTSHIFT_MODEL_INPUT_USD_PER_MTOK", "NIGHTSHIFT_MODEL_OUTPUT_USD_PER_MTOK"];
+/// What a model costs where no list says so: the names of the settings, in dollars per million tokens read and written.
+pub const PRICES: [&str; 2] = ["NIGHTSHIFT_MODEL_INPUT_USD_PER_MTOK", "NIGHTSHIFT_MODEL_OUTPUT_USD_PER_MTOK"];
 
 /// Reads what the model costs: as it is set, or as its list says. Needs the names of provider and model, and no key.
 pub fn price(environment: &mut Environment<'_>) -> Price {

@@ -2,7 +2,7 @@
 
 use nightshift_core::limits::Limits;
 
-use super::{Environment, spend};
+use super::{Environment, spend, worker_function};
 
 /// What the sentinel is told of the stack, beside its queues and its ledger.
 #[derive(Debug, Clone)]
@@ -54,8 +54,7 @@ impl WatchSettings {
             lease_ms_max: function_timeout_ms.saturating_add(lease_margin_ms),
             redrive_function: environment
                 .required("NIGHTSHIFT_REDRIVE_FUNCTION", "set the name of the redrive's function"),
-            worker_function: environment
-                .required("NIGHTSHIFT_WORKER_FUNCTION", "set the name of the worker's function"),
+            worker_function: worker_function(environment),
             mapping: environment
                 .required("NIGHTSHIFT_WORKER_MAPPING", "set the UUID of the worker's event source mapping"),
             environments: concurrency_max,
