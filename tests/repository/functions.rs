@@ -233,7 +233,7 @@ fn the_defaults_of_terraform_are_those_of_the_core() {
     }
     assert!(told.len() > 20, "the scan finds the defaults: {told:?}");
     let by_terraform = |name: &str| told.get(name).cloned();
-    let limits = Environment::read(&by_terraform, |environment| limits(environment)).unwrap();
+    let limits = Environment::read(&by_terraform, limits).unwrap();
     assert_eq!(limits, Limits::default(), "terraform/variables.tf, and Limits::default()");
 }
 
