@@ -398,10 +398,12 @@ async fn an_index_of_several_keys_is_one_list(ledger: &DynamoLedger, table: &Tab
         let here = table.unsettled(&word).await;
         assert!(expected.iter().any(|key| here.contains(&key.to_string())), "{word}");
     }
-    let spread = DynamoLedger::new(&sdk(url).await, TABLE);
+    let (on_wire, wire) = sdk_on_wire(url).await;
+    let spread = DynamoLedger::new(&on_wire, TABLE);
     let selection = Selection { tasks: vec![task.to_owned()], ..Selection::all(Unsettled::Claimed) };
     let oldest = spread.oldest(Unsettled::Claimed, 0, 10).await.unwrap();
     assert_eq!(oldest.into_iter().map(|entry| entry.key).collect::<Vec<_>>(), expected[..10]);
+    assert_eq!(wire.most_at_once(), 3, "the keys are read side by side");
     for limit in [1, 3, 10, 1_000] {
         let (mut found, mut next) = (Vec::new(), None);
         loop {
