@@ -160,12 +160,12 @@ async fn requests(ledger: &DynamoLedger, wire: &wire::Wire, table: &Table) {
     wire.lose_replies(2);
     assert_eq!(ledger.spend(&reserve).await.unwrap(), SpendAnswer::Counted);
     assert_eq!((wire.sent(), table.spend(day).await), (3, (60, 0)), "taken three times, which keeps the cap");
-    let (reserved_micro_usd, answered_at_ms) = (20, None);
+    let (reserved_micro_usd, answered_at_ms, called_at_ms) = (20, None, None);
     for (key, kind, stands) in [
         (SpendKey::Shard(1), SpendKind::Fund { micro_usd: 20 }, (60, 20)),
         (
             SpendKey::Day,
-            SpendKind::Settle { reserved_micro_usd, spent_micro_usd: 5, answered_at_ms },
+            SpendKind::Settle { reserved_micro_usd, spent_micro_usd: 5, answered_at_ms, called_at_ms },
             (45, 20),
         ),
     ] {

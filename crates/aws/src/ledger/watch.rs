@@ -11,7 +11,9 @@ use nightshift_ports::{LedgerWatch, PortError};
 
 use super::item::{Item, Reader, number, text};
 use super::query::{BATCH_GET, entry, read_all, read_items};
-use super::spend::{ANSWERED_AT_MS, COMMITTED, LEFT, RESERVED_AT_MS, micro_usd, shards, spend_id};
+use super::spend::{
+    ANSWERED_AT_MS, CALLED_AT_MS, COMMITTED, LEFT, RESERVED_AT_MS, micro_usd, shards, spend_id,
+};
 use super::table::{FIRST_RECEIVED_MS, INDEX, UNSETTLED, index_key};
 use super::{DynamoLedger, SERVICE, calls, unreadable};
 use crate::error::port_error;
@@ -63,7 +65,7 @@ impl LedgerWatch for DynamoLedger {
             Ok::<_, PortError>(times.into_iter().flatten().max())
         };
         let spent = Spent::of(amount(&own, COMMITTED)?, &held, latest(ANSWERED_AT_MS)?);
-        Ok(Spent { reserved_at_ms: latest(RESERVED_AT_MS)?, ..spent })
+        Ok(Spent { called_at_ms: latest(CALLED_AT_MS)?, reserved_at_ms: latest(RESERVED_AT_MS)?, ..spent })
     }
 }
 
