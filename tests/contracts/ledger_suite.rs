@@ -449,7 +449,8 @@ fn reserve(micro_usd: u64, cap_micro_usd: u64) -> (SpendKey, SpendKind) {
 }
 
 fn settle(key: SpendKey, reserved_micro_usd: u64, spent_micro_usd: u64) -> (SpendKey, SpendKind) {
-    (key, SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms: None })
+    let (answered_at_ms, called_at_ms) = (None, None);
+    (key, SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms, called_at_ms })
 }
 
 /// The day's spend: what its own record has given away, and what its shards hold.

@@ -160,12 +160,12 @@ async fn requests(ledger: &DynamoLedger, wire: &wire::Wire, table: &Table) {
     wire.lose_replies(2);
     assert_eq!(ledger.spend(&reserve).await.unwrap(), SpendAnswer::Counted);
     assert_eq!((wire.sent(), table.spend(day).await), (3, (60, 0)), "taken three times, which keeps the cap");
-    let (reserved_micro_usd, answered_at_ms) = (20, None);
+    let (reserved_micro_usd, answered_at_ms, called_at_ms) = (20, None, None);
     for (key, kind, stands) in [
         (SpendKey::Shard(1), SpendKind::Fund { micro_usd: 20 }, (60, 20)),
         (
             SpendKey::Day,
-            SpendKind::Settle { reserved_micro_usd, spent_micro_usd: 5, answered_at_ms },
+            SpendKind::Settle { reserved_micro_usd, spent_micro_usd: 5, answered_at_ms, called_at_ms },
             (45, 20),
         ),
     ] {
@@ -398,10 +398,12 @@ async fn an_index_of_several_keys_is_one_list(ledger: &DynamoLedger, table: &Tab
         let here = table.unsettled(&word).await;
         assert!(expected.iter().any(|key| here.contains(&key.to_string())), "{word}");
     }
-    let spread = DynamoLedger::new(&sdk(url).await, TABLE);
+    let (on_wire, wire) = sdk_on_wire(url).await;
+    let spread = DynamoLedger::new(&on_wire, TABLE);
     let selection = Selection { tasks: vec![task.to_owned()], ..Selection::all(Unsettled::Claimed) };
     let oldest = spread.oldest(Unsettled::Claimed, 0, 10).await.unwrap();
     assert_eq!(oldest.into_iter().map(|entry| entry.key).collect::<Vec<_>>(), expected[..10]);
+    assert_eq!(wire.most_at_once(), 3, "the keys are read side by side");
     for limit in [1, 3, 10, 1_000] {
         let (mut found, mut next) = (Vec::new(), None);
         loop {

@@ -66,6 +66,7 @@ async fn money_that_counts_against_the_cap(ledger: &dyn Ledger, watch: &dyn Ledg
         reserved_micro_usd,
         spent_micro_usd,
         answered_at_ms,
+        called_at_ms: answered_at_ms,
     };
     let reserve = |micro_usd, shard| SpendKind::Reserve { micro_usd, cap_micro_usd: 100, shard };
     let (earlier_ms, mut reserved_at_ms) = (Some(LATER_MS - 5), None);
@@ -86,7 +87,8 @@ async fn money_that_counts_against_the_cap(ledger: &dyn Ledger, watch: &dyn Ledg
         if kind.takes().is_some() {
             reserved_at_ms = Some(at_ms);
         }
-        let expected = Spent { reserved_at_ms, ..Spent::of(taken, &shards, answered_at_ms) };
+        let called_at_ms = answered_at_ms;
+        let expected = Spent { called_at_ms, reserved_at_ms, ..Spent::of(taken, &shards, answered_at_ms) };
         assert_eq!(found, expected, "{key:?} {kind:?}");
     }
 }

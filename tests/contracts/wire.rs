@@ -56,12 +56,19 @@ fn loader(url: &str, http: SharedHttpClient) -> ConfigLoader {
 pub struct Wire {
     sent: Arc<AtomicUsize>,
     replies_to_lose: Arc<AtomicUsize>,
+    open: Arc<AtomicUsize>,
+    most_open: Arc<AtomicUsize>,
 }
 
 impl Wire {
     /// How many requests have gone out since the last time that this was asked.
     pub fn sent(&self) -> usize {
         self.sent.swap(0, Ordering::SeqCst)
+    }
+
+    /// How many requests were on their way at once, at most, since the last time that this was asked.
+    pub fn most_at_once(&self) -> usize {
+        self.most_open.swap(0, Ordering::SeqCst)
     }
 
     /// The next replies are lost after the server carried the requests out.
@@ -90,9 +97,11 @@ impl HttpConnector for Cut {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         self.wire.sent.fetch_add(1, Ordering::SeqCst);
         let reply = self.inner.call(request);
-        let to_lose = Arc::clone(&self.wire.replies_to_lose);
+        let Wire { replies_to_lose: to_lose, open, most_open, .. } = self.wire.clone();
         HttpConnectorFuture::new(async move {
+            most_open.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             let reply = reply.await;
+            open.fetch_sub(1, Ordering::SeqCst);
             let lost =
                 to_lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
             if lost { Err(ConnectorError::io("the reply was lost".into())) } else { reply }

@@ -8,7 +8,8 @@ use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::FailureClass;
 use nightshift_core::sentinel::Calls;
-use nightshift_ports::Clock;
+use nightshift_core::spend::UtcDay;
+use nightshift_ports::{Clock, LedgerWatch};
 use nightshift_tests::memory::{START_MS, Says, again};
 use nightshift_worker::Message;
 use tokio::time::Instant;
@@ -124,6 +125,18 @@ async fn an_account_that_is_refused_on_the_narrow_way_is_a_relapse() {
     }
     let entry = stage.world.control_record().entries[&Cause::Account].clone();
     assert_eq!((entry.phase, entry.relapses, entry.since_ms), (Phase::Paused, 1, START_MS));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_invocation_whose_call_was_refused_says_that_it_lived_and_one_that_was_killed_says_nothing() {
+    for (says, lives) in [(Says::Fails(FailureClass::Capacity, None), true), (Says::Hangs, false)] {
+        let label = format!("{says:?}");
+        let stage = Stage::new(move |_, _| says.clone());
+        let invoked = stage.invoke(vec![stage.message("m-1", "ticket 1")]);
+        let _ = tokio::time::timeout(Duration::from_secs(30), invoked).await;
+        let spent = stage.world.spent(UtcDay::of(START_MS)).await.unwrap();
+        assert_eq!((spent.called_at_ms.is_some(), spent.answered_at_ms), (lives, None), "{label}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -103,6 +103,7 @@ struct Day {
     micro_usd: BTreeMap<SpendKey, u64>,
     shards: BTreeSet<u32>,
     answered_at_ms: Option<u64>,
+    called_at_ms: Option<u64>,
     reserved_at_ms: Option<u64>,
 }
 
@@ -112,7 +113,7 @@ impl Day {
         let shards = self.micro_usd.iter().filter(|(key, _)| **key != SpendKey::Day);
         let shards: Vec<u64> = shards.map(|(_, held)| *held).collect();
         let spent = Spent::of(taken, &shards, self.answered_at_ms);
-        Spent { reserved_at_ms: self.reserved_at_ms, ..spent }
+        Spent { called_at_ms: self.called_at_ms, reserved_at_ms: self.reserved_at_ms, ..spent }
     }
 }
 
@@ -565,13 +566,14 @@ impl Ledger for World {
             }
             SpendKind::Fund { micro_usd } => *held += micro_usd,
             SpendKind::Draw { micro_usd } => *held -= micro_usd,
-            SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms } => {
+            SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms, called_at_ms } => {
                 let (more, less) = match change.key {
                     SpendKey::Day => (spent_micro_usd, reserved_micro_usd),
                     SpendKey::Shard(_) => (reserved_micro_usd, spent_micro_usd),
                 };
                 *held = (*held + more).saturating_sub(less);
                 day.answered_at_ms = day.answered_at_ms.max(answered_at_ms);
+                day.called_at_ms = day.called_at_ms.max(called_at_ms);
             }
         }
         if change.kind.takes().is_some() {

@@ -120,8 +120,12 @@ mod tests {
         let paused = Control::paused_by_operator(1, "r", "w");
         let (day, shard) = (UtcDay::of(1_795_478_400_000), SpendKey::Shard(3));
         let spend = |key, kind| Change::of_spend(&SpendChange { day, key, kind, at_ms: 1 });
-        let settle =
-            |answered_at_ms| SpendKind::Settle { reserved_micro_usd: 1, spent_micro_usd: 2, answered_at_ms };
+        let settle = |answered_at_ms| SpendKind::Settle {
+            reserved_micro_usd: 1,
+            spent_micro_usd: 2,
+            answered_at_ms,
+            called_at_ms: answered_at_ms,
+        };
         let others = [
             Change::of_duplicate("m"),
             Change::of_letter(7),

@@ -44,7 +44,7 @@ pub enum Cause {
     Outage,
     /// The day's money is spent.
     SpendCap,
-    /// Claims die, one after the other, and no call is answered.
+    /// Claims die, one after the other, and no invocation says that a call was over.
     Deaths,
     /// SQS is near the 120,000 messages in flight beyond which it delivers nothing, without an error.
     InFlight,

@@ -181,6 +181,8 @@ pub enum SpendKind {
         spent_micro_usd: u64,
         /// When its last call was answered that was, by the worker's clock, in milliseconds since 1970.
         answered_at_ms: Option<u64>,
+        /// When its last call was over, answered or not.
+        called_at_ms: Option<u64>,
     },
 }
 
@@ -218,6 +220,9 @@ pub struct Spent {
     /// When a call was last answered, in milliseconds since 1970; as much earlier as an invocation is long, where one that
     /// was answered before settled after.
     pub answered_at_ms: Option<u64>,
+    /// When a call was last over, answered or not, in an invocation that lived to say so; `None`: never, or only by releases
+    /// that do not say so.
+    pub called_at_ms: Option<u64>,
     /// When money was last taken for calls, in milliseconds since 1970; `None`: never, or only by releases that do not say so.
     pub reserved_at_ms: Option<u64>,
 }
@@ -232,6 +237,7 @@ impl Spent {
             in_shards_micro_usd,
             in_one_shard_micro_usd: shards_micro_usd.iter().copied().max().unwrap_or_default(),
             answered_at_ms,
+            called_at_ms: None,
             reserved_at_ms: None,
         }
     }
@@ -372,6 +378,7 @@ mod tests {
             reserved_micro_usd: 5,
             spent_micro_usd,
             answered_at_ms: None,
+            called_at_ms: None,
         };
         for (kind, gives) in [
             (SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2, shard: None }, false),

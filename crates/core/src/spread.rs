@@ -442,7 +442,12 @@ mod tests {
                 if settles && !under_way.is_empty() {
                     let (key, reserved_micro_usd, spent_micro_usd) = under_way.remove(0);
                     let key = settled_at(Some(key), reserved_micro_usd, spent_micro_usd);
-                    let kind = SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms: None };
+                    let kind = SpendKind::Settle {
+                        reserved_micro_usd,
+                        spent_micro_usd,
+                        answered_at_ms: None,
+                        called_at_ms: None,
+                    };
                     records.change(key, kind);
                     committed = committed + spent_micro_usd - reserved_micro_usd;
                 }

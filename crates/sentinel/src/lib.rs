@@ -220,7 +220,7 @@ impl Sentinel {
         Ok(now.and(before))
     }
 
-    /// The day's record. After midnight UTC the last answer stands in that of the day before.
+    /// The day's record. After midnight UTC the last call and its answer stand in that of the day before.
     async fn spent(&self, at_ms: u64) -> Result<Spent, PortError> {
         let today = UtcDay::of(at_ms);
         let spent = self.ports.watch.spent(today).await?;
@@ -228,7 +228,8 @@ impl Sentinel {
             return Ok(spent);
         }
         let before = self.ports.watch.spent(UtcDay::of(today.begins_ms().saturating_sub(1))).await?;
-        Ok(Spent { answered_at_ms: before.answered_at_ms, ..spent })
+        let called_at_ms = spent.called_at_ms.or(before.called_at_ms);
+        Ok(Spent { answered_at_ms: before.answered_at_ms, called_at_ms, ..spent })
     }
 
     async fn redrives(&self) -> Result<Vec<String>, Unread> {

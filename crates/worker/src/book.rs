@@ -15,11 +15,20 @@ pub(crate) struct Book {
     pub(crate) counted_micro_usd: u64,
     /// When its last call was answered that was.
     pub(crate) answered_at_ms: Option<u64>,
+    /// When its last call was over, answered or not.
+    pub(crate) called_at_ms: Option<u64>,
 }
 
 impl Book {
     pub(crate) fn new(day: UtcDay) -> Self {
-        Self { day, taken_from: None, reserved_micro_usd: 0, counted_micro_usd: 0, answered_at_ms: None }
+        Self {
+            day,
+            taken_from: None,
+            reserved_micro_usd: 0,
+            counted_micro_usd: 0,
+            answered_at_ms: None,
+            called_at_ms: None,
+        }
     }
 
     /// More was taken.

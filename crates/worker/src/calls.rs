@@ -159,6 +159,7 @@ impl<'a> Job<'a> {
     ) -> Result<T, ModelFailure> {
         let now_ms = self.now_ms();
         let mut evidence = self.worker().evidence.lock().unwrap_or_else(PoisonError::into_inner);
+        self.invocation.book(|book| book.called_at_ms = Some(now_ms));
         match result {
             Ok(reply) => {
                 evidence.answered(self.item.task, now_ms.saturating_sub(took_ms));

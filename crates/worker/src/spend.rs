@@ -38,8 +38,8 @@ impl Worker {
     /// On failure the whole reservation stays counted, which errs on the safe side. The numbers of this invocation are on
     /// their way by then, so that the error is counted in the next ones.
     pub(crate) async fn settle_spend(&self, invocation_id: &str, book: Book) {
-        // A model that costs nothing reserves nothing; that it answers is told all the same.
-        if book.reserved_micro_usd == 0 && book.counted_micro_usd == 0 && book.answered_at_ms.is_none() {
+        // A model that costs nothing reserves nothing; that it was called is told all the same.
+        if book.reserved_micro_usd == 0 && book.counted_micro_usd == 0 && book.called_at_ms.is_none() {
             return;
         }
         let (reserved_micro_usd, spent_micro_usd) = (book.reserved_micro_usd, book.counted_micro_usd);
@@ -50,6 +50,7 @@ impl Worker {
                 reserved_micro_usd,
                 spent_micro_usd,
                 answered_at_ms: book.answered_at_ms,
+                called_at_ms: book.called_at_ms,
             },
             at_ms: self.ports.clock.now_ms(),
         };

@@ -494,10 +494,11 @@ fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64
             *held -= i128::from(micro_usd);
         }
         SpendKind::Fund { micro_usd } => *held += i128::from(micro_usd),
-        SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms } => {
+        SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms, called_at_ms } => {
             let spent = i128::from(spent_micro_usd) - i128::from(reserved_micro_usd);
             *held += if change.key == SpendKey::Day { spent } else { -spent };
             day.answered_at_ms = answered_at_ms.or(day.answered_at_ms);
+            day.called_at_ms = called_at_ms.or(day.called_at_ms);
             let running = state.invocations.get(&invocation);
             let calls_micro_usd = running.map(|running| running.calls_micro_usd);
             let of_another = running.and_then(|running| running.day).filter(|day| *day != change.day);

@@ -286,6 +286,8 @@ pub struct DaySpend {
     pub reserved_at_ms: Option<u64>,
     /// When a call was last answered, as the workers say.
     pub answered_at_ms: Option<u64>,
+    /// When a call was last over, as the workers say.
+    pub called_at_ms: Option<u64>,
     /// What the provider charges for the calls of the invocations that began on this day; no worker knows it.
     pub billed_micro_usd: u64,
 }
@@ -303,7 +305,7 @@ impl DaySpend {
         let whole = |micro_usd: i128| u64::try_from(micro_usd).unwrap_or_default();
         let shards: Vec<u64> = self.shards_micro_usd.values().map(|held| whole(*held)).collect();
         let spent = Spent::of(whole(self.taken_micro_usd), &shards, self.answered_at_ms);
-        Spent { reserved_at_ms: self.reserved_at_ms, ..spent }
+        Spent { called_at_ms: self.called_at_ms, reserved_at_ms: self.reserved_at_ms, ..spent }
     }
 }
 

@@ -25,7 +25,8 @@ const SHARDS: &str = "shards";
 pub(super) const LEFT: &str = "left_micro_usd";
 /// When a call was last answered.
 pub(super) const ANSWERED_AT_MS: &str = "answered_at_ms";
-
+/// When a call was last over.
+pub(super) const CALLED_AT_MS: &str = "called_at_ms";
 /// When money was last taken.
 pub(super) const RESERVED_AT_MS: &str = "reserved_at_ms";
 
@@ -65,11 +66,11 @@ impl Change {
         let mut value =
             |placeholder: &str, value: AttributeValue| _ = values.insert(placeholder.to_owned(), value);
         let (mut adds, mut condition) = (Vec::new(), "");
-        let mut when = None;
+        let mut when = String::new();
         if change.kind.takes().is_some() {
             name("#reserved_at", RESERVED_AT_MS);
             value(":reserved_at", number(change.at_ms));
-            when = Some(", #reserved_at = :reserved_at");
+            when.push_str(", #reserved_at = :reserved_at");
         }
         match change.kind {
             SpendKind::Reserve { micro_usd, cap_micro_usd, shard } => {
@@ -103,7 +104,7 @@ impl Change {
                 value(":amount", number(micro_usd));
                 adds.push("#left :amount");
             }
-            SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms } => {
+            SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms, called_at_ms } => {
                 let (reserved, spent) = (i128::from(reserved_micro_usd), i128::from(spent_micro_usd));
                 name("#spent", "spent_micro_usd");
                 value(":spent", number(spent));
@@ -125,12 +126,17 @@ impl Change {
                 if let Some(at_ms) = answered_at_ms {
                     name("#answered_at", ANSWERED_AT_MS);
                     value(":answered_at", number(at_ms));
-                    when = Some(", #answered_at = :answered_at");
+                    when.push_str(", #answered_at = :answered_at");
+                }
+                if let Some(at_ms) = called_at_ms {
+                    name("#called_at", CALLED_AT_MS);
+                    value(":called_at", number(at_ms));
+                    when.push_str(", #called_at = :called_at");
                 }
             }
         }
         let adds = adds.join(", ");
-        let update = format!("ADD {adds} SET #expires_at = :expires_at{}", when.unwrap_or_default());
+        let update = format!("ADD {adds} SET #expires_at = :expires_at{when}");
         Self { update, condition: condition.to_owned(), names, values }
     }
 }
@@ -204,8 +210,12 @@ mod tests {
         };
         assert_eq!(reserve(11, 10).condition, "#committed <= :room");
         assert_eq!(reserve(10, 10).values[":room"], number(0));
-        let settle =
-            SpendKind::Settle { reserved_micro_usd: u64::MAX, spent_micro_usd: 0, answered_at_ms: None };
+        let settle = SpendKind::Settle {
+            reserved_micro_usd: u64::MAX,
+            spent_micro_usd: 0,
+            answered_at_ms: None,
+            called_at_ms: None,
+        };
         assert_eq!(change(SpendKey::Day, settle).values[":difference"], number(-i128::from(u64::MAX)));
         assert_eq!(change(SpendKey::Shard(3), settle).values[":unspent"], number(u64::MAX));
     }

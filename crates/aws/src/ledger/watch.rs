@@ -1,6 +1,7 @@
 //! Bounded reads for the sentinel.
 
 use async_trait::async_trait;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::listing::{Entry, Lookup, Unsettled};
 use nightshift_core::record::Record;
@@ -10,35 +11,31 @@ use nightshift_ports::{LedgerWatch, PortError};
 
 use super::item::{Item, Reader, number, text};
 use super::query::{BATCH_GET, entry, read_all, read_items};
-use super::spend::{ANSWERED_AT_MS, COMMITTED, LEFT, RESERVED_AT_MS, micro_usd, shards, spend_id};
+use super::spend::{
+    ANSWERED_AT_MS, CALLED_AT_MS, COMMITTED, LEFT, RESERVED_AT_MS, micro_usd, shards, spend_id,
+};
 use super::table::{FIRST_RECEIVED_MS, INDEX, UNSETTLED, index_key};
 use super::{DynamoLedger, SERVICE, calls, unreadable};
 use crate::error::port_error;
 
 const QUERY: &str = "Query";
+/// Keys of the index that are asked at once, for each word. A stack of 1,000 environments has fifty: one after the other, full
+/// pages would take the sentinel longer than it has.
+const KEYS_AT_ONCE: usize = 10;
 
 #[async_trait]
 impl LedgerWatch for DynamoLedger {
     async fn oldest(&self, unsettled: Unsettled, since_ms: u64, limit: u32) -> Result<Vec<Entry>, PortError> {
+        let keys = 0..self.index_keys().await?;
+        let mut pages = stream::iter(keys)
+            .map(|key| oldest_of(self, index_key(unsettled, key), since_ms, limit))
+            .buffered(KEYS_AT_ONCE);
         let mut entries: Vec<Entry> = Vec::new();
-        for key in 0..self.index_keys().await? {
-            let query = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .index_name(INDEX)
-                .key_condition_expression("#key = :key AND #received >= :since")
-                .expression_attribute_names("#key", UNSETTLED)
-                .expression_attribute_names("#received", FIRST_RECEIVED_MS)
-                .expression_attribute_values(":key", text(&index_key(unsettled, key)))
-                .expression_attribute_values(":since", number(since_ms))
-                .limit(i32::try_from(limit).unwrap_or(i32::MAX));
-            let found = query.send().await.map_err(|e| port_error(SERVICE, QUERY, &e))?;
-            let read = found.items().iter().map(entry).collect::<Result<Vec<_>, _>>();
-            entries.extend(read.map_err(|e| unreadable(QUERY, &e))?);
+        while let Some(page) = pages.try_next().await? {
+            entries.extend(page);
+            entries.sort_by_key(|entry| entry.first_received_ms);
+            entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         }
-        entries.sort_by_key(|entry| entry.first_received_ms);
-        entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(entries)
     }
 
@@ -68,6 +65,29 @@ impl LedgerWatch for DynamoLedger {
             Ok::<_, PortError>(times.into_iter().flatten().max())
         };
         let spent = Spent::of(amount(&own, COMMITTED)?, &held, latest(ANSWERED_AT_MS)?);
-        Ok(Spent { reserved_at_ms: latest(RESERVED_AT_MS)?, ..spent })
+        Ok(Spent { called_at_ms: latest(CALLED_AT_MS)?, reserved_at_ms: latest(RESERVED_AT_MS)?, ..spent })
     }
+}
+
+/// Those under one key of the index.
+async fn oldest_of(
+    ledger: &DynamoLedger,
+    key: String,
+    since_ms: u64,
+    limit: u32,
+) -> Result<Vec<Entry>, PortError> {
+    let query = ledger
+        .client
+        .query()
+        .table_name(&ledger.table)
+        .index_name(INDEX)
+        .key_condition_expression("#key = :key AND #received >= :since")
+        .expression_attribute_names("#key", UNSETTLED)
+        .expression_attribute_names("#received", FIRST_RECEIVED_MS)
+        .expression_attribute_values(":key", text(&key))
+        .expression_attribute_values(":since", number(since_ms))
+        .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+    let found = query.send().await.map_err(|e| port_error(SERVICE, QUERY, &e))?;
+    let read = found.items().iter().map(entry).collect::<Result<Vec<_>, _>>();
+    read.map_err(|e| unreadable(QUERY, &e))
 }

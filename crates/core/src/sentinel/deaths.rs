@@ -2,7 +2,9 @@
 //!
 //! A claim whose lease has ended looks the same whether its worker was killed, or lived and could neither settle nor release
 //! it because DynamoDB was away. Against a version count only claims that began since the sentinel looks at it without a gap
-//! (a DynamoDB that is away for three minutes makes one), since work was let through, and since a call was last answered.
+//! (a DynamoDB that is away for three minutes makes one), since work was let through, and since an invocation last lived to
+//! say that its call was over, answered or not: while a provider refuses everybody for a night, that alone tells a DynamoDB
+//! that was away for seconds from a deploy that kills.
 //! Where no claim was made since, nothing dies, and a pause would protect nothing.
 
 use serde::{Deserialize, Serialize};
@@ -120,11 +122,11 @@ impl DeadClaims {
 
 impl Control {
     /// From when claims count against the version that is live.
-    pub(super) fn claims_count_since_ms(&self, watch: &Watch, answered_at_ms: Option<u64>) -> u64 {
+    pub(super) fn claims_count_since_ms(&self, watch: &Watch, called_at_ms: Option<u64>) -> u64 {
         let is_tried = |phase| matches!(phase, Phase::Reopening { .. } | Phase::Open);
         let tried = self.entries.get(&Cause::Deaths).filter(|entry| is_tried(entry.phase));
         let lifted_ms = self.was_lifted().then_some(watch.seen_at_ms);
-        let times = [tried.map(|entry| entry.phase_since_ms), self.opened_at_ms, lifted_ms, answered_at_ms];
+        let times = [tried.map(|entry| entry.phase_since_ms), self.opened_at_ms, lifted_ms, called_at_ms];
         times.into_iter().flatten().fold(watch.since_ms, u64::max)
     }
 }

@@ -83,6 +83,8 @@ pub struct Signs {
     pub calls: Option<Calls>,
     /// When a call was last answered.
     pub answered_at_ms: Option<u64>,
+    /// When a call was last over, answered or not, and its invocation lived.
+    pub called_at_ms: Option<u64>,
     /// When money was last taken for calls.
     pub reserved_at_ms: Option<u64>,
     /// Claims whose worker died.
@@ -321,7 +323,8 @@ impl Signs {
     }
 
     fn dead_that_count(&self, control: &Control) -> Option<DeadClaims> {
-        let since_ms = control.claims_count_since_ms(self.watch.as_ref()?, self.answered_at_ms);
+        let since_ms =
+            control.claims_count_since_ms(self.watch.as_ref()?, self.answered_at_ms.max(self.called_at_ms));
         self.dead.as_ref().map(|dead| dead.that_began_after(since_ms))
     }
 
@@ -406,6 +409,7 @@ impl Snapshot {
             now_ms: self.at_ms,
             calls: spent.and(self.calls),
             answered_at_ms: spent.and_then(|spent| spent.answered_at_ms),
+            called_at_ms: spent.and_then(|spent| spent.called_at_ms),
             reserved_at_ms: spent.and_then(|spent| spent.reserved_at_ms),
             many_are_dead: dead.as_ref().map(DeadClaims::are_many),
             dead,

@@ -135,7 +135,7 @@ impl Snapshot {
     #[must_use]
     pub fn claims_to_count_since_ms(&self, limits: &StackLimits) -> Option<u64> {
         let (control, watch, spent) = (self.control.as_ref()?, self.watch?, self.spent?);
-        let since_ms = control.claims_count_since_ms(&watch, spent.answered_at_ms);
+        let since_ms = control.claims_count_since_ms(&watch, spent.answered_at_ms.max(spent.called_at_ms));
         (since_ms.saturating_add(limits.lease_ms_max).saturating_add(INDEX_LAG_MS) < self.at_ms)
             .then_some(since_ms)
     }

@@ -15,6 +15,7 @@ fn healthy() -> Signs {
         now_ms: NOW_MS,
         calls: Some(Calls { answered: 100, ..Calls::default() }),
         answered_at_ms: Some(NOW_MS - 1_000),
+        called_at_ms: None,
         reserved_at_ms: Some(NOW_MS - 2_000),
         dead: Some(dead(Vec::new())),
         many_are_dead: Some(false),
@@ -360,6 +361,19 @@ fn a_version_is_paused_for_the_claims_that_it_kills_and_for_no_others() {
         ("too few", dying(9, began_ago_ms), &untouched, false),
         ("an answer before", Signs { answered_at_ms: Some(before_ms), ..many() }, &untouched, true),
         ("an answer since", Signs { answered_at_ms: Some(after_ms), ..many() }, &untouched, false),
+        (
+            "a call that was refused before",
+            Signs { called_at_ms: Some(before_ms), ..many() },
+            &untouched,
+            true,
+        ),
+        // A night without answers, and DynamoDB was away for seconds: the version lives.
+        (
+            "a call that was refused since",
+            Signs { called_at_ms: Some(after_ms), ..many() },
+            &untouched,
+            false,
+        ),
         ("watched since before", Signs { watch: Some(watched(before_ms)), ..many() }, &untouched, true),
         // DynamoDB was away, or another version is live.
         ("watched since later", Signs { watch: Some(watched(after_ms)), ..many() }, &untouched, false),
