@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -30,6 +31,8 @@ const MISSING: i32 = 3;
 /// How often a server may have loaded its model before the first call arrived.
 const LOADED_TOO_EARLY_MAX: u32 = 5;
 const POLL: Duration = Duration::from_millis(5);
+/// `SIGILL`.
+const ILLEGAL_INSTRUCTION: i32 = 4;
 
 struct Server {
     child: Child,
@@ -86,6 +89,23 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Why there is no real model on this machine; `None`: there is one.
+fn cannot_run(port: u16) -> Option<&'static str> {
+    let Some(mut server) = Server::start(port) else {
+        return Some("no llama-server or no model (scripts/tools model installs both)");
+    };
+    while !server.is_loaded() {
+        if let Some(status) = server.child.try_wait().unwrap() {
+            assert_eq!(status.signal(), Some(ILLEGAL_INSTRUCTION), "the server ended with {status}");
+            return Some(
+                "the llama-server of that package has instructions that this processor lacks, and was killed (SIGILL)",
+            );
+        }
+        sleep(POLL);
+    }
+    None
 }
 
 fn free_port() -> u16 {
@@ -249,8 +269,8 @@ impl Programs {
 #[ignore = "the stage real-model runs it"]
 fn every_outcome_with_a_real_model_is_right() {
     let port = free_port();
-    if Server::start(port).is_none() {
-        println!("skipped: no llama-server or no model (scripts/tools model installs both)");
+    if let Some(why) = cannot_run(port) {
+        println!("skipped: {why}");
         return;
     }
     let folder = std::env::temp_dir().join(format!("nightshift-real-model-{}", std::process::id()));
