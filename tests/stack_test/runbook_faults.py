@@ -8,7 +8,7 @@ import json
 import time
 from typing import Callable
 
-from stack import wait_until
+from stack import require, wait_until
 
 PAUSE = ("procedures/pause-and-resume", "Pause")
 RESUME = ("procedures/pause-and-resume", "Resume")
@@ -175,8 +175,11 @@ def sentinel_may_not_invoke(world):
     model_fails("refusal", 3, "DeadLetters")(world)
     world.gate.fault = None
     world.change_role("sentinel", "lambda:InvokeFunction", "lambda:GetFunction")
-    request = {"start": {"source": "dead-letters", "rate": 0.02, "reason": "test", "caller": "test"}}
-    world.client("lambda").invoke(FunctionName=f"{world.stack.prefix}-redrive", Payload=json.dumps(request))
+    # The slowest there is.
+    request = {"start": {"source": "dead-letters", "rate": 0.1, "reason": "test", "caller": "test"}}
+    answer = world.client("lambda").invoke(FunctionName=f"{world.stack.prefix}-redrive", Payload=json.dumps(request))
+    answer = json.load(answer["Payload"])
+    require("a redrive has begun", "redrive" in answer, answer)
     wait_until("the sentinel may not drive it", lambda: (not world.look(), ""), 60)
 
 
