@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
+use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
 use aws_sdk_sqs::types::Message;
 use nightshift_core::job;
 use nightshift_core::kept::{self, PART_PREFIX};
@@ -17,6 +17,7 @@ use crate::letters;
 use crate::render::say;
 use crate::stack::Stack;
 use crate::text;
+use crate::trace;
 
 /// How long messages are waited for that workers have: a hand-back may hide one for 15 minutes (README, "Limits"), and an
 /// invocation lasts for five.
@@ -179,7 +180,7 @@ async fn records(stack: &Stack, whose: Whose, most: usize) -> Result<Vec<String>
         .projection_expression("id")
         .filter_expression(filter)
         .expression_attribute_names("#reference", "reference")
-        .expression_attribute_values(":prefix", text(REFERENCE_PREFIX));
+        .expression_attribute_values(":prefix", trace::text(REFERENCE_PREFIX));
     let scan = if whose == Whose::Others { scan.expression_attribute_names("#state", "state") } else { scan };
     let mut pages = scan.into_paginator().send();
     let mut keys = Vec::new();
@@ -203,7 +204,7 @@ async fn kept_of(stack: &Stack, keys: &[String]) -> Result<Vec<String>, Failure>
         .consistent_read(true)
         .projection_expression("id")
         .filter_expression("begins_with(id, :prefix)")
-        .expression_attribute_values(":prefix", text(PART_PREFIX));
+        .expression_attribute_values(":prefix", trace::text(PART_PREFIX));
     let mut pages = scan.into_paginator().send();
     let mut parts = Vec::new();
     while let Some(page) = pages.next().await {
@@ -217,7 +218,7 @@ async fn kept_of(stack: &Stack, keys: &[String]) -> Result<Vec<String>, Failure>
 async fn delete(client: &aws_sdk_dynamodb::Client, table: &str, keys: &[String]) -> Result<(), Failure> {
     let mut left = Vec::with_capacity(keys.len());
     for key in keys {
-        let request = DeleteRequest::builder().key("id", text(key)).build();
+        let request = DeleteRequest::builder().key("id", trace::text(key)).build();
         let request =
             request.map_err(|error| Failure::failed(format!("A record cannot be removed: {error}.")))?;
         left.push(WriteRequest::builder().delete_request(request).build());
@@ -228,8 +229,4 @@ async fn delete(client: &aws_sdk_dynamodb::Client, table: &str, keys: &[String])
         left = written.unprocessed_items.and_then(|mut items| items.remove(table)).unwrap_or_default();
     }
     Ok(())
-}
-
-fn text(text: &str) -> AttributeValue {
-    AttributeValue::S(text.to_owned())
 }

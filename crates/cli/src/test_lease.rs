@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::error::{self, Failure};
 use crate::stack::Stack;
+use crate::trace;
 
 /// The key of the lease.
 const ID: &str = "load-test";
@@ -38,7 +39,7 @@ pub async fn left_behind(stack: &Stack, clock: Clock) -> Result<Option<Left>, Fa
     let got = Client::new(&stack.sdk)
         .get_item()
         .table_name(&stack.ledger_table)
-        .key("id", text(ID))
+        .key("id", trace::text(ID))
         .consistent_read(true)
         .send()
         .await;
@@ -83,7 +84,7 @@ impl Lease {
                 .expression_attribute_values(":left", run)
                 .expression_attribute_values(":alive_ms", alive_ms),
         };
-        let first = first.expression_attribute_values(":own", text(run));
+        let first = first.expression_attribute_values(":own", trace::text(run));
         if !is_written(first).await? {
             return Err(Failure::failed("Another load test has just begun on this stack: wait for it."));
         }
@@ -95,7 +96,7 @@ impl Lease {
                     tokio::time::sleep(RENEWED_EVERY).await;
                     let again = put(&client, &table, &run, clock)
                         .condition_expression("run = :run")
-                        .expression_attribute_values(":run", text(&run));
+                        .expression_attribute_values(":run", trace::text(&run));
                     // What failed otherwise is tried again, and the next one tells whether it came too late.
                     if matches!(is_written(again).await, Ok(false)) {
                         tell.send_replace(true);
@@ -122,9 +123,10 @@ impl Lease {
     /// Gives it back: nothing of the test is left.
     pub async fn end(self) -> Result<(), Failure> {
         self.renewing.abort();
-        let delete = self.client.delete_item().table_name(&self.table).key("id", text(ID));
-        let delete =
-            delete.condition_expression("run = :run").expression_attribute_values(":run", text(&self.run));
+        let delete = self.client.delete_item().table_name(&self.table).key("id", trace::text(ID));
+        let delete = delete
+            .condition_expression("run = :run")
+            .expression_attribute_values(":run", trace::text(&self.run));
         match delete.send().await {
             Ok(_) => Ok(()),
             // It is somebody else's, who sees to it.
@@ -143,7 +145,7 @@ impl Drop for Lease {
 }
 
 fn put(client: &Client, table: &str, run: &str, clock: Clock) -> PutItemFluentBuilder {
-    let put = client.put_item().table_name(table).item("id", text(ID)).item("run", text(run));
+    let put = client.put_item().table_name(table).item("id", trace::text(ID)).item("run", trace::text(run));
     put.item("alive_ms", AttributeValue::N(clock.now_ms().to_string()))
 }
 
@@ -156,8 +158,4 @@ async fn is_written(put: PutItemFluentBuilder) -> Result<bool, Failure> {
         }
         Err(e) => Err(error::of_aws("dynamodb:PutItem", &e)),
     }
-}
-
-fn text(text: &str) -> AttributeValue {
-    AttributeValue::S(text.to_owned())
 }

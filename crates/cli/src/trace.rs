@@ -76,7 +76,8 @@ impl Trace {
     }
 }
 
-fn text(text: &str) -> AttributeValue {
+/// A text, as an attribute of an item.
+pub fn text(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
 }
 

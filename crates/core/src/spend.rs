@@ -89,6 +89,12 @@ impl UtcDay {
     pub fn begins_ms(self) -> u64 {
         self.days_since_1970.saturating_mul(DAY_MS)
     }
+
+    /// The day after it.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self { days_since_1970: self.days_since_1970.saturating_add(1) }
+    }
 }
 
 impl fmt::Display for UtcDay {

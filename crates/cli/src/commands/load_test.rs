@@ -176,7 +176,10 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let told = test.run().await.and_then(|report| tell(&report, page, context));
     context.interrupt.leaves(left_words(stack));
     // Whatever became of the test, nothing of it stays.
-    let removed = remove(stack, &lease).await;
+    let removed = match remove(stack, &lease).await {
+        Ok(()) => lease.end().await,
+        left => left,
+    };
     trace
         .end(
             &told
@@ -187,7 +190,6 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         .await;
     let passed = told?;
     removed?;
-    lease.end().await?;
     if passed { Ok(()) } else { Err(Failure::no("The verdict is no: the lines with NO say why.")) }
 }
 
