@@ -54,9 +54,13 @@ pub struct Arguments {
     /// Another model of the same provider; of the rehearsal, its spec.
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
-    /// What --model, or model:NAME of --against, costs where no list says so: dollars per million tokens read and written.
+    /// What --model costs where no list says so: dollars per million tokens read and written. Without --model, it is of
+    /// model:NAME of --against.
     #[arg(long, value_name = "IN/OUT", value_parser = price)]
-    price: Option<(String, String)>,
+    price: Option<Price>,
+    /// The same for model:NAME of --against, beside --model.
+    #[arg(long, value_name = "IN/OUT", value_parser = price)]
+    against_price: Option<Price>,
     /// Inputs at a time.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=100))]
     concurrency: u16,
@@ -94,7 +98,10 @@ fn against(text: &str) -> Result<Against, String> {
     }
 }
 
-fn price(text: &str) -> Result<(String, String), String> {
+/// Dollars per million tokens read and written, as they were typed.
+type Price = (String, String);
+
+fn price(text: &str) -> Result<Price, String> {
     match text.split_once('/') {
         Some((input, output)) if dollars(input).is_ok() && dollars(output).is_ok() => {
             Ok((input.to_owned(), output.to_owned()))
@@ -103,29 +110,37 @@ fn price(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The settings of another model: the price that stands there is not its own.
+/// The settings of another model: the price that stands there is not its own. What is given by `option` counts where nobody
+/// knows better, so that a mistake in it lifts no cap.
 fn with_model(
     settings: &HashMap<String, String>,
     model: &str,
-    arguments: &Arguments,
+    given: Option<&Price>,
+    option: &str,
 ) -> Result<HashMap<String, String>, Failure> {
     let mut settings = settings.clone();
     let former = settings.insert("NIGHTSHIFT_MODEL".to_owned(), model.to_owned());
+    let provider = settings.get("NIGHTSHIFT_PROVIDER").cloned().unwrap_or_default();
     let [input, output] = PRICES;
-    if let Some((per_input, per_output)) = &arguments.price {
-        settings.insert(input.to_owned(), per_input.clone());
-        settings.insert(output.to_owned(), per_output.clone());
-    } else if former.as_deref() != Some(model) {
+    let is_its_own = former.as_deref() == Some(model) && settings.contains_key(input);
+    if !is_its_own {
         settings.retain(|name, _| !PRICES.contains(&name.as_str()));
-        let provider = settings.get("NIGHTSHIFT_PROVIDER").map_or("", String::as_str);
+    }
+    let is_known = is_its_own || price_of(&provider, model).is_some();
+    match given {
+        Some(_) if is_known => say(&format!("{option} is not used: the price of {model:?} is known.")),
+        None if is_known => {}
+        Some((per_input, per_output)) => {
+            settings.insert(input.to_owned(), per_input.clone());
+            settings.insert(output.to_owned(), per_output.clone());
+        }
         // Of a provider that nobody knows, more is said later.
-        if ProviderName::ALL.iter().any(|name| name.as_str() == provider)
-            && price_of(provider, model).is_none()
-        {
+        None if ProviderName::ALL.iter().any(|name| name.as_str() == provider) => {
             return Err(Failure::usage(format!(
-                "No list has the price of {model:?} of {provider}: give --price IN/OUT, in dollars per million tokens read and written."
+                "No list has the price of {model:?} of {provider}: give {option} IN/OUT, in dollars per million tokens read and written."
             )));
         }
+        None => {}
     }
     Ok(settings)
 }
@@ -182,10 +197,15 @@ impl Row for Shown {
 }
 
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
-    let is_another = arguments.model.is_some() || matches!(arguments.against, Some(Against::Model(_)));
-    if arguments.price.is_some() && !is_another {
+    let has_second = matches!(arguments.against, Some(Against::Model(_)));
+    if arguments.price.is_some() && arguments.model.is_none() && !has_second {
         return Err(Failure::usage(
             "--price is of another model: name it with --model or --against model:NAME.",
+        ));
+    }
+    if arguments.against_price.is_some() && !has_second {
+        return Err(Failure::usage(
+            "--against-price is of another model: name it with --against model:NAME.",
         ));
     }
     if let Some(Against::Build(path)) = &arguments.against {
@@ -196,30 +216,38 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         Some(Against::File(path)) => Some(expected(path, inputs.len())?),
         _ => None,
     };
-    let (mut settings, region, sdk) = settings(arguments, context).await?;
-    if let Some(model) = &arguments.model {
-        settings = with_model(&settings, model, arguments)?;
-    }
+    let (deployed, region, sdk) = settings(arguments, context).await?;
+    let mut settings = match &arguments.model {
+        Some(model) => with_model(&deployed, model, arguments.price.as_ref(), "--price")?,
+        None => deployed.clone(),
+    };
     let trial = Trial::new(&settings, &region, &sdk, arguments.cap)?;
     let second = match &arguments.against {
         Some(Against::Model(model)) => {
-            let settings = with_model(&settings, model, arguments)?;
+            let (price, option) = match (&arguments.against_price, &arguments.model) {
+                (None, None) => (arguments.price.as_ref(), "--price"),
+                (price, _) => (price.as_ref(), "--against-price"),
+            };
+            let settings = with_model(&deployed, model, price, option)?;
             Some(Trial::new(&settings, &region, &sdk, arguments.cap)?)
         }
         _ => None,
     };
-    let most = most(&inputs, &trial)?;
-    let twice = second.is_some() || matches!(arguments.against, Some(Against::Build(_)));
+    let cap = arguments.cap;
+    let at_most = most(&inputs, &trial)?.min(cap);
+    let also = match (&arguments.against, &second) {
+        (_, Some(second)) => Some(most(&inputs, second)?.min(cap)),
+        // Nobody knows what another build asks.
+        (Some(Against::Build(_)), _) => Some(cap),
+        _ => None,
+    };
     // A model that costs nothing is told the key and the texts all the same.
     let leaves = !matches!(trial.worker.model.provider, ProviderSettings::Rehearsal(_));
     if leaves || second.is_some() {
-        let cap = usd(arguments.cap);
-        let at_most = usd(most).min(cap);
-        let also = if twice {
-            format!(", and what it is compared with at most {cap:.2} USD more")
-        } else {
-            String::new()
-        };
+        let at_most = usd(at_most);
+        let also = also.map_or_else(String::new, |also| {
+            format!(", and what it is compared with at most {:.4} USD more", usd(also))
+        });
         confirm::ask(
             arguments.yes,
             &format!(

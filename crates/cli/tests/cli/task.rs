@@ -171,6 +171,37 @@ async fn another_model_is_tried_at_its_own_price() {
     }
     assert!(at_most(&["--model", "claude-unheard-of", "--price", "1000/1000"]) > 1.0);
     assert!(tries(&["--price", "1"]).err.contains("such as 0.8/4"));
+    let cheap = "0.000001/0.000001";
+    let listed = ["--model", "claude-opus-4-5", "--price", cheap];
+    assert!(at_most(&listed) > 0.01, "what a list says counts");
+    assert!(tries(&listed).err.contains("--price is not used: the price of \"claude-opus-4-5\" is known"));
+    let deployed = ["--model", "claude-haiku-4-5", "--price", "1000/1000"];
+    assert!(at_most(&deployed) < 0.001, "and so does what the stack says of its own model");
+
+    // Each of two models has its own price.
+    let second_at_most = |more: &[&str]| {
+        let ran = tries(more);
+        let (_, rest) = ran.err.split_once("compared with at most ").unwrap_or_else(|| panic!("{ran:#?}"));
+        rest.split(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    let (unheard, opus) = (["--model", "claude-unheard-of", "--price", cheap], "model:claude-opus-4-5");
+    let both = [&unheard[..], &["--against", opus]].concat();
+    assert!(at_most(&both) < 0.001 && second_at_most(&both) > 0.01);
+    let unlisted = [&unheard[..], &["--against", "model:claude-unknown"]].concat();
+    let refused = tries(&unlisted);
+    assert!(
+        refused.code == 2 && refused.err.contains("\"claude-unknown\" of anthropic: give --against-price"),
+        "{refused:#?}"
+    );
+    let priced = [&unlisted[..], &["--against-price", "1000/1000"]].concat();
+    assert!(at_most(&priced) < 0.001 && second_at_most(&priced) > 1.0);
+    assert!(second_at_most(&["--against", "model:claude-unknown", "--price", "1000/1000"]) > 1.0);
+    let own = ["--model", "claude-opus-4-5", "--against", "model:claude-haiku-4-5"];
+    assert!(second_at_most(&own) < 0.001, "the deployed one keeps its price as the second, too");
+    for stray in [&["--against-price", cheap][..], &["--price", cheap]] {
+        let stray = tries(stray);
+        assert!(stray.code == 2 && stray.err.contains("is of another model: name it"), "{stray:#?}");
+    }
     assert!(!stand.asked().iter().any(|(action, _)| action == "model:Call"), "nothing is paid for");
 }
 
