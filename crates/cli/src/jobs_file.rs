@@ -332,15 +332,36 @@ impl Columns {
                 "The header has one column with semicolons in it: where they stand between the cells, give --delimiter ';'.",
             ));
         }
-        let find = |column: &str| {
-            names.iter().position(|name| *name == column).ok_or_else(|| {
-                Failure::usage(if names.is_empty() {
-                    format!("There is no column {column:?}, because there is no header: begin the file with the names of its columns.")
-                } else {
-                    format!("There is no column {column:?}; there are: {}.", names.join(", "))
-                })
-            })
+        let is_named = |column: &str| {
+            [&source.reference, &source.group].into_iter().flatten().any(|name| name == column)
         };
+        let find = |column: &str| {
+            let mut named = names.iter().enumerate().filter(|(_, name)| **name == column).map(|(at, _)| at);
+            let sentence = match (named.next(), named.count()) {
+                (Some(at), 0) => return Ok(at),
+                (Some(_), more) => format!(
+                    "The column {column:?} occurs {} times in the header, and which of them is meant would be a guess: give each a name of its own{}.",
+                    more + 1,
+                    if source.maps.is_empty() && !is_named(column) {
+                        ", or say with --map which columns are wanted"
+                    } else {
+                        ""
+                    }
+                ),
+                (None, _) if names.is_empty() => format!(
+                    "There is no column {column:?}, because there is no header: begin the file with the names of its columns."
+                ),
+                (None, _) => format!("There is no column {column:?}; there are: {}.", names.join(", ")),
+            };
+            Err(Failure::usage(sentence))
+        };
+        for (number, (member, column)) in source.maps.iter().enumerate() {
+            if let Some((_, former)) = source.maps.iter().take(number).find(|(mapped, _)| mapped == member) {
+                return Err(Failure::usage(format!(
+                    "The member {member:?} is mapped to {former:?} and to {column:?}, and only one can count: leave one out."
+                )));
+            }
+        }
         let reference = source.reference.as_deref().map(find).transpose()?;
         let group = source.group.as_deref().map(|name| Ok((find(name)?, name.to_owned()))).transpose()?;
         let types = types(task, tasks);
@@ -352,7 +373,9 @@ impl Columns {
                 // The group may be a member of the input too, where the input has such a member.
                 !is_apart(*at) || (reference != Some(*at) && types.contains_key(**name))
             });
-            named.map(|(at, name)| (at, (*name).to_owned(), type_of(name))).collect()
+            named
+                .map(|(_, name)| Ok((find(name)?, (*name).to_owned(), type_of(name))))
+                .collect::<Result<Vec<_>, Failure>>()?
         } else {
             let mapped = source
                 .maps
@@ -748,6 +771,45 @@ mod tests {
             Some(
                 "There is no column \"Body\", because there is no header: begin the file with the names of its columns."
             )
+        );
+    }
+
+    #[test]
+    fn a_column_or_a_member_that_could_be_either_of_two_is_refused() {
+        let mapped = |maps: &[(&str, &str)], edit: fn(&mut Source)| {
+            source("tickets.csv", |s| {
+                s.task = Some("categorize_ticket".to_owned());
+                s.maps = maps.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+                edit(s);
+            })
+        };
+        let tasks = my_tasks::registry();
+        let text = [("text", "text")];
+        for (source, header, says) in [
+            (mapped(&[], |_| {}), "text,id,text", "The column \"text\" occurs 2 times in the header"),
+            (mapped(&[], |_| {}), "text,,", "The column \"\" occurs 2 times in the header"),
+            (mapped(&text, |_| {}), "text, text ", "The column \"text\" occurs 2 times"),
+            (
+                mapped(&text, |s| s.reference = Some("id".to_owned())),
+                "id,id,text,id",
+                "\"id\" occurs 3 times",
+            ),
+            (mapped(&text, |s| s.group = Some("id".to_owned())), "id,text,id", "\"id\" occurs 2 times"),
+            (
+                mapped(&[("text", "a"), ("other", "a"), ("text", "b")], |_| {}),
+                "a,b",
+                "The member \"text\" is mapped to \"a\" and to \"b\"",
+            ),
+            (mapped(&[("text", "a"), ("text", "a")], |_| {}), "a", "The member \"text\" is mapped to"),
+        ] {
+            let failure = source.lines(header.as_bytes(), &tasks).err().unwrap();
+            assert_eq!(failure.exit_code(), 2, "{header}");
+            assert!(failure.sentence().unwrap().contains(says), "{header}: {failure:?}");
+        }
+        // What nobody uses may occur as often as it likes.
+        assert_eq!(
+            read(&mapped(&text, |_| {}), b"Comment,text,Comment\na,one,b\n"),
+            [(2, body(r#"{"task":"categorize_ticket","input":{"text":"one"}}"#))]
         );
     }
 
