@@ -12,6 +12,7 @@ use clap::Args;
 use nightshift_core::json::{self, JsonFault};
 use nightshift_core::task::Tasks;
 use nightshift_tasks::Registry;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::csv_records::{Fault, Records};
@@ -223,12 +224,16 @@ fn unreadable(number: u64, error: &io::Error) -> Failure {
     Failure::failed(format!("The file cannot be read on at line {number}: {error}."))
 }
 
-/// As strictly as the worker reads a body, because what is written anew no longer shows what was wrong with it. A reference
-/// becomes a text, so that all integers that are kept whole may be one.
+/// As strictly as the worker reads a body, because what is written anew no longer shows what was wrong with it.
 fn strict(text: &str) -> Result<Value, JsonFault> {
     let value = json::parse(text)?;
-    json::exact_integers(text)?;
+    json::exact_numbers(text)?;
     Ok(value)
+}
+
+/// The members of a JSON object as they were written; none of what is no object.
+fn raw_members(text: &str) -> BTreeMap<String, &RawValue> {
+    serde_json::from_str(text).unwrap_or_default()
 }
 
 fn too_long() -> String {
@@ -275,24 +280,41 @@ fn bounded_line(read: &mut impl BufRead) -> io::Result<Option<Bounded>> {
 impl Shape {
     fn draft(&self, text: &str) -> Result<Draft, String> {
         // A whole job is sent as it was written, byte for byte; the worker's own parser judges it.
-        let parsed: Option<Value> = if self.task.is_some() || self.group.is_some() {
-            Some(strict(text).map_err(|fault| format!("The line cannot be read: {fault}."))?)
-        } else {
-            None
-        };
-        let (body, input) = match (&self.task, parsed) {
-            (Some(task), Some(mut input)) => {
-                let reference =
-                    self.reference.as_deref().and_then(|name| input.as_object_mut()?.shift_remove(name));
-                let body = job(task, &input, reference.and_then(|value| scalar(&value)));
-                (body, Some(input))
+        if self.task.is_none() && self.group.is_none() {
+            return Ok(Draft { body: sendable(text.to_owned()), group: None });
+        }
+        let unreadable = |fault| format!("The line cannot be read: {fault}.");
+        let mut value = json::parse(text).map_err(unreadable)?;
+        let members = raw_members(text);
+        // A reference becomes a text, and loses no digit by that.
+        let reference = self.reference.as_ref().and_then(|name| Some((name, *members.get(name)?)));
+        let exact = match reference {
+            None => json::exact_numbers(text),
+            Some((name, _)) => {
+                let mut others = members.iter().filter(|(member, _)| *member != name);
+                others.try_for_each(|(_, member)| json::exact_numbers(member.get()))
             }
-            (_, parsed) => (text.to_owned(), parsed.and_then(|mut job| Some(job.get_mut("input")?.take()))),
+        };
+        exact.map_err(unreadable)?;
+        let reference = match reference {
+            None => None,
+            Some((name, written)) => {
+                value.as_object_mut().and_then(|input| input.shift_remove(name));
+                scalar(written).map_err(|kind| {
+                    format!("The reference in {name:?} is {kind}: give a text, a number or a flag.")
+                })?
+            }
         };
         let group = self.group.as_ref().map(|name| {
-            let value = input.as_ref().and_then(|input| input.get(name)).and_then(scalar);
+            let inside = members.get("input").map(|input| raw_members(input.get())).unwrap_or_default();
+            let input = if self.task.is_some() { &members } else { &inside };
+            let value = input.get(name).and_then(|value| scalar(value).ok()?);
             group(value.as_deref().unwrap_or_default(), name)
         });
+        let body = match &self.task {
+            Some(task) => job(task, &value, reference),
+            None => text.to_owned(),
+        };
         Ok(Draft { body: sendable(body), group: group.transpose()? })
     }
 }
@@ -450,12 +472,15 @@ fn job(task: &str, input: &Value, reference: Option<String>) -> String {
     .to_string()
 }
 
-fn scalar(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        _ => None,
+/// The text of a text, a number or a flag, and none of null. A number stays as it was written: `1.10` names something else
+/// than `1.1`.
+fn scalar(written: &RawValue) -> Result<Option<String>, &'static str> {
+    match serde_json::from_str(written.get()) {
+        Ok(Value::String(text)) => Ok(Some(text)),
+        Ok(Value::Null) => Ok(None),
+        Ok(Value::Array(_)) => Err("an array"),
+        Ok(Value::Object(_)) => Err("an object"),
+        _ => Ok(Some(written.get().to_owned())),
     }
 }
 
@@ -609,20 +634,59 @@ mod tests {
                 r#"{"text":18446744073709551617}"#,
                 "The line cannot be read: the number that starts with 18446744073709551617 is beyond",
             ),
+            // What is written anew for it would be taken.
+            (
+                r#"{"id":"a","text":[9007199254741000.1]}"#,
+                "The line cannot be read: the number that starts with 9007199254741000.1 is beyond",
+            ),
+            (
+                r#"{"text":9.007199254740993e15}"#,
+                "The line cannot be read: the number that starts with 9.007199254740993e15 is beyond",
+            ),
+            (
+                "[9007199254741000.1]",
+                "The line cannot be read: the number that starts with 9007199254741000.1",
+            ),
         ] {
             for group in [None, Some("text")] {
                 let told = told(&jsonl(group), line);
                 assert!(told.starts_with(why), "{told}");
             }
         }
-        // A reference is a text in the job, and keeps all its digits.
-        assert_eq!(
-            read(&jsonl(None), br#"{"id":18446744073709551615,"text":"a"}"#),
-            [(
-                1,
-                body(r#"{"task":"weekly_report","input":{"text":"a"},"reference":"18446744073709551615"}"#)
-            )]
-        );
+        // A reference is a text in the job, and stays as it was written.
+        for (written, reference) in [
+            ("18446744073709551615", Some("18446744073709551615")),
+            ("9007199254741000.10", Some("9007199254741000.10")),
+            ("1.10", Some("1.10")),
+            ("1E3", Some("1E3")),
+            ("false", Some("false")),
+            (r#""a\u00e9""#, Some("aé")),
+            (r#""""#, Some("")),
+            ("null", None),
+        ] {
+            let line = format!(r#"{{ "id" : {written} , "text":"a"}}"#);
+            let expected =
+                job("weekly_report", &serde_json::json!({"text": "a"}), reference.map(str::to_owned));
+            assert_eq!(read(&jsonl(None), line.as_bytes()), [(1, body(&expected))]);
+        }
+        for (written, kind) in [(r#"{"n":1}"#, "an object"), ("[7]", "an array"), ("[]", "an array")] {
+            for group in [None, Some("text")] {
+                let told = told(&jsonl(group), &format!(r#"{{"id":{written},"text":"a"}}"#));
+                assert_eq!(
+                    told,
+                    format!("The reference in \"id\" is {kind}: give a text, a number or a flag.")
+                );
+            }
+        }
+        // And so does what SQS shares the workers by.
+        for (line, task) in [(r#"{"id":1.10}"#, true), (r#"{"task":"t","input":{"id":1.10}}"#, false)] {
+            let grouped = source("inputs.jsonl", |s| {
+                s.task = task.then(|| "weekly_report".to_owned());
+                s.group = Some("id".to_owned());
+            });
+            let (_, draft) = read(&grouped, line.as_bytes()).pop().unwrap();
+            assert_eq!(draft.unwrap().group.as_deref(), Some("1.10"));
+        }
         let rows = source("reports.csv", |s| s.task = Some("weekly_report".to_owned()));
         let column = types("weekly_report", &my_tasks::registry())
             .into_iter()
@@ -630,6 +694,7 @@ mod tests {
             .unwrap();
         for (cell, why) in [
             ("18446744073709551617", "cannot be read: the number that starts with 18446744073709551617"),
+            ("9007199254741000.1", "cannot be read: the number that starts with 9007199254741000.1"),
             (r#""[{""a"":1,""a"":2}]""#, "cannot be read: the member \"a\" appears twice"),
             ("many", "is not the JSON that its type asks for"),
         ] {
