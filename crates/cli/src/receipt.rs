@@ -35,6 +35,9 @@ pub struct Head {
     pub read_as: Option<Vec<String>>,
 }
 
+/// What a job that is sent twice costs.
+pub const SECOND_COPY: &str = "a second copy costs no call where its result stands, and is worked on again where its job has failed since, or the prompt, the schema or the model is another one";
+
 /// The form that is written, and the only one that is read.
 const FORM: u32 = 1;
 
@@ -231,7 +234,7 @@ fn read_before(path: &Path, file: &File, head: &Head) -> Result<Option<(Before, 
     let Some(mut entries) = read_from(path, file)? else { return Ok(None) };
     if entries.head.source_sha256 != head.source_sha256 {
         return Err(Failure::usage(format!(
-            "{} is the receipt of another file, or of this one before it was changed: name another --receipt; what was sent already is then a duplicate, which costs no call.",
+            "{} is the receipt of another file, or of this one before it was changed. Of this one, enqueue the lines that were mended or added as a file of their own; with another --receipt all of its lines are sent, and of one that was sent before {SECOND_COPY}.",
             path.display()
         )));
     }

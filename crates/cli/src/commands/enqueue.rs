@@ -217,8 +217,10 @@ fn intent(survey: &Survey, before: &Before, worker: &Worker, stack: &Stack, sour
     }
     if survey.perhaps > 0 {
         text.push_str(&format!(
-            " {} may have been sent when the command was stopped; they are sent again, and a second copy costs no call.",
-            survey.perhaps
+            " {} may have been sent when the command was stopped, and {} sent again: {}.",
+            survey.perhaps,
+            agreeing(survey.perhaps, "is", "are"),
+            receipt::SECOND_COPY
         ));
     }
     if survey.bad > 0 {
