@@ -31,8 +31,7 @@ impl Drop for PrivateFolder {
     }
 }
 
-/// What a person makes of this text in `VISUAL` or `EDITOR`, or in vi. Waits until the editor ends; a Ctrl-C meanwhile is
-/// the editor's.
+/// What a person makes of this text in `VISUAL` or `EDITOR`, or in vi. Waits until the editor ends, on this thread.
 ///
 /// # Errors
 /// When there is no editor, or it says that it failed: nothing was changed.
@@ -48,9 +47,15 @@ pub fn edit(text: &str, name: &str) -> Result<String, Failure> {
     std::fs::read_to_string(&path).map_err(|error| Failure::of_path(&path, "read", &error))
 }
 
-/// By a shell, as git does it: the variable may hold arguments (`code --wait`). The path is no part of the script.
+/// By a shell, as git does it: the variable may hold arguments (`code --wait`). The path is no part of the script. A shell
+/// that has no trap of its own ends by a Ctrl-C which the editor took as its own, and would call that editor failed.
 fn run(editor: &str, path: &Path) -> Result<(), Failure> {
-    let ended = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("editor").arg(path).status();
+    let ended = Command::new("sh")
+        .arg("-c")
+        .arg(format!("trap : INT; {editor} \"$1\""))
+        .arg("editor")
+        .arg(path)
+        .status();
     match ended {
         Ok(status) if status.success() => Ok(()),
         _ => Err(Failure::failed(

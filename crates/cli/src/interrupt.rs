@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -16,6 +17,7 @@ pub struct Interrupt {
     tell: Arc<watch::Sender<u32>>,
     asked: watch::Receiver<u32>,
     handled: Arc<AtomicBool>,
+    is_of_another: Arc<AtomicBool>,
     left: Arc<Mutex<Option<String>>>,
 }
 
@@ -24,18 +26,32 @@ impl Interrupt {
     pub fn listen() -> Self {
         let (tell, asked) = watch::channel(0);
         let tell = Arc::new(tell);
+        let is_of_another = Arc::new(AtomicBool::new(false));
         // Registered before anything is begun: a signal that comes earlier than the first poll counts too. Where a signal
         // cannot be listened for, it ends the program as it does by itself.
         for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
             let Ok(mut signals) = signal(kind) else { continue };
-            let tell = Arc::clone(&tell);
+            let (tell, is_of_another) = (Arc::clone(&tell), Arc::clone(&is_of_another));
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
-                    tell.send_modify(|times| *times += 1);
+                    if kind != SignalKind::interrupt() || !is_of_another.load(Ordering::Relaxed) {
+                        tell.send_modify(|times| *times += 1);
+                    }
                 }
             });
         }
-        Self { tell, asked, handled: Arc::default(), left: Arc::default() }
+        Self { tell, asked, handled: Arc::default(), is_of_another, left: Arc::default() }
+    }
+
+    /// Works with another program on this terminal: a Ctrl-C meanwhile reaches both, and is meant for that one alone.
+    pub async fn of_another<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.is_of_another.store(true, Ordering::Relaxed);
+        let done = work();
+        // What came meanwhile is heard of only now, by the task that counts.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::task::yield_now().await;
+        self.is_of_another.store(false, Ordering::Relaxed);
+        done
     }
 
     /// From now on the command sees to the first Ctrl-C itself; a second one still ends it, and `left` is how things stand

@@ -278,12 +278,11 @@ async fn edit(arguments: &EditArguments, context: &Context) -> Result<(), Failur
     let done = waiting(&record, decision.seen, clock.now_ms()).map_err(refused)?;
     let message = message(&ledger, &record).await?;
     let limits = stack.worker()?.limits;
-    context.interrupt.handle(LEFT);
     let edited = match from {
         Some(file) => accepted(&record, &read(file)?, message.as_ref(), &limits)?.map_err(|why| {
             Failure::no(format!("The output is not accepted, and nothing was changed: {why}"))
         })?,
-        None => in_editor(&record, &done.output, message.as_ref(), &limits).await?,
+        None => in_editor(&record, &done.output, message.as_ref(), &limits, context).await?,
     };
     if *edited.output() == done.output {
         return Err(Failure::failed(
@@ -291,6 +290,7 @@ async fn edit(arguments: &EditArguments, context: &Context) -> Result<(), Failur
         ));
     }
     ask(decision, &stack, "Stores this output instead", edited.output()).await?;
+    context.interrupt.handle(LEFT);
     let trace = begin(&stack, "edit", decision).await?;
     let by = trace.caller.arn.clone();
     let token = OsEntropy.token();
@@ -305,11 +305,12 @@ async fn in_editor(
     output: &Value,
     message: Option<&KeptMessage>,
     limits: &Limits,
+    context: &Context,
 ) -> Result<Edited, Failure> {
     // Plain JSON always serialises.
     let mut text = serde_json::to_string_pretty(output).unwrap_or_default() + "\n";
     loop {
-        text = editor::edit(&text, "output.json")?;
+        text = context.interrupt.of_another(|| editor::edit(&text, "output.json")).await?;
         match accepted(record, &text, message, limits)? {
             Ok(edited) => return Ok(edited),
             Err(why) => {

@@ -77,7 +77,7 @@ impl Stand {
         write.record.key.to_string()
     }
 
-    async fn stood(&self, notes: &str) -> Record {
+    pub async fn stood(&self, notes: &str) -> Record {
         let lookup = self.reviewed_ledger().get(&waiting(notes).key).await.unwrap();
         lookup.record().unwrap().clone()
     }

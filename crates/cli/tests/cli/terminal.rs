@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
+use crate::reviewing::REPORT;
 use crate::support::{Stand, bare, write};
 
 /// A terminal of this width, and what is inside of it.
@@ -66,6 +68,57 @@ async fn ctrl_c_at_a_question_ends_it_and_the_terminal_shows_again_what_is_typed
         assert_eq!(code, Some(130), "{said}");
         assert!(tcgetattr(&inside).unwrap().local_modes.contains(LocalModes::ECHO), "{args:?}");
         assert!(stand.is_on() && stand.items("").is_empty(), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_in_an_editor_is_the_editor_s_and_at_the_question_after_it_nothing_was_changed() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (begun, go_on) = (folder.path().join("begun"), folder.path().join("go-on"));
+    let script = format!(
+        "trap : INT; touch {begun}; until [ -e {go_on} ]; do sleep 0.02; done; rm {begun} {go_on}; printf '%s' '{REPORT}' > \"$1\"\n",
+        begun = begun.display(),
+        go_on = go_on.display()
+    );
+    let editor = format!("sh {}", write(folder.path(), "editor", &script));
+    for (notes, is_meant) in [("stopped", false), ("edited", true)] {
+        let key = stand.waits(notes).await;
+        let (mut terminal, inside) = terminal(80);
+        let other = || Stdio::from(inside.try_clone().unwrap());
+        let mut command = stand.command(&["review", "edit", &key, "--reason", "x"]);
+        // As on a terminal, all that it started hears Ctrl-C, too.
+        command.process_group(0).env("EDITOR", &editor).stdin(other()).stdout(other()).stderr(other());
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        drop(inside);
+        let (said, code) = tokio::task::block_in_place(|| {
+            let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+            while !begun.exists() {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            for _ in 0..2 {
+                kill_process_group(pid, Signal::INT).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            std::fs::write(&go_on, "").unwrap();
+            let mut said = until(&mut terminal, "Go on? [y/N] ");
+            if is_meant {
+                terminal.write_all(b"y\n").unwrap();
+            } else {
+                kill_process_group(pid, Signal::INT).unwrap();
+            }
+            let _ = terminal.read_to_end(&mut said);
+            (String::from_utf8(said).unwrap(), child.wait().unwrap().code())
+        });
+        assert_eq!(code, Some(if is_meant { 0 } else { 130 }), "{said}");
+        assert_eq!(said.contains("Interrupted; nothing was changed."), !is_meant, "{said}");
+        let (version, traces) = if is_meant { (4, 1) } else { (3, 0) };
+        assert_eq!(
+            (stand.stood(notes).await.version, stand.items("trace#").len()),
+            (version, traces),
+            "{said}"
+        );
     }
 }
 
