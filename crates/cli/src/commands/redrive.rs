@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::redrive::{Answer, Ask, Canary, Count, Ended, Redrive, Request, Source, Stepped};
+use nightshift_core::redrive::{Answer, Ask, Canary, Count, End, Ended, Redrive, Request, Source, Stepped};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -205,15 +205,27 @@ struct Shown {
     began_at: Option<String>,
     matching: Option<u64>,
     sent: Option<u64>,
-    left: Option<u64>,
+    could_not_send: Option<u64>,
+    deleted_as_settled: Option<u64>,
     canary: Option<String>,
     reason: Option<String>,
     caller: Option<String>,
 }
 
 impl Row for Shown {
-    const COLUMNS: &'static [&'static str] =
-        &["REDRIVE", "FROM", "STATE", "BEGAN", "MATCHING", "SENT", "LEFT", "CANARY", "REASON", "CALLER"];
+    const COLUMNS: &'static [&'static str] = &[
+        "REDRIVE",
+        "FROM",
+        "STATE",
+        "BEGAN",
+        "MATCHING",
+        "SENT",
+        "COULD NOT SEND",
+        "DELETED AS SETTLED",
+        "CANARY",
+        "REASON",
+        "CALLER",
+    ];
 
     fn cells(&self) -> Vec<Cell> {
         vec![
@@ -223,7 +235,8 @@ impl Row for Shown {
             Cell::maybe(self.began_at.as_ref()),
             Cell::maybe(self.matching),
             Cell::maybe(self.sent),
-            Cell::maybe(self.left),
+            Cell::maybe(self.could_not_send),
+            Cell::maybe(self.deleted_as_settled),
             Cell::maybe(self.canary.as_ref()),
             Cell::maybe_said(self.reason.as_deref()),
             Cell::maybe_said(self.caller.as_deref()),
@@ -244,7 +257,8 @@ impl Shown {
             began_at: Some(times::shown(redrive.began_ms)),
             matching: Some(redrive.matching),
             sent: Some(redrive.progress.sent),
-            left: redrive.scan.as_ref().map(|scan| scan.left.total()),
+            could_not_send: redrive.scan.as_ref().map(|scan| scan.left.total()),
+            deleted_as_settled: Some(redrive.progress.settled),
             canary,
             reason: Some(redrive.request.reason.clone()),
             caller: Some(redrive.request.caller.clone()),
@@ -342,10 +356,11 @@ async fn watch(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure
                 waits_s = WAITS_S.into_iter();
                 let shown = Shown::of(&redrive);
                 let canary = shown.canary.map_or_else(String::new, |canary| format!("; canary: {canary}"));
+                let settled = settled(&redrive).map_or_else(String::new, |settled| format!("; {settled}"));
                 let rests = redrive.scan.as_ref().is_some_and(|scan| scan.rest_until_ms > times::now_ms());
                 let rests = if rests { WAITS_FOR_HIDDEN } else { "" };
                 let progress =
-                    format!("{} of {} sent{canary}{rests}", redrive.progress.sent, redrive.matching);
+                    format!("{} of {} sent{settled}{canary}{rests}", redrive.progress.sent, redrive.matching);
                 if said.as_ref() != Some(&progress) {
                     say(&progress);
                     said = Some(progress);
@@ -405,6 +420,16 @@ fn goes_on(id: &str) -> String {
     )
 }
 
+/// Of `crashed`: what has its result, was erased, or failed again meanwhile and has its letter.
+fn settled(redrive: &Redrive) -> Option<String> {
+    let settled = redrive.progress.settled;
+    (settled > 0).then(|| format!("{settled} deleted: settled already"))
+}
+
+fn ending(end: &End, redrive: &Redrive) -> String {
+    settled(redrive).map_or_else(|| end.detail.clone(), |settled| format!("{} {settled}.", end.detail))
+}
+
 fn over(redrive: &Redrive, context: &Context) -> Result<(), Failure> {
     let shown = context.out.before_verdict().one(&Shown::of(redrive));
     shown.map_err(|e| {
@@ -412,10 +437,10 @@ fn over(redrive: &Redrive, context: &Context) -> Result<(), Failure> {
     })?;
     match &redrive.end {
         Some(end) if matches!(end.how, Ended::Finished | Ended::LimitReached) => {
-            say(&end.detail);
+            say(&ending(end, redrive));
             Ok(())
         }
-        Some(end) => Err(Failure::no(&end.detail)),
+        Some(end) => Err(Failure::no(ending(end, redrive))),
         None => Err(unexpected()),
     }
 }
@@ -431,7 +456,8 @@ async fn list(stack: &Stack, all: bool, context: &Context) -> Result<(), Failure
                 began_at: None,
                 matching: None,
                 sent: None,
-                left: None,
+                could_not_send: None,
+                deleted_as_settled: None,
                 canary: None,
                 reason: None,
                 caller: None,
@@ -453,7 +479,7 @@ async fn show(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure>
         say(&format!("{} {}", times::shown(event.at_ms), event.what));
     }
     if let Some(end) = &redrive.end {
-        say(&format!("{} {}", times::shown(end.at_ms), end.detail));
+        say(&format!("{} {}", times::shown(end.at_ms), ending(end, &redrive)));
     }
     Ok(())
 }

@@ -134,6 +134,44 @@ async fn an_end_that_was_not_asked_for_is_told_by_the_exit_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_sent_is_called_so_and_what_was_deleted_is_told() {
+    let stand = Stand::start().await;
+    let with = |settled: u64, end: Option<(&str, &str)>| {
+        let mut with = redrive(15, end);
+        with["progress"]["settled"] = json!(settled);
+        with["scan"] = json!({"left": {"unreadable": 2, "refused": 1}});
+        with
+    };
+    let ended = with(2, Some(("incomplete", "15 sent; 3 that match are left where they were.")));
+    stand.answer([
+        json!({"stepped": {"again": {"at_ms": 0, "redrive": with(0, None)}}}),
+        json!({"stepped": {"again": {"at_ms": 0, "redrive": with(1, None)}}}),
+        json!({"stepped": {"over": &ended}}),
+    ]);
+    let watched = stand.run(&["redrive", "watch", "r-1"]);
+    assert_eq!(watched.code, 3, "{watched:?}");
+    assert!(watched.out.contains("COULD NOT SEND\t3\nDELETED AS SETTLED\t2\n"), "{watched:?}");
+    let told: Vec<_> = watched.err.lines().collect();
+    assert_eq!(
+        told,
+        [
+            "15 of 20 sent",
+            "15 of 20 sent; 1 deleted: settled already",
+            "nightshift: 15 sent; 3 that match are left where they were. 2 deleted: settled already.",
+        ]
+    );
+    stand.answer([
+        json!({"redrive": ended}),
+        json!({"redrives": [{"id": "r-1", "source": "crashed", "redrive": ended}]}),
+    ]);
+    let shown = stand.run(&["redrive", "show", "r-1"]).ok();
+    assert!(shown.err.contains("left where they were. 2 deleted: settled already."), "{shown:?}");
+    let listed = stand.run(&["redrive", "list", "--all", "--output", "json"]).ok();
+    let listed: Value = serde_json::from_str(&listed.out).unwrap();
+    assert_eq!([&listed["could_not_send"], &listed["deleted_as_settled"]], [3, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_is_too_wide_for_the_terminal_breaks_no_word() {
     let stand = Stand::start().await;
     for columns in [80, 200] {
@@ -151,7 +189,7 @@ async fn a_list_that_is_too_wide_for_the_terminal_breaks_no_word() {
                 .all(|word| words.contains(word)),
             "{shown}"
         );
-        assert_eq!(lines.len(), if columns == 80 { 10 + 1 + 10 } else { 1 + 2 }, "{shown}");
+        assert_eq!(lines.len(), if columns == 80 { 11 + 1 + 11 } else { 1 + 2 }, "{shown}");
     }
 }
 
