@@ -246,7 +246,7 @@ fn read_before(path: &Path, file: &File, head: &Head) -> Result<Option<(Before, 
         )));
     }
     if let (Some(theirs), Some(ours)) = (&entries.head.read_as, &head.read_as)
-        && theirs != ours
+        && as_read(theirs) != as_read(ours)
     {
         let options = if theirs.is_empty() {
             "without options".to_owned()
@@ -267,6 +267,22 @@ fn read_before(path: &Path, file: &File, head: &Head) -> Result<Option<(Before, 
         }
     }
     Ok(Some((before, entries.torn)))
+}
+
+/// The options of a reading, in an order of their own and without what holds by itself: a release of before wrote them as
+/// they were given.
+fn as_read(options: &[String]) -> Vec<(&str, Option<&str>)> {
+    let mut options = options.iter().map(String::as_str);
+    let mut read = Vec::new();
+    while let Some(name) = options.next() {
+        // It alone has no value.
+        let value = if name == "--csv" { None } else { options.next() };
+        if (name, value) != ("--delimiter", Some(",")) {
+            read.push((name, value));
+        }
+    }
+    read.sort_unstable();
+    read
 }
 
 /// The head for what is sent now; its lines are counted, and how they are read is told, later.

@@ -103,6 +103,34 @@ async fn a_receipt_is_of_the_file_as_it_was_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_order_of_options_and_a_default_that_is_given_are_no_other_reading() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "reports.csv", "Team,Week,Notes\nCards,2026-W47,\"[\"\"a\"\"]\"\n");
+    let maps = ["--map", "team=Team", "--map", "week=Week", "--map", "entries=Notes"];
+    let turned = ["--map", "entries=Notes", "--map", "week=Week", "--map", "team=Team", "--delimiter", ","];
+    let sends = |options: &[&str]| {
+        stand.run(&[&["enqueue", &file, "--yes", "--task", "weekly_report"][..], options].concat())
+    };
+    sends(&maps).ok();
+    let again = sends(&turned).ok();
+    assert!(again.err.contains("Nothing to send: of 1 line 1 was sent before"), "{again:?}");
+    // One of a release that wrote them as they were given.
+    let path = folder.path().join("reports.csv.receipt");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (head, rest) = text.split_once('\n').unwrap();
+    let mut head: Value = serde_json::from_str(head).unwrap();
+    head["read_as"] =
+        json!([&["--csv", "--delimiter", ",", "--task", "weekly_report"][..], &turned[..6]].concat());
+    std::fs::write(&path, format!("{head}\n{rest}")).unwrap();
+    assert!(sends(&maps).ok().err.contains("Nothing to send"));
+    for other in [&maps[..4], &[&maps[..], &["--delimiter", ";"]].concat()] {
+        let other = sends(other);
+        assert!(other.code == 2 && other.err.contains("is the receipt of this file read with"), "{other:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_kill_the_rest_is_sent_and_what_may_have_been_sent_is_said() {
     let stand = Stand::start().await;
     let folder = tempfile::tempdir().unwrap();
