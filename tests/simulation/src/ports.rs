@@ -421,9 +421,7 @@ impl Ledger for SimPorts {
             || {
                 let mut state = world.lock();
                 let Some(&n) = state.by_key.get(key) else { return };
-                let record = state.inputs[n as usize].record.as_deref_mut();
-                if let Some(record) = record.filter(|record| record.version == version) {
-                    record.letter_version = Some(version);
+                if state.inputs[n as usize].letter_is_noted(version) {
                     state.note(world.now_ms(), n, || format!("the letter of v{version} is noted as sent"));
                 }
             },
