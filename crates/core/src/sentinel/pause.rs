@@ -314,6 +314,8 @@ impl Signs {
         let all = calls.failed.saturating_add(calls.answered);
         calls.failed >= FAILED_MIN
             && calls.failed.saturating_mul(100) >= all.saturating_mul(FAILED_PERCENT)
+            // What is refused at once shows nothing while an answer may still be on its way.
+            && self.is_past(calls.failing_since_ms, STEP_MS)
             && self.answered_before(ANSWER_FRESH_MS)
     }
 

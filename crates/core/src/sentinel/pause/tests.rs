@@ -50,9 +50,16 @@ fn phase(signs: &Signs, cause: Cause, standing: Entry) -> Option<Phase> {
 #[test]
 fn only_what_nobody_recovers_from_by_itself_pauses() {
     let calls = |answered, failed, ago_ms| Signs {
-        calls: Some(Calls { answered, failed, refused_micro_usd: None }),
+        calls: Some(Calls { answered, failed, ..Calls::default() }),
         answered_at_ms: Some(NOW_MS - ago_ms),
         ..healthy()
+    };
+    let failing_for = |ms| {
+        let failing_since_ms = Some(NOW_MS - ms);
+        Signs {
+            calls: Some(Calls { failed: 200, failing_since_ms, ..Calls::default() }),
+            ..calls(0, 0, DAY_MS)
+        }
     };
     let money = |left: u64, refused_micro_usd, ago_ms| Signs {
         money: Some(Money { room_micro_usd: left, cap_micro_usd: 1_000, refused_micro_usd }),
@@ -69,6 +76,9 @@ fn only_what_nobody_recovers_from_by_itself_pauses() {
         (calls(20, 180, 3 * MINUTE_MS), None),
         (calls(0, 19, 3 * MINUTE_MS), None),
         (calls(0, 200, 59_000), None),
+        // After an idle hour, what is refused in the first seconds is not all that was called for.
+        (failing_for(STEP_MS - 1), None),
+        (failing_for(STEP_MS), Some(Cause::Outage)),
         // A limit that is merely reached: refusals for it are no failures.
         (calls(0, 0, DAY_MS), None),
         (Signs { calls: None, ..in_outage() }, None),
