@@ -432,10 +432,15 @@ impl Snapshot {
 }
 
 impl Entry {
-    /// What the answer to a probe makes of a cause that was probed: work for one call, or the same wait again.
+    /// What the answer to a probe makes of a cause that was probed: work for one call, or the same wait again, from when it was
+    /// asked, since a provider that hangs lets it wait long enough.
     #[must_use]
     pub fn probed(&self, works: bool, now_ms: u64) -> Self {
-        self.in_phase(if works { Phase::Reopening { width: 1 } } else { Phase::Paused }, now_ms)
+        if works {
+            self.in_phase(Phase::Reopening { width: 1 }, now_ms)
+        } else {
+            Self { phase: Phase::Paused, ..self.clone() }
+        }
     }
 }
 

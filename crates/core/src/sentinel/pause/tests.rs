@@ -134,8 +134,10 @@ fn the_way_back_is_a_probe_and_then_a_width_that_doubles_while_jobs_succeed() {
     assert_eq!(healthy().probe(&again), Some(ask), "it is asked for again");
     let later = Signs { now_ms: NOW_MS + 1, ..healthy() };
     assert_eq!(later.probe(&again), None, "once");
-    for (works, expected) in [(true, Reopening { width: 1 }), (false, Paused)] {
-        assert_eq!(entry(Probing, 1).probed(works, NOW_MS).phase, expected);
+    // The wait for the next probe began when this one was asked.
+    for (works, expected) in [(true, (Reopening { width: 1 }, NOW_MS)), (false, (Paused, NOW_MS - 7))] {
+        let probed = entry(Probing, 7).probed(works, NOW_MS);
+        assert_eq!((probed.phase, probed.phase_since_ms), expected);
     }
 }
 
