@@ -459,6 +459,7 @@ pub async fn spend(ledger: &dyn Ledger, inspect: &dyn Inspect) {
     use SpendKey::{Day, Shard};
     let draw = |shard, micro_usd| (Shard(shard), SpendKind::Draw { micro_usd });
     let fund = |shard, micro_usd| (Shard(shard), SpendKind::Fund { micro_usd });
+    let check = |cap_micro_usd| (Day, SpendKind::Check { cap_micro_usd });
     let block =
         |shard, micro_usd| (Day, SpendKind::Reserve { micro_usd, cap_micro_usd: 100, shard: Some(shard) });
     let no_room = |left_micro_usd| SpendAnswer::NoRoom { left_micro_usd, shards: Shards::default() };
@@ -468,6 +469,7 @@ pub async fn spend(ledger: &dyn Ledger, inspect: &dyn Inspect) {
     };
     let day = day();
     for (step, ((key, kind), answer, stands)) in [
+        (check(0), Counted, (0, 0)),
         (reserve(101, 100), no_room(100), (0, 0)),
         (reserve(60, 100), Counted, (60, 0)),
         (reserve(41, 100), no_room(40), (60, 0)),
@@ -497,6 +499,9 @@ pub async fn spend(ledger: &dyn Ledger, inspect: &dyn Inspect) {
         (settle(Shard(19), 5, 5), Counted, (97, 19)),
         (settle(Shard(19), 3, 0), Counted, (97, 22)),
         (draw(19, 3), Counted, (97, 19)),
+        // Under a cap that was lowered, the day says that it has given away too much.
+        (check(97), Counted, (97, 19)),
+        (check(96), no_room(0), (97, 19)),
     ]
     .into_iter()
     .enumerate()

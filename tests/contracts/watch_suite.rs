@@ -21,11 +21,21 @@ pub async fn watch(ledger: &dyn Ledger, watch: &dyn LedgerWatch) {
 async fn calls_that_environments_tell_of(ledger: &dyn Ledger, watch: &dyn LedgerWatch) {
     let minute = LATER_MS / 60_000;
     assert_eq!(watch.calls(minute).await.unwrap(), Calls::default(), "a minute of which nothing was told");
-    for (answered, failed, refused_micro_usd) in [(1, 2, None), (0, 3, Some(7)), (0, 0, Some(9))] {
-        ledger.tell_calls(minute, &Calls { answered, failed, refused_micro_usd }).await.unwrap();
+    let calls = |answered, failed, failing_since_ms, refused_micro_usd| Calls {
+        answered,
+        failed,
+        failing_since_ms,
+        refused_micro_usd,
+    };
+    for told in [
+        calls(1, 0, None, None),
+        calls(0, 2, Some(LATER_MS), None),
+        calls(0, 3, Some(LATER_MS + 1), Some(7)),
+        calls(0, 0, None, Some(9)),
+    ] {
+        ledger.tell_calls(minute, &told).await.unwrap();
     }
-    let told = Calls { answered: 1, failed: 5, refused_micro_usd: Some(7) };
-    assert_eq!(watch.calls(minute).await.unwrap(), told);
+    assert_eq!(watch.calls(minute).await.unwrap(), calls(1, 5, Some(LATER_MS), Some(7)));
 }
 
 async fn the_oldest_come_first_and_no_more_than_asked_for(ledger: &dyn Ledger, watch: &dyn LedgerWatch) {

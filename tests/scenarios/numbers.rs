@@ -263,6 +263,30 @@ async fn the_last_call_that_the_day_can_pay_is_made_whichever_shard_holds_its_mo
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cap_that_is_lowered_within_the_day_stops_what_shards_hold() {
+    let one_call = call_cost_max("100").await;
+    let limits =
+        |calls| Limits { spend_cap_micro_usd: calls * one_call, concurrency_max: 250, ..Limits::default() };
+    let mut stage = Stage::new(|_, _| good());
+    stage.world.fail_settlements(true);
+    stage.worker = stage.world.worker(limits(1_000));
+    let report = stage.invoke(vec![stage.message("m-1", "100")]).await;
+    assert_eq!(report.outcomes, [Outcome::Succeeded]);
+    let held = || async {
+        let spent = stage.world.spent(UtcDay::of(stage.world.now_ms())).await.unwrap();
+        (spent.committed_micro_usd / one_call, spent.in_shards_micro_usd / one_call)
+    };
+    assert_eq!(held().await, (1, 9));
+    // One call is spent, and ten were taken from the day.
+    for (calls, outcome) in [(9, handed_back(HandBackCause::SpendCap)), (10, Outcome::Succeeded)] {
+        stage.worker = stage.world.worker(limits(calls));
+        let report = stage.invoke(vec![stage.message(&format!("m-{calls}"), "200")]).await;
+        assert_eq!(report.outcomes, [outcome], "{calls}");
+    }
+    assert_eq!(held().await, (2, 8));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_input_that_no_day_could_pay_is_a_dead_letter_that_says_so() {
     let text = "long ".repeat(500);
     let mut stage = Stage::new(|_, _| good());

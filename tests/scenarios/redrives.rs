@@ -6,7 +6,9 @@ use nightshift_core::message::{Attribute, AttributeValue};
 use nightshift_core::metric::Outcome;
 use nightshift_core::model::{Answer, ModelRequest};
 use nightshift_core::port_error::PortErrorKind;
-use nightshift_core::record::{RecordWrite, State};
+use nightshift_core::record::{Record, RecordWrite, State};
+use nightshift_core::redrive::{BeforeSending, Received};
+use nightshift_ports::Clock;
 use nightshift_tests::memory::{LedgerFault, Says, again};
 use nightshift_worker::Message;
 use std::time::Duration;
@@ -65,6 +67,26 @@ async fn a_letter_that_is_sent_back_twice_is_paid_for_once() {
     let next = sent_back(&stage, &second, "m-5");
     assert_eq!(stage.invoke(vec![next]).await.outcomes, [REFUSED]);
     assert_eq!((stage.calls(), stage.record("one").history.len()), (3, 2));
+}
+
+/// A redrive that could not delete what it sent finds it again as it was: without a version, and older than the failure.
+#[tokio::test(start_paused = true)]
+async fn a_message_that_comes_back_to_crashed_after_its_job_has_failed_is_settled() {
+    let stage = Stage::new(refuses);
+    let message = stage.message("m-1", "one");
+    let received = Received { sent_at_ms: message.sent_at_ms, redrive_of: None };
+    let before = |standing: Option<&Record>| {
+        BeforeSending::of(standing, received, "token", stage.world.now_ms(), 1_000)
+    };
+    assert_eq!(before(None), BeforeSending::Send, "the ledger knows nothing of it");
+    stage.world.fail_letters(true);
+    let report = stage.invoke(vec![message.clone()]).await;
+    assert_eq!(report.failed_message_ids, ["m-1"]);
+    assert_eq!(before(Some(&stage.record("one"))), BeforeSending::Send, "its letter is not sent");
+    stage.world.fail_letters(false);
+    assert_eq!(stage.invoke(vec![again(&message)]).await.outcomes, [REFUSED]);
+    assert_eq!(before(Some(&stage.record("one"))), BeforeSending::Settled);
+    assert_eq!((stage.calls(), stage.world.letters().len()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -539,7 +539,7 @@ impl Ledger for World {
         if state.shards_get_nothing && matches!(change.kind, SpendKind::Fund { .. }) {
             return Err(Self::failed("spend", PortErrorKind::Throttled));
         }
-        if let (SpendKind::Reserve { .. } | SpendKind::Draw { .. }, Some(left)) =
+        if let (SpendKind::Reserve { .. } | SpendKind::Check { .. } | SpendKind::Draw { .. }, Some(left)) =
             (change.kind, &mut state.reservations_left)
         {
             match left.checked_sub(1) {
@@ -557,6 +557,9 @@ impl Ledger for World {
                     shards: Shards::of(day.shards.iter().copied()),
                 });
             }
+            SpendKind::Check { cap_micro_usd } if *held > cap_micro_usd => {
+                return Ok(SpendAnswer::NoRoom { left_micro_usd: 0, shards: Shards::default() });
+            }
             SpendKind::Draw { micro_usd } if micro_usd > *held => {
                 return Ok(SpendAnswer::NoRoom { left_micro_usd: *held, shards: Shards::default() });
             }
@@ -564,6 +567,7 @@ impl Ledger for World {
                 *held += micro_usd;
                 day.shards.extend(shard);
             }
+            SpendKind::Check { .. } => {}
             SpendKind::Fund { micro_usd } => *held += micro_usd,
             SpendKind::Draw { micro_usd } => *held -= micro_usd,
             SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms, called_at_ms } => {

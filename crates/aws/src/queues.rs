@@ -154,6 +154,12 @@ impl JobsQueue for SqsQueue {
         for batch in batches(letters) {
             match send_batch(self, batch).await {
                 Ok(answers) => sent.extend(answers),
+                // One of them is at fault, and SQS does not say which.
+                Err(error) if error.kind == PortErrorKind::Refused && batch.len() > 1 => {
+                    for one in batch.chunks(1) {
+                        sent.extend(send_batch(self, one).await.unwrap_or_else(|error| vec![Err(error)]));
+                    }
+                }
                 // What was sent before must be known.
                 Err(error) => sent.extend(batch.iter().map(|_| Err(error.clone()))),
             }

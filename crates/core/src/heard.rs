@@ -17,19 +17,28 @@ pub struct Heard {
     calls: Calls,
     minute: u64,
     told_ms: Option<u64>,
+    /// The last minute in which a call failed.
+    failed_in: Option<u64>,
 }
 
 impl Heard {
-    /// A call was answered. Only what is answered beside failures is counted: what went before says nothing of them.
+    /// A call was answered. Only what is answered after failures is counted, in their minute and the next, which the sentinel
+    /// reads together: what went before says nothing of them, and some answers take longer than a refusal.
     pub fn answered(&mut self, now_ms: u64) {
         self.at(now_ms);
-        self.calls.answered += u64::from(self.calls.failed > 0);
+        let after_failures = self.failed_in.is_some_and(|minute| self.minute <= minute.saturating_add(1));
+        self.calls.answered += u64::from(after_failures);
     }
 
-    /// A call was not answered.
-    pub fn failed(&mut self, failure: &ModelFailure, now_ms: u64) {
+    /// A call that began then was not answered.
+    pub fn failed(&mut self, failure: &ModelFailure, began_ms: u64, now_ms: u64) {
         self.at(now_ms);
-        self.calls.failed += u64::from(failure.is_sign_of_outage());
+        if !failure.is_sign_of_outage() {
+            return;
+        }
+        self.calls.failed += 1;
+        self.calls.failing_since_ms = self.calls.failing_since_ms.or(Some(began_ms)).min(Some(began_ms));
+        self.failed_in = Some(self.minute);
     }
 
     /// The cap left no room for a call of this price.
@@ -43,7 +52,7 @@ impl Heard {
     pub fn to_tell(&mut self, now_ms: u64) -> Option<(u64, Calls)> {
         self.at(now_ms);
         let too_soon = self.told_ms.is_some_and(|at_ms| now_ms < at_ms.saturating_add(TOLD_EVERY_MS));
-        let is_well = self.calls.failed == 0 && self.calls.refused_micro_usd.is_none();
+        let is_well = self.calls == Calls::default();
         let is_held = too_soon && self.calls.failed < TOLD_AT_ONCE;
         if is_well || is_held {
             return None;
@@ -87,22 +96,28 @@ mod tests {
             heard.answered(ms);
             assert_eq!(heard.to_tell(ms), None);
         }
-        heard.failed(&down, 30_000);
-        assert_eq!(heard.to_tell(30_000), Some((0, Calls { failed: 1, ..Calls::default() })));
+        let calls = |answered, failed, since_ms| Calls {
+            answered,
+            failed,
+            failing_since_ms: since_ms,
+            ..Calls::default()
+        };
+        heard.failed(&down, 29_000, 30_000);
+        assert_eq!(heard.to_tell(30_000), Some((0, calls(0, 1, Some(29_000)))));
         for ms in [30_001, 39_998] {
-            heard.failed(&down, ms);
+            heard.failed(&down, ms - 5, ms);
             heard.answered(ms);
             assert_eq!(heard.to_tell(ms), None);
         }
-        assert_eq!(heard.to_tell(40_000), Some((0, Calls { answered: 2, failed: 2, ..Calls::default() })));
+        assert_eq!(heard.to_tell(40_000), Some((0, calls(2, 2, Some(29_996)))));
         // Ten calls time out together: five are told at a time.
         let told = (0..10).filter_map(|_| {
-            heard.failed(&down, 45_000);
+            heard.failed(&down, 40_000, 45_000);
             heard.to_tell(45_000)
         });
         assert_eq!(told.map(|(_, calls)| calls.failed).collect::<Vec<_>>(), [5, 5]);
         // What was not told within its minute is told no more.
-        heard.failed(&down, 59_999);
+        heard.failed(&down, 50_000, 59_999);
         assert_eq!(heard.to_tell(60_000), None);
         for micro_usd in [7, 5, 6] {
             heard.refused_by_cap(micro_usd, 65_000);
@@ -111,6 +126,23 @@ mod tests {
             heard.to_tell(65_000),
             Some((1, Calls { refused_micro_usd: Some(5), ..Calls::default() }))
         );
+    }
+
+    #[test]
+    fn answers_that_come_later_than_the_failures_beside_them_are_told_too() {
+        let mut heard = Heard::default();
+        let down = failure(FailureClass::Transient, 500);
+        for _ in 0..3 {
+            heard.failed(&down, 0, 1_000);
+        }
+        assert_eq!(heard.to_tell(1_000).map(|(_, calls)| calls.failed), Some(3));
+        let mut told = |now_ms| {
+            heard.answered(now_ms);
+            heard.to_tell(now_ms).map(|(minute, calls)| (minute, calls.answered, calls.failed))
+        };
+        assert_eq!([told(35_000), told(36_000), told(45_000)], [Some((0, 1, 0)), None, Some((0, 2, 0))]);
+        // The next minute is read together with theirs, and no other.
+        assert_eq!([told(70_000), told(120_000)], [Some((1, 1, 0)), None]);
     }
 
     #[test]

@@ -85,13 +85,6 @@ impl Record {
         self.letter_version == Some(self.version)
     }
 
-    /// Whether to note that the dead letter is sent. Only what started afresh after a failure can be asked for by a second
-    /// copy of the letter of before; for all others the write is saved.
-    #[must_use]
-    pub fn notes_its_letter(&self) -> bool {
-        self.redrives > 0 && !self.letter_is_sent()
-    }
-
     /// Where the message of this record is kept, if it is.
     #[must_use]
     pub fn kept_message(&self) -> Option<Kept> {

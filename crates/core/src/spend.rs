@@ -169,6 +169,11 @@ pub enum SpendKind {
         /// The shard that it is for: the day remembers which ones hold money.
         shard: Option<u32>,
     },
+    /// Takes nothing, and asks the day whether what was taken is within the cap.
+    Check {
+        /// The day's cap.
+        cap_micro_usd: u64,
+    },
     /// Takes it from a shard that holds as much.
     Draw {
         /// How much.
@@ -198,7 +203,7 @@ impl SpendKind {
     pub fn takes(self) -> Option<u64> {
         match self {
             Self::Reserve { micro_usd, .. } | Self::Draw { micro_usd } => Some(micro_usd),
-            Self::Fund { .. } | Self::Settle { .. } => None,
+            Self::Check { .. } | Self::Fund { .. } | Self::Settle { .. } => None,
         }
     }
 
@@ -207,7 +212,7 @@ impl SpendKind {
     #[must_use]
     pub fn gives(self) -> bool {
         match self {
-            Self::Reserve { .. } | Self::Draw { .. } => false,
+            Self::Reserve { .. } | Self::Check { .. } | Self::Draw { .. } => false,
             Self::Fund { .. } => true,
             Self::Settle { reserved_micro_usd, spent_micro_usd, .. } => spent_micro_usd < reserved_micro_usd,
         }
@@ -248,11 +253,13 @@ impl Spent {
         }
     }
 
-    /// The dearest call that some record can pay under this cap.
+    /// The dearest call that some record can pay under this cap. Where the day has given away more than a cap that was lowered
+    /// since, what shards hold is for nobody.
     #[must_use]
     pub fn room_micro_usd(&self, cap_micro_usd: u64) -> u64 {
         let taken_micro_usd = self.committed_micro_usd.saturating_add(self.in_shards_micro_usd);
-        cap_micro_usd.saturating_sub(taken_micro_usd).max(self.in_one_shard_micro_usd)
+        let of_the_day = cap_micro_usd.checked_sub(taken_micro_usd);
+        of_the_day.map_or(0, |left_micro_usd| left_micro_usd.max(self.in_one_shard_micro_usd))
     }
 }
 
@@ -366,6 +373,7 @@ mod tests {
             (90, vec![30, 10], 50, 30),
             (100, vec![0, 7, 5], 88, 7),
             (130, vec![], 130, 0),
+            (101, vec![30, 10], 61, 0),
             // A shard is funded while the day's record is read.
             (10, vec![20], 0, 80),
         ] {
@@ -388,6 +396,7 @@ mod tests {
         };
         for (kind, gives) in [
             (SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2, shard: None }, false),
+            (SpendKind::Check { cap_micro_usd: 2 }, false),
             (SpendKind::Draw { micro_usd: 1 }, false),
             (SpendKind::Fund { micro_usd: 1 }, true),
             (settle(4), true),

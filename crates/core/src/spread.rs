@@ -5,7 +5,8 @@
 //! index stands under several keys, and an invocation takes from one of several shards, which take from the day in blocks.
 //!
 //! **Invariant:** what a shard holds was taken from the day's own record before. That record alone keeps the cap, for workers
-//! of a release that knows no shards, too; and what is lost on the way counts as spent.
+//! of a release that knows no shards, too; and what is lost on the way counts as spent. What a shard holds was taken under
+//! the cap of its time: before an environment takes from one, the day has said that it is within the cap of now.
 
 use crate::input_hash::InputHash;
 use crate::spend::{SHARDS_MAX, Shards, SpendAnswer, SpendKey, SpendKind, UtcDay};
@@ -81,9 +82,15 @@ impl Spread {
         }
     }
 
-    /// Begins to reserve.
+    /// Begins to reserve; `within_cap`: this environment was told before that the day is within this cap.
     #[must_use]
-    pub fn reserve(self, invocation_id: &str, micro_usd: u64, cap_micro_usd: u64) -> Reserving {
+    pub fn reserve(
+        self,
+        invocation_id: &str,
+        micro_usd: u64,
+        cap_micro_usd: u64,
+        within_cap: bool,
+    ) -> Reserving {
         let block_micro_usd = micro_usd.saturating_mul(INVOCATIONS_PER_BLOCK).min(self.block_micro_usd_max);
         let own = self.key_of(invocation_id);
         let at = match own {
@@ -95,6 +102,7 @@ impl Spread {
             block_micro_usd,
             micro_usd,
             cap_micro_usd,
+            within_cap,
             at,
             others: Shards::default(),
             left_micro_usd: 0,
@@ -136,6 +144,7 @@ pub struct Reserving {
     block_micro_usd: u64,
     micro_usd: u64,
     cap_micro_usd: u64,
+    within_cap: bool,
     at: At,
     /// Those that hold money, and are to be asked.
     others: Shards,
@@ -176,6 +185,8 @@ impl Reserving {
         let from_day =
             |micro_usd, shard| (SpendKey::Day, SpendKind::Reserve { micro_usd, cap_micro_usd, shard });
         match self.at {
+            // A cap that was lowered within the day stops what shards hold, too.
+            At::Shard(_) if !self.within_cap => Ok((SpendKey::Day, SpendKind::Check { cap_micro_usd })),
             At::Shard(shard) => Ok((SpendKey::Shard(shard), SpendKind::Draw { micro_usd })),
             At::Block(shard) => Ok(from_day(self.block_micro_usd, Some(shard))),
             At::Fund(shard) => {
@@ -188,9 +199,20 @@ impl Reserving {
         }
     }
 
+    /// Whether the day is known to be within the cap.
+    #[must_use]
+    pub fn is_within_cap(&self) -> bool {
+        self.within_cap
+    }
+
     /// What was asked for last was answered.
     pub fn answered(&mut self, answer: SpendAnswer) {
+        let asked_the_day = matches!(self.at, At::Block(_) | At::Day);
+        let asked_for_the_cap = matches!(self.at, At::Shard(_)) && !self.within_cap;
+        self.within_cap |= answer == SpendAnswer::Counted && (asked_the_day || asked_for_the_cap);
         self.at = match (self.at, answer) {
+            (at, SpendAnswer::Counted) if asked_for_the_cap => at,
+            (_, SpendAnswer::NoRoom { .. }) if asked_for_the_cap => At::NoRoom,
             (At::Shard(shard) | At::Fund(shard), SpendAnswer::Counted) => At::Taken(SpendKey::Shard(shard)),
             (At::Block(shard), SpendAnswer::Counted) => At::Fund(shard),
             (At::Day, SpendAnswer::Counted) => At::Taken(SpendKey::Day),
@@ -249,6 +271,9 @@ mod tests {
                         shards,
                     };
                 }
+                SpendKind::Check { cap_micro_usd } if *held > cap_micro_usd => {
+                    return SpendAnswer::NoRoom { left_micro_usd: 0, shards: Shards::default() };
+                }
                 SpendKind::Draw { micro_usd } if *held < micro_usd => {
                     return SpendAnswer::NoRoom { left_micro_usd: *held, shards: Shards::default() };
                 }
@@ -256,6 +281,7 @@ mod tests {
                     *held += micro_usd;
                     self.shards.extend(shard);
                 }
+                SpendKind::Check { .. } => {}
                 SpendKind::Fund { micro_usd } => *held += micro_usd,
                 SpendKind::Draw { micro_usd } => *held -= micro_usd,
                 SpendKind::Settle { reserved_micro_usd, spent_micro_usd, .. } => {
@@ -274,7 +300,7 @@ mod tests {
             Spent::of(day, &shards.map(|(_, held)| *held).collect::<Vec<_>>(), None)
         }
 
-        fn reserve(&mut self, mut reserving: Reserving) -> (Reserved, Vec<(SpendKey, SpendKind)>) {
+        fn reserve(&mut self, mut reserving: Reserving) -> (Reserved, Vec<(SpendKey, SpendKind)>, bool) {
             let mut asked = Vec::new();
             loop {
                 match reserving.next() {
@@ -282,7 +308,7 @@ mod tests {
                         asked.push((key, kind));
                         reserving.answered(self.change(key, kind));
                     }
-                    Err(ended) => return (ended, asked),
+                    Err(ended) => return (ended, asked, reserving.is_within_cap()),
                 }
             }
         }
@@ -367,8 +393,8 @@ mod tests {
             let held = (0..).zip(shards).map(|(shard, held)| (Shard(shard), held));
             let micro_usds = held.chain([(Day, day)]).collect();
             let mut records = Records { micro_usd: micro_usds, shards: (0..3).collect() };
-            let found = records.reserve(spread.reserve(&id, micro_usd, 600));
-            assert_eq!(found, (ended, asked), "{day} {micro_usd}");
+            let found = records.reserve(spread.reserve(&id, micro_usd, 600, true));
+            assert_eq!(found, (ended, asked, true), "{day} {micro_usd}");
         }
         // Whose settings know of no shards finds what others hold all the same.
         let alone = Spread::default();
@@ -380,7 +406,7 @@ mod tests {
             let held = (0..).zip(shards).map(|(shard, held)| (Shard(shard), held));
             let mut records =
                 Records { micro_usd: held.chain([(Day, day)]).collect(), shards: [0, 1].into() };
-            assert_eq!(records.reserve(alone.reserve(&id, 7, 600)), (ended, asked), "{day}");
+            assert_eq!(records.reserve(alone.reserve(&id, 7, 600, true)), (ended, asked, true), "{day}");
         }
     }
 
@@ -414,24 +440,64 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_shards_hold_is_for_nobody_while_the_day_is_beyond_a_cap_that_was_lowered() {
+        use SpendKey::{Day, Shard};
+        let spread = Spread::in_shards(3, 20);
+        let id = id_at(spread, Shard(1));
+        let check = (Day, SpendKind::Check { cap_micro_usd: 600 });
+        let draw = |shard, micro_usd| (Shard(shard), SpendKind::Draw { micro_usd });
+        let exactly = (Day, SpendKind::Reserve { micro_usd: 7, cap_micro_usd: 600, shard: None });
+        let from = Reserved::From;
+        let no_room = Reserved::NoRoom { left_micro_usd: 0 };
+        for (spread, day, ended, asked) in [
+            (spread, 600, from(Shard(1)), vec![check, draw(1, 7)]),
+            (spread, 601, no_room, vec![check]),
+            (Spread::default(), 600, from(Shard(1)), vec![exactly, check, draw(1, 7)]),
+            (Spread::default(), 601, no_room, vec![exactly, check]),
+        ] {
+            let micro_usd = [(Shard(1), 9), (Day, day)].into();
+            let mut records = Records { micro_usd, shards: [1].into() };
+            let found = records.reserve(spread.reserve(&id, 7, 600, false));
+            assert_eq!(found, (ended, asked, day == 600), "{day} {spread:?}");
+        }
+        // What the day itself pays shows that it is within the cap.
+        let mut reserving = Spread::default().reserve(&id, 7, 600, false);
+        assert_eq!(reserving.next(), Ok(exactly));
+        reserving.answered(SpendAnswer::Counted);
+        assert!(reserving.is_within_cap());
+    }
+
     proptest! {
-        /// Whatever the shards of each of them, and with some of them under way beside each other.
+        /// Whatever the shards of each of them, with some of them under way beside each other, and whatever cap was deployed
+        /// last: another cap comes with other environments, which know nothing of the day.
         #[test]
         fn the_cap_holds_and_its_last_call_is_found(
             steps in prop::collection::vec(
-                (0_u32..40, 0_u32..6, 0_u64..300, 1_u64..60, 0_u64..60, any::<bool>()), 1..120,
+                (0_u32..40, 0_u32..6, 0_u64..300, 1_u64..60, 0_u64..60, any::<bool>(), 0_usize..30), 1..120,
             ),
         ) {
-            const CAP: u64 = 1_000;
             let (mut records, mut committed, mut under_way) = (Records::default(), 0, Vec::new());
-            for (invocation, shards, block_micro_usd, reserved_micro_usd, spent_micro_usd, settles) in steps {
+            let (mut cap, mut within_cap) = (1_000, BTreeSet::new());
+            for (invocation, shards, block_micro_usd, reserved_micro_usd, spent_micro_usd, settles, other) in steps {
+                if let Some(deployed) = [500, 1_000, 1_500].get(other) {
+                    (cap, within_cap) = (*deployed, BTreeSet::new());
+                }
                 let spread = Spread::in_shards(shards, block_micro_usd);
                 let spent_micro_usd = spent_micro_usd.min(reserved_micro_usd);
-                let room = records.spent().room_micro_usd(CAP);
+                let room = records.spent().room_micro_usd(cap);
                 let id = format!("i-{invocation}");
-                match records.reserve(spread.reserve(&id, reserved_micro_usd, CAP)).0 {
+                let environment = invocation % 5;
+                let reserving =
+                    spread.reserve(&id, reserved_micro_usd, cap, within_cap.contains(&environment));
+                let (ended, _, is_within) = records.reserve(reserving);
+                if is_within {
+                    within_cap.insert(environment);
+                }
+                match ended {
                     Reserved::From(key) => {
                         committed += reserved_micro_usd;
+                        prop_assert!(committed <= cap);
                         under_way.push((key, reserved_micro_usd, spent_micro_usd));
                     }
                     Reserved::NoRoom { left_micro_usd } => {
@@ -453,7 +519,6 @@ mod tests {
                 }
                 let now = records.spent();
                 prop_assert_eq!(now.committed_micro_usd, committed);
-                prop_assert!(now.committed_micro_usd + now.in_shards_micro_usd <= CAP);
             }
         }
     }

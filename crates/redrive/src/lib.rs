@@ -110,12 +110,24 @@ impl Redriver {
     /// # Errors
     /// When the request contradicts itself, or AWS does not answer.
     pub async fn dry_run(&self, request: &Request) -> Result<Report, Error> {
-        // By the alias: a roll-back moves nothing else.
-        let live_version = self.ports.worker.live_version().await?;
-        let resumed_ms = self.ports.ledger.control().await?.opened_at_ms;
-        let deployed = Deployed { live_version, resumed_ms, ..self.stack.deployed.clone() };
+        let mut unread = Vec::new();
+        let mut deployed = self.stack.deployed.clone();
+        if request.source == Source::DeadLetters {
+            // By the alias: a roll-back moves nothing else.
+            let live_version = self.ports.worker.live_version().await;
+            deployed.live_version = live_version.map_err(|error| unread.push(error)).ok();
+            let control = self.ports.ledger.control().await.map_err(|error| unread.push(error)).ok();
+            deployed.resumed_ms = control.and_then(|control| control.opened_at_ms);
+        }
         let (tally, depth) = self.count(request, &deployed).await?;
-        Ok(tally.report(request, depth, self.stack.cost, self.ports.clock.now_ms()))
+        let mut report = tally.report(request, depth, self.stack.cost, self.ports.clock.now_ms());
+        // What advice is made of is not to be in the way of a redrive.
+        report.warnings.extend(
+            unread.iter().map(|error| {
+                format!("What may have changed since the failures is not fully known: {error}.")
+            }),
+        );
+        Ok(report)
     }
 
     /// Begins a redrive: from then on it has a record and can be stepped, shown and stopped. Nothing is sent yet.

@@ -28,9 +28,12 @@ enum Readied {
     },
     /// Deleted without being sent.
     Settled,
-    /// Left where it is.
-    Unreadable,
+    /// Left where it is, and why.
+    Unreadable(PortError),
 }
+
+/// So many of those that are left are named in the history.
+const NAMED_MAX: u64 = 5;
 
 impl Redriver {
     /// Receives a page and does with each message what is decided on it.
@@ -105,8 +108,7 @@ impl Redriver {
         let (mut ready, mut wait, mut settled, mut unreadable) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for mut one in chosen {
-            let readied =
-                if crashed { self.reset(&one, redrive.began_ms).await? } else { self.look(&one).await? };
+            let readied = if crashed { self.reset(&one).await? } else { self.look(&one).await? };
             match readied {
                 Readied::Send(standing) => {
                     one.standing = standing;
@@ -119,8 +121,12 @@ impl Redriver {
                     wait.push((one.message.receipt_handle, wait_s.clamp(1, redrive.hide_s_max())));
                 }
                 Readied::Settled => settled.push(one.message.receipt_handle),
-                Readied::Unreadable => {
+                Readied::Unreadable(error) => {
                     redrive.progress.unreadable += 1;
+                    if redrive.progress.unreadable <= NAMED_MAX {
+                        let what = format!("the record of {} is left as it is: {error}", one.letter.key);
+                        redrive.note(self.ports.clock.now_ms(), what);
+                    }
                     unreadable.push(one.message.receipt_handle);
                 }
             }
@@ -141,15 +147,14 @@ impl Redriver {
     async fn look(&self, one: &Chosen) -> Result<Readied, Error> {
         match self.ports.records.read(&one.letter.key).await {
             Ok(standing) => Ok(Readied::Send(standing.map(Box::new))),
-            Err(error) if error.kind == PortErrorKind::Unreadable => Ok(Readied::Unreadable),
+            Err(error) if error.kind == PortErrorKind::Unreadable => Ok(Readied::Unreadable(error)),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Lets the budgets of a message from `crashed` start afresh, under the version that was read.
-    async fn reset(&self, one: &Chosen, began_ms: u64) -> Result<Readied, Error> {
-        let received =
-            Received { sent_at_ms: one.message.sent_at_ms, redriven: one.letter.version.is_some(), began_ms };
+    async fn reset(&self, one: &Chosen) -> Result<Readied, Error> {
+        let received = Received { sent_at_ms: one.message.sent_at_ms, redrive_of: one.letter.version };
         let mut standing = match self.look(one).await? {
             Readied::Send(standing) => standing,
             other => return Ok(other),
@@ -171,7 +176,9 @@ impl Redriver {
             standing = match self.ports.ledger.write(&write).await {
                 Ok(WriteAnswer::Written) => return Ok(Readied::Send(Some(Box::new(write.record)))),
                 Ok(WriteAnswer::Refused(standing)) => standing,
-                Err(error) if error.kind == PortErrorKind::Unreadable => return Ok(Readied::Unreadable),
+                Err(error) if error.kind == PortErrorKind::Unreadable => {
+                    return Ok(Readied::Unreadable(error));
+                }
                 Err(error) => return Err(error.into()),
             };
         }
@@ -201,6 +208,10 @@ impl Redriver {
                 }
                 Err(error) if error.kind == PortErrorKind::Refused => {
                     redrive.progress.refused += 1;
+                    if redrive.progress.refused <= NAMED_MAX {
+                        let what = format!("the message of {} was not taken back: {error}", one.letter.key);
+                        redrive.note(now_ms, what);
+                    }
                     refused.push(one.message.receipt_handle);
                 }
                 Err(error) => failed = Some(error),

@@ -190,8 +190,8 @@ impl<'a> Job<'a> {
 
     fn failed(&self, work: Work<'_>, run: &mut JobRun, failure: &ModelFailure, took_ms: u64) -> AfterCall {
         self.invocation.count_failure(self.item.task, failure);
-        self.worker().heard(|heard| heard.failed(failure, self.now_ms()));
         let (now_ms, fraction) = (self.now_ms(), self.ports().entropy.fraction());
+        self.worker().heard(|heard| heard.failed(failure, now_ms.saturating_sub(took_ms), now_ms));
         let next = run.after_failure(work, failure, now_ms, self.invocation.time_left(), fraction);
         self.worker().flow.failed(failure, took_ms, next.others_wait_ms(failure, now_ms));
         if let AfterCall::CallAgain { .. } = next {

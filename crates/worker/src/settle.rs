@@ -108,9 +108,10 @@ impl Job<'_> {
         }
     }
 
-    /// Without the note, a copy of the letter that this job was redriven by will send the new one once more.
+    /// Without the note, a copy of the message, or of the letter that this job was redriven by, will send the new one once
+    /// more, or be paid for again where a redrive moves it back from `crashed`.
     async fn note_letter(&self, record: &Record) {
-        if record.notes_its_letter()
+        if !record.letter_is_sent()
             && let Err(error) = self.ports().ledger.note_letter_sent(&record.key, record.version).await
         {
             self.ledger_error(&error);

@@ -154,7 +154,8 @@ impl Invocation<'_> {
         if let Some(full) = self.worker.full_day().filter(|full| full.holds(day, micro_usd, now_ms())) {
             return Ok(Reserved::NoRoom { left_micro_usd: full.left_micro_usd });
         }
-        let mut reserving = spread.reserve(self.id, micro_usd, limits.spend_cap_micro_usd);
+        let within_cap = self.worker.is_within_cap(day);
+        let mut reserving = spread.reserve(self.id, micro_usd, limits.spend_cap_micro_usd, within_cap);
         let ended = loop {
             let (key, kind) = match reserving.next() {
                 Ok(next) => next,
@@ -177,6 +178,9 @@ impl Invocation<'_> {
             };
             reserving.answered(answer);
         };
+        if reserving.is_within_cap() {
+            self.worker.found_within_cap(day);
+        }
         if let Reserved::NoRoom { left_micro_usd } = ended
             && spread.has_shards()
         {

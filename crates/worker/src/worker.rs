@@ -13,6 +13,7 @@ use nightshift_core::heard::Heard;
 use nightshift_core::limits::Limits;
 use nightshift_core::pace::share_of_width;
 use nightshift_core::record::Revision;
+use nightshift_core::spend::UtcDay;
 use nightshift_core::spread::{FullDay, Spread};
 use nightshift_core::task::{Tasks, revision_hash};
 use nightshift_ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, PortError, Visibility};
@@ -66,6 +67,8 @@ pub struct Worker {
     pub(crate) evidence: Mutex<Evidence>,
     /// The day, where it had no room of late.
     full_day: Mutex<Option<FullDay>>,
+    /// The last day of which is known that it was within the cap.
+    day_within_cap: Mutex<Option<UtcDay>>,
     /// What the sentinel is told of them.
     heard: Mutex<Heard>,
     revisions: HashMap<&'static str, Revision>,
@@ -98,6 +101,7 @@ impl Worker {
             flow,
             evidence: Mutex::new(Evidence::default()),
             full_day: Mutex::default(),
+            day_within_cap: Mutex::default(),
             heard: Mutex::default(),
             revisions,
             revision_of_none,
@@ -170,6 +174,15 @@ impl Worker {
 
     pub(crate) fn found_full(&self, day: FullDay) {
         *self.full_day.lock().unwrap_or_else(PoisonError::into_inner) = Some(day);
+    }
+
+    /// Whether a day was within the cap when it was last asked.
+    pub(crate) fn is_within_cap(&self, day: UtcDay) -> bool {
+        *self.day_within_cap.lock().unwrap_or_else(PoisonError::into_inner) == Some(day)
+    }
+
+    pub(crate) fn found_within_cap(&self, day: UtcDay) {
+        *self.day_within_cap.lock().unwrap_or_else(PoisonError::into_inner) = Some(day);
     }
 
     /// Changes what the sentinel is told of this environment's calls.

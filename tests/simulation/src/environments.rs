@@ -15,8 +15,6 @@ const BATCH: u32 = 10;
 const CALL_MS: u64 = SECOND;
 /// For which there is work.
 const SECONDS: u32 = 30;
-/// Half of what DynamoDB gives one key.
-const KEY_UNITS_MAX: u32 = 500;
 /// Less than this share of what they could do is a fault.
 const USED_PERCENT_MIN: f64 = 97.0;
 /// Invocations of which one at most is handed back for DynamoDB.
@@ -110,7 +108,7 @@ pub fn live(environments: u32, spread: bool) -> Result<Figures, String> {
     };
     for (bad, what) in [
         (
-            figures.hottest.iter().any(|units| *units > KEY_UNITS_MAX),
+            state.units.hottest.iter().any(|(key, units)| *units > key.limit() / 2),
             "a key takes more than half of what it can",
         ),
         (

@@ -421,9 +421,7 @@ impl Ledger for SimPorts {
             || {
                 let mut state = world.lock();
                 let Some(&n) = state.by_key.get(key) else { return };
-                let record = state.inputs[n as usize].record.as_deref_mut();
-                if let Some(record) = record.filter(|record| record.version == version) {
-                    record.letter_version = Some(version);
+                if state.inputs[n as usize].letter_is_noted(version) {
                     state.note(world.now_ms(), n, || format!("the letter of v{version} is noted as sent"));
                 }
             },
@@ -450,10 +448,11 @@ impl Ledger for SimPorts {
         let invocation = self.invocation();
         let change = *change;
         let repeats = if change.kind.gives() { Repeats::WhereRefused } else { Repeats::Always };
+        let is_read = matches!(change.kind, SpendKind::Check { .. });
         self.attempts_as(
             repeats,
-            "UpdateItem",
-            |_| vec![(Hot::Spend(change.key), 1)],
+            if is_read { "GetItem" } else { "UpdateItem" },
+            |_| vec![(if is_read { Hot::SpendReads } else { Hot::Spend(change.key) }, 1)],
             |_| (),
             || self.later(move |world| _ = spend(&mut world.lock(), world, &change, invocation)),
             || spend(&mut self.world.lock(), &self.world, &change, invocation),
@@ -485,6 +484,14 @@ fn spend(state: &mut State, world: &World, change: &SpendChange, invocation: u64
             if let Some(shard) = shard {
                 day.shards_micro_usd.entry(shard).or_default();
             }
+        }
+        SpendKind::Check { cap_micro_usd } => {
+            let left = i128::from(cap_micro_usd) - *held;
+            return if left < 0 {
+                SpendAnswer::NoRoom { left_micro_usd: 0, shards: Shards::default() }
+            } else {
+                SpendAnswer::Counted
+            };
         }
         SpendKind::Draw { micro_usd } => {
             let left = *held;

@@ -120,11 +120,7 @@ fn send(ports: &SimPorts, n: u32, failed: &Record, kept: Option<&KeptMessage>) {
     let (of, version) = ports.letter_arrives(&letter);
     let mut state = world.lock();
     state.letters.push(Letter::coming(now_ms, now_ms, letter, of, version));
-    if let Some(record) =
-        state.inputs[n as usize].record.as_deref_mut().filter(|r| r.version == failed.version)
-    {
-        record.letter_version = Some(failed.version);
-    }
+    state.inputs[n as usize].letter_is_noted(failed.version);
 }
 
 impl State {

@@ -17,7 +17,7 @@ const DRAIN_MINUTES: u64 = 300;
 /// About what a job costs in the simulation.
 const JOB_MICRO_USD: u64 = 1_800;
 const USED_PERCENT_MIN: f64 = 97.0;
-/// A probe that hangs knows of the end two minutes later, and the next one is sent a minute after that.
+/// A probe that hangs knows of the end two minutes later, and the next one is sent by the next run.
 const USED_AFTER_HANGING_PERCENT_MIN: f64 = 95.0;
 
 /// One night.

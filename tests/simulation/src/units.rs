@@ -1,4 +1,4 @@
-//! What DynamoDB lets through of one key: 1,000 write units a second ("Best practices for designing and using partition keys
+//! What DynamoDB lets through of one key: 1,000 write units a second, and 3,000 read units ("Best practices for designing and using partition keys
 //! effectively in DynamoDB"). Without its bursts, and without what it moves to a partition of its own after minutes. Where a
 //! key of an index takes no more, the table takes no write that would reach it.
 
@@ -10,8 +10,6 @@ use nightshift_core::spend::SpendKey;
 
 use crate::world::State;
 
-const KEY_UNITS: u32 = 1_000;
-
 /// A key that many write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Hot {
@@ -19,8 +17,18 @@ pub enum Hot {
     Index(&'static str, u32),
     /// Of a day's spend.
     Spend(SpendKey),
+    /// Of a day's spend, where it is only read.
+    SpendReads,
     /// What environments tell of their calls.
     Calls,
+}
+
+impl Hot {
+    /// Units a second.
+    #[must_use]
+    pub fn limit(self) -> u32 {
+        if self == Self::SpendReads { 3_000 } else { 1_000 }
+    }
 }
 
 /// Units by key.
@@ -46,7 +54,7 @@ impl Units {
             *taken += units;
             let hottest = self.hottest.entry(*key).or_default();
             *hottest = (*hottest).max(*taken);
-            are_free &= *taken <= KEY_UNITS;
+            are_free &= *taken <= key.limit();
         }
         self.refused += u64::from(!are_free);
         are_free

@@ -119,6 +119,8 @@ pub struct Input {
     pub record: Option<Box<Record>>,
     /// Further messages that were counted on the record, and the last of them.
     pub duplicates: (u64, Option<String>),
+    /// The last failure whose letter was noted as sent: its version, and when it was.
+    pub failed_for_good: Option<(u64, u64)>,
     /// True time at which the record was last done or failed, and the earliest at which that was decided.
     pub settled_ms: u64,
     pub decided_ms: u64,
@@ -148,6 +150,7 @@ impl Input {
             key,
             record: None,
             duplicates: (0, None),
+            failed_for_good: None,
             settled_ms: 0,
             decided_ms: 0,
             holder: 0,

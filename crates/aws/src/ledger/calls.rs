@@ -12,14 +12,24 @@ use crate::error::port_error;
 const GET: &str = "GetItem";
 /// An hour, for whoever looks; the sentinel reads two minutes.
 const KEPT_S: u64 = 3_600;
+const FAILING_SINCE_MS: &str = "failing_since_ms";
 
 pub(super) async fn tell(ledger: &DynamoLedger, minute: u64, calls: &Calls) -> Result<(), PortError> {
+    let mut expression = "ADD #answered :answered, #failed :failed SET #expires_at = :expires_at".to_owned();
+    if calls.failing_since_ms.is_some() {
+        expression.push_str(", #failing_since = if_not_exists(#failing_since, :failing_since)");
+    }
+    let failing_since = calls.failing_since_ms.map(|_| FAILING_SINCE_MS.to_owned());
     let update = ledger
         .client
         .update_item()
         .table_name(&ledger.table)
         .key(ID, text(&calls_id(minute)))
-        .update_expression("ADD #answered :answered, #failed :failed SET #expires_at = :expires_at")
+        .update_expression(expression)
+        .set_expression_attribute_names(failing_since.map(|name| map([("#failing_since", name)])))
+        .set_expression_attribute_values(
+            calls.failing_since_ms.map(|at_ms| map([(":failing_since", number(at_ms))])),
+        )
         .expression_attribute_names("#answered", "answered")
         .expression_attribute_names("#failed", "failed")
         .expression_attribute_names("#expires_at", EXPIRES_AT)
@@ -43,6 +53,7 @@ pub(super) async fn read(ledger: &DynamoLedger, minute: u64) -> Result<Calls, Po
     Ok(Calls {
         answered: count("answered")?.unwrap_or_default(),
         failed: count("failed")?.unwrap_or_default(),
+        failing_since_ms: count(FAILING_SINCE_MS)?,
         refused_micro_usd: count("refused_micro_usd")?,
     })
 }

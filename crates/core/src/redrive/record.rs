@@ -151,7 +151,7 @@ pub struct Progress {
     pub not_chosen: u64,
     /// Came after the redrive began.
     pub newer: u64,
-    /// From `crashed`: had their result already, and were deleted without being sent.
+    /// From `crashed`: settled already, by a result, an erasure or a dead letter that was sent; deleted without being sent.
     pub settled: u64,
     /// From `crashed`: a worker had their job, so that they were left for later.
     pub waited: u64,

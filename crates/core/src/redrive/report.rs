@@ -14,8 +14,8 @@ use crate::record::{Failed, Record, State};
 /// What is deployed now, as far as it could help what failed before.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deployed {
-    /// The worker's version that jobs reach.
-    pub live_version: u64,
+    /// The worker's version that jobs reach; `None`: it could not be read.
+    pub live_version: Option<u64>,
     /// The worker's version of the build that knows `revisions`.
     pub built_version: u64,
     /// The hash of prompt, schema and model settings, by task (`Revision::hash`), at `built_version`.
@@ -79,7 +79,7 @@ pub struct Tally {
     unchanged: u64,
     /// Those of which nobody can say whether anything has changed, and the version that is live.
     unknown: u64,
-    live_version: u64,
+    live_version: Option<u64>,
 }
 
 /// Whether anything that could help a failure has changed since.
@@ -87,17 +87,18 @@ pub struct Tally {
 enum Changed {
     Yes,
     No,
-    /// A version is live of which this build does not know the revisions.
+    /// A version is live of which this build does not know the revisions, or nobody knows which one is.
     Unknown,
 }
 
 /// What would have to change before a job that failed so can succeed.
+#[derive(Debug, Clone, Copy)]
 enum Needs {
     /// Time: the provider's capacity and health.
     Weather,
-    /// Another prompt, schema or model.
+    /// Another prompt, schema or model: the way may have been opened again meanwhile, which the model does not notice.
     Revision,
-    /// Another build, or other settings.
+    /// Another build, other settings, or somebody who resumed work because the cause was mended.
     Build,
 }
 
@@ -122,14 +123,20 @@ impl Deployed {
     /// Whether anything that could help a failure has changed since.
     fn has_changed(&self, task: Option<&str>, failed: &Failed) -> Changed {
         let is_resumed = self.resumed_ms.is_some_and(|resumed_ms| resumed_ms > failed.failed_at_ms);
-        let as_it_was = match needs(failed.reason) {
-            _ if is_resumed => false,
+        let needs = needs(failed.reason);
+        let live_version = match (needs, self.live_version) {
+            (Needs::Weather, _) => return Changed::Yes,
+            (Needs::Build, _) if is_resumed => return Changed::Yes,
+            (_, None) => return Changed::Unknown,
+            (_, Some(live_version)) => live_version,
+        };
+        let as_it_was = match needs {
             Needs::Weather => false,
-            Needs::Build => self.live_version == failed.revision.function_version,
-            Needs::Revision if self.live_version == self.built_version => task
+            Needs::Build => live_version == failed.revision.function_version,
+            Needs::Revision if live_version == self.built_version => task
                 .and_then(|task| self.revisions.get(task))
                 .is_some_and(|hash| *hash == failed.revision.hash),
-            Needs::Revision if self.live_version == failed.revision.function_version => true,
+            Needs::Revision if live_version == failed.revision.function_version => true,
             Needs::Revision => return Changed::Unknown,
         };
         if as_it_was { Changed::No } else { Changed::Yes }
@@ -252,14 +259,20 @@ impl Tally {
             Source::DeadLetters => {
                 if self.unchanged > 0 {
                     warnings.push(format!(
-                        "{} of {counted} would meet what they failed at: the same revision of their task and the same model (or the same build, where that is at fault), and nothing was resumed since. The same failure is paid for again: mend the cause first.",
+                        "{} of {counted} would meet what they failed at: the same revision of their task and the same model (or, where that is at fault, the same build, and no work was resumed since). The same failure is paid for again: mend the cause first.",
                         self.unchanged
                     ));
                 }
                 if self.unknown > 0 {
+                    let why = match self.live_version {
+                        Some(version) => {
+                            format!("version {version} of the worker is live, which this redrive was not deployed with")
+                        }
+                        None => "which version of the worker is live could not be read".to_owned(),
+                    };
                     warnings.push(format!(
-                        "{} of {counted} need another prompt, schema or model, and nobody can say whether they would meet one: version {} of the worker is live, which this redrive was not deployed with.",
-                        self.unknown, self.live_version
+                        "{} of {counted} need another prompt, schema, model or build, and nobody can say whether they would meet one: {why}.",
+                        self.unknown
                     ));
                 }
                 let unknown = counted.saturating_sub(self.matching());
@@ -298,7 +311,7 @@ mod tests {
     fn deployed() -> Deployed {
         let revisions =
             [("a", "hash-a"), ("b", "hash-b")].map(|(task, hash)| (task.to_owned(), hash.to_owned()));
-        Deployed { live_version: 7, built_version: 7, revisions: revisions.into(), resumed_ms: None }
+        Deployed { live_version: Some(7), built_version: 7, revisions: revisions.into(), resumed_ms: None }
     }
 
     /// A failure at 2,000, under the revision `hash` of version 7, after `calls` calls of 500 millionths each.
@@ -373,16 +386,17 @@ mod tests {
     #[test]
     fn it_warns_when_nothing_that_could_help_has_changed() {
         let resumed = |at_ms| Deployed { resumed_ms: Some(at_ms), ..deployed() };
-        let newer = || Deployed { live_version: 8, built_version: 8, ..deployed() };
+        let newer = || Deployed { live_version: Some(8), built_version: 8, ..deployed() };
         // Version 8 was deployed with this build, and the alias put back.
         let put_back = || Deployed { built_version: 8, ..deployed() };
-        let elsewhere = || Deployed { live_version: 6, built_version: 8, ..deployed() };
+        let elsewhere = || Deployed { live_version: Some(6), built_version: 8, ..deployed() };
         for (reason, hash, now, same) in [
             (FailureReason::InvalidOutput, "hash-a", deployed(), true),
             (FailureReason::InvalidOutput, "hash-a", newer(), true),
             (FailureReason::InvalidOutput, "older", deployed(), false),
-            (FailureReason::InvalidOutput, "hash-a", resumed(2_001), false),
-            (FailureReason::InvalidOutput, "hash-a", resumed(2_000), true),
+            (FailureReason::InvalidOutput, "hash-a", resumed(2_001), true),
+            (FailureReason::Poison, "hash-a", resumed(2_001), false),
+            (FailureReason::Poison, "hash-a", resumed(2_000), true),
             (FailureReason::Poison, "hash-a", deployed(), true),
             (FailureReason::Poison, "hash-a", newer(), false),
             (FailureReason::Poison, "hash-a", put_back(), true),
@@ -397,10 +411,17 @@ mod tests {
             let warned = found.warnings.iter().any(|w| w.contains("mend the cause first"));
             assert_eq!(warned, same, "{reason} {hash} {now:?}");
         }
-        let mut tally = Tally::default();
-        tally.add(&all(), &of(FailureReason::Refused, "a", "hash-a", 1), &elsewhere());
-        let found = tally.report(&all(), Depth { visible: 1, hidden: 0 }, COST, 1);
-        assert!(found.warnings[0].contains("version 6 of the worker is live"), "{:?}", found.warnings);
+        let unread = || Deployed { live_version: None, ..deployed() };
+        for (reason, now, why) in [
+            (FailureReason::Refused, elsewhere(), "version 6 of the worker is live"),
+            (FailureReason::Refused, unread(), "which version of the worker is live could not be read"),
+            (FailureReason::Poison, unread(), "which version of the worker is live could not be read"),
+        ] {
+            let mut tally = Tally::default();
+            tally.add(&all(), &of(reason, "a", "hash-a", 1), &now);
+            let found = tally.report(&all(), Depth { visible: 1, hidden: 0 }, COST, 1);
+            assert!(found.warnings[0].contains(why), "{:?}", found.warnings);
+        }
         // What is deployed for a task that nobody knows says nothing.
         let mut tally = Tally::default();
         tally.add(&all(), &of(FailureReason::Refused, "gone", "hash-a", 1), &deployed());

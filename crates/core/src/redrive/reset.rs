@@ -22,8 +22,8 @@ pub enum BeforeSending {
         /// By the worker's clock.
         until_ms: u64,
     },
-    /// Delete it: it is an earlier message of a job that has its result, or of one that was erased, as the worker would
-    /// find; or a copy of one that this redrive sent already, and that failed again.
+    /// Delete it: it is an earlier message of a job that has its result, of one that was erased, or of one that has failed
+    /// and whose dead letter is sent. A worker would find the same, but of a copy that has a new id and a new time.
     Settled,
 }
 
@@ -32,10 +32,8 @@ pub enum BeforeSending {
 pub struct Received {
     /// When it was first sent, which SQS keeps when it moves one; in milliseconds since 1970.
     pub sent_at_ms: u64,
-    /// It carries the `FailureContext` of a dead letter of this job.
-    pub redriven: bool,
-    /// When its redrive began, in milliseconds since 1970.
-    pub began_ms: u64,
+    /// The version in the `FailureContext` of the dead letter that it is, if it is one.
+    pub redrive_of: Option<u64>,
 }
 
 impl BeforeSending {
@@ -43,7 +41,7 @@ impl BeforeSending {
     #[must_use]
     pub fn of(
         standing: Option<&Record>,
-        Received { sent_at_ms, redriven, began_ms }: Received,
+        Received { sent_at_ms, redrive_of }: Received,
         token: &str,
         now_ms: u64,
         kept_ms: u64,
@@ -53,10 +51,13 @@ impl BeforeSending {
         };
         match &standing.state {
             _ if standing.erased.is_some_and(|erasure| erasure.covers(sent_at_ms)) => Self::Settled,
-            State::Done(done) if redriven || sent_at_ms <= done.finished_at_ms => Self::Settled,
-            // It carries no version by which a worker would know it for a copy. Where the letter may be unsent, this may be
-            // the last message that can send it.
-            State::Failed(failed) if failed.failed_at_ms >= began_ms && standing.letter_is_sent() => {
+            State::Done(done) if redrive_of.is_some() || sent_at_ms <= done.finished_at_ms => Self::Settled,
+            // Where the letter may be unsent, this may be the last message that can send it.
+            State::Failed(failed)
+                if standing.letter_is_sent()
+                    && redrive_of
+                        .map_or(sent_at_ms <= failed.failed_at_ms, |version| version != standing.version) =>
+            {
                 Self::Settled
             }
             // The worker starts a failed job afresh by itself, or sends the letter that its record lacks.
@@ -144,9 +145,8 @@ pub(super) mod tests {
         })))
     }
 
-    /// Of a redrive that began at 1,500.
-    fn before(standing: Option<&Record>, sent_at_ms: u64, redriven: bool) -> BeforeSending {
-        let received = Received { sent_at_ms, redriven, began_ms: 1_500 };
+    fn before(standing: Option<&Record>, sent_at_ms: u64, redrive_of: Option<u64>) -> BeforeSending {
+        let received = Received { sent_at_ms, redrive_of };
         BeforeSending::of(standing, received, "ours", 50_000, 30_000)
     }
 
@@ -157,20 +157,20 @@ pub(super) mod tests {
         expired.expires_at_ms = 50_000;
         let mut fresh = open();
         fresh.budget = Budget::default();
-        for (standing, sent_at_ms, redriven, expected) in [
-            (None, 500, false, BeforeSending::Send),
-            (Some(expired), 500, false, BeforeSending::Send),
-            (Some(fresh), 500, false, BeforeSending::Send),
-            (Some(failed(FailureReason::Poison)), 500, false, BeforeSending::Send),
-            (Some(done()), 2_000, false, BeforeSending::Settled),
-            (Some(done()), 2_001, false, BeforeSending::Send),
-            (Some(done()), 2_001, true, BeforeSending::Settled),
-            (Some(claimed(40_001)), 500, false, BeforeSending::Wait { until_ms: 50_001 }),
+        for (standing, sent_at_ms, redrive_of, expected) in [
+            (None, 500, None, BeforeSending::Send),
+            (Some(expired), 500, None, BeforeSending::Send),
+            (Some(fresh), 500, None, BeforeSending::Send),
+            (Some(failed(FailureReason::Poison)), 500, None, BeforeSending::Send),
+            (Some(done()), 2_000, None, BeforeSending::Settled),
+            (Some(done()), 2_001, None, BeforeSending::Send),
+            (Some(done()), 2_001, Some(1), BeforeSending::Settled),
+            (Some(claimed(40_001)), 500, None, BeforeSending::Wait { until_ms: 50_001 }),
         ] {
-            assert_eq!(before(standing.as_ref(), sent_at_ms, redriven), expected, "{standing:?}");
+            assert_eq!(before(standing.as_ref(), sent_at_ms, redrive_of), expected, "{standing:?}");
         }
         for standing in [open(), claimed(40_000)] {
-            let BeforeSending::Reset(write) = before(Some(&standing), 500, false) else {
+            let BeforeSending::Reset(write) = before(Some(&standing), 500, None) else {
                 panic!("{standing:?}")
             };
             assert_eq!(write.expect, Expect::exactly(&standing));
@@ -180,36 +180,32 @@ pub(super) mod tests {
             assert_eq!((reset.previous.as_deref(), reset.expires_at_ms), (Some("a result"), 1_000_000));
             let past = &reset.history[0];
             assert_eq!((past.reason.as_str(), past.failed_at_ms, past.calls), ("crashed", 1_000, 5));
-            assert_eq!(before(Some(reset), 500, false), BeforeSending::Send, "a second time changes nothing");
+            assert_eq!(before(Some(reset), 500, None), BeforeSending::Send, "a second time changes nothing");
         }
     }
 
     #[test]
-    fn a_copy_of_what_was_sent_and_failed_meanwhile_is_settled_once_its_letter_is_sent() {
-        let failed_at = |failed_at_ms, letter_version| {
-            let mut record = failed(FailureReason::Refused);
-            record.letter_version = letter_version;
-            if let State::Failed(failed) = &mut record.state {
-                failed.failed_at_ms = failed_at_ms;
-            }
-            record
-        };
-        for (failed_at_ms, letter_version, expected) in [
-            (1_500, Some(4), BeforeSending::Settled),
-            // Before the redrive: that is what it was asked to mend.
-            (1_499, Some(4), BeforeSending::Send),
-            // Its letter may be unsent, or is one of an earlier failure: this may be the last message that can send it.
-            (1_500, None, BeforeSending::Send),
-            (1_500, Some(3), BeforeSending::Send),
+    fn a_message_of_a_job_that_has_failed_is_settled_once_its_letter_is_sent() {
+        use BeforeSending::{Send, Settled};
+        // The failure is of 2,000, under version 4.
+        for (letter_version, sent_at_ms, redrive_of, expected) in [
+            (Some(4), 500, None, Settled),
+            (Some(4), 2_000, None, Settled),
+            // Asked for anew, after the failure.
+            (Some(4), 2_001, None, Send),
+            // A letter of an earlier failure, whenever it was sent back; and the one of this, which is asked to be mended.
+            (Some(4), 500, Some(2), Settled),
+            (Some(4), 2_001, Some(2), Settled),
+            (Some(4), 2_001, Some(4), Send),
+            // The letter may be unsent, or is one of an earlier failure: this may be the last message that can send it.
+            (None, 500, None, Send),
+            (Some(3), 500, None, Send),
+            (None, 500, Some(2), Send),
         ] {
-            for redriven in [false, true] {
-                let standing = failed_at(failed_at_ms, letter_version);
-                assert_eq!(
-                    before(Some(&standing), 500, redriven),
-                    expected,
-                    "{failed_at_ms} {letter_version:?}"
-                );
-            }
+            let mut standing = failed(FailureReason::Refused);
+            standing.letter_version = letter_version;
+            let found = before(Some(&standing), sent_at_ms, redrive_of);
+            assert_eq!(found, expected, "{letter_version:?} {sent_at_ms} {redrive_of:?}");
         }
     }
 
@@ -218,7 +214,7 @@ pub(super) mod tests {
         let mut standing = open();
         standing.expires_at_ms = 60_000;
         for _ in 0..2 * HISTORY_MAX {
-            let BeforeSending::Reset(write) = before(Some(&standing), 500, false) else { panic!() };
+            let BeforeSending::Reset(write) = before(Some(&standing), 500, None) else { panic!() };
             standing = write.record;
             standing.budget.calls = 1;
         }

@@ -314,6 +314,8 @@ impl Signs {
         let all = calls.failed.saturating_add(calls.answered);
         calls.failed >= FAILED_MIN
             && calls.failed.saturating_mul(100) >= all.saturating_mul(FAILED_PERCENT)
+            // What is refused at once shows nothing while an answer may still be on its way.
+            && self.is_past(calls.failing_since_ms, STEP_MS)
             && self.answered_before(ANSWER_FRESH_MS)
     }
 
@@ -430,10 +432,15 @@ impl Snapshot {
 }
 
 impl Entry {
-    /// What the answer to a probe makes of a cause that was probed: work for one call, or the same wait again.
+    /// What the answer to a probe makes of a cause that was probed: work for one call, or the same wait again, from when it was
+    /// asked, since a provider that hangs lets it wait long enough.
     #[must_use]
     pub fn probed(&self, works: bool, now_ms: u64) -> Self {
-        self.in_phase(if works { Phase::Reopening { width: 1 } } else { Phase::Paused }, now_ms)
+        if works {
+            self.in_phase(Phase::Reopening { width: 1 }, now_ms)
+        } else {
+            Self { phase: Phase::Paused, ..self.clone() }
+        }
     }
 }
 

@@ -81,6 +81,9 @@ pub struct Calls {
     pub answered: u64,
     /// Not answered: errors, timeouts, broken connections, overload.
     pub failed: u64,
+    /// When the first of the failed ones began that was told of, in milliseconds since 1970; `None`: none failed, or only
+    /// releases told of it that do not say so.
+    pub failing_since_ms: Option<u64>,
     /// The cheapest that the cap has refused, in millionths of a dollar.
     pub refused_micro_usd: Option<u64>,
 }
@@ -92,6 +95,7 @@ impl Calls {
         Self {
             answered: self.answered.saturating_add(other.answered),
             failed: self.failed.saturating_add(other.failed),
+            failing_since_ms: [self.failing_since_ms, other.failing_since_ms].into_iter().flatten().min(),
             refused_micro_usd: [self.refused_micro_usd, other.refused_micro_usd].into_iter().flatten().min(),
         }
     }

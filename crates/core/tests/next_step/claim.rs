@@ -237,16 +237,6 @@ fn a_redriven_message_that_failed_sends_its_own_letter_again() {
 }
 
 #[test]
-fn only_a_redriven_failure_notes_that_its_letter_is_sent() {
-    for (redrives, letter_version, notes) in
-        [(0, None, false), (1, None, true), (1, Some(6), true), (1, Some(7), false)]
-    {
-        let standing = Record { redrives, letter_version, ..record(failed()) };
-        assert_eq!(standing.notes_its_letter(), notes, "{redrives} {letter_version:?}");
-    }
-}
-
-#[test]
 fn what_a_fresh_start_forgets_is_in_the_history() {
     let ClaimStep::TakeOver(write) = decide(failed(), sent_after) else { panic!("not taken over") };
     assert_eq!(

@@ -12,7 +12,7 @@ use super::records::with_one_more;
 use super::{Promise, tolerance_ms};
 use crate::plan::{MINUTE, Plan, SECOND};
 use crate::redriver::ended;
-use crate::world::{Letter, State};
+use crate::world::{Input, Letter, State};
 
 /// What is sent at once.
 const PAGE: u64 = 10;
@@ -38,11 +38,17 @@ fn is_asked_for(request: &Request, letter: &Letter) -> bool {
         && (request.tasks.is_empty() || task.is_some_and(|task| request.tasks.iter().any(|one| one == task)))
 }
 
-/// When the job of a record failed whose letter is sent.
-fn failed_for_good_ms(record: Option<&Record>) -> Option<u64> {
-    match record.map(|record| (&record.state, record.letter_version == Some(record.version))) {
-        Some((Standing::Failed(failed), true)) => Some(failed.failed_at_ms),
-        _ => None,
+impl Input {
+    /// The letter of this failure, if it stands, is noted as sent.
+    pub fn letter_is_noted(&mut self, version: u64) -> bool {
+        let Some(record) = self.record.as_deref_mut().filter(|record| record.version == version) else {
+            return false;
+        };
+        record.letter_version = Some(version);
+        if let Standing::Failed(failed) = &record.state {
+            self.failed_for_good = Some((version, failed.failed_at_ms));
+        }
+        true
     }
 }
 
@@ -114,13 +120,16 @@ impl State {
             let what = "a message was sent that came after the redrive began";
             self.violate(now_ms, Promise::Redriven, Some(n), what);
         }
-        // A page ago, by any clock, and after the redrive began, by any other.
-        let failed_ms = failed_for_good_ms(self.inputs[n as usize].record.as_deref()).filter(|at_ms| {
-            let skew_ms = tolerance_ms(plan);
-            *at_ms >= running.began_ms + skew_ms && at_ms + PAGE_MS_MAX + skew_ms < now_ms
+        // A page ago, by any clock.
+        let skew_ms = tolerance_ms(plan);
+        let input = &self.inputs[n as usize];
+        let failed = input.failed_for_good.filter(|(version, at_ms)| {
+            input.record.as_deref().is_some_and(|record| record.version == *version)
+                && at_ms + PAGE_MS_MAX + skew_ms < now_ms
+                && letter.version.map_or(letter.sent_at_ms + skew_ms <= *at_ms, |of| of < *version)
         });
-        if source == Source::Crashed && failed_ms.is_some() {
-            let what = "a copy was sent of what failed since the redrive began, and will be paid for again";
+        if source == Source::Crashed && failed.is_some() {
+            let what = "a copy was sent of what has failed and has its letter, and will be paid for again";
             self.violate(now_ms, Promise::Redriven, Some(n), what);
         }
         let id = self.queue.send(n, reference, now_ms, sent.attributes.clone(), sent.group.clone());
@@ -214,9 +223,9 @@ impl State {
         let is_done = input.record.as_deref().is_some_and(|record| matches!(record.state, Standing::Done(_)));
         // An earlier message of what was erased is settled, too: no worker works on it.
         let is_erased = input.erased.is_some_and(|(at_ms, _)| letter.sent_at_ms <= at_ms);
-        let began_ms = self.redrive.as_ref().map_or(u64::MAX, |running| running.began_ms);
-        let failed_again = failed_for_good_ms(input.record.as_deref())
-            .is_some_and(|at_ms| at_ms + tolerance_ms(plan) >= began_ms);
+        let has_failed = input.failed_for_good.is_some_and(|(version, at_ms)| {
+            letter.version.map_or(letter.sent_at_ms <= at_ms + tolerance_ms(plan), |of| of < version)
+        });
         match source {
             Source::DeadLetters => input.letters -= 1,
             Source::Crashed => input.crashed -= 1,
@@ -226,7 +235,7 @@ impl State {
             |other: &&mut Letter| other.letter == letter.letter && !other.moved_back && other.sent > 0;
         let sent = letter.sent > 0
             || self.waiting_letters(source).iter_mut().find(equal).map(|other| other.sent -= 1).is_some();
-        if !(sent || source == Source::Crashed && (is_done || is_erased || failed_again)) {
+        if !(sent || source == Source::Crashed && (is_done || is_erased || has_failed)) {
             self.violate(
                 now_ms,
                 Promise::NothingLost,

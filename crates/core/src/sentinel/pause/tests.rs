@@ -50,9 +50,16 @@ fn phase(signs: &Signs, cause: Cause, standing: Entry) -> Option<Phase> {
 #[test]
 fn only_what_nobody_recovers_from_by_itself_pauses() {
     let calls = |answered, failed, ago_ms| Signs {
-        calls: Some(Calls { answered, failed, refused_micro_usd: None }),
+        calls: Some(Calls { answered, failed, ..Calls::default() }),
         answered_at_ms: Some(NOW_MS - ago_ms),
         ..healthy()
+    };
+    let failing_for = |ms| {
+        let failing_since_ms = Some(NOW_MS - ms);
+        Signs {
+            calls: Some(Calls { failed: 200, failing_since_ms, ..Calls::default() }),
+            ..calls(0, 0, DAY_MS)
+        }
     };
     let money = |left: u64, refused_micro_usd, ago_ms| Signs {
         money: Some(Money { room_micro_usd: left, cap_micro_usd: 1_000, refused_micro_usd }),
@@ -69,6 +76,9 @@ fn only_what_nobody_recovers_from_by_itself_pauses() {
         (calls(20, 180, 3 * MINUTE_MS), None),
         (calls(0, 19, 3 * MINUTE_MS), None),
         (calls(0, 200, 59_000), None),
+        // After an idle hour, what is refused in the first seconds is not all that was called for.
+        (failing_for(STEP_MS - 1), None),
+        (failing_for(STEP_MS), Some(Cause::Outage)),
         // A limit that is merely reached: refusals for it are no failures.
         (calls(0, 0, DAY_MS), None),
         (Signs { calls: None, ..in_outage() }, None),
@@ -124,8 +134,10 @@ fn the_way_back_is_a_probe_and_then_a_width_that_doubles_while_jobs_succeed() {
     assert_eq!(healthy().probe(&again), Some(ask), "it is asked for again");
     let later = Signs { now_ms: NOW_MS + 1, ..healthy() };
     assert_eq!(later.probe(&again), None, "once");
-    for (works, expected) in [(true, Reopening { width: 1 }), (false, Paused)] {
-        assert_eq!(entry(Probing, 1).probed(works, NOW_MS).phase, expected);
+    // The wait for the next probe began when this one was asked.
+    for (works, expected) in [(true, (Reopening { width: 1 }, NOW_MS)), (false, (Paused, NOW_MS - 7))] {
+        let probed = entry(Probing, 7).probed(works, NOW_MS);
+        assert_eq!((probed.phase, probed.phase_since_ms), expected);
     }
 }
 
