@@ -147,8 +147,9 @@ impl Load<'_> {
     /// Also when another test took the stack over: nothing that is seen then is this one's.
     pub async fn run(&self) -> Result<Seen, Failure> {
         tokio::select! {
-            seen = self.send_and_see() => seen,
+            biased;
             failure = self.lease.lost() => Err(failure),
+            seen = self.send_and_see() => seen,
         }
     }
 
@@ -192,6 +193,7 @@ impl Load<'_> {
             receipt,
             rate: Rate::Open { per_second: self.plan.per_second(), together },
             interrupt: &self.context.interrupt,
+            may_send: &|| self.lease.held(),
         };
         let mut job = 0;
         let next = |_: &mut Receipt| {

@@ -78,6 +78,8 @@ pub struct Sender<'a> {
     pub rate: Rate,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
+    /// Asked before each batch: what it fails with ends the sending.
+    pub may_send: &'a dyn Fn() -> Result<(), Failure>,
 }
 
 impl Sender<'_> {
@@ -145,7 +147,7 @@ impl Sender<'_> {
                     let messages = ready.take().unwrap_or_default();
                     pace.took(&messages);
                     let sending = messages.iter().map(|message| message.line).collect();
-                    match self.receipt.write(&[Entry::Sending { sending }]) {
+                    match (self.may_send)().and_then(|()| self.receipt.write(&[Entry::Sending { sending }])) {
                         Ok(()) => open.push(send_batch(self.client, self.queue_url, messages)),
                         Err(failure) => ended = Err(failure),
                     }

@@ -16,6 +16,7 @@ use crate::error::{self, Failure};
 use crate::letters;
 use crate::render::say;
 use crate::stack::Stack;
+use crate::test_lease::Lease;
 use crate::text;
 use crate::trace;
 
@@ -62,11 +63,11 @@ pub fn clean_up_command(stack: &Stack) -> String {
 ///
 /// # Errors
 /// When messages of a test stay hidden for too long; the lease then stands, and the next test goes on.
-pub async fn remove(stack: &Stack) -> Result<(), Failure> {
+pub async fn remove(stack: &Stack, lease: &Lease) -> Result<(), Failure> {
     let until = tokio::time::Instant::now() + WAIT_FOR_HIDDEN;
     for url in queues(stack) {
         let mut theirs = Theirs::default();
-        while let Some(left) = take_out(stack, &url, &mut theirs).await? {
+        while let Some(left) = take_out(stack, lease, &url, &mut theirs).await? {
             if tokio::time::Instant::now() > until {
                 return Err(Failure::failed(format!(
                     "Of the load test, {} still hidden: run {} later, which removes what is left.",
@@ -88,7 +89,7 @@ pub async fn remove(stack: &Stack) -> Result<(), Failure> {
     let parts = kept_of(stack, &keys).await?;
     let keys: Vec<_> = parts.into_iter().chain(keys).collect();
     for keys in keys.chunks(DELETES_AT_A_TIME) {
-        delete(&client, &stack.ledger_table, keys).await?;
+        delete(&client, &stack.ledger_table, lease, keys).await?;
     }
     Ok(())
 }
@@ -126,7 +127,12 @@ fn queues(stack: &Stack) -> [String; 3] {
 }
 
 /// Takes the messages of tests out of a queue, as far as they can be seen; how many more it holds, if any.
-async fn take_out(stack: &Stack, url: &str, theirs: &mut Theirs) -> Result<Option<u64>, Failure> {
+async fn take_out(
+    stack: &Stack,
+    lease: &Lease,
+    url: &str,
+    theirs: &mut Theirs,
+) -> Result<Option<u64>, Failure> {
     let client = aws_sdk_sqs::Client::new(&stack.sdk);
     loop {
         let received =
@@ -139,6 +145,7 @@ async fn take_out(stack: &Stack, url: &str, theirs: &mut Theirs) -> Result<Optio
         for message in &messages {
             let handle = message.receipt_handle().unwrap_or_default();
             if is_of_a_test(message) {
+                lease.held()?;
                 let deleted = client.delete_message().queue_url(url).receipt_handle(handle).send().await;
                 deleted.map_err(|e| error::of_aws("sqs:DeleteMessage", &e))?;
                 new = true;
@@ -215,7 +222,12 @@ async fn kept_of(stack: &Stack, keys: &[String]) -> Result<Vec<String>, Failure>
     Ok(parts)
 }
 
-async fn delete(client: &aws_sdk_dynamodb::Client, table: &str, keys: &[String]) -> Result<(), Failure> {
+async fn delete(
+    client: &aws_sdk_dynamodb::Client,
+    table: &str,
+    lease: &Lease,
+    keys: &[String],
+) -> Result<(), Failure> {
     let mut left = Vec::with_capacity(keys.len());
     for key in keys {
         let request = DeleteRequest::builder().key("id", trace::text(key)).build();
@@ -224,6 +236,7 @@ async fn delete(client: &aws_sdk_dynamodb::Client, table: &str, keys: &[String])
         left.push(WriteRequest::builder().delete_request(request).build());
     }
     while !left.is_empty() {
+        lease.held()?;
         let written = client.batch_write_item().request_items(table, left).send().await;
         let written = written.map_err(|e| error::of_aws("dynamodb:BatchWriteItem", &e))?;
         left = written.unprocessed_items.and_then(|mut items| items.remove(table)).unwrap_or_default();

@@ -214,8 +214,9 @@ async fn begin(
 /// Removes all tests' jobs, while the lease is ours.
 async fn remove(stack: &Stack, lease: &Lease) -> Result<(), Failure> {
     tokio::select! {
-        removed = test_jobs::remove(stack) => removed,
+        biased;
         failure = lease.lost() => Err(failure),
+        removed = test_jobs::remove(stack, lease) => removed,
     }
 }
 
