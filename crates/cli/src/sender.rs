@@ -200,7 +200,18 @@ async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -
             .map_err(|error| Failure::failed(format!("Line {} cannot be sent: {error}.", message.line)))?;
         request = request.entries(entry);
     }
-    let answer = request.send().await.map_err(|e| error::of_aws(ACTION, &e))?;
+    let answer = match request.send().await.map_err(|e| error::of_aws(ACTION, &e)) {
+        Ok(answer) => answer,
+        // Whatever of it SQS took all the same, the ledger makes a second copy harmless.
+        Err(failure) if failure.may_pass() && attempts + 1 < ATTEMPTS_MAX => {
+            let again = messages
+                .into_iter()
+                .map(|message| Outgoing { attempts: message.attempts + 1, ..message })
+                .collect();
+            return Ok(Answer { entries: Vec::new(), again, gave_up: Ok(()) });
+        }
+        Err(failure) => return Err(failure),
+    };
     let sent_ms = times::now_ms();
     let mut entries = Vec::with_capacity(messages.len());
     let mut again = Vec::new();

@@ -12,6 +12,7 @@ use nightshift_core::job;
 use nightshift_core::kept::{self, PART_PREFIX};
 use nightshift_core::load_test::{Empty, EmptyLooks, REFERENCE_PREFIX};
 
+use crate::again::again;
 use crate::error::{self, Failure};
 use crate::letters;
 use crate::render::say;
@@ -98,8 +99,8 @@ pub async fn remove(stack: &Stack, lease: &Lease) -> Result<Removed, Failure> {
     loop {
         let (mut taken, mut left) = (0, 0);
         for (url, theirs) in &mut queues {
-            taken += take_out(stack, lease, url, theirs).await?;
-            let messages = letters::look(stack, url).await?.messages;
+            taken += again(async || take_out(stack, lease, url, theirs).await).await?;
+            let messages = again(async || letters::look(stack, url).await).await?.messages;
             left += messages.saturating_sub(theirs.hidden(times::now_ms()));
         }
         removed.messages += taken;

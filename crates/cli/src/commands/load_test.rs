@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 use nightshift_aws::OsEntropy;
 use nightshift_core::cost::usd;
-use nightshift_core::load_test::{Ended, Finding, Holds, JOBS_MAX, Plan, Step, Thresholds, judge, next};
+use nightshift_core::load_test::{
+    Above, Ended, Finding, Holds, JOBS_MAX, Plan, Step, Thresholds, judge, next,
+};
 use nightshift_load_report::{Report, Tested, settings};
 use nightshift_ports::{ControlRecord as _, Entropy as _};
 use nightshift_shell::settings::ProviderSettings;
@@ -327,7 +329,7 @@ impl Test<'_> {
 
     async fn run(&self, budget: Option<Budget>) -> Result<Report, Failure> {
         let seen = self.load(self.plan, 0, budget).await?;
-        let above = self.raise(&seen, budget).await?;
+        let above = self.raise(&seen, budget).await;
         Ok(self.report(seen, above))
     }
 
@@ -354,8 +356,9 @@ impl Test<'_> {
     }
 
     /// Loads above the one of the test, until something gives.
-    async fn raise(&self, seen: &Seen, budget: Option<Budget>) -> Result<(Vec<Step>, Ended), Failure> {
-        let Some(minutes) = self.arguments.step_minutes else { return Ok((Vec::new(), Ended::NotAsked)) };
+    async fn raise(&self, seen: &Seen, budget: Option<Budget>) -> Above {
+        let Some(minutes) = self.arguments.step_minutes else { return Above::not_asked() };
+        let mut cut_usd = Some(0.0);
         let mut steps = vec![self.step(self.plan, seen)];
         let mut calls_per_job = seen.measured.cost.calls_per_job;
         let mut sent = self.plan.jobs();
@@ -368,15 +371,25 @@ impl Test<'_> {
                 Err(ended) => break ended,
             };
             say(&format!("Raises the load to {:.0} jobs an hour.", plan.per_hour()));
-            let seen = self.load(&plan, sent, budget).await?;
+            // Whatever becomes of a step, the test itself was seen.
+            let seen = match self.load(&plan, sent, budget).await {
+                Ok(seen) => seen,
+                Err(failure) => {
+                    say(failure.sentence().unwrap_or_default());
+                    cut_usd = None;
+                    break Ended::Failed;
+                }
+            };
             sent += plan.jobs();
             calls_per_job = seen.measured.cost.calls_per_job;
-            // What was stopped says nothing of its load.
-            if !seen.measured.stopped_early {
-                steps.push(self.step(&plan, &seen));
+            // What was stopped says nothing of its load, and is paid for all the same.
+            if seen.measured.stopped_early || seen.measured.unread > 0 {
+                cut_usd = (seen.measured.unread == 0).then_some(seen.measured.cost.usd);
+                break if self.context.interrupt.is_asked() { Ended::Stopped } else { Ended::Failed };
             }
+            steps.push(self.step(&plan, &seen));
         };
-        Ok((steps.split_off(1), ended))
+        Above { steps: steps.split_off(1), ended, cut_usd }
     }
 
     fn thresholds(&self) -> Thresholds {
@@ -393,7 +406,7 @@ impl Test<'_> {
         }
     }
 
-    fn report(&self, seen: Seen, above: (Vec<Step>, Ended)) -> Report {
+    fn report(&self, seen: Seen, above: Above) -> Report {
         let (stack, limits, thresholds) = (self.stack, &self.worker.limits, self.thresholds());
         Report {
             verdict: judge(self.plan, &seen.measured, &seen.observed, limits, &thresholds, above),

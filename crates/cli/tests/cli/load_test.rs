@@ -31,6 +31,7 @@ async fn stand() -> Stand {
     stand.say("lambda:ListVersionsByFunction", json!({"Versions": [{"Version": "7"}]}));
     runs_at_once(&stand, 1_000);
     stand.say("cloudwatch:DescribeAlarms", raised(&[]));
+    stand.say("cloudwatch:GetMetricData", json!({"MetricDataResults": []}));
     hide_for(&stand, "1800").await;
     stand
 }
@@ -416,10 +417,83 @@ async fn alarms_count_that_are_this_stacks_and_where_none_could_be_read_nothing_
         (own.code, alarms(&own).as_str()),
         (3, "alarms\tNO\tRaised during the test: nightshift-no-progress.")
     );
+    // One that ended and came back.
+    stand.say(
+        "cloudwatch:DescribeAlarms",
+        Value::from(vec![raised(&["nightshift"]), raised(&[]), raised(&["nightshift"])]),
+    );
+    let back = run(&stand, &["--p95-s", "600"]);
+    assert_eq!(alarms(&back), "alarms\tNO\tRaised during the test: nightshift-no-progress.");
     stand.refuse("cloudwatch:DescribeAlarms", "AccessDenied");
     let unread = run(&stand, &["--p95-s", "600"]).ok();
     worker.abort();
     assert!(alarms(&unread).starts_with("alarms\tunknown\t"), "{unread:?}");
+}
+
+/// An error of AWS's that may pass.
+const FAILS: &str = "InternalFailure";
+
+/// How often this was asked.
+fn times(stand: &Stand, action: &str) -> usize {
+    stand.asked().iter().filter(|(asked, _)| asked == action).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_for_a_moment_costs_no_verdict() {
+    let stand = stand().await;
+    let worker = worker(&stand);
+    let test = long(&stand, &["--minutes", "0.05"]);
+    for (action, of_the_test) in [
+        ("AmazonSQS:SendMessageBatch", "AmazonSQS:SendMessageBatch"),
+        // Before a test is begun and after it, too; and what became of the jobs is read once all is sent.
+        ("AmazonSQS:GetQueueAttributes", "AmazonSQS:SendMessageBatch"),
+        ("DynamoDB_20120810:BatchGetItem", "AmazonSQS:SendMessageBatch"),
+    ] {
+        until(|| times(&stand, of_the_test) > 2).await;
+        stand.refuse(action, FAILS);
+        let before = times(&stand, action);
+        until(|| times(&stand, action) > before).await;
+        stand.allow(action);
+    }
+    let ran = ended(test).ok();
+    worker.abort();
+    assert!(ran.out.contains("complete\tyes\tThe test ran to its end, with 60 jobs."), "{ran:?}");
+    assert!(is_clean(&stand), "{:?}", stand.items(""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_for_good_ends_the_sending_with_a_verdict_on_what_was_sent() {
+    let stand = stand().await;
+    let worker = worker(&stand);
+    let test = long(&stand, &[]);
+    until(|| times(&stand, "AmazonSQS:SendMessageBatch") > 5).await;
+    stand.refuse("AmazonSQS:SendMessageBatch", FAILS);
+    let ran = ended(test);
+    worker.abort();
+    let complete = ran.out.lines().find(|line| line.starts_with("complete\tNO\t")).unwrap_or_default();
+    for words in ["The test was stopped when", "sqs:SendMessage failed: InternalFailure"] {
+        assert!(complete.contains(words), "{ran:?}");
+    }
+    assert!(ran.code == 3 && ran.out.contains("nothing lost\tyes"), "{ran:?}");
+    assert!(is_clean(&stand), "{:?}", stand.items(""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_fails_here_leaves_the_verdict_of_the_test() {
+    let stand = stand().await;
+    let worker = worker(&stand);
+    let steps = ["--step-minutes", "0.05", "--p95-s", "600", "--output", "json"];
+    let mut command = stand.command(&[SMALL.as_slice(), &steps].concat());
+    let test = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Twelve of the test, a batch each.
+    until(|| times(&stand, "AmazonSQS:SendMessageBatch") > 12).await;
+    stand.refuse("AmazonSQS:SendMessageBatch", FAILS);
+    let ran = ended(test).ok();
+    worker.abort();
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    let (headroom, passed) = (&report["verdict"]["headroom"], &report["verdict"]["passed"]);
+    assert_eq!((passed, &headroom["ended"]), (&json!(true), &json!("failed")), "{headroom}");
+    assert!(is_clean(&stand), "{:?}", stand.items(""));
 }
 
 #[tokio::test(flavor = "multi_thread")]
