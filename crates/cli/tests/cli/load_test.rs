@@ -513,7 +513,8 @@ async fn a_message_of_somebody_else_stays_and_is_in_nobodys_way() {
     let stand = stand().await;
     let worker = worker(&stand);
     let test = long(&stand, &["--minutes", "0.05"]);
-    until(|| !stand.items("load-test").is_empty()).await;
+    // Before that it would be refused.
+    until(|| times(&stand, "AmazonSQS:SendMessageBatch") > 0).await;
     let sqs = aws_sdk_sqs::Client::new(&stand.sdk());
     let url = stand.aws.queue_url("nightshift-dead-letters");
     sqs.send_message().queue_url(&url).message_body("{}").send().await.unwrap();
