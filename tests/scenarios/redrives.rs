@@ -229,3 +229,26 @@ async fn a_claim_over_a_failure_whose_answer_is_lost_is_given_back_and_fails_by_
     assert_eq!(stage.invoke(vec![again(&first)]).await.outcomes, [UNKNOWN_TASK]);
     assert_eq!((stage.calls(), stage.world.letters().len()), (0, 2));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_over_a_failure_is_given_back_where_the_failure_cannot_be_written() {
+    for kind in [PortErrorKind::Unavailable, PortErrorKind::Refused] {
+        let lost = LedgerFault::ReplyLost(kind);
+        for (fault, stands) in [(LedgerFault::Fails(kind), "open"), (lost, "failed")] {
+            let (stage, first) = unknown_task().await;
+            stage.world.on_write(move |_, write| {
+                let over_claim = write.record.version == 3 && matches!(write.record.state, State::Failed(_));
+                over_claim.then_some(fault.clone())
+            });
+            let report = stage.invoke(vec![first.clone()]).await;
+            assert_eq!(report.failed_message_ids, ["m-2"]);
+            let key = stage.world.writes().pop().unwrap().record.key;
+            let record = stage.world.record(&key).unwrap();
+            assert_eq!((record.state.as_str(), record.budget.calls), (stands, 0), "{kind}");
+            stage.world.on_write(|_, _| None);
+            // Long before the claim's lease would end.
+            assert_eq!(stage.invoke(vec![again(&first)]).await.outcomes, [UNKNOWN_TASK], "{kind}");
+            assert_eq!((stage.calls(), stage.world.letters().len()), (0, 2));
+        }
+    }
+}

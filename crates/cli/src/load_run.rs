@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use nightshift_aws::OsEntropy;
+use nightshift_aws::{DynamoLedger, OsEntropy};
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::load_test::{Measured, Observed, Plan, Sample, measure, reference};
+use nightshift_core::load_test::{Empty, EmptyLooks, Measured, Observed, Plan, Sample, measure, reference};
 use nightshift_core::task::Tasks as _;
 use nightshift_ports::Entropy as _;
 use nightshift_tasks::Registry;
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::Context;
+use crate::again::again;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::commands::enqueue;
@@ -29,8 +30,10 @@ use crate::stack::{Stack, Worker};
 use crate::test_lease::Lease;
 use crate::times;
 
-/// Looks at an empty queue, one after the other, that are believed: SQS counts approximately.
-const EMPTY_LOOKS: u32 = 2;
+/// Between two looks at the queues when all is sent.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two readings of the ledger meanwhile.
+const READ_EVERY: Duration = Duration::from_secs(10);
 
 /// The jobs of a test: the examples of tasks in turn, each with words of its own, since equal inputs are one job.
 pub struct Jobs<'a> {
@@ -147,8 +150,9 @@ impl Load<'_> {
     /// Also when another test took the stack over: nothing that is seen then is this one's.
     pub async fn run(&self) -> Result<Seen, Failure> {
         tokio::select! {
-            seen = self.send_and_see() => seen,
+            biased;
             failure = self.lease.lost() => Err(failure),
+            seen = self.send_and_see() => seen,
         }
     }
 
@@ -167,18 +171,32 @@ impl Load<'_> {
             never = watch.keep_looking() => match never {},
         };
         let stopped = context.interrupt.is_asked();
+        let mut troubles = Vec::new();
+        let cut = sent.is_err();
         let offered = match sent {
             Ok(()) => plan.jobs(),
-            Err(_) if stopped => plan.due(watch.after_ms()),
-            Err(failure) => return Err(failure),
+            Err(failure) => {
+                if !stopped {
+                    let why = failure.sentence().unwrap_or_default().to_owned();
+                    say(&format!("No more can be sent. {why}"));
+                    troubles.push(why);
+                }
+                plan.due(watch.after_ms())
+            }
         };
-        if stopped {
+        if stopped || cut {
             say("Stopped: waits for the jobs that were sent (Ctrl-C again ends it without a verdict).");
         }
-        let queued = self.drain(&mut watch).await?;
+        let mut jobs = self.sent(&path, offered, began_here_ms, watch.began_ms())?;
+        self.drain(&mut watch, &mut jobs, &mut troubles).await;
         let (began_ms, ended_ms) = (watch.began_ms(), watch.after_ms());
-        let samples = self.samples(&path, offered, (began_here_ms, began_ms), queued).await?;
-        let measured = measure(plan, &samples, offered, ended_ms);
+        if self.first == 0 {
+            watch.look_after().await;
+        }
+        let unread = jobs.unread;
+        let measured = measure(plan, &jobs.samples, offered, ended_ms);
+        let measured =
+            Measured { stopped_early: measured.stopped_early || cut, troubles, unread, ..measured };
         let observed = watch.observed().await.unless_behind(&measured);
         Ok(Seen { began_ms, measured, observed })
     }
@@ -192,6 +210,7 @@ impl Load<'_> {
             receipt,
             rate: Rate::Open { per_second: self.plan.per_second(), together },
             interrupt: &self.context.interrupt,
+            may_send: &|| self.lease.held(),
         };
         let mut job = 0;
         let next = |_: &mut Receipt| {
@@ -206,32 +225,55 @@ impl Load<'_> {
         sender.send(next, |_| {}).await.1
     }
 
-    /// Waits until the queue is empty, or for as long as a good stack would take. Whether anything may still be queued.
-    async fn drain(&self, watch: &mut Watch<'_>) -> Result<bool, Failure> {
+    /// Waits until every job has ended, or no queue holds one, or for as long as a good stack would take.
+    async fn drain(&self, watch: &mut Watch<'_>, jobs: &mut SentJobs, troubles: &mut Vec<String>) {
         let until = Instant::now() + Duration::from_secs_f64(self.drain_s_max.clamp(0.0, 86_400.0));
-        let mut empty = 0;
-        while empty < EMPTY_LOOKS {
+        let mut looks = EmptyLooks::new(!self.stack.is_aws());
+        let mut read_at = None;
+        let mut unseen = None;
+        let queued = loop {
             if Instant::now() >= until {
-                return Ok(true);
+                break true;
             }
             watch.look().await;
-            let crashed = letters::look(self.stack, &self.stack.crashed_url()).await?.messages;
-            let left = letters::look(self.stack, &self.stack.jobs_url).await?.messages + crashed;
-            empty = if left == 0 { empty + 1 } else { 0 };
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            let queued = self.queued().await;
+            unseen = queued.as_ref().err().and_then(Failure::sentence).map(str::to_owned);
+            match looks.look(queued.ok(), self.clock.now_ms()) {
+                Empty::Surely => break false,
+                // What has ended is in the ledger, and then no count is needed.
+                Empty::Perhaps if read_at.is_none_or(|at: Instant| at.elapsed() >= READ_EVERY) => {
+                    // What could not be read is read again at the end.
+                    let _ = jobs.read(watch, true, self.clock).await;
+                    if jobs.have_ended() {
+                        return;
+                    }
+                    read_at = Some(Instant::now());
+                }
+                Empty::Perhaps | Empty::No => {}
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        troubles.extend(unseen.map(|why| format!("What the queues hold could not be seen at last. {why}")));
+        if let Err(failure) = jobs.read(watch, queued, self.clock).await {
+            troubles.extend(failure.sentence().map(str::to_owned));
         }
-        Ok(false)
     }
 
-    /// What became of each job that was due. `began_ms`: by the clock here, which dates what is sent, and by AWS's, which
-    /// dates what becomes of it.
-    async fn samples(
+    /// How many messages the queues hold that a job may be in: first the one from which it may go to the other.
+    async fn queued(&self) -> Result<u64, Failure> {
+        let waiting = letters::look(self.stack, &self.stack.jobs_url).await?.messages;
+        Ok(waiting + letters::look(self.stack, &self.stack.crashed_url()).await?.messages)
+    }
+
+    /// Each job that was due. `began_here_ms`: by the clock here, which dates what is sent; `began_ms`: by AWS's, which dates
+    /// what becomes of it.
+    fn sent(
         &self,
         path: &Path,
         offered: u64,
-        (began_here_ms, began_ms): (u64, u64),
-        queued: bool,
-    ) -> Result<Vec<Sample>, Failure> {
+        began_here_ms: u64,
+        began_ms: u64,
+    ) -> Result<SentJobs, Failure> {
         let mut accepted = vec![None; usize::try_from(offered).unwrap_or_default()];
         let mut entries = receipt::read(path)?;
         while let Some(entry) = entries.next()? {
@@ -245,15 +287,57 @@ impl Load<'_> {
         let keys: Vec<_> = (0..offered)
             .map(|job| self.jobs.draft(self.first + job).map(|(_, key, _)| key))
             .collect::<Result<_, _>>()?;
-        let mut samples = Vec::with_capacity(keys.len());
-        let mut accepted = accepted.into_iter();
-        let now_ms = self.clock.now_ms();
-        ledger::read_each(&ledger::of(self.stack), &keys, |_, found| {
-            samples.push(Sample::of(found.record(), accepted.next().flatten(), began_ms, queued, now_ms));
-            Ok(())
-        })
-        .await?;
-        Ok(samples)
+        let samples =
+            accepted.into_iter().map(|accepted| Sample::of(None, accepted, began_ms, true, 0)).collect();
+        Ok(SentJobs { ledger: ledger::of(self.stack), began_ms, keys, samples, unread: offered })
+    }
+}
+
+/// The jobs that were due, and what became of each as far as it was read.
+struct SentJobs {
+    ledger: DynamoLedger,
+    began_ms: u64,
+    keys: Vec<InputHash>,
+    samples: Vec<Sample>,
+    /// Jobs whose records could not be read.
+    unread: u64,
+}
+
+impl SentJobs {
+    /// Reads what became of those that had not ended, while the watch goes on. `queued`: the queues may still hold some.
+    async fn read(&mut self, watch: &mut Watch<'_>, queued: bool, clock: Clock) -> Result<(), Failure> {
+        let open = |sample: &Sample| !sample.fate.is_settled();
+        let open: Vec<_> =
+            (0..).zip(&self.samples).filter(|(_, sample)| open(sample)).map(|(i, _)| i).collect();
+        let keys: Vec<_> = open.iter().filter_map(|index: &usize| self.keys.get(*index).cloned()).collect();
+        let (began_ms, now_ms) = (self.began_ms, clock.now_ms());
+        let mut read = 0;
+        let ended = {
+            let reading = again(async || {
+                let left = keys.get(read..).unwrap_or_default();
+                ledger::read_each(&self.ledger, left, |_, found| {
+                    let sample = open.get(read).and_then(|index| self.samples.get_mut(*index));
+                    if let Some(sample) = sample {
+                        *sample = Sample::of(found.record(), sample.accepted_ms, began_ms, queued, now_ms);
+                    }
+                    read += 1;
+                    Ok(())
+                })
+                .await
+            });
+            tokio::select! {
+                ended = reading => ended,
+                never = watch.keep_looking() => match never {},
+            }
+        };
+        self.unread = keys.len().saturating_sub(read) as u64;
+        ended
+    }
+
+    /// Whether nothing more will happen to any of those that SQS took.
+    fn have_ended(&self) -> bool {
+        self.unread == 0
+            && self.samples.iter().all(|sample| sample.accepted_ms.is_none() || sample.fate.is_settled())
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use nightshift_core::load_test::{Observed, Plan};
+use nightshift_core::load_test::{ALARMS_AFTER_MS, AlarmLooks, Observed, Plan};
 use nightshift_core::metric::{HandBackCause, NAMESPACE};
-use tokio::time::Instant;
 
+use crate::again::again;
 use crate::alarms;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -21,8 +21,6 @@ use crate::times;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// For so long the alarms may go unread: one that is raised stays so for a minute at least, until it is evaluated again.
-const UNREAD_MAX: Duration = Duration::from_secs(60);
 
 /// What is looked at while a test runs.
 pub struct Watch<'a> {
@@ -35,12 +33,7 @@ pub struct Watch<'a> {
     interrupt: &'a Interrupt,
     /// When the first job was due, in milliseconds since 1970.
     began_ms: u64,
-    /// Raised before it began; `None`: it cannot be known.
-    before: Option<Vec<String>>,
-    raised: Vec<String>,
-    read_at: Instant,
-    /// Whether the alarms could not be read for so long that one may have been missed.
-    missed: bool,
+    alarms: AlarmLooks,
     /// What CloudWatch had counted in the minute in which it begins, say of the test before.
     counted: HashMap<String, f64>,
 }
@@ -59,11 +52,11 @@ impl<'a> Watch<'a> {
         interrupt: &'a Interrupt,
     ) -> Self {
         let now_ms = clock.now_ms();
-        let before = alarms::raised(stack).await.ok();
-        let counted = sums(stack, now_ms, now_ms).await.unwrap_or_default();
-        let (raised, read_at, missed) = (Vec::new(), Instant::now(), false);
+        let counted = again(async || sums(stack, now_ms, now_ms).await).await.unwrap_or_default();
+        let raised = again(async || alarms::raised(stack).await).await.ok();
         let began_ms = clock.now_ms();
-        Self { stack, plan, clock, budget, interrupt, began_ms, before, raised, read_at, missed, counted }
+        let alarms = AlarmLooks::new(raised, began_ms);
+        Self { stack, plan, clock, budget, interrupt, began_ms, alarms, counted }
     }
 
     /// When the first job was due, in milliseconds since 1970, by AWS's clock.
@@ -84,11 +77,27 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Looks on until the alarms have seen what the last jobs did, or somebody stops it.
+    pub async fn look_after(&mut self) {
+        if !self.stack.is_aws() {
+            return;
+        }
+        let after_ms = Duration::from_millis(ALARMS_AFTER_MS);
+        say(&format!("Looks at the alarms for {} more.", times::length(ALARMS_AFTER_MS)));
+        let interrupt = self.interrupt;
+        tokio::select! {
+            () = interrupt.asked() => {}
+            () = tokio::time::sleep(after_ms) => {}
+            never = self.keep_looking() => match never {},
+        }
+    }
+
     /// Looks at the alarms, the queue and the money, and says how it stands.
     pub async fn look(&mut self) {
         let (stack, plan) = (self.stack, self.plan);
         let (raised, depth) = tokio::join!(alarms::raised(stack), letters::look(stack, &stack.jobs_url));
-        self.note(raised);
+        let raised = self.alarms.look(raised.ok(), self.clock.now_ms());
+        raised.iter().for_each(tell);
         let after_ms = self.after_ms();
         let waiting =
             depth.map_or_else(|_| "an unknown number".to_owned(), |depth| depth.messages.to_string());
@@ -114,30 +123,16 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn note(&mut self, raised: Result<Vec<String>, Failure>) {
-        self.missed |= self.read_at.elapsed() > UNREAD_MAX;
-        let Ok(raised) = raised else { return };
-        self.read_at = Instant::now();
-        let before = self.before.as_deref().unwrap_or_default();
-        for name in raised {
-            if !before.contains(&name) && !self.raised.contains(&name) {
-                say(&format!("{name} is raised."));
-                self.raised.push(name);
-            }
-        }
-    }
-
     /// What was seen, and what CloudWatch counted until now.
-    pub async fn observed(mut self) -> Observed {
-        let raised = alarms::raised(self.stack).await;
+    pub async fn observed(self) -> Observed {
+        let Self { stack, clock, began_ms, counted: counted_before, .. } = self;
         // The last look counts: what could not be read then may be raised.
-        let unread = raised.is_err();
-        self.note(raised);
-        let is_known = self.before.is_some() && !self.missed && !unread;
-        let alarms = (is_known || !self.raised.is_empty()).then_some(self.raised);
-        match sums(self.stack, self.began_ms, self.clock.now_ms()).await {
+        let raised = again(async || alarms::raised(stack).await).await.ok();
+        let (new, alarms) = self.alarms.end(raised, clock.now_ms());
+        new.iter().for_each(tell);
+        match again(async || sums(stack, began_ms, clock.now_ms()).await).await {
             Ok(counted) => {
-                let before = |id: &str| self.counted.get(id).copied().unwrap_or_default();
+                let before = |id: &str| counted_before.get(id).copied().unwrap_or_default();
                 let sum = |id: &str| counted.get(id).map(|all| (all - before(id)).max(0.0));
                 let causes = HandBackCause::ALL.iter().map(|cause| cause.as_str());
                 let causes =
@@ -156,6 +151,11 @@ impl<'a> Watch<'a> {
             }
         }
     }
+}
+
+/// Says that an alarm is raised.
+fn tell(name: &String) {
+    say(&format!("{name} is raised."));
 }
 
 /// Sums over the minutes of the test.

@@ -6,6 +6,7 @@
 //! **Invariant:** standard output carries what was asked for and nothing else; all that is said to a person goes to
 //! standard error.
 
+mod again;
 mod alarms;
 mod batches;
 mod budget;

@@ -78,6 +78,8 @@ pub struct Sender<'a> {
     pub rate: Rate,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
+    /// Asked before each batch: what it fails with ends the sending.
+    pub may_send: &'a dyn Fn() -> Result<(), Failure>,
 }
 
 impl Sender<'_> {
@@ -145,7 +147,7 @@ impl Sender<'_> {
                     let messages = ready.take().unwrap_or_default();
                     pace.took(&messages);
                     let sending = messages.iter().map(|message| message.line).collect();
-                    match self.receipt.write(&[Entry::Sending { sending }]) {
+                    match (self.may_send)().and_then(|()| self.receipt.write(&[Entry::Sending { sending }])) {
                         Ok(()) => open.push(send_batch(self.client, self.queue_url, messages)),
                         Err(failure) => ended = Err(failure),
                     }
@@ -198,7 +200,18 @@ async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -
             .map_err(|error| Failure::failed(format!("Line {} cannot be sent: {error}.", message.line)))?;
         request = request.entries(entry);
     }
-    let answer = request.send().await.map_err(|e| error::of_aws(ACTION, &e))?;
+    let answer = match request.send().await.map_err(|e| error::of_aws(ACTION, &e)) {
+        Ok(answer) => answer,
+        // Whatever of it SQS took all the same, the ledger makes a second copy harmless.
+        Err(failure) if failure.may_pass() && attempts + 1 < ATTEMPTS_MAX => {
+            let again = messages
+                .into_iter()
+                .map(|message| Outgoing { attempts: message.attempts + 1, ..message })
+                .collect();
+            return Ok(Answer { entries: Vec::new(), again, gave_up: Ok(()) });
+        }
+        Err(failure) => return Err(failure),
+    };
     let sent_ms = times::now_ms();
     let mut entries = Vec::with_capacity(messages.len());
     let mut again = Vec::new();

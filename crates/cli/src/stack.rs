@@ -173,6 +173,12 @@ impl Stack {
         })
     }
 
+    /// Whether AWS itself is asked. What stands in for it on one machine speaks plain HTTP, counts exactly, and is never
+    /// behind.
+    pub fn is_aws(&self) -> bool {
+        self.jobs_url.starts_with("https://")
+    }
+
     /// Where requests go, for whoever is about to send a secret.
     pub fn endpoint(&self) -> &str {
         self.sdk.endpoint_url().unwrap_or("AWS's own endpoint")

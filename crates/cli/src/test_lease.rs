@@ -2,7 +2,11 @@
 //!
 //! It stands from before the first job is sent until the last trace of all is gone. A test that was killed leaves it, and
 //! whoever takes it over removes first what that test left. Times are AWS's, since two machines may differ.
+//!
+//! **Invariant:** its holder takes it for lost before anybody else may: a machine that slept finds somebody else at work.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -10,10 +14,12 @@ use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::types::AttributeValue;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock::Clock;
 use crate::error::{self, Failure};
 use crate::stack::Stack;
+use crate::times;
 use crate::trace;
 
 /// The key of the lease.
@@ -22,6 +28,11 @@ const ID: &str = "load-test";
 const RENEWED_EVERY: Duration = Duration::from_secs(15);
 /// Not renewed for so long, it is nobody's: eight times as long, in milliseconds.
 const ENDS_AFTER_MS: u64 = 120_000;
+/// Its holder believes in it for so long after it asked for the last renewal that was granted: clocks may differ, and a
+/// request that was on its way arrives.
+const HELD_FOR: Duration = Duration::from_secs(90);
+/// How often its age is looked at where nothing else happens.
+const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 
 /// A lease that ended without its holder.
 #[derive(Debug, Clone)]
@@ -65,7 +76,31 @@ pub struct Lease {
     table: String,
     run: String,
     renewing: JoinHandle<()>,
-    lost: watch::Receiver<bool>,
+    /// `None`: it was refused.
+    granted: watch::Receiver<Option<Granted>>,
+}
+
+/// When a grant was asked for, by two clocks: one goes on while the machine sleeps, and nobody sets the other one.
+#[derive(Debug, Clone, Copy)]
+struct Granted {
+    wall_ms: u64,
+    at: Instant,
+}
+
+impl Granted {
+    fn now() -> Self {
+        Self { wall_ms: times::now_ms(), at: Instant::now() }
+    }
+
+    fn is_old(self) -> bool {
+        let by_wall = Duration::from_millis(times::now_ms().saturating_sub(self.wall_ms));
+        by_wall.max(self.at.elapsed()) > HELD_FOR
+    }
+}
+
+/// Whether the lease is not known to be the holder's any more.
+fn is_over(granted: Option<Granted>) -> bool {
+    granted.is_none_or(Granted::is_old)
 }
 
 impl Lease {
@@ -75,6 +110,7 @@ impl Lease {
     /// When somebody else took it meanwhile.
     pub async fn take(stack: &Stack, clock: Clock, run: &str, left: Option<Left>) -> Result<Self, Failure> {
         let client = Client::new(&stack.sdk);
+        let asked = Granted::now();
         let first = put(&client, &stack.ledger_table, run, clock);
         // The SDK asks again where an answer is lost, and then it is ours already.
         let first = match left {
@@ -88,36 +124,61 @@ impl Lease {
         if !is_written(first).await? {
             return Err(Failure::failed("Another load test has just begun on this stack: wait for it."));
         }
-        let (tell, lost) = watch::channel(false);
+        let (tell, granted) = watch::channel(Some(asked));
         let renewing = tokio::spawn({
             let (client, table, run) = (client.clone(), stack.ledger_table.clone(), run.to_owned());
             async move {
                 loop {
                     tokio::time::sleep(RENEWED_EVERY).await;
+                    if is_over(*tell.borrow()) {
+                        return;
+                    }
+                    let asked = Granted::now();
                     let again = put(&client, &table, &run, clock)
                         .condition_expression("run = :run")
                         .expression_attribute_values(":run", trace::text(&run));
-                    // What failed otherwise is tried again, and the next one tells whether it came too late.
-                    if matches!(is_written(again).await, Ok(false)) {
-                        tell.send_replace(true);
-                        return;
+                    match is_written(again).await {
+                        Ok(true) => drop(tell.send_replace(Some(asked))),
+                        Ok(false) => {
+                            tell.send_replace(None);
+                            return;
+                        }
+                        // It is tried again, for as long as the last grant is believed.
+                        Err(_) => {}
                     }
                 }
             }
         });
-        Ok(Self { client, table: stack.ledger_table.clone(), run: run.to_owned(), renewing, lost })
+        Ok(Self { client, table: stack.ledger_table.clone(), run: run.to_owned(), renewing, granted })
     }
 
-    /// Waits until somebody else has it; for ever, as it should be.
+    /// Waits until somebody else has it, or may have it; for ever, as it should be. Each poll looks, so that nothing that
+    /// is polled behind it goes on with a lease that is lost.
     pub async fn lost(&self) -> Failure {
-        let mut lost = self.lost.clone();
-        if lost.wait_for(|lost| *lost).await.is_err() {
-            std::future::pending::<()>().await;
+        let mut looks = tokio::time::interval(LOOKED_AT_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        poll_fn(|context| {
+            if let Err(failure) = self.held() {
+                return Poll::Ready(failure);
+            }
+            while looks.poll_tick(context).is_ready() {}
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Asked before anything is sent or deleted.
+    ///
+    /// # Errors
+    /// When somebody else has it, or may have it.
+    pub fn held(&self) -> Result<(), Failure> {
+        if !is_over(*self.granted.borrow()) {
+            return Ok(());
         }
-        Failure::failed(format!(
-            "The load test {} was taken for dead, since it could not say for two minutes that it lives, and another one removed its jobs: there is no verdict. Run it again when that one has ended.",
+        Err(Failure::failed(format!(
+            "The load test {} was taken for dead, or may have been, since it could not say in time that it lives, and another one then removes its jobs: it stops. Run it again, which removes first what is left.",
             crate::text::shown(&self.run)
-        ))
+        )))
     }
 
     /// Gives it back: nothing of the test is left.
@@ -157,5 +218,57 @@ async fn is_written(put: PutItemFluentBuilder) -> Result<bool, Failure> {
             Ok(false)
         }
         Err(e) => Err(error::of_aws("dynamodb:PutItem", &e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ago(by_wall: Duration, by_the_other: Duration) -> Option<Granted> {
+        let now = Granted::now();
+        let wall_ms = now.wall_ms - by_wall.as_millis() as u64;
+        Some(Granted { wall_ms, at: now.at.checked_sub(by_the_other).unwrap() })
+    }
+
+    #[test]
+    fn a_grant_is_believed_until_either_clock_says_that_others_may_soon_take_it_over() {
+        let (fresh, old) = (Duration::from_secs(80), Duration::from_secs(91));
+        for (granted, over) in [
+            (ago(fresh, fresh), false),
+            // The machine slept.
+            (ago(old, fresh), true),
+            // Somebody set its clock back.
+            (ago(Duration::ZERO, old), true),
+            (None, true),
+        ] {
+            assert_eq!(is_over(granted), over, "{granted:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_polled_behind_a_lease_that_grew_old_in_a_sleep_does_not_go_on() {
+        let sdk = aws_config::SdkConfig::builder()
+            .behavior_version(aws_config::BehaviorVersion::v2026_01_12())
+            .build();
+        let (tell, granted) = watch::channel(Some(Granted::now()));
+        let (run, table) = ("r".to_owned(), "t".to_owned());
+        let lease =
+            Lease { client: Client::new(&sdk), table, run, renewing: tokio::spawn(async {}), granted };
+        let work = poll_fn(|_| {
+            // Frozen here, and awake again.
+            if tell.borrow().is_none_or(|granted| !granted.is_old()) {
+                tell.send_replace(ago(Duration::from_secs(300), Duration::ZERO));
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        });
+        lease.held().unwrap();
+        tokio::select! {
+            biased;
+            failure = lease.lost() => assert!(failure.sentence().unwrap().contains("taken for dead")),
+            () = work => panic!("it went on"),
+        }
+        assert!(lease.held().is_err());
     }
 }

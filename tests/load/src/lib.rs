@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nightshift_core::limits::Limits;
-use nightshift_core::load_test::{Ended, Observed, Plan, Sample, Thresholds, judge, measure};
+use nightshift_core::load_test::{Above, Observed, Plan, Sample, Thresholds, judge, measure};
 use nightshift_core::spread::Spread;
 use nightshift_load_report::{Report, Tested, settings};
 use nightshift_simulation::plan::{Faults, Plan as Run, Profile, Shares};
@@ -108,7 +108,7 @@ fn report(load: &Load, world: &Arc<World>) -> Report {
     let Load { plan, limits, thresholds, .. } = load.clone();
     let faults = faults();
     Report {
-        verdict: judge(&plan, &measured, &observed, &limits, &thresholds, (Vec::new(), Ended::NotAsked)),
+        verdict: judge(&plan, &measured, &observed, &limits, &thresholds, Above::not_asked()),
         plan,
         thresholds,
         measured,

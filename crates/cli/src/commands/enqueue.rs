@@ -129,6 +129,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             receipt: &mut receipt,
             rate: arguments.rate.map_or(Rate::Any, Rate::AtMost),
             interrupt: &context.interrupt,
+            may_send: &|| Ok(()),
         };
         sender.send(|receipt| reading.next(receipt), |more| bar.inc(more)).await
     };

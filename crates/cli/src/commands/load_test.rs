@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 use nightshift_aws::OsEntropy;
 use nightshift_core::cost::usd;
-use nightshift_core::load_test::{Ended, Finding, Holds, JOBS_MAX, Plan, Step, Thresholds, judge, next};
+use nightshift_core::load_test::{
+    Above, Ended, Finding, Holds, JOBS_MAX, Plan, Step, Thresholds, judge, next,
+};
 use nightshift_load_report::{Report, Tested, settings};
 use nightshift_ports::{ControlRecord as _, Entropy as _};
 use nightshift_shell::settings::ProviderSettings;
@@ -25,10 +27,10 @@ use crate::load_run::{Jobs, Load, Seen};
 use crate::mapping::Mapping;
 use crate::render::{Cell, Row, say};
 use crate::stack::{Stack, Worker};
-use crate::test_jobs;
+use crate::test_jobs::{self, Removed};
 use crate::test_lease::{self, Lease};
 use crate::times;
-use crate::trace::{self, Trace};
+use crate::trace;
 
 /// What a Ctrl-C leaves that nobody waits for.
 fn left_words(stack: &Stack) -> String {
@@ -158,25 +160,21 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     confirm::ask(arguments.yes, &intent(&plan, &stack, &worker, left.is_some())).await?;
     context.interrupt.leaves(left_words(&stack));
     let lease = Lease::take(&stack, clock, &jobs.run, left.clone()).await?;
-    if left.is_some() {
-        say("Removes what a load test that was killed left.");
-        remove(&stack, &lease).await?;
-    }
-    let (page, trace, budget) = match begin(arguments, &plan, &stack, clock).await {
-        Ok(begun) => begun,
+    let why = format!("a load test of {:.0} jobs an hour", plan.per_hour());
+    let trace = match trace::begin(&stack, "load-test", &why).await {
+        Ok(trace) => trace,
         Err(failure) => {
-            lease.end().await?;
+            // Where another test left something, the lease still says so.
+            if left.is_none() {
+                lease.end().await?;
+            }
             return Err(failure);
         }
     };
-    context.interrupt.handle(left_words(&stack));
     let (plan, jobs, stack, worker) = (&plan, &jobs, &stack, &worker);
-    let test = Test { arguments, plan, jobs, stack, worker, context, lease: &lease, clock, budget };
-    // The report first: removing may take minutes, and somebody may end it.
-    let told = test.run().await.and_then(|report| tell(&report, page, context));
-    context.interrupt.leaves(left_words(stack));
-    // Whatever became of the test, nothing of it stays.
-    let removed = match remove(stack, &lease).await {
+    let test = Test { arguments, plan, jobs, stack, worker, context, lease: &lease, clock };
+    let (told, removed) = test.all(left.is_some()).await;
+    let removed = match removed {
         Ok(()) => lease.end().await,
         left => left,
     };
@@ -193,29 +191,12 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     if passed { Ok(()) } else { Err(Failure::no("The verdict is no: the lines with NO say why.")) }
 }
 
-/// What is asked and made before anything is sent: the page's file, so that a test of an hour does not end without it, and
-/// after all that refuses a test, which would leave an empty one in the way of the next.
-async fn begin(
-    arguments: &Arguments,
-    plan: &Plan,
-    stack: &Stack,
-    clock: Clock,
-) -> Result<(Option<File>, Trace, Option<Budget>), Failure> {
-    test_jobs::refuse_others(stack).await?;
-    let budget = match arguments.budget_usd {
-        Some(budget_usd) => Some(Budget::begin(stack, budget_usd, clock.now_ms()).await?),
-        None => None,
-    };
-    let page = arguments.page.as_deref().map(files::create_private).transpose()?;
-    let why = format!("a load test of {:.0} jobs an hour", plan.per_hour());
-    Ok((page, trace::begin(stack, "load-test", &why).await?, budget))
-}
-
 /// Removes all tests' jobs, while the lease is ours.
-async fn remove(stack: &Stack, lease: &Lease) -> Result<(), Failure> {
+async fn remove(stack: &Stack, lease: &Lease) -> Result<Removed, Failure> {
     tokio::select! {
-        removed = test_jobs::remove(stack) => removed,
+        biased;
         failure = lease.lost() => Err(failure),
+        removed = test_jobs::remove(stack, lease) => removed,
     }
 }
 
@@ -243,21 +224,19 @@ fn yes_or_no(passed: bool) -> &'static str {
 async fn clean_up(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     let stack = context.stack().await?;
     let clock = Clock::of_aws(&stack).await?;
-    let Some(left) = test_lease::left_behind(&stack, clock).await? else {
-        say("No load test left anything.");
-        return Ok(());
-    };
+    // Also where no lease stands: what it stood for may have come back since.
+    let left = test_lease::left_behind(&stack, clock).await?;
     confirm::ask(
         arguments.yes,
         &format!("Removes the messages and records of a load test from {}.", stack.named()),
     )
     .await?;
     context.interrupt.leaves(left_words(&stack));
-    let lease = Lease::take(&stack, clock, &format!("clean-up-{}", OsEntropy.token()), Some(left)).await?;
+    let lease = Lease::take(&stack, clock, &format!("clean-up-{}", OsEntropy.token()), left).await?;
     let trace = trace::begin(&stack, "load-test --clean-up", "what a load test left").await?;
     let removed = remove(&stack, &lease).await;
-    trace.end(&removed.clone().map(|()| "removed".to_owned())).await;
-    removed?;
+    trace.end(&removed.clone().map(|_| "removed".to_owned())).await;
+    say(&removed?.words());
     lease.end().await
 }
 
@@ -311,18 +290,51 @@ struct Test<'a> {
     context: &'a Context,
     lease: &'a Lease,
     clock: Clock,
-    budget: Option<Budget>,
 }
 
 impl Test<'_> {
-    async fn run(&self) -> Result<Report, Failure> {
-        let seen = self.load(self.plan, 0).await?;
-        let above = self.raise(&seen).await?;
+    /// All that is done under the lease. `left`: first what another test left is removed. Whether the verdict is yes, and
+    /// whether nothing is left.
+    async fn all(&self, left: bool) -> (Result<bool, Failure>, Result<(), Failure>) {
+        let Self { stack, lease, context, .. } = *self;
+        if left {
+            say("Removes what a load test that was killed left.");
+            if let Err(failure) = remove(stack, lease).await {
+                return (Err(failure.clone()), Err(failure));
+            }
+        }
+        let (page, budget) = match self.begin().await {
+            Ok(begun) => begun,
+            Err(failure) => return (Err(failure), Ok(())),
+        };
+        context.interrupt.handle(left_words(stack));
+        // The report first: removing may take minutes, and somebody may end it.
+        let told = self.run(budget).await.and_then(|report| tell(&report, page, context));
+        context.interrupt.leaves(left_words(stack));
+        // Whatever became of the test, nothing of it stays.
+        (told, remove(stack, lease).await.map(|_| ()))
+    }
+
+    /// What is asked and made before anything is sent: the page's file, so that a test of an hour does not end without it,
+    /// and after all that refuses a test, which would leave an empty one in the way of the next.
+    async fn begin(&self) -> Result<(Option<File>, Option<Budget>), Failure> {
+        test_jobs::refuse_others(self.stack).await?;
+        let budget = match self.arguments.budget_usd {
+            Some(budget_usd) => Some(Budget::begin(self.stack, budget_usd, self.clock.now_ms()).await?),
+            None => None,
+        };
+        let page = self.arguments.page.as_deref().map(files::create_private).transpose()?;
+        Ok((page, budget))
+    }
+
+    async fn run(&self, budget: Option<Budget>) -> Result<Report, Failure> {
+        let seen = self.load(self.plan, 0, budget).await?;
+        let above = self.raise(&seen, budget).await;
         Ok(self.report(seen, above))
     }
 
-    async fn load(&self, plan: &Plan, first: u64) -> Result<Seen, Failure> {
-        let Self { jobs, stack, context, lease, clock, budget, .. } = *self;
+    async fn load(&self, plan: &Plan, first: u64, budget: Option<Budget>) -> Result<Seen, Failure> {
+        let Self { jobs, stack, context, lease, clock, .. } = *self;
         let drain_s_max = self.arguments.thresholds.drain_s;
         Load { stack, plan, jobs, first, context, lease, clock, budget, drain_s_max }.run().await
     }
@@ -344,8 +356,9 @@ impl Test<'_> {
     }
 
     /// Loads above the one of the test, until something gives.
-    async fn raise(&self, seen: &Seen) -> Result<(Vec<Step>, Ended), Failure> {
-        let Some(minutes) = self.arguments.step_minutes else { return Ok((Vec::new(), Ended::NotAsked)) };
+    async fn raise(&self, seen: &Seen, budget: Option<Budget>) -> Above {
+        let Some(minutes) = self.arguments.step_minutes else { return Above::not_asked() };
+        let mut cut_usd = Some(0.0);
         let mut steps = vec![self.step(self.plan, seen)];
         let mut calls_per_job = seen.measured.cost.calls_per_job;
         let mut sent = self.plan.jobs();
@@ -358,15 +371,25 @@ impl Test<'_> {
                 Err(ended) => break ended,
             };
             say(&format!("Raises the load to {:.0} jobs an hour.", plan.per_hour()));
-            let seen = self.load(&plan, sent).await?;
+            // Whatever becomes of a step, the test itself was seen.
+            let seen = match self.load(&plan, sent, budget).await {
+                Ok(seen) => seen,
+                Err(failure) => {
+                    say(failure.sentence().unwrap_or_default());
+                    cut_usd = None;
+                    break Ended::Failed;
+                }
+            };
             sent += plan.jobs();
             calls_per_job = seen.measured.cost.calls_per_job;
-            // What was stopped says nothing of its load.
-            if !seen.measured.stopped_early {
-                steps.push(self.step(&plan, &seen));
+            // What was stopped says nothing of its load, and is paid for all the same.
+            if seen.measured.stopped_early || seen.measured.unread > 0 {
+                cut_usd = (seen.measured.unread == 0).then_some(seen.measured.cost.usd);
+                break if self.context.interrupt.is_asked() { Ended::Stopped } else { Ended::Failed };
             }
+            steps.push(self.step(&plan, &seen));
         };
-        Ok((steps.split_off(1), ended))
+        Above { steps: steps.split_off(1), ended, cut_usd }
     }
 
     fn thresholds(&self) -> Thresholds {
@@ -383,7 +406,7 @@ impl Test<'_> {
         }
     }
 
-    fn report(&self, seen: Seen, above: (Vec<Step>, Ended)) -> Report {
+    fn report(&self, seen: Seen, above: Above) -> Report {
         let (stack, limits, thresholds) = (self.stack, &self.worker.limits, self.thresholds());
         Report {
             verdict: judge(self.plan, &seen.measured, &seen.observed, limits, &thresholds, above),

@@ -31,6 +31,7 @@ async fn stand() -> Stand {
     stand.say("lambda:ListVersionsByFunction", json!({"Versions": [{"Version": "7"}]}));
     runs_at_once(&stand, 1_000);
     stand.say("cloudwatch:DescribeAlarms", raised(&[]));
+    stand.say("cloudwatch:GetMetricData", json!({"MetricDataResults": []}));
     hide_for(&stand, "1800").await;
     stand
 }
@@ -329,8 +330,31 @@ async fn what_a_killed_test_left_is_removed_by_the_next_one() {
     let report: Value = serde_json::from_str(&again.out).unwrap();
     assert_eq!(report["measured"]["accepted"], 12, "the killed test's jobs are in nobody's numbers");
     assert!(is_clean(&stand), "{:?}", stand.items(""));
-    let nothing = stand.run(&["load-test", "--clean-up"]).ok();
-    assert!(nothing.err.contains("No load test left anything."), "{nothing:?}");
+    // A removal is in the trace before it begins.
+    let asked = stand.asked();
+    let first = |action: &str, key: &str| {
+        asked.iter().position(|(did, body)| did.ends_with(action) && body.to_string().contains(key))
+    };
+    let (traced, removes) = (first(":PutItem", "trace#").unwrap(), first(":ReceiveMessage", "").unwrap());
+    assert!(traced < removes, "{traced} {removes}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_without_a_lease_is_removed_by_whoever_asks_for_it() {
+    let stand = stand().await;
+    let (sdk, url) = (stand.sdk(), stand.aws.queue_url("nightshift-jobs"));
+    let body = json!({"task": "t", "input": "x", "reference": "nightshift-load-test/r/1"}).to_string();
+    aws_sdk_sqs::Client::new(&sdk).send_message().queue_url(&url).message_body(body).send().await.unwrap();
+    let record = done(InputHash::of_body("late"), "t", Some("nightshift-load-test/r/2"), now_ms());
+    let record = RecordWrite { record, expect: Expect::Absent };
+    DynamoLedger::new(&sdk, LEDGER).write(&record).await.unwrap();
+    let refused = run(&stand, &[]);
+    assert!(refused.code == 1 && refused.err.contains("load-test --clean-up removes those"), "{refused:?}");
+    let removed = stand.run(&["load-test", "--clean-up", "--yes"]).ok();
+    assert!(removed.err.contains("Removed 1 message and 1 record of load tests."), "{removed:?}");
+    assert!(is_clean(&stand), "{:?}", stand.items(""));
+    let nothing = stand.run(&["load-test", "--clean-up", "--yes"]).ok();
+    assert!(nothing.err.contains("Nothing of a load test was left."), "{nothing:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -393,10 +417,83 @@ async fn alarms_count_that_are_this_stacks_and_where_none_could_be_read_nothing_
         (own.code, alarms(&own).as_str()),
         (3, "alarms\tNO\tRaised during the test: nightshift-no-progress.")
     );
+    // One that ended and came back.
+    stand.say(
+        "cloudwatch:DescribeAlarms",
+        Value::from(vec![raised(&["nightshift"]), raised(&[]), raised(&["nightshift"])]),
+    );
+    let back = run(&stand, &["--p95-s", "600"]);
+    assert_eq!(alarms(&back), "alarms\tNO\tRaised during the test: nightshift-no-progress.");
     stand.refuse("cloudwatch:DescribeAlarms", "AccessDenied");
     let unread = run(&stand, &["--p95-s", "600"]).ok();
     worker.abort();
     assert!(alarms(&unread).starts_with("alarms\tunknown\t"), "{unread:?}");
+}
+
+/// An error of AWS's that may pass.
+const FAILS: &str = "InternalFailure";
+
+/// How often this was asked.
+fn times(stand: &Stand, action: &str) -> usize {
+    stand.asked().iter().filter(|(asked, _)| asked == action).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_for_a_moment_costs_no_verdict() {
+    let stand = stand().await;
+    let worker = worker(&stand);
+    let test = long(&stand, &["--minutes", "0.05"]);
+    for (action, of_the_test) in [
+        ("AmazonSQS:SendMessageBatch", "AmazonSQS:SendMessageBatch"),
+        // Before a test is begun and after it, too; and what became of the jobs is read once all is sent.
+        ("AmazonSQS:GetQueueAttributes", "AmazonSQS:SendMessageBatch"),
+        ("DynamoDB_20120810:BatchGetItem", "AmazonSQS:SendMessageBatch"),
+    ] {
+        until(|| times(&stand, of_the_test) > 2).await;
+        stand.refuse(action, FAILS);
+        let before = times(&stand, action);
+        until(|| times(&stand, action) > before).await;
+        stand.allow(action);
+    }
+    let ran = ended(test).ok();
+    worker.abort();
+    assert!(ran.out.contains("complete\tyes\tThe test ran to its end, with 60 jobs."), "{ran:?}");
+    assert!(is_clean(&stand), "{:?}", stand.items(""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_for_good_ends_the_sending_with_a_verdict_on_what_was_sent() {
+    let stand = stand().await;
+    let worker = worker(&stand);
+    let test = long(&stand, &[]);
+    until(|| times(&stand, "AmazonSQS:SendMessageBatch") > 5).await;
+    stand.refuse("AmazonSQS:SendMessageBatch", FAILS);
+    let ran = ended(test);
+    worker.abort();
+    let complete = ran.out.lines().find(|line| line.starts_with("complete\tNO\t")).unwrap_or_default();
+    for words in ["The test was stopped when", "sqs:SendMessage failed: InternalFailure"] {
+        assert!(complete.contains(words), "{ran:?}");
+    }
+    assert!(ran.code == 3 && ran.out.contains("nothing lost\tyes"), "{ran:?}");
+    assert!(is_clean(&stand), "{:?}", stand.items(""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_fails_here_leaves_the_verdict_of_the_test() {
+    let stand = stand().await;
+    let worker = worker(&stand);
+    let steps = ["--step-minutes", "0.05", "--p95-s", "600", "--output", "json"];
+    let mut command = stand.command(&[SMALL.as_slice(), &steps].concat());
+    let test = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Twelve of the test, a batch each.
+    until(|| times(&stand, "AmazonSQS:SendMessageBatch") > 12).await;
+    stand.refuse("AmazonSQS:SendMessageBatch", FAILS);
+    let ran = ended(test).ok();
+    worker.abort();
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    let (headroom, passed) = (&report["verdict"]["headroom"], &report["verdict"]["passed"]);
+    assert_eq!((passed, &headroom["ended"]), (&json!(true), &json!("failed")), "{headroom}");
+    assert!(is_clean(&stand), "{:?}", stand.items(""));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -416,7 +513,8 @@ async fn a_message_of_somebody_else_stays_and_is_in_nobodys_way() {
     let stand = stand().await;
     let worker = worker(&stand);
     let test = long(&stand, &["--minutes", "0.05"]);
-    until(|| !stand.items("load-test").is_empty()).await;
+    // Before that it would be refused.
+    until(|| times(&stand, "AmazonSQS:SendMessageBatch") > 0).await;
     let sqs = aws_sdk_sqs::Client::new(&stand.sdk());
     let url = stand.aws.queue_url("nightshift-dead-letters");
     sqs.send_message().queue_url(&url).message_body("{}").send().await.unwrap();

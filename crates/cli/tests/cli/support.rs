@@ -121,6 +121,11 @@ impl Stand {
         self.rest.state.lock().unwrap().refused.insert(action.to_owned(), code.to_owned());
     }
 
+    /// From now on this action is answered again.
+    pub fn allow(&self, action: &str) {
+        self.rest.state.lock().unwrap().refused.remove(action);
+    }
+
     /// From now on this action is never answered.
     pub fn hang(&self, action: Option<&str>) {
         self.rest.state.lock().unwrap().hung = action.map(str::to_owned);

@@ -116,6 +116,9 @@ impl Headroom {
                 format!("It held {held} an hour; the next step would be too many jobs, or too dear.")
             }
             (Some(held), None, Ended::Stopped) => format!("It held {held} an hour when it was stopped."),
+            (Some(held), None, Ended::Failed) => {
+                format!("It held {held} an hour; the next step could not be carried out from here.")
+            }
             (Some(held), None, Ended::Gave | Ended::Held) => {
                 format!("It held {held} an hour, and no more is tried.")
             }

@@ -204,6 +204,10 @@ pub struct Measured {
     pub accepted: u64,
     /// Whether it was stopped before its end.
     pub stopped_early: bool,
+    /// What failed here, in sentences: not the stack, but the sending or the looking.
+    pub troubles: Vec<String>,
+    /// Jobs whose records could not be read: they count as waiting, and what their calls cost is not known.
+    pub unread: u64,
     /// What became of all that SQS took.
     pub outcomes: Outcomes,
     /// Share of those after the warm-up that ended with a result, in percent.
@@ -270,6 +274,8 @@ pub fn measure(plan: &Plan, samples: &[Sample], offered: u64, ended_ms: u64) -> 
         offered,
         accepted,
         stopped_early: offered < plan.jobs(),
+        troubles: Vec::new(),
+        unread: 0,
         success_percent: succeeded as f64 / counted.max(1) as f64 * 100.0,
         latency: Percentiles::of(latency.as_ref()),
         send_delay: Percentiles::of(send_delay.as_ref()),

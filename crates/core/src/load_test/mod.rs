@@ -3,6 +3,8 @@
 //! The schedule is open: it does not wait for the stack, and a job's latency counts from when it was to be sent, so that a
 //! stall of the stack, or of the test itself, is in the numbers.
 
+mod alarms;
+mod empty;
 mod headroom;
 mod limit;
 mod measure;
@@ -12,10 +14,12 @@ mod verdict;
 
 use serde::Serialize;
 
+pub use alarms::{ALARMS_AFTER_MS, AlarmLooks};
+pub use empty::{Empty, EmptyLooks};
 pub use headroom::{First, Headroom, How};
 pub use limit::{Limit, Limited};
 pub use measure::{Cost, Measured, Observed, Outcomes, Percentiles, Point, Sample, measure};
-pub use steps::{Ended, Gave, Step, next};
+pub use steps::{Above, Ended, Gave, Step, next};
 pub use strain::{Finding, Holds, Thresholds};
 pub use verdict::{Verdict, judge};
 

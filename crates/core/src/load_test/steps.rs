@@ -54,10 +54,31 @@ pub enum Ended {
     Gave,
     /// Somebody stopped it.
     Stopped,
+    /// It could not be sent or seen to its end from here.
+    Failed,
     /// So many more jobs may not be sent, or cost too much.
     Dear,
     /// The stack held the last step.
     Held,
+}
+
+/// The loads above its own that were tried after a test.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Above {
+    /// Those that ran to their end.
+    pub steps: Vec<Step>,
+    /// Why there are no more of them.
+    pub ended: Ended,
+    /// What the calls of one that was cut short cost, in dollars, which says nothing of its load; `None`: that is not known.
+    pub cut_usd: Option<f64>,
+}
+
+impl Above {
+    /// Nobody asked for any.
+    #[must_use]
+    pub fn not_asked() -> Self {
+        Self { steps: Vec::new(), ended: Ended::NotAsked, cut_usd: Some(0.0) }
+    }
 }
 
 impl Gave {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::headroom::{Headroom, How};
 use super::measure::{Measured, Observed};
-use super::steps::{Ended, Step};
+use super::steps::{Above, Step};
 use super::strain::{Finding, Holds, Thresholds, finding, offered, strain, unknown};
 use super::{Plan, grouped};
 use crate::limits::Limits;
@@ -35,16 +35,17 @@ pub fn judge(
     observed: &Observed,
     limits: &Limits,
     thresholds: &Thresholds,
-    (above, ended): (Vec<Step>, Ended),
+    above: Above,
 ) -> Verdict {
     let tested = Step::of(plan, measured, observed, limits, thresholds);
+    let Above { steps: above, ended, cut_usd } = above;
     let steps = [vec![tested], above].concat();
     let headroom = Headroom::of(measured, limits, steps, ended);
     let mut findings = vec![complete(plan, measured), offered(plan, measured, thresholds)];
     findings.extend(strain(measured, observed, thresholds));
     findings.extend([
         alarms(observed, thresholds),
-        cost(measured, &headroom, thresholds),
+        cost(measured, &headroom, cut_usd, thresholds),
         room(plan, &headroom),
         settings(limits),
     ]);
@@ -61,7 +62,12 @@ fn complete(plan: &Plan, measured: &Measured) -> Finding {
     } else {
         format!("The test ran to its end, with {} jobs.", measured.offered)
     };
-    finding("complete", !measured.stopped_early, words)
+    let unread = match measured.unread {
+        0 => None,
+        unread => Some(format!("The records of {unread} jobs could not be read, which count as waiting.")),
+    };
+    let words = [words].into_iter().chain(measured.troubles.iter().cloned()).chain(unread);
+    finding("complete", !measured.stopped_early, words.collect::<Vec<_>>().join(" "))
 }
 
 fn alarms(observed: &Observed, thresholds: &Thresholds) -> Finding {
@@ -74,13 +80,18 @@ fn alarms(observed: &Observed, thresholds: &Thresholds) -> Finding {
     finding("alarms", raised.len() as u64 <= thresholds.alarms_max, words)
 }
 
-fn cost(measured: &Measured, headroom: &Headroom, thresholds: &Thresholds) -> Finding {
+fn cost(measured: &Measured, headroom: &Headroom, cut_usd: Option<f64>, thresholds: &Thresholds) -> Finding {
     let spent = measured.cost.usd;
     let above: f64 = headroom.steps.iter().skip(1).map(|step| step.cost_usd).sum();
+    let above = above + cut_usd.unwrap_or_default();
+    let is_all = cut_usd.is_some() && measured.unread == 0;
     let (holds, asked) = match thresholds.cost_usd_max {
-        Some(most) => (spent + above <= most, format!("; it should be at most {most} USD")),
-        None => (true, String::new()),
+        Some(most) if spent + above > most => (Holds::No, format!("; it should be at most {most} USD")),
+        Some(most) if is_all => (Holds::Yes, format!("; it should be at most {most} USD")),
+        Some(most) => (Holds::Unknown, format!("; it should be at most {most} USD")),
+        None => (Holds::Yes, String::new()),
     };
+    let unknown = if is_all { "" } else { " What others cost is not known." };
     let per_thousand = match measured.cost.usd_per_job * 1_000.0 {
         // No job has ended.
         each if each == 0.0 && spent > 0.0 => String::new(),
@@ -90,7 +101,8 @@ fn cost(measured: &Measured, headroom: &Headroom, thresholds: &Thresholds) -> Fi
         0.0 => String::new(),
         above => format!(", and {above:.4} those of the loads above"),
     };
-    finding("cost", holds, format!("The calls cost {spent:.4} USD{per_thousand}{steps}{asked}."))
+    let words = format!("The calls cost {spent:.4} USD{per_thousand}{steps}{asked}.{unknown}");
+    Finding { what: "cost", holds, words }
 }
 
 fn room(plan: &Plan, headroom: &Headroom) -> Finding {
@@ -122,7 +134,7 @@ fn settings(limits: &Limits) -> Finding {
 mod tests {
     use super::*;
     use crate::failure::FailureReason;
-    use crate::load_test::{Limited, Sample, measure};
+    use crate::load_test::{Ended, Limited, Sample, measure};
     use crate::reconcile::Fate;
 
     /// 7,200 jobs an hour, expected are half of it.
@@ -170,7 +182,7 @@ mod tests {
         limits: &Limits,
         thresholds: &Thresholds,
     ) -> Vec<&'static str> {
-        let verdict = judge(&plan(), measured, observed, limits, thresholds, (vec![], Ended::NotAsked));
+        let verdict = judge(&plan(), measured, observed, limits, thresholds, Above::not_asked());
         let reasons: Vec<_> = verdict.reasons().map(|finding| finding.what).collect();
         assert_eq!(verdict.passed, reasons.is_empty());
         reasons
@@ -306,17 +318,43 @@ mod tests {
         };
         // The test itself costs 0.012.
         let thresholds = Thresholds { cost_usd_max: Some(0.03), ..Thresholds::default() };
-        for (cost_usd, holds) in [(0.017, true), (0.019, false)] {
-            let verdict = judge(
-                &plan(),
-                &measured(|_, _| {}),
-                &observed(),
-                &Limits::default(),
-                &thresholds,
-                (vec![above(cost_usd)], Ended::Stopped),
-            );
-            let found: Vec<_> = verdict.reasons().map(|finding| finding.what).collect();
-            assert_eq!(found.is_empty(), holds, "{found:?}");
+        use Holds::{No, Unknown, Yes};
+        for (step_usd, cut_usd, unread, holds) in [
+            (0.017, Some(0.0), 0, Yes),
+            (0.019, Some(0.0), 0, No),
+            // The last one was stopped by the budget, or by something else.
+            (0.007, Some(0.010), 0, Yes),
+            (0.007, Some(0.012), 0, No),
+            (0.017, None, 0, Unknown),
+            (0.019, None, 0, No),
+            (0.017, Some(0.0), 1, Unknown),
+        ] {
+            let above = Above { steps: vec![above(step_usd)], ended: Ended::Stopped, cut_usd };
+            let measured = Measured { unread, ..measured(|_, _| {}) };
+            let verdict = judge(&plan(), &measured, &observed(), &Limits::default(), &thresholds, above);
+            let cost = verdict.findings.iter().find(|finding| finding.what == "cost").unwrap();
+            assert_eq!(cost.holds, holds, "{cost:?}");
+            assert_eq!(cost.words.contains("is not known"), cut_usd.is_none() || unread > 0, "{cost:?}");
+        }
+    }
+
+    #[test]
+    fn what_failed_here_is_said() {
+        let troubles = vec!["sqs:SendMessage failed.".to_owned()];
+        let cut = Measured { stopped_early: true, troubles, unread: 2, ..measured(|_, _| {}) };
+        let verdict = judge(
+            &plan(),
+            &cut,
+            &observed(),
+            &Limits::default(),
+            &Thresholds::default(),
+            Above { steps: vec![], ended: Ended::Failed, cut_usd: Some(0.0) },
+        );
+        let complete = verdict.reasons().next().unwrap();
+        for words in
+            ["all else is about those. sqs:SendMessage failed.", "records of 2 jobs could not be read"]
+        {
+            assert!(complete.words.contains(words), "{complete:?}");
         }
     }
 
@@ -341,7 +379,7 @@ mod tests {
                 &observed(),
                 &limits,
                 &Thresholds::default(),
-                (vec![], Ended::NotAsked),
+                Above::not_asked(),
             );
             let reasons: Vec<_> = verdict.reasons().collect();
             assert!(
@@ -355,7 +393,7 @@ mod tests {
             &observed(),
             &base,
             &Thresholds::default(),
-            (vec![], Ended::NotAsked),
+            Above::not_asked(),
         );
         let order: Vec<_> = roomy.headroom.limits.iter().map(|limit| limit.limited).collect();
         assert_eq!(order, [Limited::SpendCap, Limited::Concurrency, Limited::Ledger]);
@@ -369,7 +407,7 @@ mod tests {
             &Observed::default(),
             &Limits::default(),
             &Thresholds::default(),
-            (vec![], Ended::NotAsked),
+            Above::not_asked(),
         );
         let unknown: Vec<_> =
             verdict.findings.iter().filter(|f| f.holds == Holds::Unknown).map(|f| f.what).collect();

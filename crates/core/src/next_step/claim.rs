@@ -70,7 +70,8 @@ impl ClaimAsk<'_> {
         RecordWrite { record: self.fresh(0, Vec::new(), 0), expect: Expect::Absent }
     }
 
-    /// Turns a claim into the failure of a job that is refused before any work: one write instead of two.
+    /// Turns a claim into the failure of a job that is refused before any work: one write instead of two. Neither makes the
+    /// call that a claim announces.
     #[must_use]
     pub fn refuse(&self, mut claim: RecordWrite, rejection: &Rejection) -> RecordWrite {
         claim.record.budget.calls = claim.record.budget.calls.saturating_sub(1);
@@ -78,9 +79,11 @@ impl ClaimAsk<'_> {
         claim
     }
 
-    /// The claim of a job whose refusal is written next: whatever kills the worker in between, it is not the job.
+    /// The claim of a job whose refusal is written next: whatever kills the worker in between, it is not the job, and no
+    /// call is made.
     #[must_use]
     pub fn before_refusal(&self, mut claim: RecordWrite) -> RecordWrite {
+        claim.record.budget.calls = claim.record.budget.calls.saturating_sub(1);
         claim.record.state = State::Claimed { lease_until_ms: self.lease_until_ms, alone: false };
         claim
     }
@@ -88,9 +91,16 @@ impl ClaimAsk<'_> {
     /// What to write when the answer to a write of this claim is an error: a claim that nobody knows of would hold the job
     /// back until its lease ends, and count a call. A refusal in its place is found, and sent, by the next delivery.
     #[must_use]
-    pub fn after_error(&self, write: RecordWrite, kind: PortErrorKind) -> Option<RecordWrite> {
-        let is_claim = matches!(write.record.state, State::Claimed { .. });
-        (is_claim && kind.may_have_taken_effect()).then(|| self.take_back(write))
+    pub fn after_error(&self, mut write: RecordWrite, kind: PortErrorKind) -> Option<RecordWrite> {
+        match write.record.state {
+            State::Claimed { .. } => kind.may_have_taken_effect().then(|| self.take_back(write)),
+            // Either it stands or the claim below it does: at the same version, only one of both takes the claim's place.
+            State::Failed(_) if write.expect == Expect::Fence => {
+                write.record.state = State::Open;
+                Some(write)
+            }
+            _ => None,
+        }
     }
 
     /// The next write of a record that this claim holds.

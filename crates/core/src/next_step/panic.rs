@@ -74,6 +74,9 @@ impl Panicked<'_> {
             };
         }
         PanicStep::Then(match self.ask.refused_by(standing) {
+            ClaimStep::TakeOver(claim) if matches!(standing.state, State::Failed(_)) => {
+                return PanicStep::Count(Box::new(self.over_failure(*claim)));
+            }
             ClaimStep::TakeOver(claim) => return PanicStep::Count(Box::new(self.unclaimed(*claim))),
             ClaimStep::Fail(write) => return PanicStep::Count(write),
             ClaimStep::AlreadyFailed(record) => AfterPanic::Bury(record),
@@ -98,6 +101,14 @@ impl Panicked<'_> {
     fn unclaimed(&self, mut claim: RecordWrite) -> RecordWrite {
         claim.record.budget.calls = claim.record.budget.calls.saturating_sub(1);
         self.crashed(claim)
+    }
+
+    /// The same over a failure that stands, which no failure may follow at once: who acts on the table's stream is told of
+    /// changes of state. A job that has no panic left is given up by its next delivery.
+    fn over_failure(&self, claim: RecordWrite) -> RecordWrite {
+        let mut write = self.unclaimed(claim);
+        write.record.state = State::Open;
+        write
     }
 
     fn crashed(&self, mut write: RecordWrite) -> RecordWrite {

@@ -1,7 +1,8 @@
 //! What a panic leaves to do, before the claim and after it.
 
 use nightshift_core::limits::Limits;
-use nightshift_core::next_step::{AfterPanic, PanicStep, Panicked};
+use nightshift_core::message::Delivery;
+use nightshift_core::next_step::{AfterPanic, ClaimAsk, ClaimStep, PanicStep, Panicked};
 use nightshift_core::record::{Record, State};
 
 use crate::support::*;
@@ -92,6 +93,25 @@ fn a_panic_before_the_claim_is_counted_too_and_announces_no_call() {
         let step = decide(Some(record(state)), |standing| standing.budget.crashes = crashes);
         assert_eq!(step, expected);
     }
+}
+
+#[test]
+fn a_panic_over_a_failure_that_is_asked_for_again_is_no_failure_over_a_failure() {
+    let (key, deployed) = (key(), deployed());
+    let limits = Limits { crash_limit: 1, ..Limits::default() };
+    let (again, standing) =
+        (Delivery { message_id: "m-9".to_owned(), sent_at_ms: NOW, ..delivery() }, failed());
+    let panicked = Panicked { ask: ask(&key, &again, &deployed, &limits), claim_token: "" };
+    let step = panicked.refused_by(Some(&record(standing)));
+    assert_eq!(
+        show(&step),
+        "count as open v8 if exactly v7 of token-theirs: claims 1 calls 0 reasks 0 crashes 1"
+    );
+    // The next delivery gives it up.
+    let PanicStep::Count(write) = step else { panic!("not counted") };
+    let ask = ClaimAsk { token: THEIRS, ..ask(&key, &again, &deployed, &limits) };
+    let ClaimStep::Fail(given_up) = ask.refused_by(&write.record) else { panic!("not given up") };
+    assert!(matches!(given_up.record.state, State::Failed(_)));
 }
 
 #[test]

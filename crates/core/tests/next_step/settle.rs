@@ -91,6 +91,7 @@ fn only_a_claim_that_may_stand_is_taken_back() {
     let (key, delivery, deployed, limits) = (key(), delivery(), deployed(), Limits::default());
     let ask = ask(&key, &delivery, &deployed, &limits);
     let rejection = Rejection::new(FailureReason::InvalidInput, "no");
+    let over_claim = || ask.over_own(ask.before_refusal(ask.first()).record);
     let take_back = "open v2 if Fence: claims 1 calls 0 reasks 0 crashes 0";
     for (write, kind, expected) in [
         (ask.first(), PortErrorKind::Unavailable, Some(take_back)),
@@ -99,6 +100,10 @@ fn only_a_claim_that_may_stand_is_taken_back() {
         (ask.first(), PortErrorKind::Unreadable, None),
         (ask.first(), PortErrorKind::Refused, None),
         (ask.refuse(ask.first(), &rejection), PortErrorKind::Unavailable, None),
+        // Over a failure, where the claim comes first and announces no call.
+        (ask.before_refusal(ask.first()), PortErrorKind::Unavailable, Some(take_back)),
+        (ask.refuse(over_claim(), &rejection), PortErrorKind::Unavailable, Some(take_back)),
+        (ask.refuse(over_claim(), &rejection), PortErrorKind::Refused, Some(take_back)),
     ] {
         let shown = ask.after_error(write, kind).map(|write| show_write(&write));
         assert_eq!(shown.as_deref(), expected, "{kind}");
