@@ -6,9 +6,10 @@ use crate::sentinel::Calls;
 
 /// One environment tells no more often: a thousand of them write a hundred times a second, a tenth of what one key takes.
 const TOLD_EVERY_MS: u64 = 10_000;
-/// So many failures are told at once: calls that were opened together time out together, and no later one may end within
-/// the minute.
+/// So many failures are told at once: calls that were opened together time out together.
 const TOLD_AT_ONCE: u64 = 5;
+/// So often within that time are failures told because no other call is open, and no later one may end within the minute.
+const TOLD_LAST_MAX: u32 = 3;
 const MINUTE_MS: u64 = 60_000;
 
 /// The calls of one environment since it last told of them.
@@ -17,6 +18,8 @@ pub struct Heard {
     calls: Calls,
     minute: u64,
     told_ms: Option<u64>,
+    /// How often something was told since then.
+    told: u32,
     /// The last minute in which a call failed.
     failed_in: Option<u64>,
 }
@@ -48,16 +51,23 @@ impl Heard {
         self.calls.refused_micro_usd = Some(cheapest);
     }
 
-    /// What is to be told now, and of which minute since 1970; it is told once.
-    pub fn to_tell(&mut self, now_ms: u64) -> Option<(u64, Calls)> {
+    /// What is to be told now, and of which minute since 1970; it is told once. `is_last`: no other call is open.
+    pub fn to_tell(&mut self, now_ms: u64, is_last: bool) -> Option<(u64, Calls)> {
         self.at(now_ms);
         let too_soon = self.told_ms.is_some_and(|at_ms| now_ms < at_ms.saturating_add(TOLD_EVERY_MS));
+        if !too_soon {
+            self.told = 0;
+        }
         let is_well = self.calls == Calls::default();
-        let is_held = too_soon && self.calls.failed < TOLD_AT_ONCE;
+        let ends_here = is_last && self.calls.failed > 0 && self.told < TOLD_LAST_MAX;
+        let is_held = too_soon && self.calls.failed < TOLD_AT_ONCE && !ends_here;
         if is_well || is_held {
             return None;
         }
-        self.told_ms = Some(now_ms);
+        if !too_soon {
+            self.told_ms = Some(now_ms);
+        }
+        self.told += 1;
         Some((self.minute, std::mem::take(&mut self.calls)))
     }
 
@@ -94,7 +104,7 @@ mod tests {
         let down = failure(FailureClass::Transient, 500);
         for ms in 0..30_000 {
             heard.answered(ms);
-            assert_eq!(heard.to_tell(ms), None);
+            assert_eq!(heard.to_tell(ms, false), None);
         }
         let calls = |answered, failed, since_ms| Calls {
             answered,
@@ -103,29 +113,45 @@ mod tests {
             ..Calls::default()
         };
         heard.failed(&down, 29_000, 30_000);
-        assert_eq!(heard.to_tell(30_000), Some((0, calls(0, 1, Some(29_000)))));
+        assert_eq!(heard.to_tell(30_000, false), Some((0, calls(0, 1, Some(29_000)))));
         for ms in [30_001, 39_998] {
             heard.failed(&down, ms - 5, ms);
             heard.answered(ms);
-            assert_eq!(heard.to_tell(ms), None);
+            assert_eq!(heard.to_tell(ms, false), None);
         }
-        assert_eq!(heard.to_tell(40_000), Some((0, calls(2, 2, Some(29_996)))));
+        assert_eq!(heard.to_tell(40_000, false), Some((0, calls(2, 2, Some(29_996)))));
         // Ten calls time out together: five are told at a time.
         let told = (0..10).filter_map(|_| {
             heard.failed(&down, 40_000, 45_000);
-            heard.to_tell(45_000)
+            heard.to_tell(45_000, false)
         });
         assert_eq!(told.map(|(_, calls)| calls.failed).collect::<Vec<_>>(), [5, 5]);
         // What was not told within its minute is told no more.
         heard.failed(&down, 50_000, 59_999);
-        assert_eq!(heard.to_tell(60_000), None);
+        assert_eq!(heard.to_tell(60_000, false), None);
         for micro_usd in [7, 5, 6] {
             heard.refused_by_cap(micro_usd, 65_000);
         }
         assert_eq!(
-            heard.to_tell(65_000),
+            heard.to_tell(65_000, false),
             Some((1, Calls { refused_micro_usd: Some(5), ..Calls::default() }))
         );
+    }
+
+    #[test]
+    fn what_fails_together_is_told_whole_and_alone_no_more_than_three_times_in_ten_seconds() {
+        let down = failure(FailureClass::Transient, 500);
+        let mut heard = Heard::default();
+        let told = |heard: &mut Heard, open: u64, now_ms| {
+            heard.failed(&down, now_ms, now_ms);
+            heard.to_tell(now_ms, open == 0).map_or(0, |(_, calls)| calls.failed)
+        };
+        // Ten calls time out together after an idle hour.
+        let together = (0..10).rev().map(|open| told(&mut heard, open, 3_600_000));
+        assert_eq!(together.collect::<Vec<_>>(), [1, 0, 0, 0, 0, 5, 0, 0, 0, 4]);
+        // One call at a time, each of which fails at once.
+        let alone = (1..13).map(|s| told(&mut heard, 0, 3_600_000 + s * 1_000));
+        assert_eq!(alone.collect::<Vec<_>>(), [0, 0, 0, 0, 5, 0, 0, 0, 0, 5, 1, 1]);
     }
 
     #[test]
@@ -135,10 +161,10 @@ mod tests {
         for _ in 0..3 {
             heard.failed(&down, 0, 1_000);
         }
-        assert_eq!(heard.to_tell(1_000).map(|(_, calls)| calls.failed), Some(3));
+        assert_eq!(heard.to_tell(1_000, true).map(|(_, calls)| calls.failed), Some(3));
         let mut told = |now_ms| {
             heard.answered(now_ms);
-            heard.to_tell(now_ms).map(|(minute, calls)| (minute, calls.answered, calls.failed))
+            heard.to_tell(now_ms, true).map(|(minute, calls)| (minute, calls.answered, calls.failed))
         };
         assert_eq!([told(35_000), told(36_000), told(45_000)], [Some((0, 1, 0)), None, Some((0, 2, 0))]);
         // The next minute is read together with theirs, and no other.

@@ -206,6 +206,12 @@ impl Pace {
         }
     }
 
+    /// Whether no call is open.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.open == 0
+    }
+
     /// A call has ended, however.
     pub fn ended(&mut self) {
         self.open = self.open.saturating_sub(1);

@@ -257,9 +257,19 @@ impl Spent {
     /// since, what shards hold is for nobody.
     #[must_use]
     pub fn room_micro_usd(&self, cap_micro_usd: u64) -> u64 {
-        let taken_micro_usd = self.committed_micro_usd.saturating_add(self.in_shards_micro_usd);
-        let of_the_day = cap_micro_usd.checked_sub(taken_micro_usd);
+        let of_the_day = cap_micro_usd.checked_sub(self.taken_micro_usd());
         of_the_day.map_or(0, |left_micro_usd| left_micro_usd.max(self.in_one_shard_micro_usd))
+    }
+
+    /// What is left of this cap for all calls to come.
+    #[must_use]
+    pub fn left_micro_usd(&self, cap_micro_usd: u64) -> u64 {
+        let of_the_day = cap_micro_usd.checked_sub(self.taken_micro_usd());
+        of_the_day.map_or(0, |left_micro_usd| left_micro_usd.saturating_add(self.in_shards_micro_usd))
+    }
+
+    fn taken_micro_usd(&self) -> u64 {
+        self.committed_micro_usd.saturating_add(self.in_shards_micro_usd)
     }
 }
 
@@ -366,23 +376,20 @@ mod tests {
 
     #[test]
     fn there_is_room_where_the_day_or_a_shard_has_it() {
-        for (taken, shards, committed, room) in [
-            (0, vec![], 0, 100),
-            (60, vec![], 60, 40),
-            (60, vec![30, 10], 20, 40),
-            (90, vec![30, 10], 50, 30),
-            (100, vec![0, 7, 5], 88, 7),
-            (130, vec![], 130, 0),
-            (101, vec![30, 10], 61, 0),
+        for (taken, shards, committed, room, left) in [
+            (0, vec![], 0, 100, 100),
+            (60, vec![], 60, 40, 40),
+            (60, vec![30, 10], 20, 40, 80),
+            (90, vec![30, 10], 50, 30, 50),
+            (100, vec![0, 7, 5], 88, 7, 12),
+            (130, vec![], 130, 0, 0),
+            (101, vec![30, 10], 61, 0, 0),
             // A shard is funded while the day's record is read.
-            (10, vec![20], 0, 80),
+            (10, vec![20], 0, 80, 100),
         ] {
             let spent = Spent::of(taken, &shards, None);
-            assert_eq!(
-                (spent.committed_micro_usd, spent.room_micro_usd(100)),
-                (committed, room),
-                "{spent:?}"
-            );
+            let found = (spent.committed_micro_usd, spent.room_micro_usd(100), spent.left_micro_usd(100));
+            assert_eq!(found, (committed, room, left), "{spent:?}");
         }
     }
 

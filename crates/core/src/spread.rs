@@ -22,6 +22,10 @@ const INVOCATIONS_PER_BLOCK: u64 = 10;
 /// and at most this part of its share in the cap: what is lost on the way counts as spent.
 const BLOCKS: u64 = 10;
 
+/// How long an environment believes that the day is within its cap: an older version beside it may take under another one, and
+/// an environment whose version is live again knows nothing of the meantime.
+pub const WITHIN_CAP_FOR_MS: u64 = 60_000;
+
 /// How long an environment believes that a day is full. What others give back comes at the end of an invocation.
 pub const FULL_FOR_MS: u64 = 5_000;
 
@@ -82,7 +86,7 @@ impl Spread {
         }
     }
 
-    /// Begins to reserve; `within_cap`: this environment was told before that the day is within this cap.
+    /// Begins to reserve; `within_cap`: this environment was told of late that the day is within this cap.
     #[must_use]
     pub fn reserve(
         self,
@@ -103,6 +107,7 @@ impl Spread {
             micro_usd,
             cap_micro_usd,
             within_cap,
+            the_day_says: None,
             at,
             others: Shards::default(),
             left_micro_usd: 0,
@@ -145,6 +150,7 @@ pub struct Reserving {
     micro_usd: u64,
     cap_micro_usd: u64,
     within_cap: bool,
+    the_day_says: Option<bool>,
     at: At,
     /// Those that hold money, and are to be asked.
     others: Shards,
@@ -199,17 +205,20 @@ impl Reserving {
         }
     }
 
-    /// Whether the day is known to be within the cap.
+    /// Whether the day is within the cap, where it was asked.
     #[must_use]
-    pub fn is_within_cap(&self) -> bool {
-        self.within_cap
+    pub fn is_within_cap(&self) -> Option<bool> {
+        self.the_day_says
     }
 
     /// What was asked for last was answered.
     pub fn answered(&mut self, answer: SpendAnswer) {
-        let asked_the_day = matches!(self.at, At::Block(_) | At::Day);
         let asked_for_the_cap = matches!(self.at, At::Shard(_)) && !self.within_cap;
-        self.within_cap |= answer == SpendAnswer::Counted && (asked_the_day || asked_for_the_cap);
+        if asked_for_the_cap || matches!(self.at, At::Block(_) | At::Day) {
+            // Whether what it refuses would be too much, or it already is, it does not say.
+            self.within_cap = answer == SpendAnswer::Counted;
+            self.the_day_says = Some(self.within_cap);
+        }
         self.at = match (self.at, answer) {
             (at, SpendAnswer::Counted) if asked_for_the_cap => at,
             (_, SpendAnswer::NoRoom { .. }) if asked_for_the_cap => At::NoRoom,
@@ -300,7 +309,10 @@ mod tests {
             Spent::of(day, &shards.map(|(_, held)| *held).collect::<Vec<_>>(), None)
         }
 
-        fn reserve(&mut self, mut reserving: Reserving) -> (Reserved, Vec<(SpendKey, SpendKind)>, bool) {
+        fn reserve(
+            &mut self,
+            mut reserving: Reserving,
+        ) -> (Reserved, Vec<(SpendKey, SpendKind)>, Option<bool>) {
             let mut asked = Vec::new();
             loop {
                 match reserving.next() {
@@ -368,6 +380,7 @@ mod tests {
         let reserve = |micro_usd, shard| (Day, SpendKind::Reserve { micro_usd, cap_micro_usd: 600, shard });
         let (block, exactly) =
             (|micro_usd| reserve(micro_usd, Some(1)), |micro_usd| reserve(micro_usd, None));
+        let check = (Day, SpendKind::Check { cap_micro_usd: 600 });
         let draw = |shard, micro_usd| (Shard(shard), SpendKind::Draw { micro_usd });
         let fund = |micro_usd| (Shard(1), SpendKind::Fund { micro_usd });
         let no_room = |left_micro_usd| Reserved::NoRoom { left_micro_usd };
@@ -384,29 +397,37 @@ mod tests {
             (20, [0, 13, 0], 50, from(Day), vec![draw(1, 50), exactly(50)]),
             (590, [0, 3, 0], 7, from(Day), vec![draw(1, 7), block(20), exactly(7)]),
             (593, [0, 3, 0], 7, from(Day), vec![draw(1, 7), block(20), exactly(7)]),
-            (595, [8, 3, 0], 7, from(Shard(0)), vec![draw(1, 7), block(20), draw(0, 7)]),
-            (595, [0, 3, 7], 7, from(Shard(2)), vec![draw(1, 7), block(20), draw(0, 7), draw(2, 7)]),
-            (595, [4, 3, 6], 7, no_room(6), vec![draw(1, 7), block(20), draw(0, 7), draw(2, 7)]),
-            (595, [30, 3, 30], 40, no_room(30), vec![draw(1, 40), exactly(40), draw(0, 40), draw(2, 40)]),
-            (600, [0, 0, 0], 1, no_room(0), vec![draw(1, 1), block(10), draw(0, 1), draw(2, 1)]),
+            // What the day has refused, it may have given away beyond a cap that was lowered.
+            (595, [8, 3, 0], 7, from(Shard(0)), vec![draw(1, 7), block(20), check, draw(0, 7)]),
+            (595, [0, 3, 7], 7, from(Shard(2)), vec![draw(1, 7), block(20), check, draw(0, 7), draw(2, 7)]),
+            (595, [4, 3, 6], 7, no_room(6), vec![draw(1, 7), block(20), check, draw(0, 7), draw(2, 7)]),
+            (
+                595,
+                [30, 3, 30],
+                40,
+                no_room(30),
+                vec![draw(1, 40), exactly(40), check, draw(0, 40), draw(2, 40)],
+            ),
+            (600, [0, 0, 0], 1, no_room(0), vec![draw(1, 1), block(10), check, draw(0, 1), draw(2, 1)]),
         ] {
             let held = (0..).zip(shards).map(|(shard, held)| (Shard(shard), held));
             let micro_usds = held.chain([(Day, day)]).collect();
             let mut records = Records { micro_usd: micro_usds, shards: (0..3).collect() };
             let found = records.reserve(spread.reserve(&id, micro_usd, 600, true));
-            assert_eq!(found, (ended, asked, true), "{day} {micro_usd}");
+            assert_eq!((found.0, found.1), (ended, asked), "{day} {micro_usd}");
         }
         // Whose settings know of no shards finds what others hold all the same.
         let alone = Spread::default();
         for (day, shards, ended, asked) in [
             (593, [8, 3], from(Day), vec![exactly(7)]),
-            (594, [8, 3], from(Shard(0)), vec![exactly(7), draw(0, 7)]),
-            (594, [3, 3], no_room(6), vec![exactly(7), draw(0, 7), draw(1, 7)]),
+            (594, [8, 3], from(Shard(0)), vec![exactly(7), check, draw(0, 7)]),
+            (594, [3, 3], no_room(6), vec![exactly(7), check, draw(0, 7), draw(1, 7)]),
         ] {
             let held = (0..).zip(shards).map(|(shard, held)| (Shard(shard), held));
             let mut records =
                 Records { micro_usd: held.chain([(Day, day)]).collect(), shards: [0, 1].into() };
-            assert_eq!(records.reserve(alone.reserve(&id, 7, 600, true)), (ended, asked, true), "{day}");
+            let found = records.reserve(alone.reserve(&id, 7, 600, true));
+            assert_eq!((found.0, found.1), (ended, asked), "{day}");
         }
     }
 
@@ -459,13 +480,13 @@ mod tests {
             let micro_usd = [(Shard(1), 9), (Day, day)].into();
             let mut records = Records { micro_usd, shards: [1].into() };
             let found = records.reserve(spread.reserve(&id, 7, 600, false));
-            assert_eq!(found, (ended, asked, day == 600), "{day} {spread:?}");
+            assert_eq!(found, (ended, asked, Some(day == 600)), "{day} {spread:?}");
         }
         // What the day itself pays shows that it is within the cap.
         let mut reserving = Spread::default().reserve(&id, 7, 600, false);
         assert_eq!(reserving.next(), Ok(exactly));
         reserving.answered(SpendAnswer::Counted);
-        assert!(reserving.is_within_cap());
+        assert_eq!(reserving.is_within_cap(), Some(true));
     }
 
     proptest! {
@@ -474,7 +495,7 @@ mod tests {
         #[test]
         fn the_cap_holds_and_its_last_call_is_found(
             steps in prop::collection::vec(
-                (0_u32..40, 0_u32..6, 0_u64..300, 1_u64..60, 0_u64..60, any::<bool>(), 0_usize..30), 1..120,
+                (0_u32..40, 0_u32..6, 0_u64..300, 1_u64..60, 0_u64..60, any::<bool>(), 0_usize..12), 1..120,
             ),
         ) {
             let (mut records, mut committed, mut under_way) = (Records::default(), 0, Vec::new());
@@ -491,8 +512,10 @@ mod tests {
                 let reserving =
                     spread.reserve(&id, reserved_micro_usd, cap, within_cap.contains(&environment));
                 let (ended, _, is_within) = records.reserve(reserving);
-                if is_within {
-                    within_cap.insert(environment);
+                match is_within {
+                    Some(true) => _ = within_cap.insert(environment),
+                    Some(false) => _ = within_cap.remove(&environment),
+                    None => {}
                 }
                 match ended {
                     Reserved::From(key) => {

@@ -212,12 +212,14 @@ impl Sentinel {
         (snapshot, standing.flatten())
     }
 
-    /// What was told in this minute and the last.
+    /// What was told in this minute and the last; since when calls fail, also in the one before: what fails once a minute, as
+    /// where a provider says when to come back, is told of anew in each.
     async fn calls(&self, at_ms: u64) -> Result<Calls, PortError> {
         let minute = at_ms / 60_000;
-        let watch = &self.ports.watch;
-        let (now, before) = tokio::try_join!(watch.calls(minute), watch.calls(minute.saturating_sub(1)))?;
-        Ok(now.and(before))
+        let calls = |ago: u64| self.ports.watch.calls(minute.saturating_sub(ago));
+        let (now, before, earlier) = tokio::try_join!(calls(0), calls(1), calls(2))?;
+        let since = Calls { failing_since_ms: earlier.failing_since_ms, ..Calls::default() };
+        Ok(now.and(before).and(since))
     }
 
     /// The day's record. After midnight UTC the last call and its answer stand in that of the day before.

@@ -66,6 +66,28 @@ fn mended(state: &mut State) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_fails_once_a_minute_has_lasted_since_it_was_told_of_first() {
+    // A provider that says when to come back is met by all jobs at once, each minute anew.
+    for (before_ms, expected) in [(None, None), (Some(NOW_MS - 100_000), Some(Phase::Paused))] {
+        let world = changed(|state| {
+            silent(state);
+            state.calls.failing_since_ms = Some(NOW_MS - 40_000);
+            state.failing_before_ms = before_ms;
+        });
+        run(&world).await;
+        assert_eq!(phase(&world, Cause::Outage), expected, "{before_ms:?}");
+    }
+    // What failed two minutes ago is not counted.
+    let world = changed(|state| {
+        silent(state);
+        state.calls = Default::default();
+        state.failing_before_ms = Some(NOW_MS - 100_000);
+    });
+    run(&world).await;
+    assert_eq!(phase(&world, Cause::Outage), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deploy_that_kills_shuts_the_switch_and_another_version_opens_it_by_one_job() {
     let world = changed(dying);
     for _ in 0..LOOKS {

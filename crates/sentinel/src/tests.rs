@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) in_flight: u64,
     /// Of each minute, as long as it stands.
     pub(crate) calls: Calls,
+    /// Since when they had failed two minutes ago.
+    pub(crate) failing_before_ms: Option<u64>,
     pub(crate) probes: u32,
     /// So many stand in the index for each word, of jobs that were received first when time began.
     pub(crate) entries: u32,
@@ -76,6 +78,7 @@ impl Default for World {
             live_version: 7,
             in_flight: 0,
             calls: Calls::default(),
+            failing_before_ms: None,
             probes: 0,
             // More than are read whole.
             entries: BEGUN_MAX + 5,
@@ -224,8 +227,12 @@ impl LedgerWatch for World {
         self.does("records", Vec::new())
     }
     async fn calls(&self, minute: u64) -> Result<Calls, PortError> {
-        self.on("calls", |state| if minute == state.now_ms / 60_000 { state.calls } else { Calls::default() })
-            .await
+        self.on("calls", |state| match state.now_ms / 60_000 - minute {
+            0 => state.calls,
+            2 => Calls { failed: 500, failing_since_ms: state.failing_before_ms, ..Calls::default() },
+            _ => Calls::default(),
+        })
+        .await
     }
     async fn spent(&self, _: UtcDay) -> Result<Spent, PortError> {
         let spent = |state: &mut State| Spent { answered_at_ms: state.answered_at_ms, ..Spent::default() };

@@ -106,6 +106,11 @@ impl FlowControl {
         self.lock().failed(self.now(), failure, took_ms, wait_ms);
     }
 
+    /// Whether no call is open.
+    pub fn is_idle(&self) -> bool {
+        self.lock().is_idle()
+    }
+
     /// Lambda froze the process for this long, which its monotonic clock has not seen.
     pub fn skip(&self, frozen: Duration) {
         self.lock().skip(frozen);

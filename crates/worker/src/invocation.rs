@@ -103,7 +103,11 @@ impl<'a> Invocation<'a> {
     /// Tells the sentinel of this environment's calls, where there is something to tell. Lost, an outage is seen a little later.
     pub(crate) async fn tell_calls(&self) {
         let now_ms = self.worker.ports.clock.now_ms();
-        let Some((minute, calls)) = self.worker.heard(|heard| heard.to_tell(now_ms)) else { return };
+        let Some((minute, calls)) =
+            self.worker.heard(|heard| heard.to_tell(now_ms, self.worker.flow.is_idle()))
+        else {
+            return;
+        };
         if let Err(error) = self.worker.ports.ledger.tell_calls(minute, &calls).await {
             self.count_ledger_error(NO_TASK, error.kind);
             tracing::warn!(request_id = self.id, %error, "the calls of this minute could not be told");

@@ -154,7 +154,7 @@ impl Invocation<'_> {
         if let Some(full) = self.worker.full_day().filter(|full| full.holds(day, micro_usd, now_ms())) {
             return Ok(Reserved::NoRoom { left_micro_usd: full.left_micro_usd });
         }
-        let within_cap = self.worker.is_within_cap(day);
+        let within_cap = self.worker.is_within_cap(day, now_ms());
         let mut reserving = spread.reserve(self.id, micro_usd, limits.spend_cap_micro_usd, within_cap);
         let ended = loop {
             let (key, kind) = match reserving.next() {
@@ -178,8 +178,8 @@ impl Invocation<'_> {
             };
             reserving.answered(answer);
         };
-        if reserving.is_within_cap() {
-            self.worker.found_within_cap(day);
+        if let Some(is_within) = reserving.is_within_cap() {
+            self.worker.heard_of_the_cap(day, is_within, now_ms());
         }
         if let Reserved::NoRoom { left_micro_usd } = ended
             && spread.has_shards()

@@ -14,7 +14,7 @@ use nightshift_core::limits::Limits;
 use nightshift_core::pace::share_of_width;
 use nightshift_core::record::Revision;
 use nightshift_core::spend::UtcDay;
-use nightshift_core::spread::{FullDay, Spread};
+use nightshift_core::spread::{FullDay, Spread, WITHIN_CAP_FOR_MS};
 use nightshift_core::task::{Tasks, revision_hash};
 use nightshift_ports::{Clock, DeadLetters, Entropy, Ledger, Metrics, PortError, Visibility};
 use tokio::time::Instant;
@@ -67,8 +67,8 @@ pub struct Worker {
     pub(crate) evidence: Mutex<Evidence>,
     /// The day, where it had no room of late.
     full_day: Mutex<Option<FullDay>>,
-    /// The last day of which is known that it was within the cap.
-    day_within_cap: Mutex<Option<UtcDay>>,
+    /// The last day that said that it was within the cap, and when.
+    day_within_cap: Mutex<Option<(UtcDay, u64)>>,
     /// What the sentinel is told of them.
     heard: Mutex<Heard>,
     revisions: HashMap<&'static str, Revision>,
@@ -176,13 +176,15 @@ impl Worker {
         *self.full_day.lock().unwrap_or_else(PoisonError::into_inner) = Some(day);
     }
 
-    /// Whether a day was within the cap when it was last asked.
-    pub(crate) fn is_within_cap(&self, day: UtcDay) -> bool {
-        *self.day_within_cap.lock().unwrap_or_else(PoisonError::into_inner) == Some(day)
+    /// Whether a day said of late that it was within the cap.
+    pub(crate) fn is_within_cap(&self, day: UtcDay, now_ms: u64) -> bool {
+        let said = *self.day_within_cap.lock().unwrap_or_else(PoisonError::into_inner);
+        said.is_some_and(|(of, at_ms)| of == day && now_ms.abs_diff(at_ms) < WITHIN_CAP_FOR_MS)
     }
 
-    pub(crate) fn found_within_cap(&self, day: UtcDay) {
-        *self.day_within_cap.lock().unwrap_or_else(PoisonError::into_inner) = Some(day);
+    pub(crate) fn heard_of_the_cap(&self, day: UtcDay, is_within: bool, now_ms: u64) {
+        *self.day_within_cap.lock().unwrap_or_else(PoisonError::into_inner) =
+            is_within.then_some((day, now_ms));
     }
 
     /// Changes what the sentinel is told of this environment's calls.

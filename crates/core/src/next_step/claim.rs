@@ -153,10 +153,11 @@ impl ClaimAsk<'_> {
                 Some(version) if self.delivery.message_id != standing.message_id => {
                     if version == standing.version {
                         self.begin_afresh(standing, failed)
-                    } else if standing.letter_is_sent() {
+                    } else if version < standing.version && standing.letter_is_sent() {
                         ClaimStep::AlreadyRedriven
                     } else {
-                        // SQS gives a message from `crashed` a new id: this may be the last that can send the letter.
+                        // SQS gives a message from `crashed` a new id: this may be the last that can send the letter. And of
+                        // a letter that is newer than the record, a ledger that was restored knows nothing.
                         ClaimStep::AlreadyFailed(Box::new(standing.clone()))
                     }
                 }

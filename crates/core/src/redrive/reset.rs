@@ -56,7 +56,7 @@ impl BeforeSending {
             State::Failed(failed)
                 if standing.letter_is_sent()
                     && redrive_of
-                        .map_or(sent_at_ms <= failed.failed_at_ms, |version| version != standing.version) =>
+                        .map_or(sent_at_ms <= failed.failed_at_ms, |version| version < standing.version) =>
             {
                 Self::Settled
             }
@@ -197,6 +197,8 @@ pub(super) mod tests {
             (Some(4), 500, Some(2), Settled),
             (Some(4), 2_001, Some(2), Settled),
             (Some(4), 2_001, Some(4), Send),
+            // A letter that is newer than the record: the ledger was restored.
+            (Some(4), 500, Some(6), Send),
             // The letter may be unsent, or is one of an earlier failure: this may be the last message that can send it.
             (None, 500, None, Send),
             (Some(3), 500, None, Send),

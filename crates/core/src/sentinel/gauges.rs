@@ -7,6 +7,7 @@ use crate::control::{Cause, Control};
 use crate::cost::usd;
 use crate::listing::Entry;
 use crate::metric::{Datum, Gauge, MetricBatch};
+use crate::spend::Spent;
 
 use super::snapshot::{Snapshot, StackLimits};
 
@@ -56,7 +57,7 @@ impl Snapshot {
             (Gauge::OldestDeadLetterAge, self.oldest_letter_ms(limits).map(seconds)),
             (Gauge::DeadClaims, self.claimed.as_ref().map(|claimed| self.ended(claimed).count() as f64)),
             (Gauge::SpendToday, committed_micro_usd.map(usd)),
-            (Gauge::SpendLeftPercent, committed_micro_usd.map(|spent| left_percent(spent, limits))),
+            (Gauge::SpendLeftPercent, self.spent.map(|spent| left_percent(&spent, limits))),
             (Gauge::Paused, self.control.as_ref().map(|control| f64::from(u8::from(!control.is_open())))),
             (Gauge::RedrivesRunning, self.redrives.as_ref().map(|running| running.len() as f64)),
         ];
@@ -88,8 +89,8 @@ fn seconds(ms: u64) -> f64 {
     ms as f64 / 1_000.0
 }
 
-fn left_percent(committed_micro_usd: u64, limits: &StackLimits) -> f64 {
-    let left = limits.spend_cap_micro_usd.saturating_sub(committed_micro_usd);
+fn left_percent(spent: &Spent, limits: &StackLimits) -> f64 {
+    let left = spent.left_micro_usd(limits.spend_cap_micro_usd);
     // A cap of nothing leaves nothing.
     100.0 * left as f64 / limits.spend_cap_micro_usd.max(1) as f64
 }

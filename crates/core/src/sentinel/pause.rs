@@ -34,8 +34,9 @@ const PROBE_LOST_MS: u64 = 3 * MINUTE_MS;
 const RELAPSE_MS: u64 = 10 * MINUTE_MS;
 /// A cap that is reached again within this time after its end is reached day after day.
 const CAPPED_AGAIN_MS: u64 = DAY_MS + 60 * MINUTE_MS;
-/// Two runs are a minute apart, and a little less where the schedule is uneven.
-const STEP_MS: u64 = 50_000;
+/// Two runs are a minute apart, and so much less where the schedule is uneven.
+const UNEVEN_MS: u64 = 10_000;
+const STEP_MS: u64 = MINUTE_MS - UNEVEN_MS;
 /// Where nothing is heard at all, the width grows after this time: a call and the end of its invocation take five minutes,
 /// and a stack whose jobs need no call would wait for an answer for ever.
 const UNHEARD_MS: u64 = 10 * MINUTE_MS;
@@ -268,7 +269,7 @@ impl Signs {
                 let is_new = live.is_some() && live != entry.until_other_than;
                 if is_new { to(Phase::Reopening { width: 1 }) } else { standing() }
             }
-            Phase::Paused if for_ms >= probe_wait_ms(entry.relapses) => to(Phase::Probing),
+            Phase::Paused if for_ms + UNEVEN_MS >= probe_wait_ms(entry.relapses) => to(Phase::Probing),
             Phase::Probing if for_ms >= PROBE_LOST_MS => to(Phase::Probing),
             Phase::Paused | Phase::Probing => standing(),
             Phase::Reopening { .. } | Phase::Open if let Some(reason) = self.relapses(cause, entry) => {

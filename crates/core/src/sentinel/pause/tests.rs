@@ -107,8 +107,8 @@ fn the_way_back_is_a_probe_and_then_a_width_that_doubles_while_jobs_succeed() {
     let quiet = Signs { calls: None, answered_at_ms: None, ..healthy() };
     let idle = Signs { waiting: Some(0), in_flight: Some(0), ..quiet.clone() };
     for (signs, standing, for_ms, expected) in [
-        (in_outage(), Paused, MINUTE_MS - 1, Some(Paused)),
-        (in_outage(), Paused, MINUTE_MS, Some(Probing)),
+        (in_outage(), Paused, STEP_MS - 1, Some(Paused)),
+        (in_outage(), Paused, STEP_MS, Some(Probing)),
         // The answer is on its way; its worker was killed.
         (in_outage(), Probing, PROBE_LOST_MS - 1, Some(Probing)),
         (quiet.clone(), Reopening { width: 1 }, STEP_MS, Some(Reopening { width: 1 })),
