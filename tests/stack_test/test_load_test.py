@@ -22,7 +22,8 @@ esac"""
 DEPLOY = """echo deploy >>log
 echo '{"mode": "managed"}' | sed 's/{/{ /' >.tools/load-test/terraform.tfstate"""
 # With `hang`, a test that goes on until it is stopped, with a verdict on what there was.
-TEST = """echo "test $*" >>log
+TEST = """if [[ ${!#} == --help ]]; then [[ $* != *--bogus* ]]; exit; fi
+echo "test $*" >>log
 if [[ -e hang ]]; then trap 'echo stopped >>log; exit 3' INT; while :; do sleep 0.05; done; fi
 exit "$(cat verdict 2>/dev/null || echo 0)\""""
 
@@ -81,6 +82,24 @@ def test_the_verdict_is_the_exit_code_and_the_stack_goes(clone, where, up, down)
         assert clone.run(*where, "--expected-per-hour", "60")[0] == verdict
         assert clone.log()[-3:] == [up, "test --prefix load-test load-test --yes --expected-per-hour 60", down]
         assert clone.left() == []
+
+
+def test_its_own_flags_may_stand_anywhere(clone):
+    (clone.folder / "settings.json").write_text("{}")
+    for own in [["--local", "--no-build"], ["--settings", "settings.json", "--local"], ["--settings=settings.json", "--local"]]:
+        assert clone.run("--expected-per-hour", "60", *own)[0] == 0
+        assert clone.log()[-3:] == ["stack up", "test --prefix load-test load-test --yes --expected-per-hour 60", "stack down"]
+    (clone.folder / "log").unlink()
+    assert clone.run("--expected-per-hour", "60", "--clean-up")[0] == 0
+    assert clone.log() == []
+
+
+def test_what_cannot_be_is_said_before_there_is_a_stack(clone):
+    (clone.folder / "report.html").touch()
+    code, said = clone.run("--local", "--page", "report.html")
+    assert code == 2 and "report.html exists" in said
+    assert clone.run("--local", "--bogus")[0] != 0
+    assert clone.log() == []
 
 
 @pytest.mark.parametrize("where, up, down", [(["--local"], "stack up", "stack down"), ([], "deploy", "destroy")])

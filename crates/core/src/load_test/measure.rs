@@ -189,7 +189,7 @@ pub struct Point {
     pub accepted: f64,
     /// Jobs a second that ended.
     pub settled: f64,
-    /// Jobs that SQS had taken and that had not ended, at its end.
+    /// The most jobs at one time in it that SQS had taken and that had not ended.
     pub backlog: u64,
     /// Latencies of the jobs that were to be sent in it.
     pub latency: Percentiles,
@@ -239,6 +239,7 @@ pub fn measure(plan: &Plan, samples: &[Sample], offered: u64, ended_ms: u64) -> 
     let (mut succeeded, mut counted) = (0_u64, 0_u64);
     let (mut all, mut of_ended, mut ended) = (Used::default(), Used::default(), 0_u64);
     let mut course = Course::new(ended_ms);
+    let mut backlog = Backlog::default();
     for (job, sample) in (0..).zip(samples) {
         let scheduled_ms = plan.scheduled_ms(job);
         course.offered(scheduled_ms);
@@ -251,6 +252,7 @@ pub fn measure(plan: &Plan, samples: &[Sample], offered: u64, ended_ms: u64) -> 
         }
         let took_ms = sample.settled_ms.unwrap_or(ended_ms).saturating_sub(scheduled_ms);
         course.accepted(scheduled_ms, accepted_ms, sample.settled_ms, took_ms);
+        backlog.add(accepted_ms, sample.settled_ms);
         if plan.is_warm_up(job) {
             continue;
         }
@@ -269,6 +271,7 @@ pub fn measure(plan: &Plan, samples: &[Sample], offered: u64, ended_ms: u64) -> 
     let ended_per_hour = ends().count().saturating_sub(1) as f64 * 3_600_000.0 / span_ms as f64;
     let last_scheduled_ms = offered.checked_sub(1).map_or(0, |job| plan.scheduled_ms(job));
     let per_job = |sum: f64| sum / ended.max(1) as f64;
+    let backlog_max = backlog.peaks(&mut course);
     let course = course.end();
     Measured {
         offered,
@@ -281,7 +284,7 @@ pub fn measure(plan: &Plan, samples: &[Sample], offered: u64, ended_ms: u64) -> 
         send_delay: Percentiles::of(send_delay.as_ref()),
         work: Percentiles::of(work.as_ref()),
         ended_per_hour,
-        backlog_max: course.iter().map(|point| point.backlog).max().unwrap_or_default(),
+        backlog_max,
         drain_s: (outcomes.waiting + outcomes.missing == 0)
             .then(|| last_ms.saturating_sub(last_scheduled_ms) as f64 / 1_000.0),
         cost: Cost {
@@ -324,11 +327,50 @@ fn record(histogram: Option<&mut Histogram<u64>>, ms: u64) {
     }
 }
 
+/// When jobs began to wait, and ended.
+#[derive(Default)]
+struct Backlog {
+    began_ms: Vec<u64>,
+    ended_ms: Vec<u64>,
+}
+
+impl Backlog {
+    fn add(&mut self, accepted_ms: u64, settled_ms: Option<u64>) {
+        self.began_ms.push(accepted_ms);
+        // It cannot have ended before it was taken, whatever the clocks say.
+        self.ended_ms.extend(settled_ms.map(|settled_ms| settled_ms.max(accepted_ms)));
+    }
+
+    /// The most that waited at one time, in each column and in all.
+    fn peaks(mut self, course: &mut Course) -> u64 {
+        self.began_ms.sort_unstable();
+        self.ended_ms.sort_unstable();
+        let (mut ended, mut most) = (self.ended_ms.iter().peekable(), 0);
+        let mut waiting = 0_u64;
+        for began_ms in &self.began_ms {
+            while let Some(ended_ms) = ended.next_if(|ended_ms| *ended_ms < began_ms) {
+                waiting = waiting.saturating_sub(1);
+                course.waits(*ended_ms, waiting);
+            }
+            waiting += 1;
+            most = most.max(waiting);
+            course.waits(*began_ms, waiting);
+        }
+        for ended_ms in ended {
+            waiting = waiting.saturating_sub(1);
+            course.waits(*ended_ms, waiting);
+        }
+        most
+    }
+}
+
 #[derive(Default)]
 struct Column {
     offered: u64,
     accepted: u64,
     settled: u64,
+    /// The most that waited in it at one time, and what waited when something last changed in it.
+    waiting: Option<(u64, u64)>,
     latency: Option<Histogram<u64>>,
 }
 
@@ -357,7 +399,6 @@ impl Course {
 
     fn accepted(&mut self, scheduled_ms: u64, accepted_ms: u64, settled_ms: Option<u64>, took_ms: u64) {
         self.column(accepted_ms).map(|column| column.accepted += 1).unwrap_or_default();
-        // It cannot have ended before it was taken, whatever the clocks say.
         if let Some(settled_ms) = settled_ms {
             self.column(settled_ms.max(accepted_ms)).map(|column| column.settled += 1).unwrap_or_default();
         }
@@ -367,11 +408,21 @@ impl Course {
         }
     }
 
+    /// So many wait since then.
+    fn waits(&mut self, ms: u64, waiting: u64) {
+        if let Some(column) = self.column(ms) {
+            let most = column.waiting.map_or(waiting, |(most, _)| most.max(waiting));
+            column.waiting = Some((most, waiting));
+        }
+    }
+
     fn end(self) -> Vec<Point> {
-        let mut backlog = 0_u64;
+        let mut before = 0_u64;
         let per_second = |count: u64| count as f64 * 1_000.0 / self.width_ms as f64;
         let points = (0_u64..).zip(&self.columns).map(|(index, column)| {
-            backlog = (backlog + column.accepted).saturating_sub(column.settled);
+            let (most, last) = column.waiting.unwrap_or((before, before));
+            let backlog = most.max(before);
+            before = last;
             Point {
                 at_s: (index * self.width_ms) as f64 / 1_000.0,
                 offered: per_second(column.offered),
@@ -490,5 +541,24 @@ mod tests {
         let offered: f64 = measured.course.iter().map(|point| point.offered).sum();
         let accepted: f64 = measured.course.iter().map(|point| point.accepted).sum();
         assert_eq!((offered.round(), accepted.round()), (20.0, 15.0));
+    }
+
+    #[test]
+    fn a_stall_that_recovers_within_a_minute_is_seen() {
+        // An hour at one job a second, each of which ends after a second; those of 50 seconds end together.
+        let plan = Plan { expected_per_hour: 3_600, factor: 1.0, minutes: 60.0, warm_up_s: 0 };
+        let samples: Vec<_> = (0..3_600)
+            .map(|job| {
+                let at_ms = plan.scheduled_ms(job);
+                let settled_ms = if (1_805..1_855).contains(&job) { 1_856_000 } else { at_ms + 1_000 };
+                let fate = sample(job, 0, Fate::Result);
+                Sample { accepted_ms: Some(at_ms), settled_ms: Some(settled_ms), ..fate }
+            })
+            .collect();
+        let found = measure(&plan, &samples, 3_600, 3_600_000);
+        assert!((50..=53).contains(&found.backlog_max), "{}", found.backlog_max);
+        let stalled: Vec<_> = found.course.iter().filter(|point| point.backlog > 2).collect();
+        assert_eq!(stalled.len(), 1, "{stalled:?}");
+        assert_eq!(stalled[0].backlog, found.backlog_max);
     }
 }
