@@ -49,6 +49,8 @@ pub struct Sent {
     pub sent: u64,
     /// SQS refused them for what they are.
     pub refused: u64,
+    /// Nothing was heard of them, and they were sent again.
+    pub perhaps_twice: u64,
 }
 
 /// How fast jobs are sent.
@@ -128,7 +130,8 @@ impl Sender<'_> {
                 () = self.interrupt.asked(), if ended.is_ok() => ended = Err(Failure::interrupted("Interrupted")),
                 Some(answer) = open.next(), if !open.is_empty() => {
                     let written = match answer {
-                        Ok(Answer { entries, again: rest, gave_up }) => {
+                        Ok(Answer { entries, again: rest, unheard, gave_up }) => {
+                            sent.perhaps_twice += unheard;
                             let taken = count(&entries);
                             sent.sent += taken.sent;
                             sent.refused += taken.refused;
@@ -159,7 +162,7 @@ impl Sender<'_> {
 
 fn count(entries: &[Entry]) -> Sent {
     let sent = entries.iter().filter(|entry| matches!(entry, Entry::Sent { .. })).count();
-    Sent { sent: sent as u64, refused: (entries.len() - sent) as u64 }
+    Sent { sent: sent as u64, refused: (entries.len() - sent) as u64, perhaps_twice: 0 }
 }
 
 /// The next full batch, or what is left.
@@ -180,6 +183,8 @@ fn filled(
 struct Answer {
     entries: Vec<Entry>,
     again: Vec<Outgoing>,
+    /// How many of those SQS may have taken, counted at their first attempt.
+    unheard: u64,
     /// An error where it did not take a message for the last time; what it took of the others is noted all the same.
     gave_up: Result<(), Failure>,
 }
@@ -200,15 +205,19 @@ async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -
             .map_err(|error| Failure::failed(format!("Line {} cannot be sent: {error}.", message.line)))?;
         request = request.entries(entry);
     }
-    let answer = match request.send().await.map_err(|e| error::of_aws(ACTION, &e)) {
+    let answered = request.send().await;
+    // What was refused, was not taken; of all else nobody knows.
+    let is_unheard =
+        matches!(&answered, Err(e) if e.raw_response().is_none_or(|r| r.status().as_u16() >= 500));
+    let answer = match answered.map_err(|e| error::of_aws(ACTION, &e)) {
         Ok(answer) => answer,
-        // Whatever of it SQS took all the same, the ledger makes a second copy harmless.
         Err(failure) if failure.may_pass() && attempts + 1 < ATTEMPTS_MAX => {
+            let unheard = if is_unheard && attempts == 0 { messages.len() as u64 } else { 0 };
             let again = messages
                 .into_iter()
                 .map(|message| Outgoing { attempts: message.attempts + 1, ..message })
                 .collect();
-            return Ok(Answer { entries: Vec::new(), again, gave_up: Ok(()) });
+            return Ok(Answer { entries: Vec::new(), again, unheard, gave_up: Ok(()) });
         }
         Err(failure) => return Err(failure),
     };
@@ -232,7 +241,7 @@ async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -
             Some(refused) if refused.sender_fault() => {
                 entries.push(Entry::Bad { line: message.line, not_sent: refused.code().to_owned() });
             }
-            // Not our fault, or not even mentioned: it is sent again, and the ledger makes a second copy harmless.
+            // Not our fault, or not even mentioned.
             _ if message.attempts + 1 < ATTEMPTS_MAX => {
                 again.push(Outgoing { attempts: message.attempts + 1, ..message });
             }
@@ -243,7 +252,7 @@ async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -
             }
         }
     }
-    Ok(Answer { entries, again, gave_up })
+    Ok(Answer { entries, again, unheard: 0, gave_up })
 }
 
 /// When the next batch may go.

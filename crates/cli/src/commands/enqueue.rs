@@ -146,7 +146,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let shown = context.out.before_verdict().one(&Summary {
         sent: sent.sent,
         sent_before: before.sent(),
-        perhaps_sent_twice: survey.perhaps,
+        perhaps_sent_twice: survey.perhaps + sent.perhaps_twice,
         left_out: survey.bad + sent.refused,
         cost_usd_max: usd(survey.most_micro_usd),
         receipt: receipt_path.display().to_string(),

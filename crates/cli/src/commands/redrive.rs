@@ -111,7 +111,7 @@ pub struct StartArguments {
     /// Only jobs with this reference; may be given more than once.
     #[arg(long = "reference", value_name = "TEXT")]
     references: Vec<String>,
-    /// At most so many.
+    /// At most so many, those of crashed included that are deleted because they are settled.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
     /// Messages a second, on average.
@@ -312,8 +312,14 @@ async fn begin(stack: &Stack, start: &StartArguments, context: &Context) -> Resu
     }
     let probable =
         report.cost_usd_probable.map_or_else(String::new, |usd| format!("probably {} USD, ", dollars(usd)));
+    let instead = match request.source {
+        Source::Crashed => {
+            " What has its result, was erased, or has failed and has its dead letter is deleted instead."
+        }
+        Source::DeadLetters => "",
+    };
     let intent = format!(
-        "Puts {} of {} back on the jobs queue of {}, in {} or more. It costs {probable}at most {} USD: all calls of the longest jobs, or the caps of the days that it may take.",
+        "Puts {} of {} back on the jobs queue of {}, in {} or more.{instead} It costs {probable}at most {} USD: all calls of the longest jobs, or the caps of the days that it may take.",
         counted(report.matching, "message"),
         request.source.as_str(),
         stack.named(),
@@ -420,7 +426,7 @@ fn goes_on(id: &str) -> String {
     )
 }
 
-/// Of `crashed`: what has its result, was erased, or failed again meanwhile and has its letter.
+/// Of `crashed`.
 fn settled(redrive: &Redrive) -> Option<String> {
     let settled = redrive.progress.settled;
     (settled > 0).then(|| format!("{settled} deleted: settled already"))

@@ -198,7 +198,8 @@ impl Row for Shown {
 
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     let has_second = matches!(arguments.against, Some(Against::Model(_)));
-    if arguments.price.is_some() && arguments.model.is_none() && !has_second {
+    let is_of_another = arguments.model.is_some() || (has_second && arguments.against_price.is_none());
+    if arguments.price.is_some() && !is_of_another {
         return Err(Failure::usage(
             "--price is of another model: name it with --model or --against model:NAME.",
         ));

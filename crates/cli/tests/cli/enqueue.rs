@@ -174,6 +174,32 @@ async fn a_receipt_that_was_cut_off_in_its_head_is_begun_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_again_because_nothing_was_heard_of_it_is_counted() {
+    for (code, perhaps_sent_twice) in [("ServiceUnavailable", 3), ("InternalFailure", 0)] {
+        let stand = Stand::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let file = write(folder.path(), "jobs.jsonl", &jobs(1, 3));
+        let action = "AmazonSQS:SendMessageBatch";
+        stand.refuse(action, code);
+        let mut command = stand.command(&["enqueue", &file, "--yes", "--output", "json"]);
+        let child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // One is answered 503, which the SDK asks again by itself; and the other one 403, as what was not carried out.
+        let of_the_sdk = if perhaps_sent_twice > 0 { 6 } else { 1 };
+        let asked = || stand.asked().iter().filter(|(asked, _)| asked == action).count();
+        let output = tokio::task::block_in_place(|| {
+            while asked() < of_the_sdk {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            stand.allow(action);
+            child.wait_with_output().unwrap()
+        });
+        assert!(output.status.success(), "{code}: {}", String::from_utf8_lossy(&output.stderr));
+        let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!([&summary["sent"], &summary["perhaps_sent_twice"]], [3, perhaps_sent_twice], "{code}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_lets_what_is_open_come_back_and_the_rest_is_sent_later() {
     let stand = Stand::start().await;
     let folder = tempfile::tempdir().unwrap();

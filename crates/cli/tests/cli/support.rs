@@ -415,7 +415,11 @@ fn answer(action: &str, path: &str, region: &str, state: &mut State) -> (u16, &'
                 json!({"type": "error", "error": {"type": code, "message": "invalid x-api-key"}}),
             );
         }
-        let status = if code.starts_with("ResourceNotFound") { 404 } else { 403 };
+        let status = match code.as_str() {
+            "ServiceUnavailable" => 503,
+            code if code.starts_with("ResourceNotFound") => 404,
+            _ => 403,
+        };
         let message = format!("User: {CALLER} is not authorized to perform: {action}");
         if action.starts_with("sts:") || action.starts_with("sns:") {
             let error = format!("<Type>Sender</Type><Code>{code}</Code><Message>{message}</Message>");

@@ -224,7 +224,7 @@ impl ClaimAsk<'_> {
             Some(Rejection::new(
                 FailureReason::Poison,
                 format!(
-                    "{crashes} workers died while this job was the only one they had: look for what in its input kills them."
+                    "{crashes} workers died or panicked over this job: look for `panicked` in the log, and for what in its input kills them."
                 ),
             ))
         } else if standing.budget.calls >= self.limits.paid_call_limit {

@@ -161,9 +161,10 @@ impl Redrive {
         Ok(redrive)
     }
 
-    /// How many may still be sent.
+    /// How many may still be sent, or be found settled: whoever asks for a few would not have the others deleted.
     fn left(&self) -> u64 {
-        self.request.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.progress.sent))
+        let done = self.progress.sent.saturating_add(self.progress.settled);
+        self.request.limit.map_or(u64::MAX, |limit| limit.saturating_sub(done))
     }
 
     /// The canary, until it has passed.
@@ -418,6 +419,10 @@ mod tests {
             assert_eq!(redrive.allowance(), allowance, "{rate} {limit:?} {messages:?}");
             assert_eq!(redrive.next(NOW), Next::Receive { messages_max: allowance });
         }
+        // Of crashed, what is settled is deleted instead of sent, and nobody asked for the others.
+        let mut redrive = scanning(Request { limit: Some(3), ..Request::all(Source::Crashed, "r", "c") });
+        (redrive.progress.sent, redrive.progress.settled) = (1, 1);
+        assert_eq!(redrive.allowance(), 1);
     }
 
     #[test]
