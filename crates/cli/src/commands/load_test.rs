@@ -23,6 +23,7 @@ use crate::error::{self, Failure};
 use crate::examine;
 use crate::files;
 use crate::ledger;
+use crate::letters;
 use crate::load_run::{Jobs, Load, Seen};
 use crate::mapping::Mapping;
 use crate::render::{Cell, Row, say};
@@ -34,7 +35,7 @@ use crate::trace;
 
 /// What a Ctrl-C leaves that nobody waits for.
 fn left_words(stack: &Stack) -> String {
-    format!("{} removes what is left of it", test_jobs::clean_up_command(stack))
+    format!("{} removes what is left of it, and {}", test_jobs::clean_up_command(stack), letters::LEFT)
 }
 
 /// Sends jobs at a multiple of the expected rate, and says whether the stack stands it.
@@ -191,12 +192,12 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     if passed { Ok(()) } else { Err(Failure::no("The verdict is no: the lines with NO say why.")) }
 }
 
-/// Removes all tests' jobs, while the lease is ours.
-async fn remove(stack: &Stack, lease: &Lease) -> Result<Removed, Failure> {
+/// Removes all tests' jobs, while the lease is ours. `known`: a test is known to have left some.
+async fn remove(stack: &Stack, lease: &Lease, known: bool) -> Result<Removed, Failure> {
     tokio::select! {
         biased;
         failure = lease.lost() => Err(failure),
-        removed = test_jobs::remove(stack, lease) => removed,
+        removed = test_jobs::remove(stack, lease, known) => removed,
     }
 }
 
@@ -232,9 +233,10 @@ async fn clean_up(arguments: &Arguments, context: &Context) -> Result<(), Failur
     )
     .await?;
     context.interrupt.leaves(left_words(&stack));
+    let known = left.is_some();
     let lease = Lease::take(&stack, clock, &format!("clean-up-{}", OsEntropy.token()), left).await?;
     let trace = trace::begin(&stack, "load-test --clean-up", "what a load test left").await?;
-    let removed = remove(&stack, &lease).await;
+    let removed = remove(&stack, &lease, known).await;
     trace.end(&removed.clone().map(|_| "removed".to_owned())).await;
     say(&removed?.words());
     lease.end().await
@@ -299,7 +301,7 @@ impl Test<'_> {
         let Self { stack, lease, context, .. } = *self;
         if left {
             say("Removes what a load test that was killed left.");
-            if let Err(failure) = remove(stack, lease).await {
+            if let Err(failure) = remove(stack, lease, true).await {
                 return (Err(failure.clone()), Err(failure));
             }
         }
@@ -312,7 +314,7 @@ impl Test<'_> {
         let told = self.run(budget).await.and_then(|report| tell(&report, page, context));
         context.interrupt.leaves(left_words(stack));
         // Whatever became of the test, nothing of it stays.
-        (told, remove(stack, lease).await.map(|_| ()))
+        (told, remove(stack, lease, true).await.map(|_| ()))
     }
 
     /// What is asked and made before anything is sent: the page's file, so that a test of an hour does not end without it,
