@@ -361,12 +361,22 @@ impl Test<'_> {
     async fn raise(&self, seen: &Seen, budget: Option<Budget>) -> Above {
         let Some(minutes) = self.arguments.step_minutes else { return Above::not_asked() };
         let mut cut_usd = Some(0.0);
+        let mut why = None;
+        // What stands in for AWS may count nothing at all.
+        let unknown =
+            |step: &Step, seen: &Seen| step.why_unknown(&seen.observed).filter(|_| self.stack.is_aws());
         let mut steps = vec![self.step(self.plan, seen)];
         let mut calls_per_job = seen.measured.cost.calls_per_job;
         let mut sent = self.plan.jobs();
         let ended = loop {
             if self.context.interrupt.is_asked() {
                 break Ended::Stopped;
+            }
+            if let [tested] = steps.as_slice()
+                && let Some(not_counted) = unknown(tested, seen)
+            {
+                why = Some(not_counted);
+                break Ended::Failed;
             }
             let plan = match next(self.plan, minutes, &steps, self.jobs_left(&steps, calls_per_job)) {
                 Ok(plan) => plan,
@@ -378,7 +388,7 @@ impl Test<'_> {
                 Ok(seen) => seen,
                 Err(failure) => {
                     say(failure.sentence().unwrap_or_default());
-                    cut_usd = None;
+                    (cut_usd, why) = (None, failure.sentence().map(str::to_owned));
                     break Ended::Failed;
                 }
             };
@@ -389,9 +399,15 @@ impl Test<'_> {
                 cut_usd = (seen.measured.unread == 0).then_some(seen.measured.cost.usd);
                 break if self.context.interrupt.is_asked() { Ended::Stopped } else { Ended::Failed };
             }
-            steps.push(self.step(&plan, &seen));
+            let step = self.step(&plan, &seen);
+            if let Some(not_counted) = unknown(&step, &seen) {
+                say(&not_counted);
+                (cut_usd, why) = (Some(seen.measured.cost.usd), Some(not_counted));
+                break if self.context.interrupt.is_asked() { Ended::Stopped } else { Ended::Failed };
+            }
+            steps.push(step);
         };
-        Above { steps: steps.split_off(1), ended, cut_usd }
+        Above { steps: steps.split_off(1), ended, cut_usd, why }
     }
 
     fn thresholds(&self) -> Thresholds {
