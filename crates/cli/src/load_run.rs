@@ -190,13 +190,17 @@ impl Load<'_> {
         let mut jobs = self.sent(&path, offered, began_here_ms, watch.began_ms())?;
         self.drain(&mut watch, &mut jobs, &mut troubles).await;
         let (began_ms, ended_ms) = (watch.began_ms(), watch.after_ms());
-        if self.first == 0 {
-            watch.look_after().await;
+        let looked_after = self.first > 0 || watch.look_after().await;
+        if !looked_after {
+            troubles.push(
+                "It was stopped before the alarms had seen what its last jobs did, so one may be raised yet."
+                    .to_owned(),
+            );
         }
         let unread = jobs.unread;
         let measured = measure(plan, &jobs.samples, offered, ended_ms);
-        let measured =
-            Measured { stopped_early: measured.stopped_early || cut, troubles, unread, ..measured };
+        let stopped_early = measured.stopped_early || cut || !looked_after;
+        let measured = Measured { stopped_early, troubles, unread, ..measured };
         // The test's own counts had as long as the alarms.
         let observed = watch.observed(&measured, self.first > 0).await;
         Ok(Seen { began_ms, measured, observed })

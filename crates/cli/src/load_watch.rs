@@ -85,17 +85,20 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Looks on until the alarms have seen what the last jobs did, or somebody stops it.
-    pub async fn look_after(&mut self) {
+    /// Looks on until the alarms have seen what the last jobs did, or somebody stops it; whether it was not stopped.
+    pub async fn look_after(&mut self) -> bool {
         if !self.stack.is_aws() {
-            return;
+            return true;
         }
         let after_ms = Duration::from_millis(ALARMS_AFTER_MS);
         say(&format!("Looks at the alarms for {} more.", times::length(ALARMS_AFTER_MS)));
         let interrupt = self.interrupt;
         tokio::select! {
-            () = interrupt.asked() => {}
-            () = tokio::time::sleep(after_ms) => {}
+            () = interrupt.asked() => {
+                self.alarms.cut_short();
+                false
+            }
+            () = tokio::time::sleep(after_ms) => true,
             never = self.keep_looking() => match never {},
         }
     }

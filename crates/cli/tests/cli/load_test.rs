@@ -1,3 +1,4 @@
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -447,6 +448,37 @@ async fn ctrl_c_gives_a_verdict_on_what_was_sent() {
     assert!(out.contains("complete\tNO\tThe test was stopped when"), "{out}");
     assert_eq!(out.matches("\tNO\t").count(), 1, "{out}");
     assert!(is_clean(&stand), "{:?}", stand.items(""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_while_the_alarms_are_looked_at_leaves_them_unknown_and_the_verdict_incomplete() {
+    let stand = stand().await;
+    // As on AWS, where alarms come late.
+    let queue = |name: &str| format!("https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{name}");
+    stand.set("NIGHTSHIFT_JOBS_URL", &queue("nightshift-jobs"));
+    stand.set("NIGHTSHIFT_DEAD_LETTERS_URL", &queue("nightshift-dead-letters"));
+    let worker = worker(&stand);
+    let mut test = long(&stand, &["--minutes", "0.05"]);
+    let mut told = BufReader::new(test.stderr.take().unwrap());
+    let mut err = String::new();
+    tokio::task::block_in_place(|| {
+        while !err.contains("Looks at the alarms for") && told.read_line(&mut err).unwrap() > 0 {}
+    });
+    let stop = || {
+        let pid = rustix::process::Pid::from_child(&test);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    };
+    stop();
+    // The queues are looked at for two minutes before the test's end.
+    tokio::task::block_in_place(|| {
+        while !err.contains("what may be left") && told.read_line(&mut err).unwrap() > 0 {}
+    });
+    stop();
+    let Ran { code, out, .. } = ended(test);
+    worker.abort();
+    assert!(code == 130 && out.contains("alarms\tunknown\t"), "{out} {err}");
+    let complete = out.lines().find(|line| line.starts_with("complete\tNO\t")).unwrap_or_default();
+    assert!(complete.contains("before the alarms had seen what its last jobs did"), "{out} {err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
