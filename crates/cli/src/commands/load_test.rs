@@ -1,7 +1,5 @@
 //! `load-test`: jobs at a multiple of the expected rate, and whether the stack stands it.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -21,7 +19,7 @@ use crate::confirm;
 use crate::control;
 use crate::error::{self, Failure};
 use crate::examine;
-use crate::files;
+use crate::files::Promised;
 use crate::ledger;
 use crate::letters;
 use crate::load_run::{Jobs, Load, Seen};
@@ -317,15 +315,14 @@ impl Test<'_> {
         (told, remove(stack, lease, true).await.map(|_| ()))
     }
 
-    /// What is asked and made before anything is sent: the page's file, so that a test of an hour does not end without it,
-    /// and after all that refuses a test, which would leave an empty one in the way of the next.
-    async fn begin(&self) -> Result<(Option<File>, Option<Budget>), Failure> {
+    /// What is asked and made before anything is sent: the page's file, so that a test of an hour does not end without it.
+    async fn begin(&self) -> Result<(Option<Promised<'_>>, Option<Budget>), Failure> {
         test_jobs::refuse_others(self.stack).await?;
         let budget = match self.arguments.budget_usd {
             Some(budget_usd) => Some(Budget::begin(self.stack, budget_usd, self.clock.now_ms()).await?),
             None => None,
         };
-        let page = self.arguments.page.as_deref().map(files::create_private).transpose()?;
+        let page = self.arguments.page.as_deref().map(Promised::create).transpose()?;
         Ok((page, budget))
     }
 
@@ -446,16 +443,13 @@ impl Test<'_> {
     }
 }
 
-/// Writes the page and the answer; whether the verdict is yes.
-fn tell(report: &Report, page: Option<File>, context: &Context) -> Result<bool, Failure> {
-    if let Some(mut page) = page {
-        page.write_all(report.page().as_bytes())
-            .map_err(|error| Failure::failed(format!("The page cannot be written: {error}.")))?;
-    }
-    if context.out.is_json() {
-        context.out.before_verdict().document(report)?;
+/// Writes the answer, and then the page: neither is missing where the other fails. Whether the verdict is yes.
+fn tell(report: &Report, page: Option<Promised<'_>>, context: &Context) -> Result<bool, Failure> {
+    let told = if context.out.is_json() {
+        context.out.before_verdict().document(report)
     } else {
-        context.out.before_verdict().all(report.verdict.findings.iter().cloned())?;
-    }
-    Ok(report.verdict.passed)
+        context.out.before_verdict().all(report.verdict.findings.iter().cloned())
+    };
+    let written = page.map_or(Ok(()), |page| page.write(&report.page()));
+    told.and(written).map(|()| report.verdict.passed)
 }

@@ -451,6 +451,27 @@ async fn ctrl_c_gives_a_verdict_on_what_was_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_ctrl_c_leaves_no_page_in_the_way_of_the_next_test() {
+    let stand = stand().await;
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    let test = long(&stand, &["--page", page.to_str().unwrap()]);
+    until(|| !stand.aws.messages("nightshift-jobs").is_empty() && page.exists()).await;
+    let stop = || {
+        let pid = rustix::process::Pid::from_child(&test);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    };
+    let looks = || times(&stand, "AmazonSQS:GetQueueAttributes");
+    stop();
+    // It waits for what was sent, which nobody works on.
+    let before = looks();
+    until(|| looks() > before + 4).await;
+    stop();
+    let ran = ended(test);
+    assert!(ran.code == 130 && !page.exists(), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_while_the_alarms_are_looked_at_leaves_them_unknown_and_the_verdict_incomplete() {
     let stand = stand().await;
     // As on AWS, where alarms come late.
@@ -484,7 +505,9 @@ async fn ctrl_c_while_the_alarms_are_looked_at_leaves_them_unknown_and_the_verdi
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_whose_lease_another_one_took_over_gives_no_verdict() {
     let stand = stand().await;
-    let first = long(&stand, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    let first = long(&stand, &["--page", page.to_str().unwrap()]);
     until(|| stand.aws.messages("nightshift-jobs").len() >= 5).await;
     // The machine slept, and somebody else saw a test that was dead.
     lease_ends(&stand).await;
@@ -492,6 +515,7 @@ async fn a_test_whose_lease_another_one_took_over_gives_no_verdict() {
     let first = ended(first);
     assert!(first.code == 1 && first.err.contains("was taken for dead"), "{first:?}");
     assert!(!first.out.contains("success"), "{first:?}");
+    assert!(!page.exists(), "it is told to run it again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
