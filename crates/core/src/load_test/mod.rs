@@ -15,7 +15,7 @@ mod verdict;
 use serde::Serialize;
 
 pub use alarms::{ALARMS_AFTER_MS, AlarmLooks};
-pub use empty::{Empty, EmptyLooks};
+pub use empty::{Empty, EmptyLooks, may_be_of_a_test};
 pub use headroom::{First, Headroom, How};
 pub use limit::{Limit, Limited};
 pub use measure::{Cost, Measured, Observed, Outcomes, Percentiles, Point, Sample, measure};
