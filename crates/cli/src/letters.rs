@@ -200,7 +200,18 @@ async fn receive_all(
     Ok(())
 }
 
+/// Messages that were received are visible again at once.
 pub async fn give_back(client: &Client, queue_url: &str, handles: Vec<String>) -> Result<(), Failure> {
+    hide(client, queue_url, handles, 0).await
+}
+
+/// Messages that were received stay hidden for so many seconds from now on.
+pub async fn hide(
+    client: &Client,
+    queue_url: &str,
+    handles: Vec<String>,
+    hidden_s: i32,
+) -> Result<(), Failure> {
     const ACTION: &str = "sqs:ChangeMessageVisibility";
     for handles in handles.chunks(10) {
         let mut request = client.change_message_visibility_batch().queue_url(queue_url);
@@ -208,7 +219,7 @@ pub async fn give_back(client: &Client, queue_url: &str, handles: Vec<String>) -
             let entry = ChangeMessageVisibilityBatchRequestEntry::builder()
                 .id(index.to_string())
                 .receipt_handle(handle)
-                .visibility_timeout(0)
+                .visibility_timeout(hidden_s)
                 .build()
                 .map_err(|error| Failure::failed(format!("A message cannot be given back: {error}.")))?;
             request = request.entries(entry);

@@ -161,7 +161,7 @@ impl Load<'_> {
         let folder = TempDir::new()
             .map_err(|error| Failure::failed(format!("There is no room for a receipt: {error}.")))?;
         let path = folder.path().join("receipt");
-        let mut watch = Watch::new(stack, plan, clock, budget, &context.interrupt).await;
+        let mut watch = Watch::new(stack, plan, clock, budget, &context.interrupt, self.first > 0).await;
         // What is sent is dated by the clock here.
         let began_here_ms = times::now_ms();
         let head = receipt::head(&stack.jobs_url, jobs.run.clone(), began_here_ms);
@@ -187,17 +187,26 @@ impl Load<'_> {
         if stopped || cut {
             say("Stopped: waits for the jobs that were sent (Ctrl-C again ends it without a verdict).");
         }
-        let mut jobs = self.sent(&path, offered, began_here_ms, watch.began_ms())?;
+        let began_ms = watch.began_ms();
+        let mut jobs = tokio::select! {
+            jobs = self.sent(&path, offered, began_here_ms, began_ms) => jobs?,
+            never = watch.keep_looking() => match never {},
+        };
         self.drain(&mut watch, &mut jobs, &mut troubles).await;
         let (began_ms, ended_ms) = (watch.began_ms(), watch.after_ms());
-        if self.first == 0 {
-            watch.look_after().await;
+        let looked_after = self.first > 0 || watch.look_after().await;
+        if !looked_after {
+            troubles.push(
+                "It was stopped before the alarms had seen what its last jobs did, so one may be raised yet."
+                    .to_owned(),
+            );
         }
         let unread = jobs.unread;
         let measured = measure(plan, &jobs.samples, offered, ended_ms);
-        let measured =
-            Measured { stopped_early: measured.stopped_early || cut, troubles, unread, ..measured };
-        let observed = watch.observed().await.unless_behind(&measured);
+        let stopped_early = measured.stopped_early || cut || !looked_after;
+        let measured = Measured { stopped_early, troubles, unread, ..measured };
+        // The test's own counts had as long as the alarms.
+        let observed = watch.observed(&measured, self.first > 0).await;
         Ok(Seen { began_ms, measured, observed })
     }
 
@@ -267,7 +276,7 @@ impl Load<'_> {
 
     /// Each job that was due. `began_here_ms`: by the clock here, which dates what is sent; `began_ms`: by AWS's, which dates
     /// what becomes of it.
-    fn sent(
+    async fn sent(
         &self,
         path: &Path,
         offered: u64,
@@ -276,7 +285,10 @@ impl Load<'_> {
     ) -> Result<SentJobs, Failure> {
         let mut accepted = vec![None; usize::try_from(offered).unwrap_or_default()];
         let mut entries = receipt::read(path)?;
+        let mut read = 0;
         while let Some(entry) = entries.next()? {
+            read += 1;
+            let_others_go_on(read).await;
             let Entry::Sent { line, sent_ms, .. } = entry else { continue };
             let index = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
             // What was taken after the stop was not due, and is removed like the others.
@@ -284,12 +296,28 @@ impl Load<'_> {
                 *accepted = Some(sent_ms.saturating_sub(began_here_ms));
             }
         }
-        let keys: Vec<_> = (0..offered)
-            .map(|job| self.jobs.draft(self.first + job).map(|(_, key, _)| key))
-            .collect::<Result<_, _>>()?;
+        let keys = of_each(offered, |job| self.jobs.draft(self.first + job).map(|(_, key, _)| key)).await?;
         let samples =
             accepted.into_iter().map(|accepted| Sample::of(None, accepted, began_ms, true, 0)).collect();
         Ok(SentJobs { ledger: ledger::of(self.stack), began_ms, keys, samples, unread: offered })
+    }
+}
+
+/// What `make` makes of each of so many jobs.
+async fn of_each<T>(jobs: u64, mut make: impl FnMut(u64) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
+    let mut all = Vec::with_capacity(usize::try_from(jobs).unwrap_or_default());
+    for job in 0..jobs {
+        let_others_go_on(job).await;
+        all.push(make(job)?);
+    }
+    Ok(all)
+}
+
+/// Asked after each of many things that wait for nothing: the lease is renewed on the same thread.
+async fn let_others_go_on(done: u64) {
+    const AT_A_TIME: u64 = 1_000;
+    if done.is_multiple_of(AT_A_TIME) {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -343,7 +371,33 @@ impl SentJobs {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_due_on_the_same_thread_is_done_while_the_keys_of_many_jobs_are_made() {
+        let ticks = Arc::new(AtomicU32::new(0));
+        let ticker = tokio::spawn({
+            let ticks = Arc::clone(&ticks);
+            async move {
+                loop {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    ticks.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        // Each thousand takes longer than the ticker sleeps.
+        let key = |job| {
+            std::thread::sleep(Duration::from_micros(2));
+            Ok(job)
+        };
+        let keys = of_each(10_000, key).await.unwrap();
+        ticker.abort();
+        assert_eq!(keys.len(), 10_000);
+        assert!(ticks.load(Ordering::Relaxed) >= 3, "{ticks:?}");
+    }
 
     #[test]
     fn a_job_gets_words_of_its_own_in_its_longest_text_if_it_has_one() {

@@ -10,7 +10,8 @@ use aws_sdk_dynamodb::types::{DeleteRequest, WriteRequest};
 use aws_sdk_sqs::types::Message;
 use nightshift_core::job;
 use nightshift_core::kept::{self, PART_PREFIX};
-use nightshift_core::load_test::{Empty, EmptyLooks, REFERENCE_PREFIX};
+use nightshift_core::load_test::{Empty, EmptyLooks, REFERENCE_PREFIX, may_be_of_a_test};
+use tokio::time::Instant;
 
 use crate::again::again;
 use crate::error::{self, Failure};
@@ -25,10 +26,17 @@ use crate::trace;
 /// How long messages are waited for that workers have: a hand-back may hide one for 15 minutes (README, "Limits"), and an
 /// invocation lasts for five.
 const WAIT_FOR_HIDDEN: Duration = Duration::from_secs(20 * 60);
+/// How long they are waited for where nothing says that one of them is a test's: they are other people's jobs then.
+const WAIT_FOR_UNKNOWN: Duration = Duration::from_secs(10);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long a message is hidden that is received here, in seconds: what is not a test's is given back before, or then.
 const HIDDEN_S: i32 = 30;
+/// The same for one that was seen before and is not a test's, so that it is received three times at most, of the hundred
+/// that a job has: at 0 s, at 30 s, and at 930 s of the 1,200 that are waited.
+const HIDDEN_AGAIN_S: i32 = 900;
+/// Messages of one receive.
+const RECEIVED_AT_A_TIME: i32 = 10;
 /// Requests of one `BatchWriteItem` (DynamoDB API Reference).
 const DELETES_AT_A_TIME: usize = 25;
 /// Characters of the key of a record: SHA-256 in hexadecimal digits. The other items of the table have other keys.
@@ -40,15 +48,15 @@ pub async fn refuse_others(stack: &Stack) -> Result<(), Failure> {
         let messages = letters::look(stack, &url).await?.messages;
         if messages > 0 {
             let held = text::counted(messages, "message");
-            let what = format!(
-                "{} holds {held}; {} removes those that are a test's",
-                name(&url),
-                clean_up_command(stack)
-            );
-            return Err(others(stack, &what));
+            // Where no test was, a clean-up would only be in the way of other people's jobs. One page tells enough.
+            let advice = match records(stack, Whose::Tests, 1, 1).await?.pop() {
+                Some(_) => format!("; {} removes those that are a test's", clean_up_command(stack)),
+                None => ", and nothing says that a load test left one".to_owned(),
+            };
+            return Err(others(stack, &format!("{} holds {held}{advice}", name(&url))));
         }
     }
-    match records(stack, Whose::Others, 1).await?.pop() {
+    match records(stack, Whose::Others, 1, usize::MAX).await?.pop() {
         None => Ok(()),
         Some(key) => Err(others(stack, &format!("its ledger has the record {key}"))),
     }
@@ -86,40 +94,96 @@ impl Removed {
 }
 
 /// Removes every trace of tests: messages, then records. It can be stopped and repeated, by whoever holds the lease.
+/// `known`: a test is known to have left something, so that what cannot be seen may be its.
 ///
 /// # Errors
-/// When messages of a test stay hidden for too long; the lease then stands, and the next test goes on.
-pub async fn remove(stack: &Stack, lease: &Lease) -> Result<Removed, Failure> {
-    let until = tokio::time::Instant::now() + WAIT_FOR_HIDDEN;
-    let mut removed = Removed::default();
+/// When messages that may be a test's stay hidden for too long; the lease then stands, and the next test goes on.
+pub async fn remove(stack: &Stack, lease: &Lease, known: bool) -> Result<Removed, Failure> {
     // In the order in which a message may go from one to the next.
     let mut queues = queues(stack).map(|url| (url, Theirs::default()));
+    let emptied = empty(stack, lease, known, &mut queues).await;
+    let others = queues.iter().any(|(_, theirs)| !theirs.0.is_empty());
+    let mut given_back = Ok(());
+    for (url, theirs) in queues {
+        given_back = given_back.and(theirs.give_back(stack, &url).await);
+    }
+    let Emptied { taken, left, known } = emptied?;
+    given_back?;
+    // Where nothing is left, nothing could write another one; else what has ended is not written again.
+    let whose = if left == 0 { Whose::Tests } else { Whose::EndedTests };
+    let keys = records(stack, whose, usize::MAX, usize::MAX).await?;
+    let removed = Removed { messages: taken, records: keys.len() as u64 };
+    let client = aws_sdk_dynamodb::Client::new(&stack.sdk);
+    let parts = kept_of(stack, &keys).await?;
+    let keys: Vec<_> = parts.into_iter().chain(keys).collect();
+    for keys in keys.chunks(DELETES_AT_A_TIME) {
+        delete(&client, &stack.ledger_table, lease, keys).await?;
+    }
+    if left == 0 {
+        return Ok(removed);
+    }
+    let unknown = format!(
+        "{} in the queues, with workers or come since, {} not known to be a test's",
+        text::counted(left, "message"),
+        text::agreeing(left, "is", "are")
+    );
+    let open = !records(stack, Whose::OpenTests, 1, usize::MAX).await?.is_empty();
+    if may_be_of_a_test(known, others, open) {
+        return Err(Failure::failed(format!(
+            "{unknown}: run {} later, which removes those that are. {}",
+            clean_up_command(stack),
+            removed.words()
+        )));
+    }
+    say(&format!("{unknown}: other people's jobs stay."));
+    Ok(removed)
+}
+
+/// How far queues could be emptied of tests' messages.
+struct Emptied {
+    /// Messages of tests that were removed.
+    taken: u64,
+    /// Messages that were not seen, whose ever they are.
+    left: u64,
+    /// Whether a test is known to have left something.
+    known: bool,
+}
+
+/// Takes the messages of tests out of the queues until none is left, or what is left has been waited for long enough.
+async fn empty(
+    stack: &Stack,
+    lease: &Lease,
+    known: bool,
+    queues: &mut [(String, Theirs)],
+) -> Result<Emptied, Failure> {
+    let began = Instant::now();
+    let until = began + WAIT_FOR_HIDDEN;
+    // A job that has not ended has a message.
+    let mut known = known || !records(stack, Whose::OpenTests, 1, usize::MAX).await?.is_empty();
     let mut looks = EmptyLooks::new(!stack.is_aws());
-    let mut told = false;
+    let (mut taken_of_all, mut told) = (0, false);
     loop {
         let (mut taken, mut left) = (0, 0);
-        for (url, theirs) in &mut queues {
-            taken += again(async || take_out(stack, lease, url, theirs).await).await?;
+        for (url, theirs) in queues.iter_mut() {
+            taken += again(async || take_out(stack, lease, url, theirs, until).await).await?;
             let messages = again(async || letters::look(stack, url).await).await?.messages;
             left += messages.saturating_sub(theirs.hidden(times::now_ms()));
         }
-        removed.messages += taken;
+        taken_of_all += taken;
+        known |= taken > 0;
+        let long_enough = if known { until } else { began + WAIT_FOR_UNKNOWN };
         // What was there a moment ago tells a count that is behind.
         let found = if stack.is_aws() { left + taken } else { left };
         match looks.look(Some(found), times::now_ms()) {
-            Empty::Surely => break,
+            Empty::Surely => return Ok(Emptied { taken: taken_of_all, left: 0, known }),
             Empty::Perhaps if !told => {
                 say("Looks for what may be left for two minutes: SQS counts approximately.");
                 told = true;
             }
-            Empty::No if left > 0 && tokio::time::Instant::now() > until => {
-                return Err(Failure::failed(format!(
-                    "Of the load test, {} still hidden: run {} later, which removes what is left.",
-                    text::counted(left, "message") + text::agreeing(left, " is", " are"),
-                    clean_up_command(stack)
-                )));
+            Empty::No if left > 0 && Instant::now() > long_enough => {
+                return Ok(Emptied { taken: taken_of_all, left, known });
             }
-            Empty::No if left > 0 => say(&format!(
+            Empty::No if left > 0 && known => say(&format!(
                 "Waits for {} that workers have or handed back (Ctrl-C: the next load test removes what is left).",
                 text::counted(left, "message")
             )),
@@ -127,46 +191,56 @@ pub async fn remove(stack: &Stack, lease: &Lease) -> Result<Removed, Failure> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    for (url, theirs) in queues {
-        theirs.give_back(stack, &url).await?;
-    }
-    // Nothing is left that could write another one.
-    let keys = records(stack, Whose::Tests, usize::MAX).await?;
-    removed.records = keys.len() as u64;
-    let client = aws_sdk_dynamodb::Client::new(&stack.sdk);
-    let parts = kept_of(stack, &keys).await?;
-    let keys: Vec<_> = parts.into_iter().chain(keys).collect();
-    for keys in keys.chunks(DELETES_AT_A_TIME) {
-        delete(&client, &stack.ledger_table, lease, keys).await?;
-    }
-    Ok(removed)
 }
 
-/// Messages of a queue that are not a test's, by id: the latest receipt handle, and when it was asked for.
+/// A message that is not a test's, as it was received last.
+struct Their {
+    handle: String,
+    /// When that was asked for.
+    asked_ms: u64,
+    hidden_s: i32,
+}
+
+impl Their {
+    /// Whether it is hidden because it was received here.
+    fn is_hidden(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.asked_ms) < u64::from(self.hidden_s.unsigned_abs()) * 1_000
+    }
+}
+
+/// Messages of a queue that are not a test's, by id.
 #[derive(Default)]
-struct Theirs(HashMap<String, (String, u64)>);
+struct Theirs(HashMap<String, Their>);
 
 impl Theirs {
-    /// How many of them are hidden because they were received here. All others are in the count like anybody's.
-    fn hidden(&self, now_ms: u64) -> u64 {
-        let hidden_ms = u64::from(HIDDEN_S.unsigned_abs()) * 1_000;
-        self.0.values().filter(|(_, asked_ms)| now_ms.saturating_sub(*asked_ms) < hidden_ms).count() as u64
+    /// One was received; for how long it should be hidden, in seconds, and whether it is new.
+    fn received(&mut self, id: &str, handle: &str, asked_ms: u64) -> (i32, bool) {
+        let new = !self.0.contains_key(id);
+        let hidden_s = if new { HIDDEN_S } else { HIDDEN_AGAIN_S };
+        self.0.insert(id.to_owned(), Their { handle: handle.to_owned(), asked_ms, hidden_s });
+        (hidden_s, new)
     }
 
-    /// They are visible again at once, and somebody hears of them.
+    /// How many of them are hidden because they were received here. All others are in the count like anybody's.
+    fn hidden(&self, now_ms: u64) -> u64 {
+        self.0.values().filter(|their| their.is_hidden(now_ms)).count() as u64
+    }
+
+    /// They are visible again at once, and somebody hears of them. What is visible by now may be with a worker.
     async fn give_back(self, stack: &Stack, url: &str) -> Result<(), Failure> {
         if self.0.is_empty() {
             return Ok(());
         }
         let client = aws_sdk_sqs::Client::new(&stack.sdk);
-        let count = self.0.len() as u64;
-        let handles = self.0.into_values().map(|(handle, _)| handle).collect();
-        letters::give_back(&client, url, handles).await?;
+        let (count, now_ms) = (self.0.len() as u64, times::now_ms());
+        let hidden = self.0.into_values().filter(|their| their.is_hidden(now_ms));
+        letters::give_back(&client, url, hidden.map(|their| their.handle).collect()).await?;
         say(&format!(
-            "{} of {} {} not a test's, and stays.",
+            "{} of {} {} not a test's, and {}.",
             text::counted(count, "message"),
             name(url),
-            text::agreeing(count, "is", "are")
+            text::agreeing(count, "is", "are"),
+            text::agreeing(count, "stays", "stay")
         ));
         Ok(())
     }
@@ -181,20 +255,35 @@ fn queues(stack: &Stack) -> [String; 3] {
     [stack.jobs_url.clone(), stack.dead_letters_url.clone(), stack.crashed_url()]
 }
 
-/// Takes the messages of tests out of a queue, as far as they can be seen; how many.
-async fn take_out(stack: &Stack, lease: &Lease, url: &str, theirs: &mut Theirs) -> Result<u64, Failure> {
+/// Takes the messages of tests out of a queue, as far as they can be seen; how many. It receives no more than the queue
+/// holds at its beginning: what comes meanwhile is seen by the next look, or never.
+async fn take_out(
+    stack: &Stack,
+    lease: &Lease,
+    url: &str,
+    theirs: &mut Theirs,
+    until: Instant,
+) -> Result<u64, Failure> {
     let client = aws_sdk_sqs::Client::new(&stack.sdk);
+    // A count that is behind says too little.
+    let mut unseen =
+        letters::look(stack, url).await?.messages.max(u64::from(RECEIVED_AT_A_TIME.unsigned_abs()));
     let mut taken = 0;
-    let mut seen = HashSet::new();
     loop {
         let asked_ms = times::now_ms();
-        let received =
-            client.receive_message().queue_url(url).max_number_of_messages(10).wait_time_seconds(1);
-        let received = received.visibility_timeout(HIDDEN_S).send().await;
+        let received = client
+            .receive_message()
+            .queue_url(url)
+            .max_number_of_messages(RECEIVED_AT_A_TIME)
+            .wait_time_seconds(1)
+            .visibility_timeout(HIDDEN_S)
+            .send()
+            .await;
         let messages =
             received.map_err(|e| error::of_aws("sqs:ReceiveMessage", &e))?.messages.unwrap_or_default();
+        unseen = unseen.saturating_sub(messages.len() as u64);
         // What is seen again is not a test's, and all that it stood among has been seen, too.
-        let mut new = false;
+        let (mut new, mut again) = (false, Vec::new());
         for message in messages {
             let handle = message.receipt_handle.as_deref().unwrap_or_default();
             if is_of_a_test(&message) {
@@ -204,12 +293,16 @@ async fn take_out(stack: &Stack, lease: &Lease, url: &str, theirs: &mut Theirs) 
                 taken += 1;
                 new = true;
             } else {
-                let id = message.message_id.as_deref().unwrap_or_default().to_owned();
-                theirs.0.insert(id.clone(), (handle.to_owned(), asked_ms));
-                new |= seen.insert(id);
+                let id = message.message_id.as_deref().unwrap_or_default();
+                let (hidden_s, is_new) = theirs.received(id, handle, asked_ms);
+                if hidden_s > HIDDEN_S {
+                    again.push(handle.to_owned());
+                }
+                new |= is_new;
             }
         }
-        if !new {
+        letters::hide(&client, url, again, HIDDEN_AGAIN_S).await?;
+        if !new || unseen == 0 || Instant::now() > until {
             return Ok(taken);
         }
     }
@@ -223,17 +316,23 @@ fn is_of_a_test(message: &Message) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Whose {
     Tests,
+    /// Of jobs of tests that have a result or failed.
+    EndedTests,
+    /// Of the others.
+    OpenTests,
     Others,
 }
 
-/// The keys of records, at most so many. Looks through the table until it has them.
-async fn records(stack: &Stack, whose: Whose, most: usize) -> Result<Vec<String>, Failure> {
+/// The keys of records, at most so many. Looks through the table until it has them, or through so many pages of it.
+async fn records(stack: &Stack, whose: Whose, most: usize, pages: usize) -> Result<Vec<String>, Failure> {
     // What has no reference begins with nothing, and is somebody's.
     let filter = match whose {
         Whose::Tests => "begins_with(#reference, :prefix)",
+        Whose::EndedTests => "begins_with(#reference, :prefix) AND (#state = :done OR #state = :failed)",
+        Whose::OpenTests => "begins_with(#reference, :prefix) AND #state <> :done AND #state <> :failed",
         Whose::Others => "attribute_exists(#state) AND NOT begins_with(#reference, :prefix)",
     };
-    let scan = aws_sdk_dynamodb::Client::new(&stack.sdk)
+    let mut scan = aws_sdk_dynamodb::Client::new(&stack.sdk)
         .scan()
         .table_name(&stack.ledger_table)
         .consistent_read(true)
@@ -241,15 +340,25 @@ async fn records(stack: &Stack, whose: Whose, most: usize) -> Result<Vec<String>
         .filter_expression(filter)
         .expression_attribute_names("#reference", "reference")
         .expression_attribute_values(":prefix", trace::text(REFERENCE_PREFIX));
-    let scan = if whose == Whose::Others { scan.expression_attribute_names("#state", "state") } else { scan };
-    let mut pages = scan.into_paginator().send();
-    let mut keys = Vec::new();
+    // DynamoDB refuses what an expression does not name.
+    if whose != Whose::Tests {
+        scan = scan.expression_attribute_names("#state", "state");
+    }
+    if [Whose::EndedTests, Whose::OpenTests].contains(&whose) {
+        for state in ["done", "failed"] {
+            scan = scan.expression_attribute_values(format!(":{state}"), trace::text(state));
+        }
+    }
+    let mut scanned = scan.into_paginator().send();
+    let (mut keys, mut read) = (Vec::new(), 0);
     while keys.len() < most
-        && let Some(page) = pages.next().await
+        && read < pages
+        && let Some(page) = scanned.next().await
     {
         let page = page.map_err(|e| error::of_aws("dynamodb:Scan", &e))?;
         let ids = page.items().iter().filter_map(|item| item.get("id")?.as_s().ok().cloned());
         keys.extend(ids.filter(|id| id.len() == KEY_CHARS));
+        read += 1;
     }
     Ok(keys)
 }
@@ -303,10 +412,24 @@ mod tests {
 
     #[test]
     fn what_was_received_longer_ago_than_it_is_hidden_is_in_the_count_like_anybodys() {
-        let received = |id: &str, asked_ms| (id.to_owned(), ("handle".to_owned(), asked_ms));
-        let theirs = Theirs(HashMap::from([received("old", 0), received("new", 20_000)]));
+        let mut theirs = Theirs::default();
+        assert_eq!(theirs.received("old", "h", 0), (HIDDEN_S, true));
+        assert_eq!(theirs.received("new", "h", 20_000), (HIDDEN_S, true));
         for (now_ms, hidden) in [(20_000, 2), (29_999, 2), (30_000, 1), (49_999, 1), (50_000, 0)] {
             assert_eq!(theirs.hidden(now_ms), hidden, "{now_ms}");
         }
+        assert_eq!(theirs.received("old", "h", 50_000), (HIDDEN_AGAIN_S, false));
+        assert_eq!((theirs.hidden(949_999), theirs.hidden(950_000)), (1, 0));
+    }
+
+    #[test]
+    fn a_message_of_somebody_else_is_received_three_times_at_most_while_hidden_ones_are_waited_for() {
+        let until_ms = WAIT_FOR_HIDDEN.as_millis() as u64 + LOOK_EVERY.as_millis() as u64;
+        let (mut theirs, mut visible_ms, mut receives) = (Theirs::default(), 0, 0);
+        while visible_ms <= until_ms {
+            visible_ms += u64::from(theirs.received("id", "h", visible_ms).0.unsigned_abs()) * 1_000;
+            receives += 1;
+        }
+        assert_eq!(receives, 3);
     }
 }

@@ -1,7 +1,5 @@
 //! `load-test`: jobs at a multiple of the expected rate, and whether the stack stands it.
 
-use std::fs::File;
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -21,8 +19,9 @@ use crate::confirm;
 use crate::control;
 use crate::error::{self, Failure};
 use crate::examine;
-use crate::files;
+use crate::files::Promised;
 use crate::ledger;
+use crate::letters;
 use crate::load_run::{Jobs, Load, Seen};
 use crate::mapping::Mapping;
 use crate::render::{Cell, Row, say};
@@ -34,7 +33,7 @@ use crate::trace;
 
 /// What a Ctrl-C leaves that nobody waits for.
 fn left_words(stack: &Stack) -> String {
-    format!("{} removes what is left of it", test_jobs::clean_up_command(stack))
+    format!("{} removes what is left of it, and {}", test_jobs::clean_up_command(stack), letters::LEFT)
 }
 
 /// Sends jobs at a multiple of the expected rate, and says whether the stack stands it.
@@ -191,12 +190,12 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     if passed { Ok(()) } else { Err(Failure::no("The verdict is no: the lines with NO say why.")) }
 }
 
-/// Removes all tests' jobs, while the lease is ours.
-async fn remove(stack: &Stack, lease: &Lease) -> Result<Removed, Failure> {
+/// Removes all tests' jobs, while the lease is ours. `known`: a test is known to have left some.
+async fn remove(stack: &Stack, lease: &Lease, known: bool) -> Result<Removed, Failure> {
     tokio::select! {
         biased;
         failure = lease.lost() => Err(failure),
-        removed = test_jobs::remove(stack, lease) => removed,
+        removed = test_jobs::remove(stack, lease, known) => removed,
     }
 }
 
@@ -232,9 +231,10 @@ async fn clean_up(arguments: &Arguments, context: &Context) -> Result<(), Failur
     )
     .await?;
     context.interrupt.leaves(left_words(&stack));
+    let known = left.is_some();
     let lease = Lease::take(&stack, clock, &format!("clean-up-{}", OsEntropy.token()), left).await?;
     let trace = trace::begin(&stack, "load-test --clean-up", "what a load test left").await?;
-    let removed = remove(&stack, &lease).await;
+    let removed = remove(&stack, &lease, known).await;
     trace.end(&removed.clone().map(|_| "removed".to_owned())).await;
     say(&removed?.words());
     lease.end().await
@@ -299,7 +299,7 @@ impl Test<'_> {
         let Self { stack, lease, context, .. } = *self;
         if left {
             say("Removes what a load test that was killed left.");
-            if let Err(failure) = remove(stack, lease).await {
+            if let Err(failure) = remove(stack, lease, true).await {
                 return (Err(failure.clone()), Err(failure));
             }
         }
@@ -312,18 +312,17 @@ impl Test<'_> {
         let told = self.run(budget).await.and_then(|report| tell(&report, page, context));
         context.interrupt.leaves(left_words(stack));
         // Whatever became of the test, nothing of it stays.
-        (told, remove(stack, lease).await.map(|_| ()))
+        (told, remove(stack, lease, true).await.map(|_| ()))
     }
 
-    /// What is asked and made before anything is sent: the page's file, so that a test of an hour does not end without it,
-    /// and after all that refuses a test, which would leave an empty one in the way of the next.
-    async fn begin(&self) -> Result<(Option<File>, Option<Budget>), Failure> {
+    /// What is asked and made before anything is sent: the page's file, so that a test of an hour does not end without it.
+    async fn begin(&self) -> Result<(Option<Promised<'_>>, Option<Budget>), Failure> {
         test_jobs::refuse_others(self.stack).await?;
         let budget = match self.arguments.budget_usd {
             Some(budget_usd) => Some(Budget::begin(self.stack, budget_usd, self.clock.now_ms()).await?),
             None => None,
         };
-        let page = self.arguments.page.as_deref().map(files::create_private).transpose()?;
+        let page = self.arguments.page.as_deref().map(Promised::create).transpose()?;
         Ok((page, budget))
     }
 
@@ -359,12 +358,22 @@ impl Test<'_> {
     async fn raise(&self, seen: &Seen, budget: Option<Budget>) -> Above {
         let Some(minutes) = self.arguments.step_minutes else { return Above::not_asked() };
         let mut cut_usd = Some(0.0);
+        let mut why = None;
+        // What stands in for AWS may count nothing at all.
+        let unknown =
+            |step: &Step, seen: &Seen| step.why_unknown(&seen.observed).filter(|_| self.stack.is_aws());
         let mut steps = vec![self.step(self.plan, seen)];
         let mut calls_per_job = seen.measured.cost.calls_per_job;
         let mut sent = self.plan.jobs();
         let ended = loop {
             if self.context.interrupt.is_asked() {
                 break Ended::Stopped;
+            }
+            if let [tested] = steps.as_slice()
+                && let Some(not_counted) = unknown(tested, seen)
+            {
+                why = Some(not_counted);
+                break Ended::Failed;
             }
             let plan = match next(self.plan, minutes, &steps, self.jobs_left(&steps, calls_per_job)) {
                 Ok(plan) => plan,
@@ -376,7 +385,7 @@ impl Test<'_> {
                 Ok(seen) => seen,
                 Err(failure) => {
                     say(failure.sentence().unwrap_or_default());
-                    cut_usd = None;
+                    (cut_usd, why) = (None, failure.sentence().map(str::to_owned));
                     break Ended::Failed;
                 }
             };
@@ -387,9 +396,15 @@ impl Test<'_> {
                 cut_usd = (seen.measured.unread == 0).then_some(seen.measured.cost.usd);
                 break if self.context.interrupt.is_asked() { Ended::Stopped } else { Ended::Failed };
             }
-            steps.push(self.step(&plan, &seen));
+            let step = self.step(&plan, &seen);
+            if let Some(not_counted) = unknown(&step, &seen) {
+                say(&not_counted);
+                (cut_usd, why) = (Some(seen.measured.cost.usd), Some(not_counted));
+                break if self.context.interrupt.is_asked() { Ended::Stopped } else { Ended::Failed };
+            }
+            steps.push(step);
         };
-        Above { steps: steps.split_off(1), ended, cut_usd }
+        Above { steps: steps.split_off(1), ended, cut_usd, why }
     }
 
     fn thresholds(&self) -> Thresholds {
@@ -428,16 +443,13 @@ impl Test<'_> {
     }
 }
 
-/// Writes the page and the answer; whether the verdict is yes.
-fn tell(report: &Report, page: Option<File>, context: &Context) -> Result<bool, Failure> {
-    if let Some(mut page) = page {
-        page.write_all(report.page().as_bytes())
-            .map_err(|error| Failure::failed(format!("The page cannot be written: {error}.")))?;
-    }
-    if context.out.is_json() {
-        context.out.before_verdict().document(report)?;
+/// Writes the answer, and then the page: neither is missing where the other fails. Whether the verdict is yes.
+fn tell(report: &Report, page: Option<Promised<'_>>, context: &Context) -> Result<bool, Failure> {
+    let told = if context.out.is_json() {
+        context.out.before_verdict().document(report)
     } else {
-        context.out.before_verdict().all(report.verdict.findings.iter().cloned())?;
-    }
-    Ok(report.verdict.passed)
+        context.out.before_verdict().all(report.verdict.findings.iter().cloned())
+    };
+    let written = page.map_or(Ok(()), |page| page.write(&report.page()));
+    told.and(written).map(|()| report.verdict.passed)
 }

@@ -1,9 +1,10 @@
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use aws_sdk_sqs::types::QueueAttributeName;
+use aws_sdk_sqs::types::{MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry};
 use aws_smithy_types::DateTime;
 use aws_smithy_types::date_time::Format;
 use nightshift_aws::DynamoLedger;
@@ -183,6 +184,11 @@ fn is_clean(stand: &Stand) -> bool {
         && stand.items("").iter().all(|item| item["id"].as_str().is_some_and(|id| id.starts_with("trace#")))
 }
 
+/// Whether the ledger has neither a lease nor a record.
+fn is_clean_of_tests(stand: &Stand) -> bool {
+    stand.items("").iter().all(|item| item["id"].as_str().is_some_and(|id| id.starts_with("trace#")))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stack_that_stands_the_load_gets_a_yes_and_a_page_and_keeps_nothing() {
     let stand = stand().await;
@@ -358,6 +364,77 @@ async fn what_is_left_without_a_lease_is_removed_by_whoever_asks_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clean_up_of_a_stack_that_works_for_others_ends_and_costs_their_jobs_next_to_nothing() {
+    let stand = stand().await;
+    let (sdk, url) = (stand.sdk(), stand.aws.queue_url("nightshift-jobs"));
+    let sqs = aws_sdk_sqs::Client::new(&sdk);
+    let arrivals = tokio::spawn({
+        let (sqs, url) = (sqs.clone(), url.clone());
+        async move {
+            for job in 0_u64.. {
+                let entry = |n: u64| {
+                    let body = json!({"task": "t", "input": job * 10 + n}).to_string();
+                    let entry = SendMessageBatchRequestEntry::builder().id(n.to_string()).message_body(body);
+                    entry.build().unwrap()
+                };
+                let entries = Some((0..4).map(entry).collect());
+                sqs.send_message_batch().queue_url(&url).set_entries(entries).send().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    });
+    until(|| !stand.aws.messages("nightshift-jobs").is_empty()).await;
+    // A worker has one.
+    let got = sqs.receive_message().queue_url(&url).visibility_timeout(600).send().await.unwrap();
+    assert_eq!(got.messages().len(), 1);
+    let refused = run(&stand, &[]);
+    assert!(refused.code == 1 && refused.err.contains("other people's jobs"), "{refused:?}");
+    assert!(!refused.err.contains("--clean-up"), "no test was here: {refused:?}");
+    let reference = "nightshift-load-test/r/1";
+    let record = done(InputHash::of_body(reference), "t", Some(reference), now_ms());
+    let record = RecordWrite { record, expect: Expect::Absent };
+    DynamoLedger::new(&sdk, LEDGER).write(&record).await.unwrap();
+    let refused = run(&stand, &[]);
+    assert!(refused.err.contains("load-test --clean-up removes those"), "{refused:?}");
+
+    let mut command = stand.command(&["load-test", "--clean-up", "--yes"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let ends = async {
+        while child.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(60), ends).await;
+    arrivals.abort();
+    if in_time.is_err() {
+        child.kill().unwrap();
+    }
+    let ran = Ran::of(child.wait_with_output().unwrap());
+    assert!(in_time.is_ok(), "it never ends: {ran:?}");
+    for words in ["not known to be a test's: other people's jobs stay", "Removed 0 messages and 1 record"] {
+        assert!(ran.code == 0 && ran.err.contains(words), "{ran:?}");
+    }
+    assert!(is_clean_of_tests(&stand), "{:?}", stand.items(""));
+    let (mut seen, mut most) = (0, 0);
+    loop {
+        let count = MessageSystemAttributeName::ApproximateReceiveCount;
+        let got = sqs.receive_message().queue_url(&url).max_number_of_messages(10).visibility_timeout(600);
+        let got = got.message_system_attribute_names(count.clone()).send().await.unwrap();
+        for message in got.messages() {
+            let count: u32 = message.attributes().unwrap()[&count].parse().unwrap();
+            // This one is a receive, too.
+            most = most.max(count - 1);
+            seen += 1;
+        }
+        if got.messages().is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen + 1, stand.aws.messages("nightshift-jobs").len(), "all others are given back");
+    assert!(seen > 0 && most <= 3, "{most} receives");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_gives_a_verdict_on_what_was_sent() {
     let stand = stand().await;
     let worker = worker(&stand);
@@ -374,9 +451,63 @@ async fn ctrl_c_gives_a_verdict_on_what_was_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_ctrl_c_leaves_no_page_in_the_way_of_the_next_test() {
+    let stand = stand().await;
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    let test = long(&stand, &["--page", page.to_str().unwrap()]);
+    until(|| !stand.aws.messages("nightshift-jobs").is_empty() && page.exists()).await;
+    let stop = || {
+        let pid = rustix::process::Pid::from_child(&test);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    };
+    let looks = || times(&stand, "AmazonSQS:GetQueueAttributes");
+    stop();
+    // It waits for what was sent, which nobody works on.
+    let before = looks();
+    until(|| looks() > before + 4).await;
+    stop();
+    let ran = ended(test);
+    assert!(ran.code == 130 && !page.exists(), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_while_the_alarms_are_looked_at_leaves_them_unknown_and_the_verdict_incomplete() {
+    let stand = stand().await;
+    // As on AWS, where alarms come late.
+    let queue = |name: &str| format!("https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{name}");
+    stand.set("NIGHTSHIFT_JOBS_URL", &queue("nightshift-jobs"));
+    stand.set("NIGHTSHIFT_DEAD_LETTERS_URL", &queue("nightshift-dead-letters"));
+    let worker = worker(&stand);
+    let mut test = long(&stand, &["--minutes", "0.05"]);
+    let mut told = BufReader::new(test.stderr.take().unwrap());
+    let mut err = String::new();
+    tokio::task::block_in_place(|| {
+        while !err.contains("Looks at the alarms for") && told.read_line(&mut err).unwrap() > 0 {}
+    });
+    let stop = || {
+        let pid = rustix::process::Pid::from_child(&test);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    };
+    stop();
+    // The queues are looked at for two minutes before the test's end.
+    tokio::task::block_in_place(|| {
+        while !err.contains("what may be left") && told.read_line(&mut err).unwrap() > 0 {}
+    });
+    stop();
+    let Ran { code, out, .. } = ended(test);
+    worker.abort();
+    assert!(code == 130 && out.contains("alarms\tunknown\t"), "{out} {err}");
+    let complete = out.lines().find(|line| line.starts_with("complete\tNO\t")).unwrap_or_default();
+    assert!(complete.contains("before the alarms had seen what its last jobs did"), "{out} {err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_test_whose_lease_another_one_took_over_gives_no_verdict() {
     let stand = stand().await;
-    let first = long(&stand, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    let first = long(&stand, &["--page", page.to_str().unwrap()]);
     until(|| stand.aws.messages("nightshift-jobs").len() >= 5).await;
     // The machine slept, and somebody else saw a test that was dead.
     lease_ends(&stand).await;
@@ -384,6 +515,7 @@ async fn a_test_whose_lease_another_one_took_over_gives_no_verdict() {
     let first = ended(first);
     assert!(first.code == 1 && first.err.contains("was taken for dead"), "{first:?}");
     assert!(!first.out.contains("success"), "{first:?}");
+    assert!(!page.exists(), "it is told to run it again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

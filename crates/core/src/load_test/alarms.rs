@@ -42,6 +42,11 @@ impl AlarmLooks {
         new
     }
 
+    /// Nobody looks on until they have seen what the last jobs did: what is not raised by now may be yet.
+    pub fn cut_short(&mut self) {
+        self.missed = true;
+    }
+
     /// Those that were raised during the test and not before it, after a last look; `None`: it cannot be known.
     #[must_use]
     pub fn end(mut self, last: Option<Vec<String>>, now_ms: u64) -> (Vec<String>, Option<Vec<String>>) {
@@ -86,6 +91,16 @@ mod tests {
             (vec![names(&["a"]), None, names(&["a"])], none()),
         ] {
             assert_eq!(seen(&looks), expected, "{looks:?}");
+        }
+    }
+
+    #[test]
+    fn where_nobody_waited_for_them_none_is_known_but_those_that_were_raised() {
+        for (raised, expected) in [(names(&[]), None), (names(&["a"]), names(&["a"]))] {
+            let mut looks = AlarmLooks::new(names(&[]), 0);
+            looks.look(raised.clone(), 10_000);
+            looks.cut_short();
+            assert_eq!(looks.end(raised, 20_000).1, expected);
         }
     }
 

@@ -47,9 +47,30 @@ impl EmptyLooks {
     }
 }
 
+/// Whether messages that a clean-up could not look at, however long it waited, may be a test's. `known`: one is known to have
+/// left something; `others`: messages of others came meanwhile; `open`: a record of a test's job says that it has not ended.
+#[must_use]
+pub fn may_be_of_a_test(known: bool, others: bool, open: bool) -> bool {
+    // What was hidden at first was seen since, and so what is hidden now is like what comes.
+    known && (open || !others)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_looked_at_is_other_peoples_where_no_test_was_or_none_has_an_open_job_among_theirs() {
+        for (known, others, open, expected) in [
+            (false, false, false, false),
+            (false, true, false, false),
+            (true, false, false, true),
+            (true, true, false, false),
+            (true, true, true, true),
+        ] {
+            assert_eq!(may_be_of_a_test(known, others, open), expected, "{known} {others} {open}");
+        }
+    }
 
     #[test]
     fn a_queue_is_empty_when_all_looks_of_two_minutes_found_nothing() {

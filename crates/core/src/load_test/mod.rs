@@ -15,11 +15,11 @@ mod verdict;
 use serde::Serialize;
 
 pub use alarms::{ALARMS_AFTER_MS, AlarmLooks};
-pub use empty::{Empty, EmptyLooks};
+pub use empty::{Empty, EmptyLooks, may_be_of_a_test};
 pub use headroom::{First, Headroom, How};
 pub use limit::{Limit, Limited};
 pub use measure::{Cost, Measured, Observed, Outcomes, Percentiles, Point, Sample, measure};
-pub use steps::{Above, Ended, Gave, Step, next};
+pub use steps::{Above, Ended, Gave, Step, next, next_minute_ms};
 pub use strain::{Finding, Holds, Thresholds};
 pub use verdict::{Verdict, judge};
 

@@ -71,13 +71,15 @@ pub struct Above {
     pub ended: Ended,
     /// What the calls of one that was cut short cost, in dollars, which says nothing of its load; `None`: that is not known.
     pub cut_usd: Option<f64>,
+    /// Why no more could be said of the last one, in a sentence.
+    pub why: Option<String>,
 }
 
 impl Above {
     /// Nobody asked for any.
     #[must_use]
     pub fn not_asked() -> Self {
-        Self { steps: Vec::new(), ended: Ended::NotAsked, cut_usd: Some(0.0) }
+        Self { steps: Vec::new(), ended: Ended::NotAsked, cut_usd: Some(0.0), why: None }
     }
 }
 
@@ -112,6 +114,28 @@ impl Step {
             gave: gave(plan, measured, observed, limits, thresholds),
         }
     }
+
+    /// Why it cannot be said that the stack held it, although nothing gave, in a sentence: what the provider refused is known
+    /// from CloudWatch alone. `None`: it was held, or something gave.
+    #[must_use]
+    pub fn why_unknown(&self, observed: &Observed) -> Option<String> {
+        if self.gave.is_some() || observed.calls.is_some() && observed.throttled.is_some() {
+            return None;
+        }
+        Some(format!(
+            "CloudWatch could not be read, or has not counted the calls at {} an hour yet, so whether the provider refused some of them, and the stack held that load, is not known.",
+            grouped(self.per_hour)
+        ))
+    }
+}
+
+/// How long it is until a minute begins in which CloudWatch has counted nothing yet, in milliseconds, by any of two clocks that
+/// agree within seconds: what it counts late of the load before is of the minutes before.
+#[must_use]
+pub fn next_minute_ms(now_ms: u64) -> u64 {
+    const MINUTE_MS: u64 = 60_000;
+    const CLOCKS_DIFFER_MS: u64 = 3_000;
+    MINUTE_MS - now_ms % MINUTE_MS + CLOCKS_DIFFER_MS
 }
 
 /// The load to try after these, the first of which was the test itself, for so many minutes. `jobs_left`: how many may still
@@ -331,6 +355,27 @@ mod tests {
             let thresholds = Thresholds { p95_s_max, ..Thresholds::default() };
             let step = Step::of(&plan(), &measured(2_000, Fate::Result), &told, &limits, &thresholds);
             assert_eq!(step.gave.as_ref().map(|gave| gave.limited), Some(expected), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_load_whose_calls_were_not_counted_is_not_one_that_was_held() {
+        let step = |observed: &Observed, ended_after_ms| {
+            let measured = measured(ended_after_ms, Fate::Result);
+            Step::of(&plan(), &measured, observed, &Limits::default(), &Thresholds::default())
+        };
+        let (counted, unread) = (told_of(&[], 0.0), Observed::default());
+        assert_eq!(step(&counted, 2_000).why_unknown(&counted), None);
+        let unknown = step(&unread, 2_000).why_unknown(&unread);
+        assert!(unknown.is_some_and(|why| why.contains("7,200 an hour yet") && why.contains("not known")));
+        // That jobs are late is seen without it.
+        assert_eq!(step(&unread, 100_000).why_unknown(&unread), None);
+    }
+
+    #[test]
+    fn the_next_load_begins_in_a_minute_of_its_own() {
+        for (now_ms, after_ms) in [(0, 63_000), (59_999, 3_001), (90_000, 33_000)] {
+            assert_eq!(next_minute_ms(now_ms), after_ms);
         }
     }
 

@@ -38,7 +38,7 @@ pub fn judge(
     above: Above,
 ) -> Verdict {
     let tested = Step::of(plan, measured, observed, limits, thresholds);
-    let Above { steps: above, ended, cut_usd } = above;
+    let Above { steps: above, ended, cut_usd, why } = above;
     let steps = [vec![tested], above].concat();
     let headroom = Headroom::of(measured, limits, steps, ended);
     let mut findings = vec![complete(plan, measured), offered(plan, measured, thresholds)];
@@ -46,7 +46,7 @@ pub fn judge(
     findings.extend([
         alarms(observed, thresholds),
         cost(measured, &headroom, cut_usd, thresholds),
-        room(plan, &headroom),
+        room(plan, &headroom, why.as_deref()),
         settings(limits),
     ]);
     Verdict { passed: findings.iter().all(|finding| finding.holds != Holds::No), findings, headroom }
@@ -105,7 +105,7 @@ fn cost(measured: &Measured, headroom: &Headroom, cut_usd: Option<f64>, threshol
     Finding { what: "cost", holds, words }
 }
 
-fn room(plan: &Plan, headroom: &Headroom) -> Finding {
+fn room(plan: &Plan, headroom: &Headroom, why: Option<&str>) -> Finding {
     let holds = match &headroom.first {
         None => Holds::Unknown,
         // What gave at a higher load does not fail a test of this one.
@@ -113,8 +113,9 @@ fn room(plan: &Plan, headroom: &Headroom) -> Finding {
         Some(_) => Holds::No,
     };
     let words = format!(
-        "{} Sent were {} an hour, expected are {}.",
+        "{}{} Sent were {} an hour, expected are {}.",
         headroom.words(),
+        why.map(|why| format!(" {why}")).unwrap_or_default(),
         grouped(plan.per_hour()),
         grouped(plan.expected_per_hour as f64)
     );
@@ -329,7 +330,7 @@ mod tests {
             (0.019, None, 0, No),
             (0.017, Some(0.0), 1, Unknown),
         ] {
-            let above = Above { steps: vec![above(step_usd)], ended: Ended::Stopped, cut_usd };
+            let above = Above { steps: vec![above(step_usd)], ended: Ended::Stopped, cut_usd, why: None };
             let measured = Measured { unread, ..measured(|_, _| {}) };
             let verdict = judge(&plan(), &measured, &observed(), &Limits::default(), &thresholds, above);
             let cost = verdict.findings.iter().find(|finding| finding.what == "cost").unwrap();
@@ -348,7 +349,12 @@ mod tests {
             &observed(),
             &Limits::default(),
             &Thresholds::default(),
-            Above { steps: vec![], ended: Ended::Failed, cut_usd: Some(0.0) },
+            Above {
+                steps: vec![],
+                ended: Ended::Failed,
+                cut_usd: Some(0.0),
+                why: Some("It was late.".to_owned()),
+            },
         );
         let complete = verdict.reasons().next().unwrap();
         for words in
@@ -356,6 +362,8 @@ mod tests {
         {
             assert!(complete.words.contains(words), "{complete:?}");
         }
+        let room = verdict.findings.iter().find(|finding| finding.what == "headroom").unwrap();
+        assert!(room.words.contains(" It was late. Sent were"), "{room:?}");
     }
 
     #[test]
