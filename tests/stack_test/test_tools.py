@@ -1,5 +1,6 @@
 """What scripts say where something that README asks for is missing or too old."""
 
+import os
 import pathlib
 import shlex
 import shutil
@@ -56,3 +57,20 @@ def test_what_is_missing_or_too_old_is_said(machine, what, command, output, said
 def test_all_of_it_is_said_at_once(machine):
     code, error = machine("rust", "terraform", "aws")
     assert code == 1 and len(error.splitlines()) == 3, error
+
+
+def stack(home, *arguments):
+    environment = {**os.environ, "NIGHTSHIFT_STACK_HOME": str(home)}
+    done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_what_stands_behind_the_environment_of_a_stack_that_is_down_is_not_run(tmp_path):
+    code, out, err = stack(tmp_path, "bash", "-c", 'eval "$(scripts/stack env)" && echo "went on"')
+    assert code != 0 and "went on" not in out and "is not up: scripts/stack up" in err
+
+
+@pytest.mark.parametrize("word, arguments", [("--perfix", ["--perfix", "ux"]), ("--prefix", ["--prefix"])])
+def test_an_option_that_there_is_not_is_named(tmp_path, word, arguments):
+    code, _, err = stack(tmp_path, "scripts/stack", "smoke", *arguments)
+    assert code == 2 and err.startswith(f"stack: {word} is no option")
