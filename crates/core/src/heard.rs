@@ -40,7 +40,8 @@ impl Heard {
             return;
         }
         self.calls.failed += 1;
-        self.calls.failing_since_ms = self.calls.failing_since_ms.or(Some(began_ms)).min(Some(began_ms));
+        let first_ms = self.calls.failing_since_ms.map_or(began_ms, |since_ms| since_ms.min(began_ms));
+        self.calls.failing_since_ms = Some(first_ms);
         self.failed_in = Some(self.minute);
     }
 

@@ -10,33 +10,30 @@ use super::{Change, DynamoLedger, SERVICE, map, unreadable};
 use crate::error::port_error;
 
 const GET: &str = "GetItem";
-/// An hour, for whoever looks; the sentinel reads two minutes.
+/// An hour, for whoever looks; the sentinel reads three minutes.
 const KEPT_S: u64 = 3_600;
 const FAILING_SINCE_MS: &str = "failing_since_ms";
 
 pub(super) async fn tell(ledger: &DynamoLedger, minute: u64, calls: &Calls) -> Result<(), PortError> {
     let mut expression = "ADD #answered :answered, #failed :failed SET #expires_at = :expires_at".to_owned();
-    if calls.failing_since_ms.is_some() {
-        expression.push_str(", #failing_since = if_not_exists(#failing_since, :failing_since)");
-    }
-    let failing_since = calls.failing_since_ms.map(|_| FAILING_SINCE_MS.to_owned());
-    let update = ledger
+    let mut update = ledger
         .client
         .update_item()
         .table_name(&ledger.table)
         .key(ID, text(&calls_id(minute)))
-        .update_expression(expression)
-        .set_expression_attribute_names(failing_since.map(|name| map([("#failing_since", name)])))
-        .set_expression_attribute_values(
-            calls.failing_since_ms.map(|at_ms| map([(":failing_since", number(at_ms))])),
-        )
         .expression_attribute_names("#answered", "answered")
         .expression_attribute_names("#failed", "failed")
         .expression_attribute_names("#expires_at", EXPIRES_AT)
         .expression_attribute_values(":answered", number(calls.answered))
         .expression_attribute_values(":failed", number(calls.failed))
         .expression_attribute_values(":expires_at", number(minute * 60 + KEPT_S));
-    update.send().await.map_err(|e| port_error(SERVICE, UPDATE, &e))?;
+    if let Some(at_ms) = calls.failing_since_ms {
+        expression.push_str(", #failing_since = if_not_exists(#failing_since, :failing_since)");
+        update = update
+            .expression_attribute_names("#failing_since", FAILING_SINCE_MS)
+            .expression_attribute_values(":failing_since", number(at_ms));
+    }
+    update.update_expression(expression).send().await.map_err(|e| port_error(SERVICE, UPDATE, &e))?;
     let Some(refused_micro_usd) = calls.refused_micro_usd else { return Ok(()) };
     match write::update(ledger, &calls_id(minute), Change::of_refusal(refused_micro_usd)).await {
         Ok(()) => Ok(()),

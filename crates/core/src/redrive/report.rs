@@ -92,7 +92,6 @@ enum Changed {
 }
 
 /// What would have to change before a job that failed so can succeed.
-#[derive(Debug, Clone, Copy)]
 enum Needs {
     /// Time: the provider's capacity and health.
     Weather,
@@ -123,23 +122,19 @@ impl Deployed {
     /// Whether anything that could help a failure has changed since.
     fn has_changed(&self, task: Option<&str>, failed: &Failed) -> Changed {
         let is_resumed = self.resumed_ms.is_some_and(|resumed_ms| resumed_ms > failed.failed_at_ms);
-        let needs = needs(failed.reason);
-        let live_version = match (needs, self.live_version) {
-            (Needs::Weather, _) => return Changed::Yes,
-            (Needs::Build, _) if is_resumed => return Changed::Yes,
-            (_, None) => return Changed::Unknown,
-            (_, Some(live_version)) => live_version,
-        };
-        let as_it_was = match needs {
-            Needs::Weather => false,
-            Needs::Build => live_version == failed.revision.function_version,
-            Needs::Revision if live_version == self.built_version => task
-                .and_then(|task| self.revisions.get(task))
-                .is_some_and(|hash| *hash == failed.revision.hash),
-            Needs::Revision if live_version == failed.revision.function_version => true,
-            Needs::Revision => return Changed::Unknown,
-        };
-        if as_it_was { Changed::No } else { Changed::Yes }
+        let same = |is_same| if is_same { Changed::No } else { Changed::Yes };
+        match (needs(failed.reason), self.live_version) {
+            (Needs::Weather, _) => Changed::Yes,
+            (Needs::Build, _) if is_resumed => Changed::Yes,
+            (_, None) => Changed::Unknown,
+            (Needs::Build, Some(live)) => same(live == failed.revision.function_version),
+            (Needs::Revision, Some(live)) if live == self.built_version => same(
+                task.and_then(|task| self.revisions.get(task))
+                    .is_some_and(|hash| *hash == failed.revision.hash),
+            ),
+            (Needs::Revision, Some(live)) if live == failed.revision.function_version => Changed::No,
+            (Needs::Revision, Some(_)) => Changed::Unknown,
+        }
     }
 }
 
