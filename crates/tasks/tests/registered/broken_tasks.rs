@@ -76,6 +76,7 @@ struct OneWay {
         default,
         skip_serializing_if = "String::is_empty"
     )]
+    #[validate(length(max = 40))]
     gist: String,
     #[serde(skip_deserializing)]
     more: u8,
@@ -102,6 +103,7 @@ task!(
 
 #[derive(Deserialize, Serialize, Validate, JsonSchema)]
 struct Open {
+    #[validate(length(max = 40))]
     gist: String,
 }
 task!(Unread, "unread", Open = Open { gist: "words".to_owned() });
@@ -117,7 +119,7 @@ macro_rules! optional_members {
     ($($member:ident)*) => {
         #[derive(Default, Deserialize, Serialize, Validate, JsonSchema)]
         #[serde(deny_unknown_fields)]
-        struct Members { $($member: Option<String>),* }
+        struct Members { $(#[validate(length(max = 40))] $member: Option<String>),* }
     };
 }
 optional_members!(a b c d e f g h i j k l m n o p q r s t u v w x y);
@@ -126,7 +128,7 @@ task!(Manifold, "manifold", Members = Members::default());
 #[derive(Deserialize, Serialize, Validate, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Quoting {
-    #[validate(custom(function = quotes))]
+    #[validate(length(max = 40), custom(function = quotes))]
     gist: String,
 }
 
@@ -137,6 +139,31 @@ fn quotes(gist: &str) -> Result<(), ValidationError> {
     Err(ValidationError::new("quotes").with_message(Cow::Owned(format!("must not be {gist:.40}"))))
 }
 task!(Indiscreet, "indiscreet", Quoting = Quoting { gist: "words".to_owned() });
+
+#[derive(Deserialize, Serialize, Validate, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Endless {
+    gist: String,
+    points: Option<Vec<String>>,
+    language: Option<Language>,
+}
+
+#[derive(Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Language {
+    German,
+    English,
+}
+
+task!(
+    Unbounded,
+    "unbounded",
+    Endless = Endless {
+        gist: "words".to_owned(),
+        points: Some(vec!["one".to_owned()]),
+        language: Some(Language::German)
+    }
+);
 
 #[track_caller]
 fn check(tasks: Registry, expected: &[&str]) {
@@ -188,5 +215,13 @@ fn a_task_with_a_mistake_is_told_what_to_do() {
         ],
     );
     check(one::<Cramped>(), &["cramped: its own example needs about 13 tokens, and OUTPUT_TOKENS_MAX is 9"]);
+    check(
+        one::<Unbounded>(),
+        &[
+            "unbounded: the text at $.gist of Output may be of any length. Give it",
+            "unbounded: the list at $.points of Output may have any number of items. Give it",
+            "unbounded: the text at $.points[] of Output may be of any length.",
+        ],
+    );
     check(one::<Indiscreet>(), &["indiscreet: a message of its rules quotes the value"]);
 }

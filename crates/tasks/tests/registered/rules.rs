@@ -57,7 +57,7 @@ pub fn broken(tasks: &Registry) -> Vec<String> {
             continue;
         }
         let (Some(task), Some(described)) = (tasks.find(name), tasks.describe(name)) else { continue };
-        let of_one: [Rule; 6] = [examples, same_prompt, keywords, providers, room, violations];
+        let of_one: [Rule; 7] = [examples, same_prompt, keywords, bounds, providers, room, violations];
         broken.extend(
             of_one.iter().flat_map(|rule| rule(task, &described)).map(|what| format!("{name}: {what}")),
         );
@@ -140,6 +140,36 @@ fn keywords(task: &dyn Task, described: &Description) -> Vec<String> {
     if described.input_schema["type"] != "object" {
         broken.push("Input is no object. Make it a struct with named members.".to_owned());
     }
+    broken
+}
+
+/// What has no limit is as long as a model likes: the store, its readers and the price are the owner's.
+fn bounds(task: &dyn Task, _: &Description) -> Vec<String> {
+    fn walk(schema: &Value, at: &str, broken: &mut Vec<String>) {
+        let is = |kind: &str| match &schema["type"] {
+            Value::Array(kinds) => kinds.iter().any(|one| one == kind),
+            one => one == kind,
+        };
+        let lacks = |limits: &[&str]| limits.iter().all(|limit| schema.get(limit).is_none());
+        if is("string") && lacks(&["maxLength", "enum", "const", "pattern"]) {
+            broken.push(format!(
+                "the text at {at} of Output may be of any length. Give it #[validate(length(max = …))], or make it an \
+                 enum."
+            ));
+        }
+        if is("array") && lacks(&["maxItems"]) {
+            broken.push(format!(
+                "the list at {at} of Output may have any number of items. Give it #[validate(length(max = …))]."
+            ));
+        }
+        for (name, member) in schema["properties"].as_object().into_iter().flatten() {
+            walk(member, &format!("{at}.{name}"), broken);
+        }
+        schema["anyOf"].as_array().into_iter().flatten().for_each(|one| walk(one, at, broken));
+        schema.get("items").into_iter().for_each(|items| walk(items, &format!("{at}[]"), broken));
+    }
+    let mut broken = Vec::new();
+    walk(task.schema(), "$", &mut broken);
     broken
 }
 
