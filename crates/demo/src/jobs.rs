@@ -54,15 +54,20 @@ pub fn built_in() -> Jobs {
 
 /// The jobs of a JSONL file. A line that is no job is reported and left out; the rest goes on.
 pub fn from_file(path: &Path) -> anyhow::Result<Jobs> {
+    let line = BUILT_IN.lines().next().unwrap_or_default();
+    anyhow::ensure!(
+        !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")),
+        "{} is a table: nightshift enqueue and nightshift task try read those, and the demo takes one job a line, such as {line}",
+        path.display()
+    );
     let bytes = std::fs::read(path)
         .with_context(|| format!("cannot read {}: give --jobs a file with one job a line", path.display()))?;
     let jobs = of_lines(&bytes);
     let why = jobs.bad_lines.first().map(|(line, why)| format!(" (line {line}: {why})")).unwrap_or_default();
     anyhow::ensure!(
         !jobs.bodies.is_empty(),
-        "{} holds no job{why}; a line looks like this: {}",
-        path.display(),
-        BUILT_IN.lines().next().unwrap_or_default()
+        "{} holds no job{why}; a line looks like this: {line}",
+        path.display()
     );
     Ok(jobs)
 }

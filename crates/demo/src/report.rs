@@ -1,7 +1,7 @@
 //! What a user wants to see of a run: results, dead letters, retries, times, cost, and whether it all adds up.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::path::Path;
 
 use anyhow::Context;
@@ -23,8 +23,12 @@ const DETAIL_CHARS_SHOWN: usize = 120;
 const BODY_CHARS_SHOWN: usize = 40;
 
 /// Nobody shall take a stub's words for a model's.
-const STUB_ANSWERS: &str = "The answers are a stub's, not a model's: written beforehand for the jobs that come with the demo, and put together\n\
-     from words of the input for yours. --provider anthropic asks a real model.";
+const STUB_ANSWERS: &str = "The answers are a stub's, not a model's: written beforehand for the jobs that come with the demo, and put together \
+     from words of the input for yours. --provider anthropic asks a real model.\n";
+
+/// What the stub goes by is the schema alone.
+const STUB_RULES: &str =
+    "The stub knows the schema and no other rule: what it was refused for, a real model may do right.\n";
 
 /// A finished record, read back from the table.
 struct Stored {
@@ -112,18 +116,20 @@ pub fn report(run: &Run, arguments: &Arguments) -> anyhow::Result<String> {
     }
     let mut out = String::new();
     results(&mut out, &stored, arguments);
-    dead_letters(&mut out, run);
+    dead_letters(&mut out, run, arguments);
     retries(&mut out, run);
     times(&mut out, run);
-    cost(&mut out, run, arguments);
-    sum(&mut out, run, stored.len());
+    let mut words = String::new();
+    cost(&mut words, run, arguments);
+    sum(&mut words, run, stored.len());
+    prose(&mut out, &words);
     Ok(out)
 }
 
 fn results(out: &mut String, stored: &[Stored], arguments: &Arguments) {
     section(out, "Results");
     if arguments.provider == Provider::Stub {
-        let _ = writeln!(out, "{STUB_ANSWERS}");
+        prose(out, STUB_ANSWERS);
     }
     let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for result in stored {
@@ -144,7 +150,7 @@ fn results(out: &mut String, stored: &[Stored], arguments: &Arguments) {
     }
 }
 
-fn dead_letters(out: &mut String, run: &Run) {
+fn dead_letters(out: &mut String, run: &Run, arguments: &Arguments) {
     section(out, "Dead letters");
     let rows = run.dead_letters.iter().take(DEAD_LETTERS_LISTED).map(|letter| {
         let context = context(letter);
@@ -160,6 +166,15 @@ fn dead_letters(out: &mut String, run: &Run) {
     let unlisted = run.dead_letters.len().saturating_sub(DEAD_LETTERS_LISTED);
     if unlisted > 0 {
         let _ = writeln!(out, "and {unlisted} more; --results FILE has them all");
+    }
+    let invalid = FailureReason::InvalidOutput.as_str();
+    if arguments.provider == Provider::Stub
+        && run
+            .dead_letters
+            .iter()
+            .any(|letter| attribute(letter, "FailureReason").as_deref() == Some(invalid))
+    {
+        prose(out, STUB_RULES);
     }
 }
 
@@ -201,20 +216,27 @@ fn times(out: &mut String, run: &Run) {
 fn cost(out: &mut String, run: &Run, arguments: &Arguments) {
     section(out, "Tokens and cost");
     let dollars = |name: &str| total(&run.metrics, name);
+    // A server of one's own has no price.
+    let cost = match arguments.base_url {
+        Some(_) => "$0 at a server of your own".to_owned(),
+        None => format!(
+            "${:.4} at the price of {}, ${:.4} of it for answers that were not stored",
+            dollars("CostUsd"),
+            arguments.model,
+            dollars("WastedCostUsd")
+        ),
+    };
     let _ = writeln!(
         out,
-        "{} input tokens, {} output tokens, ${:.4} at the price of {}, ${:.4} of it for answers that were not stored",
+        "{} input tokens, {} output tokens, {cost}",
         counted(&run.metrics, "InputTokens"),
         counted(&run.metrics, "OutputTokens"),
-        dollars("CostUsd"),
-        arguments.model,
-        dollars("WastedCostUsd"),
     );
     let _ = writeln!(
         out,
-        "{} invocations in {} processes; ledger: {} UpdateItem, {} GetItem",
-        run.lambda.invocations,
-        run.lambda.environments,
+        "{} in {}; ledger: {} UpdateItem, {} GetItem",
+        so_many(run.lambda.invocations, "invocation"),
+        so_many(run.lambda.environments, "process"),
         requests(run, "DynamoDB.UpdateItem"),
         requests(run, "DynamoDB.GetItem"),
     );
@@ -225,21 +247,29 @@ fn sum(out: &mut String, run: &Run, results: usize) {
     for (index, pass) in run.passes.iter().enumerate() {
         let _ = writeln!(
             out,
-            "pass {}: {} jobs{} in {:.1} s; {} dead letters, {} duplicates{}",
+            "pass {}: {}{} in {:.1} s; {}, {}{}",
             index + 1,
-            pass.sent,
-            if index == 0 { "" } else { " that have a result" },
+            so_many(pass.sent, "job"),
+            match (index, pass.sent) {
+                (0, _) => "",
+                (_, 1) => " that has a result",
+                _ => " that have a result",
+            },
             pass.took.as_secs_f64(),
-            pass.dead_letters,
-            pass.duplicates,
-            pass.model_calls.map_or(String::new(), |calls| format!(", {calls} model calls")),
+            so_many(pass.dead_letters, "dead letter"),
+            so_many(pass.duplicates, "duplicate"),
+            pass.model_calls.map_or(String::new(), |calls| format!(", {}", so_many(calls, "model call"))),
         );
     }
     if let Some((expected, arrived)) = run.texts {
-        let _ = writeln!(out, "{arrived} of {expected} distinct prompts reached the model byte for byte");
+        let _ = writeln!(
+            out,
+            "{arrived} of {} reached the model byte for byte",
+            so_many(expected, "distinct prompt")
+        );
     }
     if !run.bad_lines.is_empty() {
-        let _ = writeln!(out, "{} lines of the file were not sent", run.bad_lines.len());
+        let _ = writeln!(out, "lines of the file that were not sent: {}", run.bad_lines.len());
     }
     let broken = run.broken_promises();
     if run.interrupted {
@@ -248,10 +278,11 @@ fn sum(out: &mut String, run: &Run, results: usize) {
         let duplicates = run.passes.first().map_or(0, |pass| pass.duplicates);
         let _ = writeln!(
             out,
-            "{} jobs = {} results + {} dead letters + {duplicates} duplicates: nothing lost, nothing invalid stored",
-            run.bodies.len(),
-            results,
-            run.dead_letters.len(),
+            "{} = {} + {} + {}: nothing lost, nothing invalid stored",
+            so_many(run.bodies.len(), "job"),
+            so_many(results, "result"),
+            so_many(run.dead_letters.len(), "dead letter"),
+            so_many(duplicates, "duplicate"),
         );
     }
     for promise in &broken {
@@ -335,6 +366,23 @@ fn samples(metrics: &[Sample], name: &str) -> Vec<f64> {
 fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()
+}
+
+/// Words that end where the terminal does; whole lines where nobody looks.
+fn prose(out: &mut String, text: &str) {
+    match Table::new().width() {
+        Some(width) => out.push_str(&textwrap::fill(text, usize::from(width))),
+        None => out.push_str(text),
+    }
+}
+
+fn so_many(count: impl Display + PartialEq + From<u8>, one: &str) -> String {
+    let plural = match (count == 1.into(), one.ends_with('s')) {
+        (true, _) => "",
+        (false, false) => "s",
+        (false, true) => "es",
+    };
+    format!("{count} {one}{plural}")
 }
 
 fn section(out: &mut String, title: &str) {
