@@ -1,10 +1,22 @@
 //! The event source mapping of the worker: the switch between the jobs queue and its function.
 
+use std::time::Duration;
+
 use aws_sdk_lambda::Client;
+use aws_sdk_lambda::operation::update_event_source_mapping::UpdateEventSourceMappingError;
 use aws_sdk_lambda::types::EventSourceMappingConfiguration;
 
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::result::SdkError;
+
 use crate::error::{self, Failure};
+use crate::render::say;
 use crate::stack::Stack;
+
+const ACTION: &str = "lambda:UpdateEventSourceMapping";
+/// Together longer than Lambda takes to turn it.
+const ASKED_AGAIN: u32 = 50;
+const ASKED_AFTER: Duration = Duration::from_secs(3);
 
 /// The switch, and how it stands.
 #[derive(Debug, Clone)]
@@ -44,11 +56,35 @@ impl Mapping {
         !matches!(self.state.as_str(), "Disabled" | "Disabling")
     }
 
-    /// Turns the switch; Lambda takes up to a minute or two over it.
-    pub async fn set(&self, on: bool) -> Result<(), Failure> {
-        let turned = self.client.update_event_source_mapping().uuid(&self.uuid).enabled(on).send().await;
-        turned.map(drop).map_err(|e| error::of_aws("lambda:UpdateEventSourceMapping", &e))
+    /// Turns the switch, unless it is on its way; Lambda takes up to a minute or two over it, refuses another turn
+    /// meanwhile, and is asked again for as long.
+    pub async fn turn(&self, on: bool) -> Result<(), Failure> {
+        if self.is_on() == on {
+            return Ok(());
+        }
+        for asked in 0..ASKED_AGAIN {
+            match self.set(on).await {
+                Err(error) if error.as_service_error().is_some_and(is_turning) => {
+                    if asked == 0 {
+                        say(
+                            "Lambda is turning the event source, and takes another change in a minute or two: waiting for that.",
+                        );
+                    }
+                    tokio::time::sleep(ASKED_AFTER).await;
+                }
+                turned => return turned.map_err(|e| error::of_aws(ACTION, &e)),
+            }
+        }
+        self.set(on).await.map_err(|e| error::of_aws(ACTION, &e))
     }
+
+    async fn set(&self, on: bool) -> Result<(), SdkError<UpdateEventSourceMappingError, HttpResponse>> {
+        self.client.update_event_source_mapping().uuid(&self.uuid).enabled(on).send().await.map(drop)
+    }
+}
+
+fn is_turning(error: &UpdateEventSourceMappingError) -> bool {
+    error.is_resource_in_use_exception() || error.is_resource_conflict_exception()
 }
 
 fn is_from(mapping: &EventSourceMappingConfiguration, queue: &str) -> bool {

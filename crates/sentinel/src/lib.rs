@@ -111,6 +111,11 @@ impl Sentinel {
         let signs = snapshot.signs(&self.stack.limits, self.stack.full_width);
         let control = self.ports.control.change_control(&|standing| signs.next(standing)).await?;
         let turned = snapshot.switch.and_then(|switch| switch.turned(signs.leads_jobs(&control)));
+        // A probe that the record says is under way is asked for, whatever becomes of the switch.
+        let asked = match signs.probe(&control) {
+            Some(ask) => self.ports.worker.ask_for_probe(&ask).await,
+            None => Ok(()),
+        };
         if let Some(on) = turned {
             tracing::info!(
                 on,
@@ -119,10 +124,7 @@ impl Sentinel {
             );
             self.ports.worker.turn(on).await?;
         }
-        if let Some(ask) = signs.probe(&control) {
-            self.ports.worker.ask_for_probe(&ask).await?;
-        }
-        Ok(())
+        asked
     }
 
     /// Of two runs at once, one writes.

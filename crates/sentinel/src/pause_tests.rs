@@ -130,6 +130,17 @@ async fn an_outage_shuts_the_switch_and_is_probed_at_most_each_minute_until_it_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_switch_that_cannot_be_turned_keeps_no_probe_from_being_asked_for() {
+    let world = Arc::new(World::where_fails("turn"));
+    silent(&mut world.state.lock().unwrap());
+    for _ in 0..4 {
+        run(&world).await;
+        world.state.lock().unwrap().switch = Switch::On;
+    }
+    assert!((1..=3).contains(&state(&world).probes), "{} probes", state(&world).probes);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_healthy_stack_is_left_alone() {
     let world = changed(|_| {});
     for _ in 0..30 {

@@ -132,6 +132,10 @@ fn down(operation: &'static str) -> PortError {
 }
 
 impl World {
+    pub fn where_fails(operation: &'static str) -> Self {
+        Self { fails: [operation].into(), ..Self::default() }
+    }
+
     fn does<T>(&self, operation: &'static str, answer: T) -> Result<T, PortError> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner).push(operation.to_owned());
         if self.fails.contains(operation) { Err(down(operation)) } else { Ok(answer) }

@@ -17,6 +17,13 @@ use crate::{times, trace};
 /// What a Ctrl-C leaves that nobody waits for.
 const LEFT: &str = "nightshift status says whether it is paused, so run the same command again";
 
+/// What a pause has done where its switch cannot be turned.
+const PAUSED_BUT_ON: &str = "it is paused all the same, since workers hand back whatever they receive, and the sentinel \
+                             turns the event source off within minutes where it may";
+/// What a resume has done where its switch cannot be turned.
+const RESUMED_BUT_OFF: &str = "the pause is lifted, but the event source may still be off, which the sentinel turns on \
+                               within minutes where it may";
+
 /// Stops the work: jobs wait in the queue, and nothing is paid for.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -47,7 +54,6 @@ pub struct ResumeArguments {
 pub async fn pause(arguments: &PauseArguments, context: &Context) -> Result<(), Failure> {
     let Consent { yes, reason } = &arguments.consent;
     let stack = context.stack().await?;
-    let mapping = Mapping::find(&stack).await?;
     let ledger = ledger::of(&stack);
     let control = ledger.control_now().await.map_err(|e| error::of_port(&e))?;
     let waiting = format!("Jobs wait in the queue until `nightshift resume`, for at most {}.", kept(&stack));
@@ -66,7 +72,8 @@ pub async fn pause(arguments: &PauseArguments, context: &Context) -> Result<(), 
         let paused =
             ledger.change_control(&|control| Some(control.with(Cause::Operator, entry.clone()))).await;
         paused.map_err(|e| error::of_port(&e))?;
-        mapping.set(false).await?;
+        let turned = async { Mapping::find(&stack).await?.turn(false).await }.await;
+        turned.map_err(|failure| failure.after(PAUSED_BUT_ON))?;
         Ok("paused".to_owned())
     }
     .await;
@@ -102,9 +109,24 @@ pub async fn resume(arguments: &ResumeArguments, context: &Context) -> Result<()
     let ended = async {
         // The switch last: what is received before the record is clear would be handed back for minutes.
         let now_ms = times::now_ms();
-        let resumed = ledger.change_control(&|control| Some(control.resumed(now_ms))).await;
-        resumed.map_err(|e| error::of_port(&e))?;
-        mapping.set(true).await?;
+        let shown = control.entries.get(&Cause::Operator);
+        let is_newer = |entry: Option<&Entry>| entry.is_some() && entry != shown;
+        let resumed = ledger
+            .change_control(&|control| {
+                let is_shown = !is_newer(control.entries.get(&Cause::Operator));
+                is_shown.then(|| control.resumed(now_ms))
+            })
+            .await
+            .map_err(|e| error::of_port(&e))?;
+        if let Some(pause) = standing(&resumed).filter(|_| is_newer(resumed.entries.get(&Cause::Operator))) {
+            return Err(Failure::failed(format!(
+                "Nothing was resumed, because it was paused in the meantime: {}. Run the same command again if that is to end, too.",
+                pause.line()
+            )));
+        }
+        // It may have been turned while somebody thought about the question.
+        let turned = async { Mapping::find(&stack).await?.turn(true).await }.await;
+        turned.map_err(|failure| failure.after(RESUMED_BUT_OFF))?;
         Ok("resumed".to_owned())
     }
     .await;

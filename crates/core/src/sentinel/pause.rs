@@ -51,12 +51,16 @@ const FAILED_PERCENT: u64 = 95;
 const CALLS_MS: u64 = 2 * MINUTE_MS;
 /// An answer within this time says that the provider works for somebody.
 const ANSWER_FRESH_MS: u64 = MINUTE_MS;
-/// SQS delivers nothing beyond 120,000 messages in flight, without an error ("Amazon SQS quotas"): half of that is too near.
+/// SQS delivers nothing beyond 120,000 messages in flight, without an error ("Amazon SQS quotas"): half of that is too near,
+/// beside what is at work where everybody works.
 const IN_FLIGHT_MAX: u64 = 60_000;
-/// Below it the way is free again; the gap keeps the pause from flapping.
-const IN_FLIGHT_LOW: u64 = 30_000;
-/// When the oldest job is this near to its deletion, workers must see it: they explain what SQS would delete.
+/// So many beside those at work are handed back, and hidden, or their claims died.
+const IN_FLIGHT_BESIDE_WORK_MAX: u64 = 30_000;
+/// When the oldest job is this near to its deletion, workers must see it: they explain what SQS would delete. A quarter of
+/// the retention where that is shorter: a pause is to hold back more than it shows.
 const LAST_CHANCE_MS: u64 = DAY_MS;
+/// Where fewer jobs wait, those that the cap refuses cost little, and whoever comes next may be cheaper than they.
+const HELD_MIN: u64 = 20;
 /// A probe, as the sentinel asks the worker's function for one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeAsk {
@@ -134,6 +138,10 @@ impl Signs {
                 Some(standing) if control.is_shut() && matches!(standing.phase, Phase::Reopening { .. }) => {
                     Some(standing.clone())
                 }
+                // A probe is paid for, too.
+                Some(standing) if is_shut_for_money(control) && is_probed(*cause, standing) => {
+                    Some(standing.clone())
+                }
                 // What is held for another cause is not heard of.
                 Some(standing) if *cause == Cause::Outage && control.is_shut() => {
                     Self { calls: None, ..self.clone() }.go_on(*cause, standing)
@@ -171,7 +179,7 @@ impl Signs {
 
     fn pause(&self, cause: Cause, reason: impl Into<String>) -> Entry {
         let until_other_than = match cause {
-            Cause::SpendCap => self.money.map(|money| self.day_and_cap(money)),
+            Cause::SpendCap => self.money.map(|money| self.spent_for(money)),
             Cause::Deaths => self.function_version.map(|version| version.to_string()),
             _ => None,
         };
@@ -187,10 +195,11 @@ impl Signs {
             }),
             Cause::SpendCap => {
                 let money = self.money?;
-                // What others have reserved comes back when their invocations end, and those have all ended.
+                // What others have reserved comes back when their invocations end, and most of those have ended.
                 let settled =
                     self.answered_before(UNHEARD_MS) && self.is_past(self.reserved_at_ms, UNHEARD_MS);
-                (settled && money.room_micro_usd < money.refused_micro_usd?)
+                let held = self.waiting?.saturating_add(self.in_flight?);
+                (settled && held >= HELD_MIN && money.room_micro_usd < money.refused_micro_usd?)
                     .then(|| "the day's spend cap leaves no room for a call".to_owned())
             }
             Cause::Deaths => self.is_dying().then(|| {
@@ -198,7 +207,7 @@ impl Signs {
             }),
             Cause::InFlight => self
                 .in_flight
-                .filter(|in_flight| *in_flight > IN_FLIGHT_MAX)
+                .filter(|in_flight| *in_flight > self.in_flight_max())
                 .map(|in_flight| format!("{in_flight} messages are in flight; SQS stops at 120,000")),
         }
     }
@@ -227,7 +236,8 @@ impl Signs {
         match entry.phase {
             Phase::Reopening { .. } | Phase::Open => self.come_back(Cause::InFlight, entry),
             Phase::Paused | Phase::Probing
-                if self.in_flight.is_some_and(|in_flight| in_flight < IN_FLIGHT_LOW) =>
+                // The gap keeps the pause from flapping.
+                if self.in_flight.is_some_and(|in_flight| in_flight < self.in_flight_max() / 2) =>
             {
                 match self.many_are_dead {
                     Some(true) => Some(narrow()),
@@ -243,8 +253,7 @@ impl Signs {
     fn go_on_capped(&self, entry: &Entry) -> Option<Entry> {
         let for_ms = self.now_ms.saturating_sub(entry.phase_since_ms);
         if entry.phase != Phase::Open {
-            let now = self.money.map(|money| self.day_and_cap(money));
-            let over = now.is_some_and(|now| entry.until_other_than.as_ref() != Some(&now));
+            let over = self.money.is_some_and(|money| self.is_spent_no_more(money, entry));
             return Some(if over { entry.in_phase(Phase::Open, self.now_ms) } else { entry.clone() });
         }
         if let Some(reason) = self.begins(Cause::SpendCap) {
@@ -341,8 +350,24 @@ impl Signs {
         at_ms.is_none_or(|at_ms| at_ms.saturating_add(ms) <= self.now_ms)
     }
 
-    fn day_and_cap(&self, money: Money) -> String {
-        format!("{} {}", UtcDay::of(self.now_ms), money.cap_micro_usd)
+    /// The day, the cap, and what there was no room for.
+    fn spent_for(&self, money: Money) -> String {
+        let refused = money.refused_micro_usd.unwrap_or(u64::MAX);
+        format!("{} {} {refused}", UtcDay::of(self.now_ms), money.cap_micro_usd)
+    }
+
+    /// Another day, another cap, or what was reserved has come back: an invocation may be longer than anybody waited for.
+    fn is_spent_no_more(&self, money: Money, entry: &Entry) -> bool {
+        let until = entry.until_other_than.as_deref().unwrap_or_default();
+        let mut words = until.split(' ');
+        let is_same = words.next() == Some(UtcDay::of(self.now_ms).to_string().as_str())
+            && words.next() == Some(money.cap_micro_usd.to_string().as_str());
+        let refused = words.next().and_then(|word| word.parse().ok());
+        !is_same || refused.is_some_and(|refused: u64| refused <= money.room_micro_usd)
+    }
+
+    fn in_flight_max(&self) -> u64 {
+        IN_FLIGHT_MAX.max(u64::from(self.full_width).saturating_add(IN_FLIGHT_BESIDE_WORK_MAX))
     }
 
     /// Nobody knows how old a job is that no worker has begun: SQS tells it of none that was received three times
@@ -353,7 +378,7 @@ impl Signs {
         let paused_ms = since_ms.map_or(0, |since_ms| self.now_ms.saturating_sub(since_ms));
         let unseen_ms = paused_ms.saturating_add(self.retention_ms / 2);
         let oldest_ms = self.oldest_job_ms.unwrap_or_default().max(unseen_ms);
-        oldest_ms >= self.retention_ms.saturating_sub(LAST_CHANCE_MS)
+        oldest_ms >= self.retention_ms.saturating_sub(LAST_CHANCE_MS.min(self.retention_ms / 4))
     }
 }
 
@@ -395,6 +420,16 @@ pub fn probe_task(
     }
     let place = ((2.0 * fraction - 1.0) * deployed.len() as f64) as usize;
     deployed.get(place).or(named).copied()
+}
+
+/// Whether nothing is to be paid for: an operator says so, or the day's money is spent.
+fn is_shut_for_money(control: &Control) -> bool {
+    let is_shut = |cause| control.entries.get(&cause).is_some_and(|entry| entry.phase == Phase::Paused);
+    is_shut(Cause::Operator) || is_shut(Cause::SpendCap)
+}
+
+fn is_probed(cause: Cause, entry: &Entry) -> bool {
+    matches!(cause, Cause::Account | Cause::Outage) && matches!(entry.phase, Phase::Paused | Phase::Probing)
 }
 
 fn probe_wait_ms(relapses: u32) -> u64 {

@@ -4,6 +4,7 @@ use crate::sentinel::Switch;
 
 const NOW_MS: u64 = 100 * DAY_MS;
 
+const HOUR_MS: u64 = 60 * MINUTE_MS;
 const LEASE_MS: u64 = 310_000;
 
 fn watched(since_ms: u64) -> Watch {
@@ -92,6 +93,16 @@ fn only_what_nobody_recovers_from_by_itself_pauses() {
         (Signs { reserved_at_ms: Some(NOW_MS - UNHEARD_MS + 1), ..money(5, Some(6), DAY_MS) }, None),
         (Signs { reserved_at_ms: None, ..money(5, Some(6), UNHEARD_MS) }, Some(Cause::SpendCap)),
         (money(0, None, UNHEARD_MS), None),
+        // One dear job that is refused at night: those that come next may be cheaper.
+        (Signs { waiting: Some(1), in_flight: Some(18), ..money(5, Some(6), UNHEARD_MS) }, None),
+        (
+            Signs { waiting: Some(1), in_flight: Some(19), ..money(5, Some(6), UNHEARD_MS) },
+            Some(Cause::SpendCap),
+        ),
+        (Signs { in_flight: None, ..money(5, Some(6), UNHEARD_MS) }, None),
+        // A stack whose work alone may hold so many.
+        (Signs { in_flight: Some(90_000), full_width: 60_000, ..healthy() }, None),
+        (Signs { in_flight: Some(90_001), full_width: 60_000, ..healthy() }, Some(Cause::InFlight)),
     ] {
         let decision = signs.decide(&Control::default());
         assert_eq!(decision.entries.keys().next().copied(), expected, "{signs:?}");
@@ -239,12 +250,21 @@ fn causes_end_by_what_ends_them() {
     let paused =
         |until: &str| Entry { until_other_than: Some(until.to_owned()), ..entry(Phase::Paused, DAY_MS) };
     let today = healthy().pause(Cause::SpendCap, String::new()).until_other_than.unwrap();
+    let room = |room_micro_usd| Signs {
+        money: Some(Money { room_micro_usd, cap_micro_usd: 1_000, refused_micro_usd: Some(6) }),
+        ..healthy()
+    };
+    let no_room = room(5).pause(Cause::SpendCap, String::new()).until_other_than.unwrap();
     let raised = Money { room_micro_usd: 1_990, cap_micro_usd: 2_000, refused_micro_usd: None };
     let tomorrow = Signs { now_ms: NOW_MS + DAY_MS, ..healthy() };
     for (signs, cause, standing, expected) in [
         (healthy(), Cause::SpendCap, paused(&today), Some(Phase::Paused)),
         (tomorrow.clone(), Cause::SpendCap, paused(&today), Some(Phase::Open)),
         (Signs { money: Some(raised), ..healthy() }, Cause::SpendCap, paused(&today), Some(Phase::Open)),
+        // What a long invocation had reserved comes back; a release that did not say what was refused.
+        (room(5), Cause::SpendCap, paused(&no_room), Some(Phase::Paused)),
+        (room(6), Cause::SpendCap, paused(&no_room), Some(Phase::Open)),
+        (room(6), Cause::SpendCap, paused(no_room.trim_end_matches(" 6")), Some(Phase::Paused)),
         (healthy(), Cause::SpendCap, entry(Phase::Open, CAPPED_AGAIN_MS - 1), Some(Phase::Open)),
         (healthy(), Cause::SpendCap, entry(Phase::Open, CAPPED_AGAIN_MS), None),
         (Signs { money: None, ..tomorrow }, Cause::SpendCap, paused(&today), Some(Phase::Paused)),
@@ -256,6 +276,37 @@ fn causes_end_by_what_ends_them() {
         (Signs { in_flight: None, ..healthy() }, Cause::InFlight, paused(""), Some(Phase::Paused)),
     ] {
         assert_eq!(phase(&signs, cause, standing), expected, "{cause:?} {signs:?}");
+    }
+}
+
+#[test]
+fn nothing_is_probed_while_nothing_may_be_paid_for() {
+    let due = |cause| Control::default().with(cause, entry(Phase::Paused, DAY_MS));
+    for (cause, beside, expected) in [
+        (Cause::Outage, Cause::Deaths, Phase::Probing),
+        (Cause::Outage, Cause::Operator, Phase::Paused),
+        (Cause::Account, Cause::SpendCap, Phase::Paused),
+    ] {
+        let until_other_than = healthy().pause(beside, "").until_other_than;
+        let shut = Entry { until_other_than, ..entry(Phase::Paused, DAY_MS) };
+        let decided = healthy().decide(&due(cause).with(beside, shut)).entries;
+        assert_eq!(decided[&cause].phase, expected, "{cause:?} beside {beside:?}");
+    }
+}
+
+#[test]
+fn a_short_retention_is_no_last_chance_from_the_beginning() {
+    for (days, paused_ms, leads) in [
+        (7, 60 * HOUR_MS - 1, false),
+        (7, 60 * HOUR_MS, true),
+        (2, 12 * HOUR_MS - 1, false),
+        (2, 12 * HOUR_MS, true),
+        (1, 6 * HOUR_MS - 1, false),
+        (1, 6 * HOUR_MS, true),
+    ] {
+        let signs = Signs { retention_ms: days * DAY_MS, ..healthy() };
+        let control = Control::paused_by_operator(NOW_MS - paused_ms, "INC-42", "somebody");
+        assert_eq!(signs.leads_jobs(&control), leads, "{days} days, paused for {paused_ms} ms");
     }
 }
 
