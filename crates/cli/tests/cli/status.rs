@@ -33,3 +33,18 @@ async fn an_hour_without_data_is_an_hour_with_nothing_in_it() {
     let table = stand.run(&["status"]);
     assert!(table.out.contains("0") && !table.out.contains("-0"), "{table:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_job_is_also_one_that_was_received_too_often_for_sqs_to_tell() {
+    let stand = Stand::start().await;
+    for (sqs, begun, oldest) in [(30.0, 7_200.0, 7_200.0), (30.0, 0.0, 30.0)] {
+        let value = |id: &str, newest: f64| json!({"Id": id, "Values": [newest, 90_000.0]});
+        stand.say(
+            "cloudwatch:GetMetricData",
+            json!({"MetricDataResults": [value("oldest", sqs), value("oldest_begun", begun)]}),
+        );
+        let status = stand.run(&["status", "--output", "json"]);
+        let shown: Value = serde_json::from_str(&status.out).unwrap();
+        assert_eq!(shown["oldest_job_s"], oldest, "{status:?}");
+    }
+}
