@@ -8,7 +8,6 @@ use syn::visit::Visit;
 use syn::{Item, UseTree};
 
 use crate::code::{files, packages};
-use crate::root;
 
 /// A module's path from its crate's root.
 type Module = Vec<String>;
@@ -285,18 +284,25 @@ impl Crate {
     }
 }
 
+/// A simulated world knows who lives in it, and they know it: one room, in several files for their length.
+const ONE_ROOM: &str = "nightshift-simulation";
+
 /// Whoever reads one of two files that know each other has to read both.
 #[test]
 fn no_two_files_know_each_other() {
     let (mut files, mut arrows) = (0, 0);
-    let crates = root().join("crates");
-    for (name, of) in packages().into_iter().filter(|(_, of)| of.folder.starts_with(&crates)) {
+    for (name, of) in packages() {
         let of = Crate::read(&of.folder.join("src"));
         let known = of.arrows();
         files += known.len();
         arrows += known.values().map(BTreeSet::len).sum::<usize>();
         let mut lines = Vec::new();
-        for circle in of.circles() {
+        let circles = of.circles();
+        if name == ONE_ROOM {
+            assert!(!circles.is_empty(), "{name} is no exception any more");
+            continue;
+        }
+        for circle in circles {
             for module in &circle {
                 let others: Vec<String> =
                     known[module].intersection(&circle).map(|other| other.join("::")).collect();

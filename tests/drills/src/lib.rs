@@ -10,7 +10,6 @@
 pub mod dashboard;
 pub mod defects;
 pub mod drills;
-mod function;
 pub mod queue;
 pub mod report;
 pub mod run;

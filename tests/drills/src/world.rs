@@ -22,13 +22,14 @@ use nightshift_core::model::{
 };
 use nightshift_core::record::{Record, RecordWrite, WriteAnswer};
 use nightshift_core::redrive::{Depth, Directory, Redrive, Request, Source};
-use nightshift_core::sentinel::{Calls, StackLimits, WATCH_KEY};
+use nightshift_core::sentinel::{Calls, ProbeAsk, StackLimits, Switch, WATCH_KEY};
 use nightshift_core::spend::{SpendAnswer, SpendChange, Spent, UtcDay};
 use nightshift_core::split_mix::SplitMix64;
 use nightshift_core::spread::Spread;
 use nightshift_ports::{
     Clock, ControlAnswer, ControlRecord, DeadLetters, Document, DocumentAnswer, Documents, Entropy, Ledger,
-    LedgerWatch, Metrics, Model, PortError, PortErrorKind, QueueDepth, RedriveSteps, Visibility,
+    LedgerWatch, LiveVersion, Metrics, Model, PortError, PortErrorKind, QueueDepth, RedriveSteps, Visibility,
+    WorkerFunction,
 };
 use nightshift_sentinel::{Sentinel, Stack};
 use nightshift_tests::memory::{self, START_MS};
@@ -36,7 +37,6 @@ use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::{Deployment, Message, Ports, Worker};
 use tokio::time::Instant;
 
-use crate::function::Function;
 use crate::queue::{Held, Queue};
 
 const MINUTE_MS: u64 = 60_000;
@@ -774,5 +774,32 @@ impl Entropy for World {
     }
     fn token(&self) -> String {
         format!("{:032x}", self.tokens.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// The worker's function of this world, as the sentinel handles it.
+struct Function(Arc<World>);
+
+#[async_trait]
+impl LiveVersion for Function {
+    async fn live_version(&self) -> Result<u64, PortError> {
+        Ok(self.0.version())
+    }
+}
+
+#[async_trait]
+impl WorkerFunction for Function {
+    async fn switch(&self) -> Result<Switch, PortError> {
+        Ok(if self.0.is_switched_on() { Switch::On } else { Switch::Off })
+    }
+
+    async fn turn(&self, on: bool) -> Result<(), PortError> {
+        self.0.switch(on);
+        Ok(())
+    }
+
+    async fn ask_for_probe(&self, ask: &ProbeAsk) -> Result<(), PortError> {
+        tokio::spawn(Arc::clone(&self.0).probe(ask.probe));
+        Ok(())
     }
 }
