@@ -21,21 +21,22 @@ pub async fn watch(ledger: &dyn Ledger, watch: &dyn LedgerWatch) {
 async fn calls_that_environments_tell_of(ledger: &dyn Ledger, watch: &dyn LedgerWatch) {
     let minute = LATER_MS / 60_000;
     assert_eq!(watch.calls(minute).await.unwrap(), Calls::default(), "a minute of which nothing was told");
-    let calls = |answered, failed, failing_since_ms, refused_micro_usd| Calls {
+    let calls = |answered, failed, failing: Option<(u64, u64)>, refused_micro_usd| Calls {
         answered,
         failed,
-        failing_since_ms,
+        failing_since_ms: failing.map(|(since_ms, _)| since_ms),
+        failing_until_ms: failing.map(|(_, until_ms)| until_ms),
         refused_micro_usd,
     };
     for told in [
         calls(1, 0, None, None),
-        calls(0, 2, Some(LATER_MS), None),
-        calls(0, 3, Some(LATER_MS + 1), Some(7)),
+        calls(0, 2, Some((LATER_MS, LATER_MS + 2)), None),
+        calls(0, 3, Some((LATER_MS + 1, LATER_MS + 3)), Some(7)),
         calls(0, 0, None, Some(9)),
     ] {
         ledger.tell_calls(minute, &told).await.unwrap();
     }
-    assert_eq!(watch.calls(minute).await.unwrap(), calls(1, 5, Some(LATER_MS), Some(7)));
+    assert_eq!(watch.calls(minute).await.unwrap(), calls(1, 5, Some((LATER_MS, LATER_MS + 3)), Some(7)));
 }
 
 async fn the_oldest_come_first_and_no_more_than_asked_for(ledger: &dyn Ledger, watch: &dyn LedgerWatch) {

@@ -42,6 +42,7 @@ impl Heard {
         self.calls.failed += 1;
         let first_ms = self.calls.failing_since_ms.map_or(began_ms, |since_ms| since_ms.min(began_ms));
         self.calls.failing_since_ms = Some(first_ms);
+        self.calls.failing_until_ms = self.calls.failing_until_ms.max(Some(now_ms));
         self.failed_in = Some(self.minute);
     }
 
@@ -107,20 +108,21 @@ mod tests {
             heard.answered(ms);
             assert_eq!(heard.to_tell(ms, false), None);
         }
-        let calls = |answered, failed, since_ms| Calls {
+        let calls = |answered, failed, (since_ms, until_ms)| Calls {
             answered,
             failed,
-            failing_since_ms: since_ms,
-            ..Calls::default()
+            failing_since_ms: Some(since_ms),
+            failing_until_ms: Some(until_ms),
+            refused_micro_usd: None,
         };
         heard.failed(&down, 29_000, 30_000);
-        assert_eq!(heard.to_tell(30_000, false), Some((0, calls(0, 1, Some(29_000)))));
+        assert_eq!(heard.to_tell(30_000, false), Some((0, calls(0, 1, (29_000, 30_000)))));
         for ms in [30_001, 39_998] {
             heard.failed(&down, ms - 5, ms);
             heard.answered(ms);
             assert_eq!(heard.to_tell(ms, false), None);
         }
-        assert_eq!(heard.to_tell(40_000, false), Some((0, calls(2, 2, Some(29_996)))));
+        assert_eq!(heard.to_tell(40_000, false), Some((0, calls(2, 2, (29_996, 39_998)))));
         // Ten calls time out together: five are told at a time.
         let told = (0..10).filter_map(|_| {
             heard.failed(&down, 40_000, 45_000);

@@ -268,7 +268,10 @@ impl Spent {
         of_the_day.map_or(0, |left_micro_usd| left_micro_usd.saturating_add(self.in_shards_micro_usd))
     }
 
-    fn taken_micro_usd(&self) -> u64 {
+    /// What the day has given away, in millionths of a dollar: what counts against the cap, and what shards hold for calls to
+    /// come.
+    #[must_use]
+    pub fn taken_micro_usd(&self) -> u64 {
         self.committed_micro_usd.saturating_add(self.in_shards_micro_usd)
     }
 }

@@ -1,7 +1,7 @@
 //! The page.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use nightshift_core::load_test::{First, Holds, How, Limited, Point, grouped};
+use nightshift_core::load_test::{Ended, First, Holds, How, Limited, Percentiles, Point, grouped};
 
 use crate::Report;
 
@@ -106,8 +106,8 @@ fn tiles(report: &Report) -> Markup {
     let tiles = [
         ("jobs taken of jobs due", format!("{} of {}", count(measured.accepted), count(measured.offered))),
         ("ended with a result", format!("{:.2} %", measured.success_percent)),
-        ("latency, median", seconds(measured.latency.p50_ms)),
-        ("latency, 99 %", seconds(measured.latency.p99_ms)),
+        ("latency, median", time(&measured.latency, measured.latency.p50_ms)),
+        ("latency, 99 %", time(&measured.latency, measured.latency.p99_ms)),
         ("most waiting at once", count(measured.backlog_max)),
         ("drained after the last send", drain),
         ("calls refused for limits", throttled),
@@ -164,7 +164,7 @@ fn charts(report: &Report) -> Markup {
                         td.number { (clock(point.at_s)) }
                         @for rate in [point.offered, point.accepted, point.settled] { td.number { (format!("{rate:.2}")) } }
                         td.number { (count(point.backlog)) }
-                        @for ms in [point.latency.p50_ms, point.latency.p95_ms, point.latency.p99_ms] { td.number { (seconds(ms)) } }
+                        @for ms in [point.latency.p50_ms, point.latency.p95_ms, point.latency.p99_ms] { td.number { (time(&point.latency, ms)) } }
                     } } }
                 }
             }
@@ -229,7 +229,7 @@ fn latencies(report: &Report) -> Markup {
                 tbody { @for (name, times) in rows { tr {
                     th scope="row" { (name) }
                     td.number { (count(times.count)) }
-                    @for ms in [times.p50_ms, times.p90_ms, times.p95_ms, times.p99_ms, times.max_ms] { td.number { (seconds(ms)) } }
+                    @for ms in [times.p50_ms, times.p90_ms, times.p95_ms, times.p99_ms, times.max_ms] { td.number { (time(times, ms)) } }
                 } } }
             }
         }
@@ -279,6 +279,7 @@ fn headroom(report: &Report) -> Markup {
                     td.number { (seconds(step.p95_ms)) }
                     td.number { (count(step.backlog_max)) }
                     td { @match &step.gave {
+                        None if headroom.ended == Ended::NotCounted => "not known",
                         None => "nothing",
                         Some(gave) => { b { (gave.limited.as_str()) } ". " (gave.because) }
                     } }
@@ -328,6 +329,11 @@ fn dollars(usd: f64) -> String {
     if usd >= 1.0 { format!("{usd:.2} USD") } else { format!("{usd:.4} USD") }
 }
 
+/// A time of several jobs; of none there is none.
+fn time(of: &Percentiles, ms: u64) -> String {
+    if of.count == 0 { "–".to_owned() } else { seconds(ms) }
+}
+
 fn seconds(ms: u64) -> String {
     if ms < 1_000 { format!("{ms} ms") } else { format!("{:.1} s", ms as f64 / 1_000.0) }
 }
@@ -346,4 +352,16 @@ fn nice(most: f64) -> f64 {
 
 fn label(value: f64) -> String {
     if value >= 10.0 || value == 0.0 { format!("{value:.0}") } else { format!("{value}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_no_jobs_there_is_no_time() {
+        for (count, ms, expected) in [(0, 0, "–"), (1, 0, "0 ms"), (1, 1_500, "1.5 s")] {
+            assert_eq!(time(&Percentiles { count, ..Percentiles::default() }, ms), expected);
+        }
+    }
 }

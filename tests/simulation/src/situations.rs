@@ -12,6 +12,8 @@ use crate::world::{BEGINNING_MS, DaySpend, State};
 /// Trouble begins when the stack is in full swing.
 const FROM_MS: u64 = 10 * MINUTE;
 const FOR_MS: u64 = 2 * HOUR;
+/// What is refused at once is refused within so long, tried again and all.
+const BURST_MS: u64 = 5 * SECOND;
 /// What waits is worked off within so many minutes at the provider's limit.
 const DRAIN_MINUTES: u64 = 300;
 /// About what a job costs in the simulation.
@@ -37,11 +39,12 @@ enum Happens {
     Away(Away),
     CapAtTwoFifths,
     HalfTheCallsFail,
+    RefusesAFirstBurst,
     Nothing,
 }
 
 /// All of them.
-pub const SITUATIONS: [Situation; 8] = [
+pub const SITUATIONS: [Situation; 9] = [
     Situation {
         name: "the provider is down for two hours",
         happens: Happens::Away(Away::Provider),
@@ -84,6 +87,12 @@ pub const SITUATIONS: [Situation; 8] = [
     Situation {
         name: "the limit is a tenth for two hours",
         happens: Happens::Away(Away::NineTenths),
+        pauses: None,
+        may_bury: false,
+    },
+    Situation {
+        name: "a slow provider refuses a first burst",
+        happens: Happens::RefusesAFirstBurst,
         pauses: None,
         may_bury: false,
     },
@@ -154,6 +163,10 @@ impl Situation {
                 plan.faults.model_fails = 0.5;
                 (plan.arrival_ms, plan.faults_end_ms) = (DAY - HOUR, DAY);
             }
+            Happens::RefusesAFirstBurst => {
+                plan.windows = vec![Window { what: Away::Provider, from_ms: 0, until_ms: BURST_MS }];
+                plan.latency_ms = (70 * SECOND, 100 * SECOND);
+            }
             Happens::Nothing => {
                 (plan.arrival_ms, plan.faults_end_ms) = (30 * DAY, 30 * DAY);
                 plan.bursts = 60;
@@ -180,7 +193,9 @@ impl Situation {
                 let of_first_day = state.settlements_ms.iter().take_while(|at_ms| **at_ms < DAY);
                 (of_first_day.last().copied().unwrap_or_default(), DAY)
             }
-            Happens::HalfTheCallsFail | Happens::Nothing => (0, plan.faults_end_ms),
+            Happens::HalfTheCallsFail | Happens::RefusesAFirstBurst | Happens::Nothing => {
+                (0, plan.faults_end_ms)
+            }
         };
         let within = |times: &[u64]| times.iter().filter(|at| (from_ms..until_ms).contains(at)).count();
         let last_ms = state.settlements_ms.last().copied().unwrap_or_default();
@@ -189,7 +204,7 @@ impl Situation {
         let drained_after_ms = last_ms.saturating_sub(until_ms);
         let minutes = |ms: u64| ms as f64 / MINUTE as f64;
         let used = match self.happens {
-            Happens::HalfTheCallsFail | Happens::Nothing => None,
+            Happens::HalfTheCallsFail | Happens::RefusesAFirstBurst | Happens::Nothing => None,
             Happens::Away(Away::NineTenths) => {
                 let done = within(&state.settlements_ms);
                 Some(done as f64 / (plan.requests_per_minute as f64 / 10.0 * minutes(FOR_MS)))

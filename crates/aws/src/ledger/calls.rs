@@ -13,6 +13,7 @@ const GET: &str = "GetItem";
 /// An hour, for whoever looks; the sentinel reads three minutes.
 const KEPT_S: u64 = 3_600;
 const FAILING_SINCE_MS: &str = "failing_since_ms";
+const FAILING_UNTIL_MS: &str = "failing_until_ms";
 
 pub(super) async fn tell(ledger: &DynamoLedger, minute: u64, calls: &Calls) -> Result<(), PortError> {
     let mut expression = "ADD #answered :answered, #failed :failed SET #expires_at = :expires_at".to_owned();
@@ -33,6 +34,12 @@ pub(super) async fn tell(ledger: &DynamoLedger, minute: u64, calls: &Calls) -> R
             .expression_attribute_names("#failing_since", FAILING_SINCE_MS)
             .expression_attribute_values(":failing_since", number(at_ms));
     }
+    if let Some(at_ms) = calls.failing_until_ms {
+        expression.push_str(", #failing_until = :failing_until");
+        update = update
+            .expression_attribute_names("#failing_until", FAILING_UNTIL_MS)
+            .expression_attribute_values(":failing_until", number(at_ms));
+    }
     update.update_expression(expression).send().await.map_err(|e| port_error(SERVICE, UPDATE, &e))?;
     let Some(refused_micro_usd) = calls.refused_micro_usd else { return Ok(()) };
     match write::update(ledger, &calls_id(minute), Change::of_refusal(refused_micro_usd)).await {
@@ -51,6 +58,7 @@ pub(super) async fn read(ledger: &DynamoLedger, minute: u64) -> Result<Calls, Po
         answered: count("answered")?.unwrap_or_default(),
         failed: count("failed")?.unwrap_or_default(),
         failing_since_ms: count(FAILING_SINCE_MS)?,
+        failing_until_ms: count(FAILING_UNTIL_MS)?,
         refused_micro_usd: count("refused_micro_usd")?,
     })
 }

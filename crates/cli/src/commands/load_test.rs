@@ -373,7 +373,7 @@ impl Test<'_> {
                 && let Some(not_counted) = unknown(tested, seen)
             {
                 why = Some(not_counted);
-                break Ended::Failed;
+                break Ended::NotCounted;
             }
             let plan = match next(self.plan, minutes, &steps, self.jobs_left(&steps, calls_per_job)) {
                 Ok(plan) => plan,

@@ -88,6 +88,8 @@ struct Status {
     reviews_waiting: Option<u64>,
     redrives_running: Option<Vec<String>>,
     spent_usd_today: Option<f64>,
+    /// What was spent, and what workers hold for calls to come: the cap is for both.
+    taken_usd_today: Option<f64>,
     cap_usd_per_day: Option<f64>,
     succeeded_last_hour: Option<f64>,
     dead_lettered_last_hour: Option<f64>,
@@ -167,7 +169,7 @@ fn show(status: &Status, context: &Context) -> Result<(), Failure> {
         line("failed, by reason", reasons),
         line("reviews waiting", number(status.reviews_waiting)),
         line("redrives running", redrives(status.redrives_running.as_deref())),
-        line("spent today", money(status.spent_usd_today, status.cap_usd_per_day, times::now_ms())),
+        line("spent today", money(status, times::now_ms())),
         line("succeeded, last hour", count(status.succeeded_last_hour)),
         line("dead letters, last hour", count(status.dead_lettered_last_hour)),
         line("success rate, last hour", rate(status.succeeded_last_hour, status.dead_lettered_last_hour)),
@@ -198,15 +200,28 @@ fn rate(succeeded: Option<f64>, dead_lettered: Option<f64>) -> String {
     }
 }
 
-/// The day's money, what open calls may still cost included, and when there is more.
-fn money(spent: Option<f64>, cap: Option<f64>, now_ms: u64) -> String {
-    let (Some(spent), Some(cap)) = (spent, cap) else { return "unknown".to_owned() };
+/// The day's money, what open calls may still cost included, and when there is more. Under a cap that was lowered within the
+/// day, what workers took ahead is for nobody.
+fn money(status: &Status, now_ms: u64) -> String {
+    let (Some(spent), Some(taken), Some(cap)) =
+        (status.spent_usd_today, status.taken_usd_today, status.cap_usd_per_day)
+    else {
+        return "unknown".to_owned();
+    };
     let said = format!("{spent:.4} of {cap:.2} USD");
-    if spent < cap {
+    let is_over = taken > cap;
+    if spent < cap && !is_over {
         return format!("{said}, {:.1} % left", 100.0 * (cap - spent) / cap);
     }
+    let ahead = taken - spent;
+    let why = if is_over && ahead > 0.0 {
+        format!(" and {ahead:.4} taken ahead, more than the cap that was lowered")
+    } else {
+        String::new()
+    };
     let midnight_ms = UtcDay::of(now_ms + DAY_MS).begins_ms();
-    format!("{said}, nothing left for {} (midnight, UTC)", times::length(midnight_ms.saturating_sub(now_ms)))
+    let wait = times::length(midnight_ms.saturating_sub(now_ms));
+    format!("{said}{why}, nothing left for {wait} (midnight, UTC)")
 }
 
 /// Whether it works, and what holds it back.
@@ -243,6 +258,7 @@ async fn look(stack: &Stack) -> (Status, Option<Failure>) {
         alarms::raised(stack),
     );
     let mut unknown = None;
+    let spent = known(spent.map_err(|e| error::of_port(&e)), &mut unknown);
     let jobs = known(jobs, &mut unknown);
     let waiting = |depth: Depth| depth.waiting + depth.in_flight;
     let numbers = known(numbers, &mut unknown).unwrap_or_default();
@@ -252,8 +268,8 @@ async fn look(stack: &Stack) -> (Status, Option<Failure>) {
         failed_by_reason: failed.map(|(reasons, _)| reasons),
         reviews_waiting: known(reviews, &mut unknown),
         redrives_running: known(running, &mut unknown),
-        spent_usd_today: known(spent.map_err(|e| error::of_port(&e)), &mut unknown)
-            .map(|spent| usd(spent.committed_micro_usd)),
+        spent_usd_today: spent.map(|spent| usd(spent.committed_micro_usd)),
+        taken_usd_today: spent.map(|spent| usd(spent.taken_micro_usd())),
         cap_usd_per_day: known(stack.worker(), &mut unknown)
             .map(|worker| usd(worker.limits.spend_cap_micro_usd)),
         stack: stack.prefix.clone(),
@@ -412,15 +428,28 @@ mod tests {
     #[test]
     fn money_is_told_with_what_is_left_or_when_there_is_more() {
         let eight = 1_795_478_400_000 + 8 * 3_600_000;
-        for (spent, cap, expected) in [
-            (Some(0.0), Some(50.0), "0.0000 of 50.00 USD, 100.0 % left"),
-            (Some(49.9), Some(50.0), "49.9000 of 50.00 USD, 0.2 % left"),
-            (Some(50.0), Some(50.0), "50.0000 of 50.00 USD, nothing left for 16 h (midnight, UTC)"),
-            (Some(0.0), Some(0.0), "0.0000 of 0.00 USD, nothing left for 16 h (midnight, UTC)"),
-            (None, Some(50.0), "unknown"),
-            (Some(1.0), None, "unknown"),
+        for (spent, ahead, cap, expected) in [
+            (Some(0.0), 0.0, Some(50.0), "0.0000 of 50.00 USD, 100.0 % left"),
+            (Some(40.0), 5.0, Some(50.0), "40.0000 of 50.00 USD, 20.0 % left"),
+            (
+                Some(40.0),
+                5.0,
+                Some(42.0),
+                "40.0000 of 42.00 USD and 5.0000 taken ahead, more than the cap that was lowered, nothing left for 16 h (midnight, UTC)",
+            ),
+            (Some(49.9), 0.0, Some(50.0), "49.9000 of 50.00 USD, 0.2 % left"),
+            (Some(50.0), 0.0, Some(50.0), "50.0000 of 50.00 USD, nothing left for 16 h (midnight, UTC)"),
+            (Some(0.0), 0.0, Some(0.0), "0.0000 of 0.00 USD, nothing left for 16 h (midnight, UTC)"),
+            (None, 0.0, Some(50.0), "unknown"),
+            (Some(1.0), 0.0, None, "unknown"),
         ] {
-            assert_eq!(money(spent, cap, eight), expected);
+            let status = Status {
+                spent_usd_today: spent,
+                taken_usd_today: spent.map(|spent| spent + ahead),
+                cap_usd_per_day: cap,
+                ..Status::default()
+            };
+            assert_eq!(money(&status, eight), expected);
         }
     }
 

@@ -9,6 +9,10 @@ use super::measure::Measured;
 use super::steps::{Ended, Gave, Step};
 use crate::limits::Limits;
 
+/// Share of the rate at which jobs came at which they must have ended for a load to be one that the stack held, in percent: what
+/// is a tenth short is the last jobs of a short test.
+const HELD_PERCENT: f64 = 90.0;
+
 /// How a limit was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -63,8 +67,10 @@ impl Headroom {
         });
         // What was held is no limit, whatever was computed; but for the day's money, of which minutes say nothing.
         let tried = steps.len() > 1;
+        let kept_up = measured.ended_per_hour >= held * HELD_PERCENT / 100.0;
         let left = computed.iter().filter(|limit| {
-            !tried || limit.limited == Limited::SpendCap || (tested.is_none() && limit.per_hour > held)
+            let is_disproved = (tried || kept_up) && (tested.is_some() || limit.per_hour <= held);
+            limit.limited == Limited::SpendCap || !is_disproved
         });
         let first = left
             .map(|limit| First { how: How::Computed, limit: limit.clone() })
@@ -105,7 +111,8 @@ impl Headroom {
             (None, Some((_, gave)), _) => {
                 format!("{} {}", gave.at_once(), gave.because)
             }
-            (None, None, _) | (_, _, Ended::NotAsked) => String::new(),
+            // Whether it held its own load is not known, or nobody asked for another one.
+            (None, None, _) | (_, _, Ended::NotAsked | Ended::NotCounted) => String::new(),
             (Some(held), Some((at, gave)), _) if gave.limited == Limited::Sender => {
                 format!("It held {held} an hour; {at} could not be sent from here, so no more is known.")
             }
@@ -195,6 +202,16 @@ mod tests {
                 10_000.0,
                 "when it was stopped",
             ),
+            // Whether this one was held is not known.
+            (
+                &rich,
+                vec![held(8_000.0)],
+                Ended::NotCounted,
+                Computed,
+                Limited::Concurrency,
+                18_000.0,
+                "Computed",
+            ),
             // What was held is no limit.
             (
                 &rich,
@@ -261,6 +278,7 @@ mod tests {
                 .map(|first| (first.how, first.limit.limited, first.limit.per_hour.round()));
             assert_eq!(first, Some((how, limited, per_hour)), "{headroom:?}");
             assert!(headroom.words().contains(words), "{}", headroom.words());
+            assert!(ended != Ended::NotCounted || !headroom.words().contains("It held"));
         }
     }
 

@@ -54,6 +54,8 @@ pub enum Ended {
     Gave,
     /// Somebody stopped it.
     Stopped,
+    /// Whether the load of the test itself was held is not known: CloudWatch did not count its calls.
+    NotCounted,
     /// It could not be sent or seen to its end from here.
     Failed,
     /// So many more jobs may not be sent, or cost too much.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::headroom::{Headroom, How};
+use super::limit::Limited;
 use super::measure::{Measured, Observed};
 use super::steps::{Above, Step};
 use super::strain::{Finding, Holds, Thresholds, finding, offered, strain, unknown};
@@ -112,9 +113,17 @@ fn room(plan: &Plan, headroom: &Headroom, why: Option<&str>) -> Finding {
         Some(first) if first.how == How::Tested || first.limit.per_hour >= plan.per_hour() => Holds::Yes,
         Some(_) => Holds::No,
     };
+    let computed_below = headroom.limits.iter().find(|limit| {
+        holds != Holds::No && limit.limited != Limited::SpendCap && limit.per_hour < plan.per_hour()
+    });
+    let held = computed_below.map(|limit| {
+        let (what, at) = (limit.limited.as_str(), grouped(limit.per_hour));
+        format!(" By computation {what} gives at {at} an hour already, and jobs ended as fast as they came all the same: a longer test shows whether that lasts.")
+    });
     let words = format!(
-        "{}{} Sent were {} an hour, expected are {}.",
+        "{}{}{} Sent were {} an hour, expected are {}.",
         headroom.words(),
+        held.unwrap_or_default(),
         why.map(|why| format!(" {why}")).unwrap_or_default(),
         grouped(plan.per_hour()),
         grouped(plan.expected_per_hour as f64)
@@ -135,7 +144,7 @@ fn settings(limits: &Limits) -> Finding {
 mod tests {
     use super::*;
     use crate::failure::FailureReason;
-    use crate::load_test::{Ended, Limited, Sample, measure};
+    use crate::load_test::{Ended, Sample, measure};
     use crate::reconcile::Fate;
 
     /// 7,200 jobs an hour, expected are half of it.
@@ -367,8 +376,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_that_is_too_small_fails_for_its_first_limit() {
+    fn a_stack_that_is_too_small_fails_for_its_first_limit_unless_it_held_the_load() {
         let base = Limits::default();
+        let fast = measured(|_, _| {});
+        let slow = Measured { ended_per_hour: 6_000.0, ..fast.clone() };
         for (limits, what, word) in [
             // Three batches of one at one time, two seconds each: 5,400 an hour.
             (
@@ -381,19 +392,21 @@ mod tests {
             (Limits { spend_cap_micro_usd: 1_000_000, ..base.clone() }, "headroom", "the spend cap, at 417"),
             (Limits { visibility_timeout_ms: 60_000, ..base.clone() }, "settings", "VISIBILITY_TIMEOUT_MS"),
         ] {
-            let verdict = judge(
-                &plan(),
-                &measured(|_, _| {}),
-                &observed(),
-                &limits,
-                &Thresholds::default(),
-                Above::not_asked(),
-            );
+            let judged = |measured| {
+                judge(&plan(), measured, &observed(), &limits, &Thresholds::default(), Above::not_asked())
+            };
+            let verdict = judged(&slow);
             let reasons: Vec<_> = verdict.reasons().collect();
             assert!(
                 matches!(reasons.as_slice(), [only] if only.what == what && only.words.contains(word)),
                 "{reasons:?}"
             );
+            // A day's money and settings are not tried in a minute; all else was, where jobs ended as fast as they came.
+            let verdict = judged(&fast);
+            let is_tried = what == "headroom" && !word.contains("the spend cap");
+            assert_eq!(verdict.passed, is_tried, "{word}");
+            let room = verdict.findings.iter().find(|finding| finding.what == "headroom").unwrap();
+            assert_eq!(room.words.contains("jobs ended as fast as they came"), is_tried, "{room:?}");
         }
         let roomy = judge(
             &plan(),

@@ -324,9 +324,15 @@ impl Signs {
         let all = calls.failed.saturating_add(calls.answered);
         calls.failed >= FAILED_MIN
             && calls.failed.saturating_mul(100) >= all.saturating_mul(FAILED_PERCENT)
-            // What is refused at once shows nothing while an answer may still be on its way.
-            && self.is_past(calls.failing_since_ms, STEP_MS)
+            && self.have_failed_for(calls, STEP_MS)
             && self.answered_before(ANSWER_FRESH_MS)
+    }
+
+    /// Whether calls have failed for so long, those that hang included. What is refused at once, as where a burst meets a slow
+    /// provider, shows nothing however long the answers beside it take.
+    fn have_failed_for(&self, calls: Calls, ms: u64) -> bool {
+        let until_ms = calls.failing_until_ms.unwrap_or(self.now_ms);
+        calls.failing_since_ms.is_none_or(|since_ms| since_ms.saturating_add(ms) <= until_ms)
     }
 
     /// Of a version that is not known, no other one would be told.

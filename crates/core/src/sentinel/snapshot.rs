@@ -84,6 +84,8 @@ pub struct Calls {
     /// When the first of the failed ones began that was told of, in milliseconds since 1970; `None`: none failed, or only
     /// releases told of it that do not say so.
     pub failing_since_ms: Option<u64>,
+    /// When the last of the failed ones ended that was told of; `None` as there.
+    pub failing_until_ms: Option<u64>,
     /// The cheapest that the cap has refused, in millionths of a dollar.
     pub refused_micro_usd: Option<u64>,
 }
@@ -96,6 +98,7 @@ impl Calls {
             answered: self.answered.saturating_add(other.answered),
             failed: self.failed.saturating_add(other.failed),
             failing_since_ms: [self.failing_since_ms, other.failing_since_ms].into_iter().flatten().min(),
+            failing_until_ms: self.failing_until_ms.max(other.failing_until_ms),
             refused_micro_usd: [self.refused_micro_usd, other.refused_micro_usd].into_iter().flatten().min(),
         }
     }

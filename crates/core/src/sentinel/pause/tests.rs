@@ -55,10 +55,10 @@ fn only_what_nobody_recovers_from_by_itself_pauses() {
         answered_at_ms: Some(NOW_MS - ago_ms),
         ..healthy()
     };
-    let failing_for = |ms| {
-        let failing_since_ms = Some(NOW_MS - ms);
+    let failing = |since_ms, until_ms: Option<u64>| {
+        let (failing_since_ms, failing_until_ms) = (Some(NOW_MS - since_ms), until_ms.map(|ms| NOW_MS - ms));
         Signs {
-            calls: Some(Calls { failed: 200, failing_since_ms, ..Calls::default() }),
+            calls: Some(Calls { failed: 200, failing_since_ms, failing_until_ms, ..Calls::default() }),
             ..calls(0, 0, DAY_MS)
         }
     };
@@ -77,9 +77,15 @@ fn only_what_nobody_recovers_from_by_itself_pauses() {
         (calls(20, 180, 3 * MINUTE_MS), None),
         (calls(0, 19, 3 * MINUTE_MS), None),
         (calls(0, 200, 59_000), None),
-        // After an idle hour, what is refused in the first seconds is not all that was called for.
-        (failing_for(STEP_MS - 1), None),
-        (failing_for(STEP_MS), Some(Cause::Outage)),
+        // After an idle hour, what is refused in the first seconds is not all that was called for, and a slow provider has
+        // answered none of the rest two minutes later.
+        (failing(STEP_MS - 1, Some(0)), None),
+        (failing(STEP_MS, Some(0)), Some(Cause::Outage)),
+        (failing(2 * MINUTE_MS, Some(2 * MINUTE_MS - STEP_MS + 1)), None),
+        (failing(2 * MINUTE_MS, Some(2 * MINUTE_MS - STEP_MS)), Some(Cause::Outage)),
+        // A release that does not say until when.
+        (failing(STEP_MS - 1, None), None),
+        (failing(STEP_MS, None), Some(Cause::Outage)),
         // A limit that is merely reached: refusals for it are no failures.
         (calls(0, 0, DAY_MS), None),
         (Signs { calls: None, ..in_outage() }, None),
