@@ -15,7 +15,7 @@ use crate::stack::Stack;
 use crate::{times, trace};
 
 /// What a Ctrl-C leaves that nobody waits for.
-const LEFT: &str = "nightshift status says whether it is paused, so run the same command again";
+const LEFT: &str = "`nightshift status` says whether it is paused, so run the same command again";
 
 /// Stops the work: jobs wait in the queue, and nothing is paid for.
 #[derive(Debug, Args)]
