@@ -174,6 +174,7 @@ pub fn of_code(action: &str, code: &str, message: &str) -> Failure {
         | "AccessDeniedException"
         | "NotAuthorized"
         | "KmsAccessDenied"
+        | "KMSAccessDeniedException"
         | "AuthorizationError" => Failure::not_allowed(format!(
             "These credentials may not {action}: ask for one of the stack's managed policies (AWS says: {said})."
         )),

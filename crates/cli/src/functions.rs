@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_lambda::primitives::Blob;
+use nightshift_core::redrive::DENIED;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -50,11 +51,17 @@ pub async fn invoke(stack: &Stack, name: &str, asked: &impl Serialize) -> Result
     let payload = answered.payload.map(Blob::into_inner).unwrap_or_default();
     let payload = String::from_utf8_lossy(&payload).into_owned();
     if answered.function_error.is_some() {
-        let message = serde_json::from_str::<Value>(&payload).unwrap_or_default();
-        let message = message.get("errorMessage").and_then(Value::as_str).unwrap_or("no message");
+        let fault = serde_json::from_str::<Value>(&payload).unwrap_or_default();
+        let said = |member| fault.get(member).and_then(Value::as_str);
+        let message =
+            text::cut(&text::shown(said("errorMessage").unwrap_or("no message")), MESSAGE_CHARS_MAX);
+        if said("errorType") == Some(DENIED) {
+            return Err(Failure::not_allowed(format!(
+                "The function {function} itself may not do this, and no repetition helps: deploy, which sets what it may do ({message})."
+            )));
+        }
         return Err(Failure::failed(format!(
-            "The function {function} failed, its log group has more ({}).",
-            text::cut(&text::shown(message), MESSAGE_CHARS_MAX)
+            "The function {function} failed, its log group has more ({message})."
         )));
     }
     Ok(payload)

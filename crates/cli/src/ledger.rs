@@ -118,7 +118,8 @@ pub fn key(text: &str) -> Result<InputHash, String> {
     if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
         Ok(InputHash::from_stored(text))
     } else {
-        Err("a key is the 64 hexadecimal characters of an input hash".to_owned())
+        Err("a key is the 64 hexadecimal characters of an input hash; jobs show --reference TEXT finds it by a reference"
+            .to_owned())
     }
 }
 
@@ -129,6 +130,7 @@ mod tests {
     #[test]
     fn a_key_is_64_hexadecimal_characters() {
         assert_eq!(key(&"AB".repeat(32)).as_ref().map(InputHash::as_str), Ok("ab".repeat(32).as_str()));
-        assert!(key("abc").is_err() && key(&"zz".repeat(32)).is_err());
+        assert!(key(&"zz".repeat(32)).is_err());
+        assert!(key("ticket-4711").is_err_and(|said| said.contains("jobs show --reference")));
     }
 }

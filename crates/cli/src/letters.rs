@@ -84,7 +84,7 @@ pub fn fits(messages: u64) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::failed(format!(
-        "The queue holds {messages} messages, and at most {MESSAGES_MAX} can be hidden for a look: nightshift dead-letters list reads the ledger instead."
+        "The queue holds {messages} messages, and at most {MESSAGES_MAX} can be hidden for a look: `nightshift dead-letters list` reads the ledger instead."
     )))
 }
 

@@ -56,7 +56,7 @@ impl<'a> Jobs<'a> {
         for name in names {
             let described = tasks.describe(name).ok_or_else(|| {
                 Failure::usage(format!(
-                    "There is no task {}: nightshift task list shows all.",
+                    "There is no task {}: `nightshift task list` shows all.",
                     crate::text::shown(name)
                 ))
             })?;

@@ -30,6 +30,7 @@ mod load_run;
 mod load_watch;
 mod mapping;
 mod metrics;
+mod onward;
 #[cfg(test)]
 mod pages;
 mod receipt;
@@ -46,7 +47,7 @@ mod trial;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::commands::Command;
 use crate::error::Failure;
@@ -93,7 +94,12 @@ impl Context {
 }
 
 fn main() -> ExitCode {
-    let Arguments { place, form, command } = Arguments::parse();
+    let matches = Arguments::command().get_matches();
+    onward::remember(&matches);
+    let Arguments { place, form, command } = match Arguments::from_arg_matches(&matches) {
+        Ok(arguments) => arguments,
+        Err(error) => error.format(&mut Arguments::command()).exit(),
+    };
     // One thread: what waits does so on the network.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

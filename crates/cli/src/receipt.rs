@@ -329,7 +329,7 @@ pub fn read(path: &Path) -> Result<Entries, Failure> {
 fn read_begun(path: &Path, file: &File) -> Result<Entries, Failure> {
     read_from(path, file)?.ok_or_else(|| {
         Failure::no(format!(
-            "{} was cut off in its first line, before anything was sent: run the same nightshift enqueue again.",
+            "{} was cut off in its first line, before anything was sent: run the same `nightshift enqueue` again.",
             path.display()
         ))
     })

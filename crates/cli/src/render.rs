@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter};
 
 use crate::error::Failure;
-use crate::text;
+use crate::{onward, text};
 
 /// Rows of a table that is written as it comes: some screens.
 const STREAMED_IN_A_TABLE_MAX: usize = 500;
@@ -86,7 +86,7 @@ impl Cell {
         match (self, form) {
             (Self::Nothing, FormKind::Table | FormKind::Columns) => "-".to_owned(),
             (Self::Nothing, _) => String::new(),
-            (Self::Ours(word), _) => word.clone(),
+            (Self::Ours(word), _) => onward::complete(word),
             (Self::Said(said), FormKind::Table) => text::shown(said),
             (Self::Said(said), FormKind::Columns) => text::escaped(said),
             (Self::Said(said), _) => {
@@ -448,10 +448,10 @@ impl<F: Formatter> Formatter for Safe<F> {
     }
 }
 
-/// Tells a person something, on standard error. Where that is gone there is nobody to tell.
+/// Tells a person something, on standard error, its commands complete. Where that is gone there is nobody to tell.
 pub fn say(message: &str) {
     let mut err = io::stderr().lock();
-    let _ = writeln!(err, "{}", text::shown_lines(message));
+    let _ = writeln!(err, "{}", text::shown_lines(&onward::complete(message)));
 }
 
 #[cfg(test)]

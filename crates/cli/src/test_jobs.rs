@@ -71,7 +71,7 @@ fn others(stack: &Stack, what: &str) -> Failure {
 
 /// What a person runs to remove what is left, of this stack and no other.
 pub fn clean_up_command(stack: &Stack) -> String {
-    format!("nightshift --prefix {} load-test --clean-up", stack.prefix)
+    format!("`nightshift --prefix {} load-test --clean-up`", stack.prefix)
 }
 
 /// How much was removed.

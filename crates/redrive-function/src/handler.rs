@@ -1,7 +1,7 @@
 //! One invocation: read what is asked, do one bounded thing, answer.
 
 use lambda_runtime::Diagnostic;
-use nightshift_core::redrive::{Answer, Ask};
+use nightshift_core::redrive::{Answer, Ask, DENIED};
 use nightshift_ports::Clock;
 use nightshift_redrive::{Error, Redriver};
 use nightshift_shell::runtime::Handler;
@@ -18,7 +18,8 @@ pub struct InvocationError(Error);
 
 impl From<InvocationError> for Diagnostic {
     fn from(error: InvocationError) -> Self {
-        let error_type = match error.0 {
+        let error_type = match &error.0 {
+            denied if denied.is_for_good() => DENIED,
             Error::Port(_) => "Aws",
             Error::Unreadable(_) => "Unreadable",
             _ => "Redrive",

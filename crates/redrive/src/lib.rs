@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nightshift_core::redrive::{
-    CanaryOutcome, Deployed, Depth, Entry, Finish, JobCost, Listed, Next, Redrive, Report, Request,
+    CanaryOutcome, Deployed, Depth, Entry, Finish, JobCost, Listed, Next, Redrive, Report, Request, Resumed,
     STEP_MS_MAX, Source, Stepped, Stop, Tally, Unreadable,
 };
 use nightshift_core::spend::UtcDay;
@@ -88,6 +88,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether AWS will refuse the same for as long as nobody changes the deployment.
+    #[must_use]
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Self::Port(error) if error.kind == PortErrorKind::Misconfigured)
+    }
+
     /// Whether whoever asked can mend it, and nothing of the stack is at fault.
     #[must_use]
     pub fn is_the_askers(&self) -> bool {
@@ -117,7 +123,10 @@ impl Redriver {
             let live_version = self.ports.worker.live_version().await;
             deployed.live_version = live_version.map_err(|error| unread.push(error)).ok();
             let control = self.ports.ledger.control().await.map_err(|error| unread.push(error)).ok();
-            deployed.resumed_ms = control.and_then(|control| control.opened_at_ms);
+            deployed.resumed = match control {
+                Some(control) => control.opened_at_ms.map_or(Resumed::Never, Resumed::At),
+                None => Resumed::Unknown,
+            };
         }
         let (tally, depth) = self.count(request, &deployed).await?;
         let mut report = tally.report(request, depth, self.stack.cost, self.ports.clock.now_ms());
@@ -179,7 +188,8 @@ impl Redriver {
             Ok(Worked::Until { at_ms }) => at_ms,
             Ok(Worked::Others { until_ms }) => return Ok(Stepped::Busy { until_ms }),
             Err(error) => {
-                // What was done stands there, and the next step need not wait for the lease.
+                // What was done stands there, and why no more was; the next step need not wait for the lease.
+                redrive.step_failed(&error.to_string(), self.ports.clock.now_ms());
                 redrive.lock = None;
                 let _ = self.write(&mut redrive, &token).await;
                 return Err(error);

@@ -368,7 +368,7 @@ async fn show(arguments: &ShowArguments, context: &Context) -> Result<(), Failur
             context.out.one(&shown)
         }
         other => Err(Failure::not_found(format!(
-            "This job has not failed; it is {}: nightshift jobs show has its story.",
+            "This job has not failed; it is {}: `nightshift jobs show` has its story.",
             other.as_str()
         ))),
     }
@@ -391,7 +391,7 @@ async fn body(stack: &Stack, record: &Record, yes: bool, context: &Context) -> R
     .await?;
     found.ok_or_else(|| {
         Failure::not_found(
-            "Its message is not in the dead-letters queue, or somebody else hides it just now: nightshift redrive list says whether a redrive runs.",
+            "Its message is not in the dead-letters queue, or somebody else hides it just now: `nightshift redrive list` says whether a redrive runs.",
         )
     })
 }

@@ -16,7 +16,7 @@ use crate::examine;
 use crate::ledger;
 use crate::render::{Cell, Row, say};
 use crate::stack::Stack;
-use crate::{caller, commands::key, times, trace};
+use crate::{caller, commands::key, onward, times, trace};
 
 /// SNS's metrics come within five minutes ("Monitoring Amazon SNS topics using CloudWatch").
 const DELIVERY_LOOKS_MAX: u32 = 30;
@@ -101,7 +101,8 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         say("Nothing is wrong.");
         return if context.out.is_json() { context.out.all(Vec::<Found>::new()) } else { Ok(()) };
     }
-    context.out.before_verdict().all(found.into_iter().map(Found))?;
+    let complete = |found: Finding| Found(Finding { remedy: onward::complete(&found.remedy), ..found });
+    context.out.before_verdict().all(found.into_iter().map(complete))?;
     let findings = if count == 1 { "finding" } else { "findings" };
     Err(Failure::no(format!("{count} {findings}: each says what to do.")))
 }

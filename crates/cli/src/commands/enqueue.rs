@@ -162,7 +162,7 @@ fn left_out(lines: u64) -> Result<(), Failure> {
     match lines {
         0 => Ok(()),
         lines => Err(Failure::no(format!(
-            "{} left out, because no worker could work on {}: mend {1} (nightshift task check lists all), and enqueue {1} as a file of {} own.",
+            "{} left out, because no worker could work on {}: mend {1} (`nightshift task check` lists all), and enqueue {1} as a file of {} own.",
             counted(lines, "line") + agreeing(lines, " was", " were"),
             agreeing(lines, "it", "them"),
             agreeing(lines, "its", "their"),
@@ -332,7 +332,7 @@ async fn survey(
     }
     if survey.bad > BAD_LINES_TOLD {
         let more = counted(survey.bad - BAD_LINES_TOLD, "line");
-        say(&format!("and {more} more: nightshift task check lists all."));
+        say(&format!("and {more} more: `nightshift task check` lists all."));
     }
     Ok(survey)
 }

@@ -70,7 +70,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     }
     if count == 0 {
         return Err(Failure::not_found(format!(
-            "No line of {group} since {} has this key: ask with an earlier --since, or look with nightshift jobs show.",
+            "No line of {group} since {} has this key: ask with an earlier --since, or look with `nightshift jobs show`.",
             times::shown(arguments.since)
         )));
     }

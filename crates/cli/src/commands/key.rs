@@ -151,7 +151,7 @@ async fn check(arguments: &CheckArguments, context: &Context) -> Result<(), Fail
             Ok(())
         }
         Some(said) => Err(Failure::no(format!(
-            "The provider refuses: {said}: write a good key with nightshift key set, or mend what it names."
+            "The provider refuses: {said}: write a good key with `nightshift key set`, or mend what it names."
         ))),
     }
 }

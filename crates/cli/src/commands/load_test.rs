@@ -145,7 +145,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let worker = Worker { limits: examine::limits(&stack, &told.limits).await?, ..told.clone() };
     if worker.limits != told.limits {
         say(
-            "The queue, its event source or the account is not set as the worker is told: nightshift doctor says what differs, and what to do.",
+            "The queue, its event source or the account is not set as the worker is told: `nightshift doctor` says what differs, and what to do.",
         );
     }
     let jobs = Jobs::new(&arguments.task, &tasks, &worker)?;
@@ -210,7 +210,7 @@ async fn refuse_held_back(stack: &Stack) -> Result<(), Failure> {
         None => return Ok(()),
     };
     Err(Failure::failed(format!(
-        "{} holds work back, and a load test would measure that: {held}. nightshift --prefix {} resume lets it go on; then test it.",
+        "{} holds work back, and a load test would measure that: {held}. `nightshift --prefix {} resume` lets it go on; then test it.",
         stack.named(),
         stack.prefix
     )))

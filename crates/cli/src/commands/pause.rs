@@ -15,7 +15,7 @@ use crate::stack::Stack;
 use crate::{times, trace};
 
 /// What a Ctrl-C leaves that nobody waits for.
-const LEFT: &str = "nightshift status says whether it is paused, so run the same command again";
+const LEFT: &str = "`nightshift status` says whether it is paused, so run the same command again";
 
 /// What a pause has done where its switch cannot be turned.
 const PAUSED_BUT_ON: &str = "it is paused all the same, since workers hand back whatever they receive, and the sentinel \

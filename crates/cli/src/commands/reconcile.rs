@@ -163,7 +163,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     counts.not_sent += unsent;
     if unsent > 0 {
         say(&format!(
-            "{}: run the same nightshift enqueue again.",
+            "{}: run the same `nightshift enqueue` again.",
             unsent_lines(unsent, entries.perhaps.min(unsent))
         ));
     }

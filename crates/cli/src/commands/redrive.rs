@@ -5,7 +5,9 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::redrive::{Answer, Ask, Canary, Count, End, Ended, Redrive, Request, Source, Stepped};
+use nightshift_core::redrive::{
+    Answer, Ask, Canary, Count, End, Ended, Event, Redrive, Request, Source, Stepped,
+};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -208,6 +210,7 @@ struct Shown {
     could_not_send: Option<u64>,
     deleted_as_settled: Option<u64>,
     canary: Option<String>,
+    last_failure: Option<String>,
     reason: Option<String>,
     caller: Option<String>,
 }
@@ -222,6 +225,7 @@ impl Row for Shown {
         "SENT",
         "COULD NOT SEND",
         "DELETED AS SETTLED",
+        "LAST FAILURE",
         "CANARY",
         "REASON",
         "CALLER",
@@ -237,6 +241,7 @@ impl Row for Shown {
             Cell::maybe(self.sent),
             Cell::maybe(self.could_not_send),
             Cell::maybe(self.deleted_as_settled),
+            Cell::maybe_said(self.last_failure.as_deref()),
             Cell::maybe(self.canary.as_ref()),
             Cell::maybe_said(self.reason.as_deref()),
             Cell::maybe_said(self.caller.as_deref()),
@@ -260,6 +265,10 @@ impl Shown {
             could_not_send: redrive.scan.as_ref().map(|scan| scan.left.total()),
             deleted_as_settled: Some(redrive.progress.settled),
             canary,
+            last_failure: redrive
+                .last_failure
+                .as_ref()
+                .map(|failure| format!("{}: {}", times::shown(failure.at_ms), failure.what)),
             reason: Some(redrive.request.reason.clone()),
             caller: Some(redrive.request.caller.clone()),
         }
@@ -335,9 +344,9 @@ async fn begin(stack: &Stack, start: &StartArguments, context: &Context) -> Resu
         return Ok(());
     }
     confirm::ask(start.yes, &intent).await?;
-    context.interrupt.handle("nightshift redrive list says whether it has begun, and how far it is");
+    context.interrupt.handle("`nightshift redrive list` says whether it has begun, and how far it is");
     let began = functions::invoke(stack, FUNCTION, &Ask::Start(Box::new(request))).await;
-    let may_have = "it may have begun all the same, and nightshift redrive list says whether it has";
+    let may_have = "it may have begun all the same, and `nightshift redrive list` says whether it has";
     match said(
         &began.map_err(|failure| if failure.may_pass() { failure.although(may_have) } else { failure })?,
     )? {
@@ -351,7 +360,7 @@ async fn begin(stack: &Stack, start: &StartArguments, context: &Context) -> Resu
 
 /// Drives a redrive step by step until it is over, and says how far it is.
 async fn watch(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure> {
-    context.interrupt.handle("nightshift redrive list says how far it is");
+    context.interrupt.handle("`nightshift redrive list` says how far it is");
     let mut said = None;
     let mut waits_s = WAITS_S.into_iter();
     loop {
@@ -422,7 +431,7 @@ fn left(id: &str) -> Failure {
 /// What becomes of a redrive that nobody watches.
 fn goes_on(id: &str) -> String {
     format!(
-        "goes on by itself, a step a minute: nightshift redrive watch {id} shows it, nightshift redrive stop {id} ends it"
+        "goes on by itself, a step a minute: `nightshift redrive watch {id}` shows it, `nightshift redrive stop {id}` ends it"
     )
 }
 
@@ -439,7 +448,7 @@ fn ending(end: &End, redrive: &Redrive) -> String {
 fn over(redrive: &Redrive, context: &Context) -> Result<(), Failure> {
     let shown = context.out.before_verdict().one(&Shown::of(redrive));
     shown.map_err(|e| {
-        e.although(&format!("redrive {0} is over, and nightshift redrive show {0} says how", redrive.id))
+        e.although(&format!("redrive {0} is over, and `nightshift redrive show {0}` says how", redrive.id))
     })?;
     match &redrive.end {
         Some(end) if matches!(end.how, Ended::Finished | Ended::LimitReached) => {
@@ -465,6 +474,7 @@ async fn list(stack: &Stack, all: bool, context: &Context) -> Result<(), Failure
                 could_not_send: None,
                 deleted_as_settled: None,
                 canary: None,
+                last_failure: None,
                 reason: None,
                 caller: None,
             },
@@ -481,7 +491,11 @@ async fn show(stack: &Stack, id: &str, context: &Context) -> Result<(), Failure>
         return context.out.document(&redrive);
     }
     context.out.one(&Shown::of(&redrive))?;
-    for event in &redrive.history {
+    // The last line of a history is the end, which is said with what it counts.
+    let is_end = |event: &Event| {
+        redrive.end.as_ref().is_some_and(|end| end.at_ms == event.at_ms && end.detail == event.what)
+    };
+    for event in redrive.history.iter().filter(|event| !is_end(event)) {
         say(&format!("{} {}", times::shown(event.at_ms), event.what));
     }
     if let Some(end) = &redrive.end {
@@ -497,7 +511,7 @@ async fn stop(stack: &Stack, id: &str, consent: &confirm::Consent, context: &Con
     )
     .await?;
     let caller = caller::of(stack).await?;
-    context.interrupt.handle("nightshift redrive list --all says whether it has ended");
+    context.interrupt.handle("`nightshift redrive list --all` says whether it has ended");
     let asked = Ask::Stop { id: id.to_owned(), caller: caller.arn, reason: consent.reason.clone() };
     match ask(stack, &asked).await? {
         Answer::Redrive(redrive) => {

@@ -189,7 +189,7 @@ async fn get(arguments: &GetArguments, context: &Context) -> Result<(), Failure>
         Ok(())
     } else {
         Err(Failure::not_found(format!(
-            "There is no result under {}: nightshift jobs show says how it stands.",
+            "There is no result under {}: `nightshift jobs show` says how it stands.",
             missing.join(", ")
         )))
     }

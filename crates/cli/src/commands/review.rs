@@ -33,7 +33,7 @@ use crate::{text, times};
 const OUTPUT_BYTES_MAX: u64 = 1_048_576;
 
 /// What a Ctrl-C leaves that nobody waits for.
-const LEFT: &str = "nightshift jobs show says whether the decision stands, and a rejection that is repeated sends the dead letter that it lacks";
+const LEFT: &str = "`nightshift jobs show` says whether the decision stands, and a rejection that is repeated sends the dead letter that it lacks";
 
 /// Results that wait for a person's decision.
 #[derive(Debug, Subcommand)]
@@ -286,7 +286,7 @@ async fn edit(arguments: &EditArguments, context: &Context) -> Result<(), Failur
     };
     if *edited.output() == done.output {
         return Err(Failure::failed(
-            "The output is what it was, and nothing was changed: nightshift review accept lets it stand.",
+            "The output is what it was, and nothing was changed: `nightshift review accept` lets it stand.",
         ));
     }
     ask(decision, &stack, "Stores this output instead", edited.output()).await?;
@@ -456,7 +456,7 @@ async fn put(ledger: &DynamoLedger, write: Result<RecordWrite, NotWaiting>) -> R
     match ledger.write(&write).await.map_err(|e| error::of_port(&e))? {
         WriteAnswer::Written => Ok(write.record),
         WriteAnswer::Refused(_) => Err(Failure::failed(
-            "Somebody else, or a worker, changed the record meanwhile, and nothing was decided: look at it again with nightshift review show.",
+            "Somebody else, or a worker, changed the record meanwhile, and nothing was decided: look at it again with `nightshift review show`.",
         )),
     }
 }
@@ -468,7 +468,7 @@ async fn end(trace: Trace, decided: Result<Record, Failure>, context: &Context) 
     };
     trace.end(&outcome).await;
     let shown = context.out.one(&Decided::of(&decided?));
-    shown.map_err(|e| e.although("the decision stands, and nightshift jobs show shows it"))
+    shown.map_err(|e| e.although("the decision stands, and `nightshift jobs show` shows it"))
 }
 
 fn state(record: &Record) -> &'static str {

@@ -186,7 +186,7 @@ fn redrives(running: Option<&[String]>) -> String {
     match running {
         None => "unknown".to_owned(),
         Some([]) => "none".to_owned(),
-        Some(ids) => format!("{} (nightshift redrive watch ID)", ids.join(", ")),
+        Some(ids) => format!("{} (`nightshift redrive watch ID`)", ids.join(", ")),
     }
 }
 

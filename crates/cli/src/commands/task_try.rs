@@ -265,6 +265,13 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         // Apart from the calls: without it, each of them would say so.
         key::stored(&sdk, place).await?;
     }
+    if let Some(Against::Build(path)) = &arguments.against
+        && at_most > 0
+    {
+        // It may know no price of the model, or not the model, and what was paid for until then would be paid in vain.
+        let asked = by_build(path, arguments, 0, &mut settings, &trial, &sdk, context).await;
+        asked.map_err(|failure| failure.after("nothing was paid for yet"))?;
+    }
     let mut ours = all(&inputs, &trial, arguments, context).await?;
     for (tried, expected) in ours.iter_mut().zip(expected.iter().flatten()) {
         if tried.outcome == "passed" && tried.output.as_ref() != Some(expected) {
@@ -280,9 +287,10 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let summary = Summary::of(&cases);
     tell(&trial.worker.model.id, &summary);
     let theirs = match (&arguments.against, &second) {
-        (Some(Against::Build(path)), _) => {
-            Some(("the other build", by_build(path, arguments, &mut settings, &trial, &sdk, context).await?))
-        }
+        (Some(Against::Build(path)), _) => Some((
+            "the other build",
+            by_build(path, arguments, cap, &mut settings, &trial, &sdk, context).await?,
+        )),
         (_, Some(second)) => {
             Some((second.worker.model.id.as_str(), all(&inputs, second, arguments, context).await?))
         }
@@ -432,10 +440,12 @@ fn can_be_asked(build: &Path, arguments: &Arguments) -> Result<(), Failure> {
     )))
 }
 
-/// Another build tries the same file, told the same settings, and without AWS credentials in its environment.
+/// Another build tries the same file, told the same settings, and without AWS credentials in its environment. A cap of 0, in
+/// millionths of a dollar, lets it read all and pay for nothing.
 async fn by_build(
     path: &Path,
     arguments: &Arguments,
+    cap: u64,
     settings: &mut HashMap<String, String>,
     trial: &Trial,
     sdk: &SdkConfig,
@@ -452,7 +462,7 @@ async fn by_build(
     let mut command = std::process::Command::new(path);
     command.args(["task", "try", "--provider", "environment", "--output", "json", "--yes"]);
     command.arg("--concurrency").arg(arguments.concurrency.to_string());
-    command.arg("--cap").arg(format!("{:.6}", usd(arguments.cap)));
+    command.arg("--cap").arg(format!("{:.6}", usd(cap)));
     command.args(arguments.source.arguments());
     command.env_clear().envs(settings.iter()).stdin(Stdio::null());
     for kept in ["PATH", "HOME", "SSL_CERT_FILE", "HTTPS_PROXY"] {

@@ -22,6 +22,26 @@ pub fn pages() -> Vec<(String, String)> {
     pages.into_iter().map(read).collect()
 }
 
+/// The files of all crates that are no tests, by their path from the root.
+pub fn sources() -> Vec<(String, String)> {
+    let mut folders: Vec<_> = std::fs::read_dir(root().join("crates"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("src"))
+        .collect();
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let is_test = ["pages", "tests", "tests.rs"].iter().any(|name| path.ends_with(name));
+            if path.is_dir() && !is_test {
+                folders.push(path);
+            } else if !is_test {
+                sources.push((path.display().to_string(), std::fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    sources
+}
+
 /// Where a `nightshift …` stands.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Kind {

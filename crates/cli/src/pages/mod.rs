@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, Error};
 use nightshift_core::task::Tasks as _;
 
-use self::lines::{Kind, Line, lines, lines_of, pages, root, words};
+use self::lines::{Kind, Line, lines, lines_of, pages, root, sources, words};
 use crate::Arguments;
 
 /// What stands for a value that the reader puts there; the first that the argument takes is tried.
@@ -184,6 +184,52 @@ fn the_readmes_table_names_commands_that_there_are() {
         }
     }
     assert!(seen > 30, "the scan finds the commands: {seen}");
+}
+
+/// Where a literal names a command, outside of help and comments: what stands before it, and it with what follows.
+fn named(source: &str) -> Vec<(&str, &str)> {
+    let code = source.split("#[cfg(test)]").next().unwrap();
+    let groups = Arguments::command();
+    let is_command = |after: &str| {
+        let word = after.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').next().unwrap();
+        word == "--prefix" || groups.find_subcommand(word).is_some()
+    };
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    // An example of a help stands alone on its line.
+    let lines = lines.filter(|line| !line.starts_with("  nightshift ") && !line.contains(" | nightshift "));
+    let found = lines.flat_map(|line| {
+        line.match_indices("nightshift ")
+            .map(move |(at, name)| (line.split_at(at).0, line.split_at(at + name.len()).1))
+    });
+    found.filter(|(_, after)| is_command(after)).collect()
+}
+
+/// `onward` completes what stands in backticks, and nothing else.
+#[test]
+fn every_command_that_a_message_names_is_one_and_is_made_complete() {
+    let mut seen = 0;
+    for (path, source) in sources() {
+        for (before, after) in named(&source) {
+            let said = after.split(['`', '"']).next().unwrap();
+            // It says to whom CloudWatch owes an alarm, and nobody is to run it.
+            if said.starts_with("doctor --page:") {
+                continue;
+            }
+            seen += 1;
+            assert!(
+                before.ends_with('`') && after.contains('`'),
+                "{path}: `nightshift {said}` stands without backticks, and would ask another stack"
+            );
+            let words = words(&said.replace("{}", "X").replace("{id}", "X").replace("{0}", "X"));
+            let line = Line { place: path.clone(), kind: Kind::Mention, words };
+            assert_eq!(wrong(&line, false), None, "{path}: nightshift {said}");
+        }
+    }
+    assert!(seen > 30, "the scan finds the commands: {seen}");
+    let found = named(
+        "  \"x nightshift status\"\n  nightshift doctor\n  // nightshift pause\n  \"the nightshift of\"",
+    );
+    assert_eq!(found, [("  \"x ", "status\"")], "what has no backticks is seen");
 }
 
 /// What the reader of a page would trip over, and what they would not.

@@ -167,7 +167,10 @@ async fn a_receipt_that_was_cut_off_in_its_head_is_begun_again() {
     let receipt = write(folder.path(), "jobs.jsonl.receipt", "");
     let none = stand.run(&["reconcile", &receipt]);
     assert_eq!(none.code, 3, "{none:?}");
-    assert!(none.err.contains("before anything was sent: run the same nightshift enqueue again"), "{none:?}");
+    assert!(
+        none.err.contains("before anything was sent: run the same `nightshift enqueue` again"),
+        "{none:?}"
+    );
     let sent = stand.run(&["enqueue", &file, "--yes", "--output", "json"]).ok();
     assert_eq!(serde_json::from_str::<Value>(&sent.out).unwrap()["sent"], 3);
     assert!(stand.run(&["enqueue", &file, "--yes"]).ok().err.contains("Nothing to send: of 3 lines 3"));

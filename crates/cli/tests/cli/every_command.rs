@@ -502,7 +502,7 @@ async fn what_a_load_test_left_is_said_to_be_left_where_its_removal_is_interrupt
         &ran,
         ("load-test", "--clean-up"),
         130,
-        "nightshift load-test --clean-up removes what is left of it",
+        "`nightshift --prefix nightshift load-test --clean-up` removes what is left of it",
     );
 }
 

@@ -297,7 +297,7 @@ async fn an_enqueue_that_was_killed_is_reconciled_by_what_it_noted() {
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(
         ran.err.contains(
-            "4 lines were not sent yet, and 9 may have been: run the same nightshift enqueue again"
+            "4 lines were not sent yet, and 9 may have been: run the same `nightshift enqueue` again"
         ) && ran.err.contains("1 result, 0 dead letters, 0 to review, 0 waiting, 0 missing, 13 not sent"),
         "{ran:?}"
     );

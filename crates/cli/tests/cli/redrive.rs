@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use crate::support::{CALLER, Stand, UNANSWERED};
+use crate::support::{CALLER, DENIED, Stand, UNANSWERED};
 use crate::terminal::on_a_terminal;
 
 pub fn report(matching: u64) -> Value {
@@ -100,13 +100,85 @@ async fn steps_that_fail_again_and_again_end_the_watching_though_others_between_
     assert!(ran.err.contains("r-1 goes on by itself") && ran.err.contains("ServiceException"), "{ran:?}");
 }
 
+/// Between two failures it does what needs no permission, and looks as if it went on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_stays_ends_the_watching_at_once() {
+    let stand = Stand::start().await;
+    let again = json!({"stepped": {"again": {"at_ms": 0, "redrive": redrive(0, None)}}});
+    stand.answer([again, json!(DENIED), json!("asked too often")]);
+    let ran = stand.run(&["redrive", "watch", "r-1"]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    let sentence = ran.err.lines().last().unwrap();
+    for says in
+        ["The function nightshift-redrive itself may not do this", "AccessDenied", "redrive r-1 goes on"]
+    {
+        assert!(sentence.contains(says), "{says}: {ran:?}");
+    }
+    assert_eq!(asked(&stand).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_shows_why_a_step_last_failed() {
+    let stand = Stand::start().await;
+    let mut failing = redrive(3, None);
+    failing["last_failure"] =
+        json!({"at_ms": 1_795_500_030_000_u64, "what": "SQS did not carry out ReceiveMessage"});
+    let entry = json!({"redrives": [{"id": "r-1", "source": "dead-letters", "redrive": failing}]});
+    stand.answer([entry.clone(), entry]);
+    let list = stand.run(&["redrive", "list"]).ok();
+    assert!(
+        list.out.contains("LAST FAILURE") && list.out.contains("did not carry out ReceiveMessage"),
+        "{list:?}"
+    );
+    let list = stand.run(&["redrive", "list", "--output", "json"]).ok();
+    let shown: Value = serde_json::from_str(&list.out).unwrap();
+    assert!(shown["last_failure"].as_str().unwrap().ends_with("did not carry out ReceiveMessage"), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redrive_that_is_over_says_its_end_once() {
+    let stand = Stand::start().await;
+    let mut over = redrive(20, Some(("finished", "All that matched was sent.")));
+    let end = json!({"at_ms": over["end"]["at_ms"], "what": over["end"]["detail"]});
+    over["history"].as_array_mut().unwrap().push(end);
+    stand.answer([json!({"redrive": over})]);
+    let ran = stand.run(&["redrive", "show", "r-1"]).ok();
+    assert_eq!(ran.err.matches("All that matched was sent.").count(), 1, "{ran:?}");
+    assert!(ran.err.contains("It began."), "{ran:?}");
+}
+
+/// What is pasted from a message asks the stack that was asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_named_has_the_prefix_and_the_region_that_were_given() {
+    let stand = Stand::start().await;
+    let id = "r-1";
+    stand.refuse("lambda:InvokeFunction", "ExpiredTokenException");
+    let named = |args: &[&str], more: &[(&str, &str)]| {
+        let mut command = stand.command(args);
+        command.envs(more.iter().copied());
+        crate::support::run(&mut command).err
+    };
+    let prefix = ["--prefix", "nightshift"];
+    let region = ["--region", crate::support::REGION];
+    let watch = ["redrive", "watch", id];
+    let plain = named(&watch, &[]);
+    assert!(plain.contains("`nightshift redrive stop r-1` ends it"), "{plain}");
+    let environment = named(&watch, &[("NIGHTSHIFT_PREFIX", "nightshift")]);
+    assert!(environment.contains("`nightshift redrive stop r-1` ends it"), "{environment}");
+    let before = named(&[&prefix[..], &watch].concat(), &[]);
+    assert!(before.contains("`nightshift --prefix nightshift redrive watch r-1` shows it"), "{before}");
+    let after = named(&[&watch[..], &region, &prefix].concat(), &[]);
+    let whole = "`nightshift --prefix nightshift --region eu-central-1 redrive stop r-1` ends it";
+    assert!(after.contains(whole), "{after}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_not_watch_any_more_is_told_that_the_redrive_goes_on() {
     let stand = Stand::start().await;
     stand.refuse("lambda:InvokeFunction", "ExpiredTokenException");
     let ran = stand.run(&["redrive", "watch", "r-1"]);
     assert_eq!(ran.code, 4, "{ran:?}");
-    for says in ["sign in again", "r-1 goes on by itself", "nightshift redrive stop r-1 ends it"] {
+    for says in ["sign in again", "r-1 goes on by itself", "`nightshift redrive stop r-1` ends it"] {
         assert!(ran.err.contains(says), "{says}: {ran:?}");
     }
 }
@@ -117,7 +189,10 @@ async fn a_begin_that_is_not_answered_may_have_begun() {
     stand.answer([report(20), json!(UNANSWERED)]);
     let ran = stand.run(&["redrive", "--failure", "refused", "--reason", "INC-42", "--yes"]);
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ran.err.contains("it may have begun all the same, and nightshift redrive list says"), "{ran:?}");
+    assert!(
+        ran.err.contains("it may have begun all the same, and `nightshift redrive list` says"),
+        "{ran:?}"
+    );
     assert!(!ran.err.contains("again in"), "{ran:?}");
 }
 
@@ -174,7 +249,7 @@ async fn what_could_not_be_sent_is_called_so_and_what_was_deleted_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_is_too_wide_for_the_terminal_breaks_no_word() {
     let stand = Stand::start().await;
-    for columns in [80, 200] {
+    for columns in [80, 220] {
         stand.answer([json!({"redrives": [
             {"id": "r-1", "source": "dead-letters", "redrive": redrive(20, Some(("finished", "20 sent.")))},
             {"id": "r-1", "source": "dead-letters", "redrive": redrive(20, Some(("finished", "20 sent.")))},
@@ -189,7 +264,7 @@ async fn a_list_that_is_too_wide_for_the_terminal_breaks_no_word() {
                 .all(|word| words.contains(word)),
             "{shown}"
         );
-        assert_eq!(lines.len(), if columns == 80 { 11 + 1 + 11 } else { 1 + 2 }, "{shown}");
+        assert_eq!(lines.len(), if columns == 80 { 12 + 1 + 12 } else { 1 + 2 }, "{shown}");
     }
 }
 

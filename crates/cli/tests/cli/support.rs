@@ -31,6 +31,9 @@ pub struct Ran {
 /// In place of a function's answer: AWS fails.
 pub const UNANSWERED: &str = "unanswered";
 
+/// In place of a function's answer: AWS does not let it do what it was asked.
+pub const DENIED: &str = "denied";
+
 impl Ran {
     pub fn of(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -340,7 +343,11 @@ fn serve(stream: TcpStream, state: &Mutex<State>, aws: &str) -> Option<()> {
     let (status, kind, answer) = answer(&action, &path, region.unwrap_or_default(), &mut locked);
     drop(locked);
     let date = state.lock().unwrap().date.clone();
-    let date = date.map(|date| format!("date: {date}\r\n")).unwrap_or_default();
+    let mut date = date.map(|date| format!("date: {date}\r\n")).unwrap_or_default();
+    if answer["errorType"].is_string() {
+        // As Lambda marks the answer of a function that failed.
+        date.push_str("x-amz-function-error: Unhandled\r\n");
+    }
     let code = if status == 200 {
         String::new()
     } else {
@@ -464,6 +471,14 @@ fn answer(action: &str, path: &str, region: &str, state: &mut State) -> (u16, &'
             Some(answer) if answer == UNANSWERED => {
                 (500, JSON, json!({"__type": "ServiceException", "Message": "An internal error occurred."}))
             }
+            Some(answer) if answer == DENIED => (
+                200,
+                JSON,
+                json!({
+                    "errorType": nightshift_core::redrive::DENIED,
+                    "errorMessage": "DynamoDB did not carry out GetItem: misconfigured: AccessDeniedException",
+                }),
+            ),
             Some(answer) => (200, JSON, answer),
             None => {
                 (404, JSON, json!({"__type": "ResourceNotFoundException", "Message": "Function not found"}))

@@ -130,9 +130,15 @@ async fn what_cannot_be_compared_is_said_before_anything_is_paid_for() {
     let is_none = write(folder.path(), "is-none", "#!/bin/sh\nexit 2\n");
     std::fs::set_permissions(&is_none, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let gone = folder.path().join("gone").display().to_string();
+    // An older build without the price of the model.
+    let script =
+        "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\necho 'nightshift: It knows no price.' >&2\nexit 2\n";
+    let older = write(folder.path(), "older", script);
+    std::fs::set_permissions(&older, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     for (build, input, code, says) in [
         (gone.as_str(), file.as_str(), 5, "There is no "),
         (is_none.as_str(), file.as_str(), 2, "is no nightshift"),
+        (older.as_str(), file.as_str(), 1, "It knows no price: nothing was paid for yet."),
         (env!("CARGO_BIN_EXE_nightshift"), "-", 2, "must be in a file"),
     ] {
         let against = format!("build:{build}");

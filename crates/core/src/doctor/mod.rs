@@ -344,13 +344,13 @@ fn of_source(facts: &Facts, source: &EventSource) -> impl Iterator<Item = Findin
             Some(why) => Some(Finding::warning(
                 "paused",
                 format!("The stack is paused: {why}."),
-                "When the cause is mended: nightshift resume --reason '...'.",
+                "When the cause is mended: `nightshift resume --reason '...'`.",
             )),
             None => when(off, || {
                 Finding::fault(
                     "event_source_off",
                     "The event source is off, and nobody wrote why: no job is worked on.",
-                    "Ask who turned it off; then nightshift resume --reason '...'.",
+                    "Ask who turned it off; then `nightshift resume --reason '...'`.",
                 )
             }),
         },
@@ -358,7 +358,7 @@ fn of_source(facts: &Facts, source: &EventSource) -> impl Iterator<Item = Findin
             Finding::fault(
                 "no_partial_failures",
                 "The event source does not report single failures (ReportBatchItemFailures), so what the worker hands back is deleted.",
-                "Pause at once (nightshift pause), deploy, which sets it, and resume.",
+                "Pause at once (`nightshift pause`), deploy, which sets it, and resume.",
             )
         }),
         when(source.batch_size != batch, || differs("batch size", source.batch_size, batch)),
@@ -424,7 +424,7 @@ fn model(facts: &Facts) -> Vec<Finding> {
         Finding::fault(
             "key_absent",
             format!("The {} has no value, so no model can be called.", key.place),
-            "Write it: nightshift key set --reason '...'.",
+            "Write it: `nightshift key set --reason '...'`.",
         )
     });
     let refused = match (&facts.refusal, facts.account_failures) {
@@ -438,7 +438,7 @@ fn model(facts: &Facts) -> Vec<Finding> {
         Finding::fault(
             "account_refused",
             what,
-            "runbook/model-account.md: a good key (nightshift key set), credit, or access to the model, by what nightshift key check says.",
+            "runbook/model-account.md: a good key (`nightshift key set`), credit, or access to the model, by what `nightshift key check` says.",
         )
     });
     absent.into_iter().chain(refused).collect()

@@ -6,6 +6,9 @@ use super::record::Redrive;
 use super::report::Report;
 use super::request::{Request, Source};
 
+/// The type of the function's error where AWS refuses it for good: no repetition helps before somebody changes what it may do.
+pub const DENIED: &str = "AwsDenied";
+
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

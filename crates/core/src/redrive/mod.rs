@@ -19,12 +19,12 @@ mod request;
 mod reset;
 mod scan;
 
-pub use ask::{Answer, Ask, Entry, Stepped};
+pub use ask::{Answer, Ask, DENIED, Entry, Stepped};
 pub use canary::{CanaryOutcome, CanaryRun, CanarySent, Verdict};
 pub use choose::{Choice, Letter};
 pub use directory::{DIRECTORY_KEY, DIRECTORY_MAX, Directory, KEY_PREFIX, Listed};
 pub use record::{Depth, End, Ended, Event, Left, Lock, Progress, Redrive, Scan, Stop, Unreadable};
-pub use report::{Count, Deployed, JobCost, Report, Tally};
+pub use report::{Count, Deployed, JobCost, Report, Resumed, Tally};
 pub use request::{Canary, Request, Source};
 pub use reset::{BeforeSending, Received};
 pub use scan::{Finish, Next, PAGE_MAX};

@@ -10,9 +10,12 @@ use serde_json::{Map, Value};
 use super::canary::CanaryRun;
 use super::request::Request;
 use super::{KEPT_MS, LEASE_MS};
+use crate::text;
 
 /// How many events a record keeps.
 const HISTORY_MAX: usize = 40;
+/// How much of a failure is kept: what AWS says of a denial names identity, action and resource in about 300.
+const FAILURE_CHARS_MAX: usize = 600;
 
 /// A redrive.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +55,9 @@ pub struct Redrive {
     /// What happened, oldest first, in sentences.
     #[serde(default)]
     pub history: Vec<Event>,
+    /// Why a step last failed, for whoever wonders that nothing moves; a later step may have worked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Event>,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
@@ -241,6 +247,7 @@ impl Redrive {
             earlier_until_ms: 0,
             next_send_ms: now_ms,
             history: Vec::new(),
+            last_failure: None,
             end: None,
             more: Map::new(),
         }
@@ -330,6 +337,11 @@ impl Redrive {
             .is_some_and(|lock| lock.token == token && lock.until_ms > now_ms.saturating_add(LEASE_MS / 4))
     }
 
+    /// A step failed. It is no line of the history, from which one a minute would push everything else.
+    pub fn step_failed(&mut self, why: &str, now_ms: u64) {
+        self.last_failure = Some(Event { at_ms: now_ms, what: text::cut(why, FAILURE_CHARS_MAX) });
+    }
+
     /// Somebody wants it to end. The step that is under way, or the next one, ends it.
     pub fn ask_to_stop(&mut self, stop: Stop) {
         if self.end.is_none() && self.stop.is_none() {
@@ -374,6 +386,7 @@ mod tests {
         let mut full = redrive();
         full.take_lock("a", 1_000).unwrap();
         full.ask_to_stop(stop());
+        full.step_failed("SQS did not carry out ReceiveMessage", 2_500);
         full.canary = Some(CanaryRun { count: 3, ..CanaryRun::default() });
         full.end(Ended::Stopped, "Stopped.".to_owned(), 3_000);
         for record in [redrive(), full] {

@@ -20,8 +20,20 @@ pub struct Deployed {
     pub built_version: u64,
     /// The hash of prompt, schema and model settings, by task (`Revision::hash`), at `built_version`.
     pub revisions: BTreeMap<String, String>,
-    /// When work was last resumed after a pause, in milliseconds since 1970.
-    pub resumed_ms: Option<u64>,
+    /// When work was last resumed after a pause.
+    pub resumed: Resumed,
+}
+
+/// When work was last resumed after a pause.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Resumed {
+    /// The control record could not be read, or was not asked.
+    #[default]
+    Unknown,
+    /// Never, as far as the control record says.
+    Never,
+    /// At this time, in milliseconds since 1970.
+    At(u64),
 }
 
 /// What a job may cost.
@@ -80,6 +92,9 @@ pub struct Tally {
     /// Those of which nobody can say whether anything has changed, and the version that is live.
     unknown: u64,
     live_version: Option<u64>,
+    resumed: Resumed,
+    /// Those that failed at the build that is live, and nobody can say whether work was resumed since.
+    resumed_unknown: u64,
 }
 
 /// Whether anything that could help a failure has changed since.
@@ -89,6 +104,8 @@ enum Changed {
     No,
     /// A version is live of which this build does not know the revisions, or nobody knows which one is.
     Unknown,
+    /// Not the build, and whether work was resumed is not known.
+    ResumedUnknown,
 }
 
 /// What would have to change before a job that failed so can succeed.
@@ -121,13 +138,15 @@ fn needs(reason: FailureReason) -> Needs {
 impl Deployed {
     /// Whether anything that could help a failure has changed since.
     fn has_changed(&self, task: Option<&str>, failed: &Failed) -> Changed {
-        let is_resumed = self.resumed_ms.is_some_and(|resumed_ms| resumed_ms > failed.failed_at_ms);
+        let is_resumed = matches!(self.resumed, Resumed::At(resumed_ms) if resumed_ms > failed.failed_at_ms);
         let same = |is_same| if is_same { Changed::No } else { Changed::Yes };
         match (needs(failed.reason), self.live_version) {
             (Needs::Weather, _) => Changed::Yes,
             (Needs::Build, _) if is_resumed => Changed::Yes,
             (_, None) => Changed::Unknown,
-            (Needs::Build, Some(live)) => same(live == failed.revision.function_version),
+            (Needs::Build, Some(live)) if live != failed.revision.function_version => Changed::Yes,
+            (Needs::Build, Some(_)) if self.resumed == Resumed::Unknown => Changed::ResumedUnknown,
+            (Needs::Build, Some(_)) => Changed::No,
             (Needs::Revision, Some(live)) if live == self.built_version => same(
                 task.and_then(|task| self.revisions.get(task))
                     .is_some_and(|hash| *hash == failed.revision.hash),
@@ -147,10 +166,12 @@ impl Tally {
         }
         *self.counts.entry((failed.reason.to_string(), record.task.clone())).or_default() += 1;
         self.live_version = deployed.live_version;
+        self.resumed = deployed.resumed;
         match deployed.has_changed(record.task.as_deref(), failed) {
             Changed::Yes => {}
             Changed::No => self.unchanged += 1,
             Changed::Unknown => self.unknown += 1,
+            Changed::ResumedUnknown => self.resumed_unknown += 1,
         }
         let budget = &record.budget;
         if budget.cost_micro_usd > 0 {
@@ -234,6 +255,43 @@ impl Tally {
         }
     }
 
+    /// What is known of what has changed since these failed.
+    fn of_change(&self, counted: u64) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.unchanged > 0 {
+            let build = if self.resumed == Resumed::Unknown {
+                ""
+            } else {
+                " (or, where that is at fault, the same build, and no work was resumed since)"
+            };
+            warnings.push(format!(
+                "{} of {counted} would meet what they failed at: the same revision of their task and the same model{build}. The same failure is paid for again: mend the cause first.",
+                self.unchanged
+            ));
+        }
+        if self.resumed_unknown > 0 {
+            warnings.push(format!(
+                "{} of {counted} failed at the build that is live, and whether work was resumed since is not known, so nobody can say whether they would meet the same: ask again when the control record can be read.",
+                self.resumed_unknown
+            ));
+        }
+        if self.unknown > 0 {
+            let why = match self.live_version {
+                Some(version) => {
+                    format!(
+                        "version {version} of the worker is live, which this redrive was not deployed with"
+                    )
+                }
+                None => "which version of the worker is live could not be read".to_owned(),
+            };
+            warnings.push(format!(
+                "{} of {counted} need another prompt, schema, model or build, and nobody can say whether they would meet one: {why}.",
+                self.unknown
+            ));
+        }
+        warnings
+    }
+
     fn warnings(&self, request: &Request, depth: Depth, counted: u64, now_ms: u64) -> Vec<String> {
         let source = request.source.as_str();
         let mut warnings = Vec::new();
@@ -252,24 +310,7 @@ impl Tally {
                 depth.total()
             )),
             Source::DeadLetters => {
-                if self.unchanged > 0 {
-                    warnings.push(format!(
-                        "{} of {counted} would meet what they failed at: the same revision of their task and the same model (or, where that is at fault, the same build, and no work was resumed since). The same failure is paid for again: mend the cause first.",
-                        self.unchanged
-                    ));
-                }
-                if self.unknown > 0 {
-                    let why = match self.live_version {
-                        Some(version) => {
-                            format!("version {version} of the worker is live, which this redrive was not deployed with")
-                        }
-                        None => "which version of the worker is live could not be read".to_owned(),
-                    };
-                    warnings.push(format!(
-                        "{} of {counted} need another prompt, schema, model or build, and nobody can say whether they would meet one: {why}.",
-                        self.unknown
-                    ));
-                }
+                warnings.extend(self.of_change(counted));
                 let unknown = counted.saturating_sub(self.matching());
                 if unknown > 0 {
                     warnings.push(format!(
@@ -306,7 +347,12 @@ mod tests {
     fn deployed() -> Deployed {
         let revisions =
             [("a", "hash-a"), ("b", "hash-b")].map(|(task, hash)| (task.to_owned(), hash.to_owned()));
-        Deployed { live_version: Some(7), built_version: 7, revisions: revisions.into(), resumed_ms: None }
+        Deployed {
+            live_version: Some(7),
+            built_version: 7,
+            revisions: revisions.into(),
+            resumed: Resumed::Never,
+        }
     }
 
     /// A failure at 2,000, under the revision `hash` of version 7, after `calls` calls of 500 millionths each.
@@ -380,7 +426,7 @@ mod tests {
 
     #[test]
     fn it_warns_when_nothing_that_could_help_has_changed() {
-        let resumed = |at_ms| Deployed { resumed_ms: Some(at_ms), ..deployed() };
+        let resumed = |at_ms| Deployed { resumed: Resumed::At(at_ms), ..deployed() };
         let newer = || Deployed { live_version: Some(8), built_version: 8, ..deployed() };
         // Version 8 was deployed with this build, and the alias put back.
         let put_back = || Deployed { built_version: 8, ..deployed() };
@@ -416,6 +462,25 @@ mod tests {
             tally.add(&all(), &of(reason, "a", "hash-a", 1), &now);
             let found = tally.report(&all(), Depth { visible: 1, hidden: 0 }, COST, 1);
             assert!(found.warnings[0].contains(why), "{:?}", found.warnings);
+        }
+        // Whether work was resumed says something of the same build alone.
+        let no_control = |now: Deployed| Deployed { resumed: Resumed::Unknown, ..now };
+        for (reason, now, unchanged, resumed_unknown) in [
+            (FailureReason::Poison, no_control(deployed()), 0, 1),
+            (FailureReason::Poison, no_control(newer()), 0, 0),
+            (FailureReason::InvalidOutput, no_control(deployed()), 1, 0),
+        ] {
+            let mut tally = Tally::default();
+            tally.add(&all(), &of(reason, "a", "hash-a", 1), &now);
+            assert_eq!(
+                (tally.unchanged, tally.resumed_unknown),
+                (unchanged, resumed_unknown),
+                "{reason} {now:?}"
+            );
+            let found = tally.report(&all(), Depth { visible: 1, hidden: 0 }, COST, 1);
+            let warned =
+                found.warnings.iter().any(|w| w.contains("whether work was resumed since is not known"));
+            assert_eq!(warned, resumed_unknown > 0, "{:?}", found.warnings);
         }
         // What is deployed for a task that nobody knows says nothing.
         let mut tally = Tally::default();
