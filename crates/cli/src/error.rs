@@ -94,6 +94,12 @@ impl Failure {
         }
     }
 
+    /// The same, and another way.
+    pub fn or(mut self, way: &str) -> Self {
+        self.sentence = format!("{}, or {way}.", self.sentence.trim_end_matches('.'));
+        self
+    }
+
     /// The same, and what was done until then.
     pub fn after(mut self, done: &str) -> Self {
         self.sentence = format!("{}: {done}.", self.sentence.trim_end_matches('.'));

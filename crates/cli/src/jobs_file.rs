@@ -405,6 +405,10 @@ impl Columns {
                 .map(|(member, column)| Ok((find(column)?, member.clone(), type_of(member))));
             mapped.collect::<Result<Vec<_>, Failure>>()?
         };
+        if source.maps.is_empty() {
+            let is_taken = |name: &str| types.contains_key(name) || is_named(name);
+            refuse_unknown(task, names.iter().copied().filter(|name| !is_taken(name)), &types)?;
+        }
         Ok(Self {
             task: task.to_owned(),
             members,
@@ -442,6 +446,26 @@ impl Columns {
         let group = self.group.as_ref().map(|(at, name)| group(cell(*at), name)).transpose()?;
         Ok(Draft { body: sendable(job(&self.task, &Value::Object(input), reference)), group })
     }
+}
+
+/// Once for the file: each of its lines would be refused for the same column.
+fn refuse_unknown<'a>(
+    task: &str,
+    columns: impl Iterator<Item = &'a str>,
+    types: &BTreeMap<String, Type>,
+) -> Result<(), Failure> {
+    let columns: Vec<_> = columns.map(|column| format!("{column:?}")).collect();
+    if columns.is_empty() || types.is_empty() {
+        return Ok(());
+    }
+    let (is, no_members) =
+        if columns.len() == 1 { ("The column", "is no member") } else { ("The columns", "are no members") };
+    let known: Vec<_> = types.keys().map(String::as_str).collect();
+    Err(Failure::usage(format!(
+        "{is} {} {no_members} of the input of {task}, which has: {}. Say with --map MEMBER=COLUMN which columns are wanted.",
+        columns.join(", "),
+        known.join(", ")
+    )))
 }
 
 /// The types of the members of a task's input, by its schema.
@@ -823,7 +847,14 @@ mod tests {
             assert_eq!(read(&source("jobs.jsonl", |_| {}), text.as_bytes()), []);
         }
         let inputs = source("tickets.csv", |s| s.task = Some("categorize_ticket".to_owned()));
-        for text in ["", "\u{feff}", "\n\r\n\n", "id,text", "id,text\r\n", "\u{feff}\"id\",\"text\"\n\n"] {
+        for text in [
+            "",
+            "\u{feff}",
+            "\n\r\n\n",
+            "subject,text",
+            "subject,text\r\n",
+            "\u{feff}\"subject\",\"text\"\n\n",
+        ] {
             assert_eq!(read(&inputs, text.as_bytes()), [], "{text:?}");
         }
         let mapped = source("tickets.csv", |s| {
@@ -864,6 +895,11 @@ mod tests {
                 mapped(&[("text", "a"), ("other", "a"), ("text", "b")], |_| {}),
                 "a,b",
                 "The member \"text\" is mapped to \"a\" and to \"b\"",
+            ),
+            (
+                mapped(&[], |s| s.reference = Some("Ref".to_owned())),
+                "Ref,id,text,Name",
+                "The columns \"id\", \"Name\" are no members of the input of categorize_ticket, which has: subject, text. Say with --map",
             ),
             (mapped(&[("text", "a"), ("text", "a")], |_| {}), "a", "The member \"text\" is mapped to"),
         ] {

@@ -35,6 +35,8 @@ pub struct Watch<'a> {
     /// When the first job was due, in milliseconds since 1970.
     began_ms: u64,
     alarms: AlarmLooks,
+    /// How it stood when that was last said.
+    said: Option<String>,
     /// What CloudWatch had counted in the minute in which it begins, say of the test before.
     counted: HashMap<String, f64>,
 }
@@ -64,7 +66,7 @@ impl<'a> Watch<'a> {
         let raised = again(async || alarms::raised(stack).await).await.ok();
         let began_ms = clock.now_ms();
         let alarms = AlarmLooks::new(raised, began_ms);
-        Self { stack, plan, clock, budget, interrupt, began_ms, alarms, counted }
+        Self { stack, plan, clock, budget, interrupt, began_ms, alarms, said: None, counted }
     }
 
     /// When the first job was due, in milliseconds since 1970, by AWS's clock.
@@ -112,12 +114,11 @@ impl<'a> Watch<'a> {
         let after_ms = self.after_ms();
         let waiting =
             depth.map_or_else(|_| "an unknown number".to_owned(), |depth| depth.messages.to_string());
-        say(&format!(
-            "{}: {} of {} jobs due, {waiting} in the queue.",
-            times::length(after_ms),
-            plan.due(after_ms),
-            plan.jobs()
-        ));
+        let stands = format!("{} of {} jobs due, {waiting} in the queue.", plan.due(after_ms), plan.jobs());
+        if self.said.as_ref() != Some(&stands) {
+            say(&format!("{}: {stands}", times::length(after_ms)));
+            self.said = Some(stands);
+        }
         if let Some(budget) = &self.budget
             && !self.interrupt.is_asked()
         {

@@ -448,6 +448,15 @@ fn tell(report: &Report, page: Option<Promised<'_>>, context: &Context) -> Resul
     let told = if context.out.is_json() {
         context.out.before_verdict().document(report)
     } else {
+        let plan = &report.plan;
+        say(&format!(
+            "Does it stand {:.0} jobs an hour, {} times the expected {}, for {} minutes? {}.",
+            plan.per_hour(),
+            plan.factor,
+            plan.expected_per_hour,
+            plan.minutes,
+            if report.verdict.passed { "Yes" } else { "No" }
+        ));
         context.out.before_verdict().all(report.verdict.findings.iter().cloned())
     };
     let written = page.map_or(Ok(()), |page| page.write(&report.page()));

@@ -25,10 +25,12 @@ use crate::error::Failure;
 use crate::jobs_file::Source;
 use crate::render::{Cell, Row, say};
 use crate::trial::{Trial, Tried};
-use crate::{Context, confirm, files, times};
+use crate::{Context, confirm, files, text, times};
 
 /// More lines are a load test; all that was tried is held, so that it can be compared.
 const LINES_MAX: usize = 10_000;
+/// What a trial without a stack takes.
+const WITHOUT_A_STACK: &str = "try without a stack: --provider rehearsal costs nothing, and --provider environment takes NIGHTSHIFT_PROVIDER, NIGHTSHIFT_MODEL and the worker's other variables from here";
 /// Whether the other build has ended, and whether somebody pressed Ctrl-C.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -252,8 +254,8 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         confirm::ask(
             arguments.yes,
             &format!(
-                "Tries {} inputs on {} at {}: at most {at_most:.4} USD{also}. Nothing is stored.",
-                inputs.len(),
+                "Tries {} on {} at {}: at most {at_most:.4} USD{also}. Nothing is stored.",
+                text::counted(inputs.len() as u64, "input"),
                 trial.worker.model.id,
                 trial.worker.model.base_url.as_deref().unwrap_or("its provider's own address"),
             ),
@@ -369,7 +371,7 @@ async fn settings(
     let none = || SdkConfig::builder().build();
     Ok(match arguments.provider {
         Provider::Stack => {
-            let stack = context.stack().await?;
+            let stack = context.stack().await.map_err(|failure| failure.or(WITHOUT_A_STACK))?;
             (stack.environment.clone(), stack.region.clone(), stack.sdk)
         }
         Provider::Rehearsal => {
@@ -492,7 +494,7 @@ async fn by_build(
     };
     if !status.success() {
         let said = read(&mut told)?;
-        let last = crate::text::shown(said.lines().last().unwrap_or("it said nothing"));
+        let last = text::shown(said.lines().last().unwrap_or("it said nothing"));
         return Err(Failure::failed(format!("The other build failed: {last}")));
     }
     read(&mut answered)?

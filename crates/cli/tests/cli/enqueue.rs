@@ -314,7 +314,7 @@ async fn a_file_without_a_job_sends_nothing_and_leaves_no_receipt() {
     let stand = Stand::start().await;
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in
-        [("empty.jsonl", ""), ("empty.csv", ""), ("blank.jsonl", "\n\r\n"), ("header.csv", "id,text\r\n")]
+        [("empty.jsonl", ""), ("empty.csv", ""), ("blank.jsonl", "\n\r\n"), ("header.csv", "subject,text\r\n")]
     {
         let file = write(folder.path(), name, text);
         let task = if name.ends_with(".csv") { &["--task", "categorize_ticket"][..] } else { &[] };

@@ -355,7 +355,7 @@ async fn what_is_left_without_a_lease_is_removed_by_whoever_asks_for_it() {
     let record = RecordWrite { record, expect: Expect::Absent };
     DynamoLedger::new(&sdk, LEDGER).write(&record).await.unwrap();
     let refused = run(&stand, &[]);
-    assert!(refused.code == 1 && refused.err.contains("load-test --clean-up removes those"), "{refused:?}");
+    assert!(refused.code == 1 && refused.err.contains("load-test --clean-up` removes those"), "{refused:?}");
     let removed = stand.run(&["load-test", "--clean-up", "--yes"]).ok();
     assert!(removed.err.contains("Removed 1 message and 1 record of load tests."), "{removed:?}");
     assert!(is_clean(&stand), "{:?}", stand.items(""));
@@ -395,7 +395,7 @@ async fn a_clean_up_of_a_stack_that_works_for_others_ends_and_costs_their_jobs_n
     let record = RecordWrite { record, expect: Expect::Absent };
     DynamoLedger::new(&sdk, LEDGER).write(&record).await.unwrap();
     let refused = run(&stand, &[]);
-    assert!(refused.err.contains("load-test --clean-up removes those"), "{refused:?}");
+    assert!(refused.err.contains("load-test --clean-up` removes those"), "{refused:?}");
 
     let mut command = stand.command(&["load-test", "--clean-up", "--yes"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -590,6 +590,7 @@ async fn what_fails_for_a_moment_costs_no_verdict() {
     let ran = ended(test).ok();
     worker.abort();
     assert!(ran.out.contains("complete\tyes\tThe test ran to its end, with 60 jobs."), "{ran:?}");
+    assert!(ran.err.contains("Does it stand ") && ran.err.contains(" minutes? Yes."), "{ran:?}");
     assert!(is_clean(&stand), "{:?}", stand.items(""));
 }
 

@@ -122,6 +122,17 @@ async fn a_trial_is_compared_with_expected_outputs_a_model_and_a_build() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_stack_is_told_how_to_try_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = inputs(folder.path());
+    let ran = run(&mut bare(&["task", "try", "--task", "categorize_ticket", &file]));
+    assert_eq!(ran.code, 2, "{ran:?}");
+    for says in ["add --region", "or try without a stack: --provider rehearsal", "--provider environment"] {
+        assert!(ran.err.contains(says), "{says}: {ran:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_compared_is_said_before_anything_is_paid_for() {
     let folder = tempfile::tempdir().unwrap();
     let file = inputs(folder.path());
