@@ -144,8 +144,8 @@ impl Arguments {
                 "--faults are those of the model stub, and a provider has its own: leave one out".to_owned(),
             );
         }
-        if self.provider == Provider::Openai && self.base_url.is_none() && self.model == ANTHROPICS {
-            return Some(format!("{ANTHROPICS} is not OpenAI's: name a model with --model"));
+        if self.provider == Provider::Openai && self.model == ANTHROPICS {
+            return Some("--provider openai asks a model that you name: add --model NAME, and --base-url for a server of your own".to_owned());
         }
         let path = self.results.as_ref()?;
         let error = std::fs::OpenOptions::new().create(true).append(true).open(path).err()?;
