@@ -25,9 +25,9 @@ use crate::letters;
 use crate::load_watch::Watch;
 use crate::receipt::{self, Entry, Receipt};
 use crate::render::say;
-use crate::sender::{Outgoing, Rate, Sender};
+use crate::sender::{Outgoing, Rate, Sender, Tried};
 use crate::stack::{Stack, Worker};
-use crate::test_lease::Lease;
+use crate::test_lease::{HELD_FOR, Lease};
 use crate::times;
 
 /// Between two looks at the queues when all is sent.
@@ -218,6 +218,8 @@ impl Load<'_> {
             queue_url: &self.stack.jobs_url,
             receipt,
             rate: Rate::Open { per_second: self.plan.per_second(), together },
+            // By then the lease is lost, which says more.
+            out_of_reach_max: HELD_FOR,
             interrupt: &self.context.interrupt,
             may_send: &|| self.lease.held(),
         };
@@ -229,7 +231,7 @@ impl Load<'_> {
             let (draft, key, _) = self.jobs.draft(self.first + job)?;
             job += 1;
             // Lines count from 1.
-            Ok(Some(Outgoing { line: job, key: key.to_string(), draft, attempts: 0 }))
+            Ok(Some(Outgoing { line: job, key: key.to_string(), draft, tried: Tried::default() }))
         };
         sender.send(next, |_| {}).await.1
     }

@@ -23,6 +23,8 @@ const OPEN_MAX: usize = 8;
 const ATTEMPTS_MAX: u32 = 5;
 /// First wait before a message is given to SQS again; doubled each time.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// The longest: what comes back after a minute is not left waiting for another one.
+const AGAIN_AFTER_MAX: Duration = Duration::from_secs(5);
 
 /// A job on its way out.
 #[derive(Debug, Clone)]
@@ -33,7 +35,36 @@ pub struct Outgoing {
     /// What is sent.
     pub draft: Draft,
     /// How often it was given to SQS.
-    pub attempts: u32,
+    pub tried: Tried,
+}
+
+/// What a message has behind it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tried {
+    times: u32,
+    /// `None`: not yet.
+    since: Option<Instant>,
+}
+
+impl Tried {
+    /// After one more attempt, which began then.
+    fn once_more(self, began: Instant) -> Self {
+        Self { times: self.times + 1, since: self.since.or(Some(began)) }
+    }
+
+    /// Whether it is tried again; `out_of_reach_max`: SQS was out of reach, and may be for so long.
+    fn goes_on(self, out_of_reach_max: Option<Duration>, now: Instant) -> bool {
+        let is_borne =
+            |longest| self.since.is_none_or(|since| now.saturating_duration_since(since) < longest);
+        self.times < ATTEMPTS_MAX || out_of_reach_max.is_some_and(is_borne)
+    }
+
+    fn waits(self) -> Duration {
+        match self.times.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doubled) => AGAIN_AFTER.saturating_mul(2_u32.saturating_pow(doubled)).min(AGAIN_AFTER_MAX),
+        }
+    }
 }
 
 impl Weighed for Outgoing {
@@ -78,6 +109,8 @@ pub struct Sender<'a> {
     pub receipt: &'a mut Receipt,
     /// How fast.
     pub rate: Rate,
+    /// For how long SQS may be out of reach before the command gives up, if that is longer than five attempts take.
+    pub out_of_reach_max: Duration,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
     /// Asked before each batch: what it fails with ends the sending.
@@ -151,7 +184,7 @@ impl Sender<'_> {
                     pace.took(&messages);
                     let sending = messages.iter().map(|message| message.line).collect();
                     match (self.may_send)().and_then(|()| self.receipt.write(&[Entry::Sending { sending }])) {
-                        Ok(()) => open.push(send_batch(self.client, self.queue_url, messages)),
+                        Ok(()) => open.push(send_batch(self.client, self.queue_url, messages, self.out_of_reach_max)),
                         Err(failure) => ended = Err(failure),
                     }
                 }
@@ -189,11 +222,18 @@ struct Answer {
     gave_up: Result<(), Failure>,
 }
 
-async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -> Result<Answer, Failure> {
+async fn send_batch(
+    client: &Client,
+    queue_url: &str,
+    mut messages: Vec<Outgoing>,
+    out_of_reach_max: Duration,
+) -> Result<Answer, Failure> {
     const ACTION: &str = "sqs:SendMessage";
-    let attempts = messages.iter().map(|message| message.attempts).max().unwrap_or_default();
-    if attempts > 0 {
-        tokio::time::sleep(AGAIN_AFTER * 2_u32.pow(attempts - 1)).await;
+    let is_first = messages.iter().all(|message| message.tried.times == 0);
+    tokio::time::sleep(messages.iter().map(|message| message.tried.waits()).max().unwrap_or_default()).await;
+    let began = Instant::now();
+    for message in &mut messages {
+        message.tried = message.tried.once_more(began);
     }
     let mut request = client.send_message_batch().queue_url(queue_url);
     for (index, message) in messages.iter().enumerate() {
@@ -209,15 +249,17 @@ async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -
     // What was refused, was not taken; of all else nobody knows.
     let is_unheard =
         matches!(&answered, Err(e) if e.raw_response().is_none_or(|r| r.status().as_u16() >= 500));
+    let is_out_of_reach = matches!(&answered, Err(e) if e.raw_response().is_none());
+    let out_of_reach_max = is_out_of_reach.then_some(out_of_reach_max);
+    let goes_on = |tried: Tried, longest| tried.goes_on(longest, Instant::now());
     let answer = match answered.map_err(|e| error::of_aws(ACTION, &e)) {
         Ok(answer) => answer,
-        Err(failure) if failure.may_pass() && attempts + 1 < ATTEMPTS_MAX => {
-            let unheard = if is_unheard && attempts == 0 { messages.len() as u64 } else { 0 };
-            let again = messages
-                .into_iter()
-                .map(|message| Outgoing { attempts: message.attempts + 1, ..message })
-                .collect();
-            return Ok(Answer { entries: Vec::new(), again, unheard, gave_up: Ok(()) });
+        Err(failure)
+            if failure.may_pass()
+                && messages.iter().all(|message| goes_on(message.tried, out_of_reach_max)) =>
+        {
+            let unheard = if is_unheard && is_first { messages.len() as u64 } else { 0 };
+            return Ok(Answer { entries: Vec::new(), again: messages, unheard, gave_up: Ok(()) });
         }
         Err(failure) => return Err(failure),
     };
@@ -242,9 +284,7 @@ async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -
                 entries.push(Entry::Bad { line: message.line, not_sent: refused.code().to_owned() });
             }
             // Not our fault, or not even mentioned.
-            _ if message.attempts + 1 < ATTEMPTS_MAX => {
-                again.push(Outgoing { attempts: message.attempts + 1, ..message });
-            }
+            _ if goes_on(message.tried, None) => again.push(message),
             refused => {
                 let code = refused.map_or("no answer", |entry| entry.code());
                 let said = format!("SQS did not take line {}", message.line);
@@ -274,8 +314,35 @@ impl Pace {
             Rate::Any => {}
             Rate::AtMost(rate) => self.next_at = self.next_at.max(Instant::now()) + took(rate),
             // What is sent again had its place in the schedule already.
-            Rate::Open { .. } if messages.iter().any(|message| message.attempts > 0) => {}
+            Rate::Open { .. } if messages.iter().any(|message| message.tried.times > 0) => {}
             Rate::Open { per_second, .. } => self.next_at += took(per_second),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_of_reach_is_tried_for_as_long_as_that_is_borne_and_all_else_five_times() {
+        let lease = Some(Duration::from_secs(90));
+        for (times, passed_s, out_of_reach_max, goes_on) in [
+            (4, 89, None, true),
+            (5, 1, None, false),
+            (5, 1, Some(Duration::ZERO), false),
+            (5, 89, lease, true),
+            (500, 89, lease, true),
+            (5, 90, lease, false),
+            (4, 600, lease, true),
+        ] {
+            let began = Instant::now();
+            let tried = (0..times).fold(Tried::default(), |tried, _| tried.once_more(began));
+            let now = began + Duration::from_secs(passed_s);
+            let found = tried.goes_on(out_of_reach_max, now);
+            assert_eq!(found, goes_on, "{times} times in {passed_s} s, {out_of_reach_max:?}");
+        }
+        let waits_ms = |times| Tried { times, since: None }.waits().as_millis();
+        assert_eq!([0, 1, 2, 5, 6, u32::MAX].map(waits_ms), [0, 200, 400, 3_200, 5_000, 5_000]);
     }
 }

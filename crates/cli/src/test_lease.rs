@@ -30,7 +30,7 @@ const RENEWED_EVERY: Duration = Duration::from_secs(15);
 const ENDS_AFTER_MS: u64 = 120_000;
 /// Its holder believes in it for so long after it asked for the last renewal that was granted: clocks may differ, and a
 /// request that was on its way arrives.
-const HELD_FOR: Duration = Duration::from_secs(90);
+pub const HELD_FOR: Duration = Duration::from_secs(90);
 /// How often its age is looked at where nothing else happens.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Take};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,7 +22,7 @@ use crate::files;
 use crate::jobs_file::{Draft, Lines, Source};
 use crate::receipt::{self, Before, Entry, Receipt};
 use crate::render::{Cell, Row, say};
-use crate::sender::{Outgoing, Rate, Sender};
+use crate::sender::{Outgoing, Rate, Sender, Tried};
 use crate::stack::{Stack, Worker};
 use crate::text::{agreeing, counted, dollars};
 use crate::times;
@@ -128,6 +129,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             queue_url: &stack.jobs_url,
             receipt: &mut receipt,
             rate: arguments.rate.map_or(Rate::Any, Rate::AtMost),
+            out_of_reach_max: Duration::ZERO,
             interrupt: &context.interrupt,
             may_send: &|| Ok(()),
         };
@@ -353,7 +355,7 @@ impl Reading<'_> {
             }
             match judge(draft, self.tasks, self.worker) {
                 Ok((draft, key, _)) => {
-                    return Ok(Some(Outgoing { line, key: key.to_string(), draft, attempts: 0 }));
+                    return Ok(Some(Outgoing { line, key: key.to_string(), draft, tried: Tried::default() }));
                 }
                 Err((reason, _)) if !self.before.is_bad(line) => {
                     receipt.write(&[Entry::Bad { line, not_sent: reason }])?;
