@@ -289,7 +289,7 @@ fn what_cannot_start_says_what_to_do() {
     for (arguments, expected) in [
         (vec!["--jobs", &missing], vec!["no-such-file.jsonl", "give --jobs a file with one job a line"]),
         (vec!["--jobs", &empty], vec!["holds no job", r#"{"task":"#]),
-        (vec!["--jobs", &table], vec!["tickets.csv is a table", "nightshift enqueue", r#"{"task":"#]),
+        (vec!["--jobs", &table], vec!["tickets.csv is a table", "`nightshift enqueue`", r#"{"task":"#]),
         (vec!["--provider", "anthropic"], vec!["ANTHROPIC_API_KEY", "--base-url"]),
         (vec!["--provider", "openai", "--model", "gpt-5-mini"], vec!["OPENAI_API_KEY", "--base-url"]),
         (vec!["--provider", "openai"], vec!["--model"]),

@@ -57,7 +57,7 @@ pub fn from_file(path: &Path) -> anyhow::Result<Jobs> {
     let line = BUILT_IN.lines().next().unwrap_or_default();
     anyhow::ensure!(
         !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")),
-        "{} is a table: nightshift enqueue and nightshift task try read those, and the demo takes one job a line, such as {line}",
+        "{} is a table: `nightshift enqueue` and `nightshift task try` read those, and the demo takes one job a line, such as {line}",
         path.display()
     );
     let bytes = std::fs::read(path)

@@ -313,9 +313,12 @@ async fn what_sqs_took_of_a_batch_is_noted_though_it_did_not_take_the_rest_a_fif
 async fn a_file_without_a_job_sends_nothing_and_leaves_no_receipt() {
     let stand = Stand::start().await;
     let folder = tempfile::tempdir().unwrap();
-    for (name, text) in
-        [("empty.jsonl", ""), ("empty.csv", ""), ("blank.jsonl", "\n\r\n"), ("header.csv", "subject,text\r\n")]
-    {
+    for (name, text) in [
+        ("empty.jsonl", ""),
+        ("empty.csv", ""),
+        ("blank.jsonl", "\n\r\n"),
+        ("header.csv", "subject,text\r\n"),
+    ] {
         let file = write(folder.path(), name, text);
         let task = if name.ends_with(".csv") { &["--task", "categorize_ticket"][..] } else { &[] };
         let sent = stand.run(&[&["enqueue", &file, "--yes"], task].concat()).ok();
