@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import pty
 import shutil
 import signal
 import subprocess
@@ -21,10 +22,18 @@ case $1 in
 esac"""
 DEPLOY = """echo deploy >>log
 echo '{"mode": "managed"}' | sed 's/{/{ /' >.tools/load-test/terraform.tfstate"""
+# With `slow`, one that takes as long as that is there. It says first which stack it is, as scripts/destroy does.
+DESTROY = """set -e
+trap 'echo interrupted >>log; exit 1' INT TERM
+echo "destroy: this stack"
+echo destroying >>log
+while [[ -e slow ]]; do sleep 0.05; done
+echo destroy >>log"""
 # With `hang`, a test that goes on until it is stopped, with a verdict on what there was.
 TEST = """if [[ ${!#} == --help ]]; then [[ $* != *--bogus* ]]; exit; fi
+echo $$ >pid
 echo "test $*" >>log
-if [[ -e hang ]]; then trap 'echo stopped >>log; exit 3' INT; while :; do sleep 0.05; done; fi
+if [[ -e hang ]]; then trap '' PIPE; trap 'echo stopped >>log; exit 3' INT TERM; while :; do sleep 0.05; done; fi
 exit "$(cat verdict 2>/dev/null || echo 0)\""""
 
 
@@ -38,16 +47,16 @@ class Clone:
         (folder / ".tools" / "venv").symlink_to(ROOT / ".tools" / "venv")
         for script in ["load-test", "tools", "requirements.txt"]:
             shutil.copy(ROOT / "scripts" / script, folder / "scripts" / script)
-        for script, does in [("scripts/stack", STACK), ("scripts/deploy", DEPLOY), ("scripts/destroy", "echo destroy >>log"), ("nightshift", TEST)]:
+        for script, does in [("scripts/stack", STACK), ("scripts/deploy", DEPLOY), ("scripts/destroy", DESTROY), ("nightshift", TEST)]:
             (folder / script).write_text(f"#!/usr/bin/env bash\n{does}\n")
             (folder / script).chmod(0o755)
         self.hang = folder / "hang"
 
-    def begin(self, *arguments):
+    def begin(self, *arguments, **streams):
         environment = {**os.environ, "NIGHTSHIFT": str(self.folder / "nightshift")}
         return subprocess.Popen(
             [self.folder / "scripts" / "load-test", *arguments], env=environment, cwd=self.folder, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            start_new_session=True, **(streams or {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}),
             # What a shell starts in the background ignores it, and so would all that is started from there.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
@@ -59,10 +68,11 @@ class Clone:
 
     def log(self):
         log = self.folder / "log"
-        return log.read_text().splitlines() if log.exists() else []
+        return [line for line in log.read_text().splitlines() if line != "destroying"] if log.exists() else []
 
     def wait_for(self, line):
-        while not any(line in said for said in self.log()):
+        log = self.folder / "log"
+        while not (log.exists() and line in log.read_text()):
             time.sleep(0.05)
 
     def left(self):
@@ -110,6 +120,7 @@ def test_what_a_run_that_was_killed_left_goes_before_anything_else(clone, where,
         killed = clone.begin(*where, "--expected-per-hour", "60")
         clone.wait_for("test")
         os.killpg(killed.pid, signal.SIGKILL)
+        os.killpg(int((clone.folder / "pid").read_text()), signal.SIGKILL)
         killed.communicate()
         assert clone.log()[0] == up and down not in clone.log()
         assert clone.left() != []
@@ -130,14 +141,61 @@ def test_a_server_that_answers_no_more_is_no_reason_to_leave_its_folder(clone):
     assert clone.left() == []
 
 
-def test_ctrl_c_gives_the_tests_verdict_and_takes_the_stack_away(clone):
+@pytest.mark.parametrize("stop", [lambda pid: os.killpg(pid, signal.SIGINT), lambda pid: os.kill(pid, signal.SIGTERM)])
+def test_ctrl_c_gives_the_tests_verdict_and_takes_the_stack_away_and_so_does_a_term_that_only_the_script_gets(clone, stop):
     clone.hang.touch()
     stopped = clone.begin("--local", "--expected-per-hour", "60")
     clone.wait_for("test")
-    os.killpg(stopped.pid, signal.SIGINT)
+    stop(stopped.pid)
     stopped.communicate()
     assert stopped.returncode == 3
     assert clone.log()[-2:] == ["stopped", "stack down"]
+    assert clone.left() == []
+
+
+@pytest.mark.parametrize("when", ["test", "destroying"])
+def test_a_terminal_that_goes_away_leaves_no_stack_and_what_was_said_is_in_a_file(clone, when):
+    (clone.hang if when == "test" else clone.folder / "slow").touch()
+    ours, its = pty.openpty()
+    left = clone.begin("--expected-per-hour", "60", stdin=its, stdout=its, stderr=its)
+    os.close(its)
+    clone.wait_for(when)
+    # Its reader is gone, so that whatever writes to it is refused, and whoever had it as its terminal is told.
+    os.close(ours)
+    left.send_signal(signal.SIGHUP)
+    (clone.folder / "slow").unlink(missing_ok=True)
+    left.wait()
+    assert clone.log()[-1] == "destroy"
+    assert clone.left() == ["said"]
+    said = (clone.home / "said").read_text()
+    assert ("destroy: this stack" in said) == (when == "test") and "the stack is gone" in said
+    # Whoever comes back is told.
+    assert "the stack is gone" in clone.run("--clean-up")[1]
+    assert clone.left() == []
+
+
+def test_whoever_reads_what_it_says_may_end_first(clone):
+    clone.hang.touch()
+    reader, writer = os.pipe()
+    piped = clone.begin("--expected-per-hour", "60", stdin=subprocess.DEVNULL, stdout=writer, stderr=writer)
+    os.close(writer)
+    clone.wait_for("test")
+    os.close(reader)
+    os.killpg(piped.pid, signal.SIGINT)
+    assert piped.wait() == 3
+    assert clone.log()[-1] == "destroy"
+    assert clone.left() == ["said"]
+
+
+def test_no_ctrl_c_stops_the_taking_away(clone):
+    (clone.folder / "slow").touch()
+    stopped = clone.begin("--expected-per-hour", "60")
+    clone.wait_for("destroying")
+    for signalled in [signal.SIGINT, signal.SIGINT, signal.SIGTERM]:
+        os.killpg(stopped.pid, signalled)
+    (clone.folder / "slow").unlink()
+    stopped.communicate()
+    assert clone.log()[-1] == "destroy" and "interrupted" not in clone.log()
     assert clone.left() == []
 
 
