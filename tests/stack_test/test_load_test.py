@@ -20,8 +20,11 @@ case $1 in
     rm -rf "$NIGHTSHIFT_STACK_HOME"
     ;;
 esac"""
+# As Terraform does, into the folder of a workspace that is none of the script's.
 DEPLOY = """echo deploy >>log
-echo '{"mode": "managed"}' | sed 's/{/{ /' >.tools/load-test/terraform.tfstate"""
+state=.tools/load-test${TF_WORKSPACE:+/module/terraform/terraform.tfstate.d/$TF_WORKSPACE}
+mkdir -p "$state"
+echo '{"mode": "managed"}' | sed 's/{/{ /' >"$state"/terraform.tfstate"""
 # With `slow`, one that takes as long as that is there. It says first which stack it is, as scripts/destroy does.
 DESTROY = """set -e
 trap 'echo interrupted >>log; exit 1' INT TERM
@@ -51,9 +54,10 @@ class Clone:
             (folder / script).write_text(f"#!/usr/bin/env bash\n{does}\n")
             (folder / script).chmod(0o755)
         self.hang = folder / "hang"
+        self.environment = {}
 
     def begin(self, *arguments, **streams):
-        environment = {**os.environ, "NIGHTSHIFT": str(self.folder / "nightshift")}
+        environment = {**os.environ, "NIGHTSHIFT": str(self.folder / "nightshift"), **self.environment}
         return subprocess.Popen(
             [self.folder / "scripts" / "load-test", *arguments], env=environment, cwd=self.folder, text=True,
             start_new_session=True, **(streams or {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}),
@@ -92,6 +96,15 @@ def test_the_verdict_is_the_exit_code_and_the_stack_goes(clone, where, up, down)
         assert clone.run(*where, "--expected-per-hour", "60")[0] == verdict
         assert clone.log()[-3:] == [up, "test --prefix load-test load-test --yes --expected-per-hour 60", down]
         assert clone.left() == []
+
+
+def test_the_state_is_the_scripts_own_whatever_workspace_somebody_works_in(clone):
+    clone.environment = {"TF_WORKSPACE": "production", "TF_DATA_DIR": str(clone.folder / "data")}
+    with open(clone.folder / "scripts" / "deploy", "a") as deploy:
+        deploy.write('echo "$TF_DATA_DIR" >>log\n')
+    assert clone.run("--expected-per-hour", "60")[0] == 0
+    assert clone.log()[1] == str(clone.home / "data")
+    assert clone.log()[-1] == "destroy"
 
 
 def test_its_own_flags_may_stand_anywhere(clone):
