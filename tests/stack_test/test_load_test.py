@@ -1,5 +1,6 @@
 """What scripts/load-test leaves behind, however it ends; the stack, the deploy and the test itself are scripts that say what they did."""
 
+import json
 import os
 import pathlib
 import pty
@@ -228,3 +229,39 @@ def test_the_stack_keeps_its_name(clone):
     code, said = clone.run("--local", "--settings", "settings.json", "--expected-per-hour", "60")
     assert code != 0 and "leave `prefix` out" in said
     assert clone.log() == []
+
+
+def test_settings_of_the_stack_that_works_neither_protect_the_stack_nor_wake_anybody_nor_use_its_table(clone):
+    settings = {
+        "protect_data": True, "page_emails": ["a@b.example"], "ticket_emails": ["a@b.example"], "notify": {"page": {"actions": ["arn:aws:sns"]}},
+        "jobs_expected": {"from_hour": 8, "to_hour": 18}, "ledger": {"table_name": "restored", "result_expiry_days": 3}, "limits": {"batch_size": 3},
+    }
+    (clone.folder / "settings.json").write_text(json.dumps(settings))
+    code, said = clone.run("--settings", "settings.json", "--expected-per-hour", "60")
+    assert code == 0, said
+    made = json.loads((clone.home / "variables.tfvars.json").read_text())
+    assert made == {
+        "prefix": "load-test", "protect_data": False, "page_emails": [], "ticket_emails": [], "notify": {}, "jobs_expected": None,
+        "ledger": {"result_expiry_days": 3}, "limits": {"batch_size": 3}, "model": made["model"],
+    }
+    assert "left out of the settings: jobs_expected, ledger.table_name, notify, page_emails, protect_data, ticket_emails" in said
+    (clone.folder / "settings.json").write_text('{"limits": {}, "protect_data": false}')
+    assert "left out" not in clone.run("--settings", "settings.json", "--expected-per-hour", "60")[1]
+
+
+@pytest.mark.parametrize("flag", [["--prefix", "nightshift"], ["--prefix=nightshift"], ["--region", "eu-west-1"], ["--region=eu-west-1"]])
+def test_no_other_stack_is_tested_than_the_one_it_makes(clone, flag):
+    code, said = clone.run("--local", "--expected-per-hour", "60", *flag)
+    assert code == 2 and f"leave {flag[0].split('=')[0]} out" in said
+    assert clone.log() == []
+
+
+def test_destroy_names_the_module_whose_data_is_protected(tmp_path):
+    state = {"values": {"root_module": {"resources": [
+        {"mode": "managed", "type": "aws_dynamodb_table", "values": {"name": "load-test-ledger", "deletion_protection_enabled": True}},
+    ]}}}
+    (tmp_path / "terraform").write_text(f"#!/usr/bin/env bash\n[[ $2 == init ]] || echo '{json.dumps(state)}'\n")
+    (tmp_path / "terraform").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "NIGHTSHIFT_MODULE": "a copy/terraform"}
+    done = subprocess.run([ROOT / "scripts" / "destroy", "--yes"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "terraform -chdir='a copy/terraform' apply -var protect_data=false" in done.stderr
