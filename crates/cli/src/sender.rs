@@ -15,7 +15,6 @@ use crate::error::{self, Failure};
 use crate::interrupt::Interrupt;
 use crate::jobs_file::Draft;
 use crate::receipt::{Entry, Receipt};
-use crate::times;
 
 /// Batches that are open at once: at 20 ms each, four thousand messages a second.
 const OPEN_MAX: usize = 8;
@@ -78,6 +77,8 @@ pub struct Sender<'a> {
     pub receipt: &'a mut Receipt,
     /// How fast.
     pub rate: Rate,
+    /// The time, in milliseconds since 1970, that dates what SQS took.
+    pub now_ms: &'a dyn Fn() -> u64,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
     /// Asked before each batch: what it fails with ends the sending.
@@ -151,7 +152,7 @@ impl Sender<'_> {
                     pace.took(&messages);
                     let sending = messages.iter().map(|message| message.line).collect();
                     match (self.may_send)().and_then(|()| self.receipt.write(&[Entry::Sending { sending }])) {
-                        Ok(()) => open.push(send_batch(self.client, self.queue_url, messages)),
+                        Ok(()) => open.push(send_batch(self.client, self.queue_url, self.now_ms, messages)),
                         Err(failure) => ended = Err(failure),
                     }
                 }
@@ -189,7 +190,12 @@ struct Answer {
     gave_up: Result<(), Failure>,
 }
 
-async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -> Result<Answer, Failure> {
+async fn send_batch(
+    client: &Client,
+    queue_url: &str,
+    now_ms: &dyn Fn() -> u64,
+    messages: Vec<Outgoing>,
+) -> Result<Answer, Failure> {
     const ACTION: &str = "sqs:SendMessage";
     let attempts = messages.iter().map(|message| message.attempts).max().unwrap_or_default();
     if attempts > 0 {
@@ -221,7 +227,7 @@ async fn send_batch(client: &Client, queue_url: &str, messages: Vec<Outgoing>) -
         }
         Err(failure) => return Err(failure),
     };
-    let sent_ms = times::now_ms();
+    let sent_ms = now_ms();
     let mut entries = Vec::with_capacity(messages.len());
     let mut again = Vec::new();
     let mut gave_up = Ok(());

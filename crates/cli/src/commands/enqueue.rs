@@ -128,6 +128,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             queue_url: &stack.jobs_url,
             receipt: &mut receipt,
             rate: arguments.rate.map_or(Rate::Any, Rate::AtMost),
+            now_ms: &times::now_ms,
             interrupt: &context.interrupt,
             may_send: &|| Ok(()),
         };
