@@ -233,7 +233,7 @@ fn latencies(report: &Report) -> Markup {
                 } } }
             }
         }
-        p.soft { "Without the warm-up. Ends are by the workers' clocks, all else by this machine's. What had not ended counts with its age." }
+        p.soft { "Without the warm-up. Ends are by the workers' clocks, all else by AWS's. What had not ended counts with its age." }
     }
 }
 

@@ -101,8 +101,8 @@ struct ThresholdArguments {
     /// The same for 99 %.
     #[arg(long, value_name = "S", default_value_t = Thresholds::default().p99_s_max)]
     p99_s: f64,
-    /// Seconds after the last send within which all must have ended; it is looked at no longer, but for the two minutes after
-    /// which queues that look empty are.
+    /// Seconds after the last send within which all must have ended. It is looked at no longer, unless the queues look empty:
+    /// two minutes of that are sure.
     #[arg(long, value_name = "S", default_value_t = Thresholds::default().drain_s_max)]
     drain_s: f64,
     /// Seconds from its due time within which SQS must have taken 99 % of the jobs, or the load was a lower one; by default a
