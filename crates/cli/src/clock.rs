@@ -9,6 +9,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::date_time::Format;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{self, Failure};
 use crate::stack::Stack;
@@ -17,24 +18,40 @@ use crate::times;
 /// What a clock may differ by and be believed, in milliseconds: AWS says whole seconds, and the answer was on its way.
 const BELIEVED_MS: i64 = 2_000;
 
-/// AWS's clock, by the one of this machine.
+/// Nobody sets this clock, and it goes on while the machine sleeps; elsewhere than on Linux it stands still then.
+#[cfg(target_os = "linux")]
+const STEADY: ClockId = ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const STEADY: ClockId = ClockId::Monotonic;
+
+/// AWS's clock: as it was when it was asked, and what has gone by since. Somebody may set this machine's meanwhile.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    /// How far the clock here is ahead, in milliseconds; `None`: not so far that it matters.
-    pub ahead_ms: Option<i64>,
+    asked_ms: u64,
+    steady_ms: u64,
 }
 
 impl Clock {
     /// Asks AWS for its time.
     pub async fn of_aws(stack: &Stack) -> Result<Self, Failure> {
         let ahead_ms = ahead_ms(stack).await?.filter(|ahead_ms| ahead_ms.abs() > BELIEVED_MS);
-        Ok(Self { ahead_ms })
+        Ok(Self::from(times::now_ms().saturating_add_signed(-ahead_ms.unwrap_or_default())))
+    }
+
+    fn from(now_ms: u64) -> Self {
+        Self { asked_ms: now_ms, steady_ms: steady_ms() }
     }
 
     /// The time, in milliseconds since 1970.
     pub fn now_ms(self) -> u64 {
-        times::now_ms().saturating_add_signed(-self.ahead_ms.unwrap_or_default())
+        self.asked_ms + steady_ms().saturating_sub(self.steady_ms)
     }
+}
+
+/// Milliseconds since some moment before this program began.
+fn steady_ms() -> u64 {
+    let now = clock_gettime(STEADY);
+    u64::try_from(now.tv_sec * 1_000 + now.tv_nsec / 1_000_000).unwrap_or_default()
 }
 
 /// How far the clock here is ahead of AWS's, in milliseconds, by the date of an answer of STS; `None`: it gave none.
@@ -72,5 +89,20 @@ impl Intercept for AnswerDate {
         let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date.and_then(|date| date.to_millis().ok());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_goes_on_from_what_aws_said_wherever_this_machines_is_set() {
+        let steady_ms = steady_ms();
+        let clock = |asked_ms, ago_ms| Clock { asked_ms, steady_ms: steady_ms.saturating_sub(ago_ms) };
+        for (asked_ms, ago_ms) in [(5_000, 0), (5_000, 1_000), (times::now_ms() * 2, 1_000)] {
+            let now_ms = clock(asked_ms, ago_ms).now_ms();
+            assert!(now_ms >= asked_ms + ago_ms && now_ms < asked_ms + times::now_ms() / 2, "{now_ms}");
+        }
     }
 }

@@ -47,35 +47,9 @@ pub struct Jobs<'a> {
 }
 
 impl<'a> Jobs<'a> {
-    /// One of each task, to see that they can be sent, and that two of them are two jobs. Of all tasks, those are left out
-    /// whose examples cannot be made different.
+    /// One of each task, to see that they can be sent, and that two of them are two jobs.
     pub fn new(names: &[String], tasks: &'a Registry, worker: &'a Worker) -> Result<Self, Failure> {
-        let all: Vec<_> = tasks.names().into_iter().map(str::to_owned).collect();
-        let (names, chosen) = if names.is_empty() { (all.as_slice(), false) } else { (names, true) };
-        let (mut examples, mut alike) = (Vec::new(), Vec::new());
-        for name in names {
-            let described = tasks.describe(name).ok_or_else(|| {
-                Failure::usage(format!(
-                    "There is no task {}: `nightshift task list` shows all.",
-                    crate::text::shown(name)
-                ))
-            })?;
-            let mut input = described.example_job.get("input").cloned().unwrap_or_default();
-            if longest_text(&mut input).is_none() {
-                alike.push(name.as_str());
-                continue;
-            }
-            examples.push((name.clone(), input));
-        }
-        if let Some(why) = (!alike.is_empty()).then(|| alike.join(", ")) {
-            let why = format!(
-                "The example of {why} has no text that words of its own could be added to, so all such jobs would be one"
-            );
-            if chosen || examples.is_empty() {
-                return Err(Failure::usage(format!("{why}: name other tasks with --task.")));
-            }
-            say(&format!("{why}: left out."));
-        }
+        let examples = examples(names, tasks)?;
         let run = format!("{}-{}", times::now_ms(), OsEntropy.token().get(..8).unwrap_or_default());
         let mut jobs = Self { run, examples, tasks, worker, most_micro_usd: 0 };
         for job in 0..jobs.examples.len() as u64 {
@@ -99,6 +73,40 @@ impl<'a> Jobs<'a> {
             ))
         })
     }
+}
+
+/// The examples of these tasks, by their names. Of all tasks, those are left out whose examples cannot be made different.
+///
+/// # Errors
+/// When there is no such task, or its jobs would be one.
+pub fn examples(names: &[String], tasks: &Registry) -> Result<Vec<(String, Value)>, Failure> {
+    let all: Vec<_> = tasks.names().into_iter().map(str::to_owned).collect();
+    let (names, chosen) = if names.is_empty() { (all.as_slice(), false) } else { (names, true) };
+    let (mut examples, mut alike) = (Vec::new(), Vec::new());
+    for name in names {
+        let described = tasks.describe(name).ok_or_else(|| {
+            Failure::usage(format!(
+                "There is no task {}: `nightshift task list` shows all.",
+                crate::text::shown(name)
+            ))
+        })?;
+        let mut input = described.example_job.get("input").cloned().unwrap_or_default();
+        if longest_text(&mut input).is_none() {
+            alike.push(name.as_str());
+            continue;
+        }
+        examples.push((name.clone(), input));
+    }
+    if let Some(why) = (!alike.is_empty()).then(|| alike.join(", ")) {
+        let why = format!(
+            "The example of {why} has no text that words of its own could be added to, so all such jobs would be one"
+        );
+        if chosen || examples.is_empty() {
+            return Err(Failure::usage(format!("{why}: name other tasks with --task.")));
+        }
+        say(&format!("{why}: left out."));
+    }
+    Ok(examples)
 }
 
 /// Where the words go that make a job its own.
@@ -162,9 +170,8 @@ impl Load<'_> {
             .map_err(|error| Failure::failed(format!("There is no room for a receipt: {error}.")))?;
         let path = folder.path().join("receipt");
         let mut watch = Watch::new(stack, plan, clock, budget, &context.interrupt, self.first > 0).await;
-        // What is sent is dated by the clock here.
-        let began_here_ms = times::now_ms();
-        let head = receipt::head(&stack.jobs_url, jobs.run.clone(), began_here_ms);
+        let began_ms = watch.began_ms();
+        let head = receipt::head(&stack.jobs_url, jobs.run.clone(), began_ms);
         let (mut receipt, _) = Receipt::open(&path, &head)?;
         let sent = tokio::select! {
             sent = self.send(&mut receipt) => sent,
@@ -187,26 +194,25 @@ impl Load<'_> {
         if stopped || cut {
             say("Stopped: waits for the jobs that were sent (Ctrl-C again ends it without a verdict).");
         }
-        let began_ms = watch.began_ms();
         let mut jobs = tokio::select! {
-            jobs = self.sent(&path, offered, began_here_ms, began_ms) => jobs?,
+            jobs = self.sent(&path, offered, began_ms) => jobs?,
             never = watch.keep_looking() => match never {},
         };
-        self.drain(&mut watch, &mut jobs, &mut troubles).await;
-        let (began_ms, ended_ms) = (watch.began_ms(), watch.after_ms());
-        let looked_after = self.first > 0 || watch.look_after().await;
+        let held = self.drain(&mut watch, &mut jobs, &mut troubles).await;
+        let ended_ms = watch.after_ms();
+        // A load above the test's that was not looked after is none of which it is said that the stack held it.
+        let looked_after = watch.look_after().await || self.first > 0;
         if !looked_after {
             troubles.push(
                 "It was stopped before the alarms had seen what its last jobs did, so one may be raised yet."
                     .to_owned(),
             );
         }
-        let unread = jobs.unread;
+        let (unread, untraced) = (jobs.unread, jobs.untraced.saturating_sub(held));
         let measured = measure(plan, &jobs.samples, offered, ended_ms);
         let stopped_early = measured.stopped_early || cut || !looked_after;
-        let measured = Measured { stopped_early, troubles, unread, ..measured };
-        // The test's own counts had as long as the alarms.
-        let observed = watch.observed(&measured, self.first > 0).await;
+        let measured = Measured { stopped_early, troubles, unread, untraced, ..measured };
+        let observed = watch.observed(&measured).await;
         Ok(Seen { began_ms, measured, observed })
     }
 
@@ -220,6 +226,7 @@ impl Load<'_> {
             rate: Rate::Open { per_second: self.plan.per_second(), together },
             // By then the lease is lost, which says more.
             out_of_reach_max: HELD_FOR,
+            now_ms: &|| self.clock.now_ms(),
             interrupt: &self.context.interrupt,
             may_send: &|| self.lease.held(),
         };
@@ -236,27 +243,31 @@ impl Load<'_> {
         sender.send(next, |_| {}).await.1
     }
 
-    /// Waits until every job has ended, or no queue holds one, or for as long as a good stack would take.
-    async fn drain(&self, watch: &mut Watch<'_>, jobs: &mut SentJobs, troubles: &mut Vec<String>) {
+    /// Waits until every job has ended, or no queue holds one, or for as long as a good stack would take, and then for as long
+    /// as the queues look empty and may not be. How many messages they held at last.
+    async fn drain(&self, watch: &mut Watch<'_>, jobs: &mut SentJobs, troubles: &mut Vec<String>) -> u64 {
         let until = Instant::now() + Duration::from_secs_f64(self.drain_s_max.clamp(0.0, 86_400.0));
         let mut looks = EmptyLooks::new(!self.stack.is_aws());
         let mut read_at = None;
-        let mut unseen = None;
+        let (mut unseen, mut held) = (None, 0);
+        let mut found = Empty::No;
         let queued = loop {
-            if Instant::now() >= until {
+            if Instant::now() >= until && found != Empty::Perhaps {
                 break true;
             }
             watch.look().await;
             let queued = self.queued().await;
             unseen = queued.as_ref().err().and_then(Failure::sentence).map(str::to_owned);
-            match looks.look(queued.ok(), self.clock.now_ms()) {
+            held = *queued.as_ref().unwrap_or(&held);
+            found = looks.look(queued.ok(), self.clock.now_ms());
+            match found {
                 Empty::Surely => break false,
                 // What has ended is in the ledger, and then no count is needed.
                 Empty::Perhaps if read_at.is_none_or(|at: Instant| at.elapsed() >= READ_EVERY) => {
                     // What could not be read is read again at the end.
                     let _ = jobs.read(watch, true, self.clock).await;
                     if jobs.have_ended() {
-                        return;
+                        return held;
                     }
                     read_at = Some(Instant::now());
                 }
@@ -268,6 +279,7 @@ impl Load<'_> {
         if let Err(failure) = jobs.read(watch, queued, self.clock).await {
             troubles.extend(failure.sentence().map(str::to_owned));
         }
+        held
     }
 
     /// How many messages the queues hold that a job may be in: first the one from which it may go to the other.
@@ -276,15 +288,8 @@ impl Load<'_> {
         Ok(waiting + letters::look(self.stack, &self.stack.crashed_url()).await?.messages)
     }
 
-    /// Each job that was due. `began_here_ms`: by the clock here, which dates what is sent; `began_ms`: by AWS's, which dates
-    /// what becomes of it.
-    async fn sent(
-        &self,
-        path: &Path,
-        offered: u64,
-        began_here_ms: u64,
-        began_ms: u64,
-    ) -> Result<SentJobs, Failure> {
+    /// Each job that was due, in a test that began then.
+    async fn sent(&self, path: &Path, offered: u64, began_ms: u64) -> Result<SentJobs, Failure> {
         let mut accepted = vec![None; usize::try_from(offered).unwrap_or_default()];
         let mut entries = receipt::read(path)?;
         let mut read = 0;
@@ -295,13 +300,13 @@ impl Load<'_> {
             let index = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
             // What was taken after the stop was not due, and is removed like the others.
             if let Some(accepted) = accepted.get_mut(index) {
-                *accepted = Some(sent_ms.saturating_sub(began_here_ms));
+                *accepted = Some(sent_ms.saturating_sub(began_ms));
             }
         }
         let keys = of_each(offered, |job| self.jobs.draft(self.first + job).map(|(_, key, _)| key)).await?;
         let samples =
             accepted.into_iter().map(|accepted| Sample::of(None, accepted, began_ms, true, 0)).collect();
-        Ok(SentJobs { ledger: ledger::of(self.stack), began_ms, keys, samples, unread: offered })
+        Ok(SentJobs { ledger: ledger::of(self.stack), began_ms, keys, samples, unread: offered, untraced: 0 })
     }
 }
 
@@ -331,6 +336,8 @@ struct SentJobs {
     samples: Vec<Sample>,
     /// Jobs whose records could not be read.
     unread: u64,
+    /// Jobs that are nowhere but, perhaps, in a queue.
+    untraced: u64,
 }
 
 impl SentJobs {
@@ -341,13 +348,15 @@ impl SentJobs {
             (0..).zip(&self.samples).filter(|(_, sample)| open(sample)).map(|(i, _)| i).collect();
         let keys: Vec<_> = open.iter().filter_map(|index: &usize| self.keys.get(*index).cloned()).collect();
         let (began_ms, now_ms) = (self.began_ms, clock.now_ms());
-        let mut read = 0;
+        let (mut read, mut untraced) = (0, 0);
         let ended = {
             let reading = again(async || {
                 let left = keys.get(read..).unwrap_or_default();
                 ledger::read_each(&self.ledger, left, |_, found| {
                     let sample = open.get(read).and_then(|index| self.samples.get_mut(*index));
                     if let Some(sample) = sample {
+                        let is_untraced = queued && Sample::is_untraced(found.record(), now_ms);
+                        untraced += u64::from(is_untraced && sample.accepted_ms.is_some());
                         *sample = Sample::of(found.record(), sample.accepted_ms, began_ms, queued, now_ms);
                     }
                     read += 1;
@@ -361,6 +370,7 @@ impl SentJobs {
             }
         };
         self.unread = keys.len().saturating_sub(read) as u64;
+        self.untraced = untraced;
         ended
     }
 

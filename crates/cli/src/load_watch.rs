@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use nightshift_core::load_test::{ALARMS_AFTER_MS, AlarmLooks, Measured, Observed, Plan, next_minute_ms};
 use nightshift_core::metric::{HandBackCause, NAMESPACE};
-use tokio::time::Instant;
 
 use crate::again::again;
 use crate::alarms;
@@ -39,6 +38,8 @@ pub struct Watch<'a> {
     said: Option<String>,
     /// What CloudWatch had counted in the minute in which it begins, say of the test before.
     counted: HashMap<String, f64>,
+    /// Whether nobody waited for what comes late.
+    is_cut: bool,
 }
 
 /// What is asked of CloudWatch beside the causes of hand-backs, as the ids of the questions.
@@ -66,7 +67,7 @@ impl<'a> Watch<'a> {
         let raised = again(async || alarms::raised(stack).await).await.ok();
         let began_ms = clock.now_ms();
         let alarms = AlarmLooks::new(raised, began_ms);
-        Self { stack, plan, clock, budget, interrupt, began_ms, alarms, said: None, counted }
+        Self { stack, plan, clock, budget, interrupt, began_ms, alarms, said: None, counted, is_cut: false }
     }
 
     /// When the first job was due, in milliseconds since 1970, by AWS's clock.
@@ -87,7 +88,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Looks on until the alarms have seen what the last jobs did, or somebody stops it; whether it was not stopped.
+    /// Looks on until the alarms have seen what the last jobs did, and CloudWatch has counted it, or somebody stops it; whether
+    /// it was not stopped.
     pub async fn look_after(&mut self) -> bool {
         if !self.stack.is_aws() {
             return true;
@@ -98,6 +100,7 @@ impl<'a> Watch<'a> {
         tokio::select! {
             () = interrupt.asked() => {
                 self.alarms.cut_short();
+                self.is_cut = true;
                 false
             }
             () = tokio::time::sleep(after_ms) => true,
@@ -135,52 +138,26 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// What was seen, and what CloudWatch counted. `waits`: on AWS it is asked until it is not behind what was measured, for as
-    /// long as the alarms are looked at after a test.
-    pub async fn observed(mut self, measured: &Measured, waits: bool) -> Observed {
+    /// What was seen, and what CloudWatch counted: nothing that is known where nobody waited for it, since what it counts late
+    /// may be what was refused.
+    pub async fn observed(self, measured: &Measured) -> Observed {
         let (stack, clock, began_ms) = (self.stack, self.clock, self.began_ms);
-        let before = std::mem::take(&mut self.counted);
-        let ask = async || match again(async || sums(stack, began_ms, clock.now_ms()).await).await {
-            Ok(counted) => observed_of(&counted, &before),
-            Err(failure) => {
-                say(failure.sentence().unwrap_or_default());
-                Observed::default()
-            }
-        };
-        let counts = if waits && stack.is_aws() {
-            let longest = Duration::from_millis(ALARMS_AFTER_MS);
-            say(&format!("Waits for what CloudWatch counts, {} at most.", times::length(ALARMS_AFTER_MS)));
-            let interrupt = self.interrupt;
-            tokio::select! {
-                counts = counted(measured, longest, LOOK_EVERY, ask) => counts,
-                () = interrupt.asked() => Observed::default(),
-                never = self.keep_looking() => match never {},
-            }
+        let counts = if self.is_cut {
+            Observed::default()
         } else {
-            counted(measured, Duration::ZERO, LOOK_EVERY, ask).await
+            match again(async || sums(stack, began_ms, clock.now_ms()).await).await {
+                Ok(counted) => observed_of(&counted, &self.counted).unless_behind(measured),
+                Err(failure) => {
+                    say(failure.sentence().unwrap_or_default());
+                    Observed::default()
+                }
+            }
         };
         // The last look counts: what could not be read then may be raised.
         let raised = again(async || alarms::raised(stack).await).await.ok();
         let (new, alarms) = self.alarms.end(raised, clock.now_ms());
         new.iter().for_each(tell);
         Observed { alarms, ..counts }
-    }
-}
-
-/// Asks what CloudWatch counted until it is not behind what was measured, for so long; once at least.
-async fn counted(
-    measured: &Measured,
-    longest: Duration,
-    every: Duration,
-    mut ask: impl AsyncFnMut() -> Observed,
-) -> Observed {
-    let began = Instant::now();
-    loop {
-        let counts = ask().await.unless_behind(measured);
-        if counts.calls.is_some() && counts.throttled.is_some() || began.elapsed() >= longest {
-            return counts;
-        }
-        tokio::time::sleep(every).await;
     }
 }
 
@@ -218,55 +195,4 @@ async fn sums(stack: &Stack, began_ms: u64, ended_ms: u64) -> Result<HashMap<Str
     let between = (minute_s(began_ms / 1_000 / MINUTE_S), minute_s(ended_ms / 1_000 / MINUTE_S + 1));
     let counted = metrics::values(stack, queries, between).await?;
     Ok(counted.into_iter().map(|(id, values)| (id, metrics::sum(values))).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use nightshift_core::limits::Limits;
-    use nightshift_core::load_test::{Limited, Sample, Step, Thresholds, measure};
-    use nightshift_core::reconcile::Fate;
-
-    use super::*;
-
-    /// A call for each of 120 jobs, half of which CloudWatch says the provider refused, after so many answers without one.
-    async fn step_of(behind: usize, longest: Duration) -> (Step, Observed, usize) {
-        let plan = Plan { expected_per_hour: 3_600, factor: 2.0, minutes: 1.0, warm_up_s: 0 };
-        let sample = |job| {
-            let due_ms = plan.scheduled_ms(job);
-            Sample {
-                accepted_ms: Some(due_ms),
-                fate: Fate::Result,
-                settled_ms: Some(due_ms + 2_000),
-                work_ms: Some(1_000),
-                calls: 1,
-                tokens: 10,
-                cost_micro_usd: 1,
-            }
-        };
-        let samples: Vec<_> = (0..plan.jobs()).map(sample).collect();
-        let measured = measure(&plan, &samples, plan.jobs(), 70_000);
-        let mut asked = 0;
-        let observed = counted(&measured, longest, Duration::from_millis(1), async || {
-            asked += 1;
-            let all = if asked > behind { 120.0 } else { 0.0 };
-            let of = |id: &str, n| (id.to_owned(), n);
-            observed_of(&HashMap::from([of("calls", all), of("throttled", all / 2.0)]), &HashMap::new())
-        })
-        .await;
-        let step = Step::of(&plan, &measured, &observed, &Limits::default(), &Thresholds::default());
-        (step, observed, asked)
-    }
-
-    #[tokio::test]
-    async fn a_step_is_judged_by_what_cloudwatch_counts_once_it_has_and_is_not_held_where_it_never_does() {
-        let (step, observed, asked) = step_of(5, Duration::from_secs(600)).await;
-        assert_eq!((step.gave.as_ref().map(|gave| gave.limited), asked), (Some(Limited::Provider), 6));
-        assert_eq!(step.why_unknown(&observed), None);
-
-        let (step, observed, asked) = step_of(usize::MAX, Duration::from_millis(20)).await;
-        assert!(asked > 1 && step.why_unknown(&observed).is_some(), "{step:?}");
-
-        // Where nothing is waited for, it is asked once.
-        assert_eq!(step_of(usize::MAX, Duration::ZERO).await.2, 1);
-    }
 }

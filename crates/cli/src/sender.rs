@@ -15,7 +15,6 @@ use crate::error::{self, Failure};
 use crate::interrupt::Interrupt;
 use crate::jobs_file::Draft;
 use crate::receipt::{Entry, Receipt};
-use crate::times;
 
 /// Batches that are open at once: at 20 ms each, four thousand messages a second.
 const OPEN_MAX: usize = 8;
@@ -111,6 +110,8 @@ pub struct Sender<'a> {
     pub rate: Rate,
     /// For how long SQS may be out of reach before the command gives up, if that is longer than five attempts take.
     pub out_of_reach_max: Duration,
+    /// The time, in milliseconds since 1970, that dates what SQS took.
+    pub now_ms: &'a dyn Fn() -> u64,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
     /// Asked before each batch: what it fails with ends the sending.
@@ -184,7 +185,7 @@ impl Sender<'_> {
                     pace.took(&messages);
                     let sending = messages.iter().map(|message| message.line).collect();
                     match (self.may_send)().and_then(|()| self.receipt.write(&[Entry::Sending { sending }])) {
-                        Ok(()) => open.push(send_batch(self.client, self.queue_url, messages, self.out_of_reach_max)),
+                        Ok(()) => open.push(send_batch(self.client, self.queue_url, self.now_ms, messages, self.out_of_reach_max)),
                         Err(failure) => ended = Err(failure),
                     }
                 }
@@ -225,6 +226,7 @@ struct Answer {
 async fn send_batch(
     client: &Client,
     queue_url: &str,
+    now_ms: &dyn Fn() -> u64,
     mut messages: Vec<Outgoing>,
     out_of_reach_max: Duration,
 ) -> Result<Answer, Failure> {
@@ -263,7 +265,7 @@ async fn send_batch(
         }
         Err(failure) => return Err(failure),
     };
-    let sent_ms = times::now_ms();
+    let sent_ms = now_ms();
     let mut entries = Vec::with_capacity(messages.len());
     let mut again = Vec::new();
     let mut gave_up = Ok(());

@@ -5,6 +5,7 @@
 //!
 //! **Invariant:** its holder takes it for lost before anybody else may: a machine that slept finds somebody else at work.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
@@ -37,6 +38,8 @@ const LOOKED_AT_EVERY: Duration = Duration::from_secs(1);
 /// A lease that ended without its holder.
 #[derive(Debug, Clone)]
 pub struct Left {
+    /// Whether a test is known to have left something; a clean-up that nothing was left to, leaves nothing.
+    pub known: bool,
     /// As they were read, to take over this one and no other.
     run: AttributeValue,
     alive_ms: AttributeValue,
@@ -57,8 +60,7 @@ pub async fn left_behind(stack: &Stack, clock: Clock) -> Result<Option<Left>, Fa
     let Some(mut item) = got.map_err(|e| error::of_aws("dynamodb:GetItem", &e))?.item else {
         return Ok(None);
     };
-    let mut taken = |name: &str| item.remove(name).unwrap_or(AttributeValue::Null(true));
-    let left = Left { run: taken("run"), alive_ms: taken("alive_ms") };
+    let left = Left::of(&mut item);
     let renewed_ms = left.alive_ms.as_n().ok().and_then(|ms| ms.parse().ok()).unwrap_or_default();
     if clock.now_ms().saturating_sub(renewed_ms) < ENDS_AFTER_MS {
         return Err(Failure::failed(format!(
@@ -68,6 +70,20 @@ pub async fn left_behind(stack: &Stack, clock: Clock) -> Result<Option<Left>, Fa
         )));
     }
     Ok(Some(left))
+}
+
+impl Left {
+    fn of(item: &mut HashMap<String, AttributeValue>) -> Self {
+        // Commands of before write no such word.
+        let known = item.get("known").and_then(|known| known.as_bool().ok()).is_none_or(|known| *known);
+        let mut taken = |name: &str| item.remove(name).unwrap_or(AttributeValue::Null(true));
+        Self { known, run: taken("run"), alive_ms: taken("alive_ms") }
+    }
+}
+
+/// Whether a test is known to have left something to whoever finds this.
+pub fn is_known(left: Option<&Left>) -> bool {
+    left.is_some_and(|left| left.known)
 }
 
 /// The lease, as long as this lives.
@@ -104,18 +120,25 @@ fn is_over(granted: Option<Granted>) -> bool {
 }
 
 impl Lease {
-    /// Takes it for a test of this name, over the one that was left behind.
+    /// Takes it for a test of this name, over the one that was left behind. `sends`: it is a test, and not a clean-up.
     ///
     /// # Errors
     /// When somebody else took it meanwhile.
-    pub async fn take(stack: &Stack, clock: Clock, run: &str, left: Option<Left>) -> Result<Self, Failure> {
+    pub async fn take(
+        stack: &Stack,
+        clock: Clock,
+        run: &str,
+        left: Option<Left>,
+        sends: bool,
+    ) -> Result<Self, Failure> {
+        let known = sends || is_known(left.as_ref());
         let client = Client::new(&stack.sdk);
         let asked = Granted::now();
-        let first = put(&client, &stack.ledger_table, run, clock);
+        let first = put(&client, &stack.ledger_table, run, clock, known);
         // The SDK asks again where an answer is lost, and then it is ours already.
         let first = match left {
             None => first.condition_expression("attribute_not_exists(id) OR run = :own"),
-            Some(Left { run, alive_ms }) => first
+            Some(Left { run, alive_ms, .. }) => first
                 .condition_expression("run = :own OR (run = :left AND alive_ms = :alive_ms)")
                 .expression_attribute_values(":left", run)
                 .expression_attribute_values(":alive_ms", alive_ms),
@@ -134,7 +157,7 @@ impl Lease {
                         return;
                     }
                     let asked = Granted::now();
-                    let again = put(&client, &table, &run, clock)
+                    let again = put(&client, &table, &run, clock, known)
                         .condition_expression("run = :run")
                         .expression_attribute_values(":run", trace::text(&run));
                     match is_written(again).await {
@@ -205,9 +228,10 @@ impl Drop for Lease {
     }
 }
 
-fn put(client: &Client, table: &str, run: &str, clock: Clock) -> PutItemFluentBuilder {
+fn put(client: &Client, table: &str, run: &str, clock: Clock, known: bool) -> PutItemFluentBuilder {
     let put = client.put_item().table_name(table).item("id", trace::text(ID)).item("run", trace::text(run));
-    put.item("alive_ms", AttributeValue::N(clock.now_ms().to_string()))
+    put.item("known", AttributeValue::Bool(known))
+        .item("alive_ms", AttributeValue::N(clock.now_ms().to_string()))
 }
 
 /// Whether its condition held.
@@ -229,6 +253,20 @@ mod tests {
         let now = Granted::now();
         let wall_ms = now.wall_ms - by_wall.as_millis() as u64;
         Some(Granted { wall_ms, at: now.at.checked_sub(by_the_other).unwrap() })
+    }
+
+    #[test]
+    fn a_lease_says_whether_a_test_left_something_and_one_of_before_says_so_by_being_there() {
+        for (known, expected) in [
+            (None, true),
+            (Some(AttributeValue::Bool(true)), true),
+            (Some(AttributeValue::Bool(false)), false),
+        ] {
+            let mut item: HashMap<_, _> =
+                known.map(|known| ("known".to_owned(), known)).into_iter().collect();
+            assert_eq!(is_known(Some(&Left::of(&mut item))), expected);
+        }
+        assert!(!is_known(None));
     }
 
     #[test]

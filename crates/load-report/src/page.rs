@@ -8,7 +8,7 @@ use crate::Report;
 /// Width and height of a chart, in its own units; it is scaled to the page.
 const CHART: (f64, f64) = (720.0, 190.0);
 /// Room for the axes: left, right, above, below.
-const ROOM: (f64, f64, f64, f64) = (56.0, 12.0, 12.0, 26.0);
+const ROOM: (f64, f64, f64, f64) = (64.0, 12.0, 12.0, 26.0);
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--page:#fff;--card:#f6f8fa;--yes:#1a7f37;--no:#c62828;--a:#0969da;--b:#b35900;--c:#7a3fb8}
@@ -32,7 +32,7 @@ svg polyline{fill:none;stroke-width:2}.a{stroke:var(--a)}.b{stroke:var(--b);stro
 .key{display:inline-block;width:2rem;border-top:3px solid;vertical-align:middle;margin:0 .4rem 0 1rem}
 .key.a{border-color:var(--a)}.key.b{border-color:var(--b);border-top-style:dashed}.key.c{border-color:var(--c);border-top-style:dotted}
 @media (max-width:34rem){svg text{font-size:20px}svg polyline{stroke-width:3}}
-@media print{body{max-width:none;font-size:11pt;padding:0}figure,.verdict,tr{break-inside:avoid}details{display:block}}
+@media print{body{max-width:none;font-size:11pt;padding:0}figure,.verdict,tr{break-inside:avoid}details:not([open])::details-content{content-visibility:visible;display:block}}
 ";
 
 /// One line of a chart: its class, its name, its value at a point.
@@ -233,7 +233,7 @@ fn latencies(report: &Report) -> Markup {
                 } } }
             }
         }
-        p.soft { "Without the warm-up. Ends are by the workers' clocks, all else by this machine's. What had not ended counts with its age." }
+        p.soft { "Without the warm-up. Ends are by the workers' clocks, all else by AWS's. What had not ended counts with its age." }
     }
 }
 
@@ -350,13 +350,37 @@ fn nice(most: f64) -> f64 {
     [1.0, 2.0, 5.0, 10.0].into_iter().map(|step| step * power).find(|end| *end >= most).unwrap_or(most)
 }
 
+/// At most five characters of what an axis ends at: there is no room for more on a phone.
 fn label(value: f64) -> String {
-    if value >= 10.0 || value == 0.0 { format!("{value:.0}") } else { format!("{value}") }
+    match value {
+        value if value >= 1_000_000.0 => format!("{}M", value / 1_000_000.0),
+        value if value >= 10_000.0 => format!("{}k", value / 1_000.0),
+        value if value >= 10.0 => format!("{value:.0}"),
+        value => format!("{value}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_of_an_axis_is_short() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (0.025, "0.025"),
+            (2.5, "2.5"),
+            (25.0, "25"),
+            (5_000.0, "5000"),
+            (10_000.0, "10k"),
+            (250_000.0, "250k"),
+            (500_000.0, "500k"),
+            (2_500_000.0, "2.5M"),
+            (50_000_000.0, "50M"),
+        ] {
+            assert_eq!(label(value), expected);
+        }
+    }
 
     #[test]
     fn of_no_jobs_there_is_no_time() {

@@ -130,6 +130,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             receipt: &mut receipt,
             rate: arguments.rate.map_or(Rate::Any, Rate::AtMost),
             out_of_reach_max: Duration::ZERO,
+            now_ms: &times::now_ms,
             interrupt: &context.interrupt,
             may_send: &|| Ok(()),
         };

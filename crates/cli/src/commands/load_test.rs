@@ -11,6 +11,7 @@ use nightshift_core::load_test::{
 use nightshift_load_report::{Report, Tested, settings};
 use nightshift_ports::{ControlRecord as _, Entropy as _};
 use nightshift_shell::settings::ProviderSettings;
+use nightshift_tasks::Registry;
 
 use crate::Context;
 use crate::budget::Budget;
@@ -22,14 +23,14 @@ use crate::examine;
 use crate::files::Promised;
 use crate::ledger;
 use crate::letters;
-use crate::load_run::{Jobs, Load, Seen};
+use crate::load_run::{self, Jobs, Load, Seen};
 use crate::mapping::Mapping;
 use crate::render::{Cell, Row, say};
 use crate::stack::{Stack, Worker};
 use crate::test_jobs::{self, Removed};
 use crate::test_lease::{self, Lease};
 use crate::times;
-use crate::trace;
+use crate::trace::{self, Trace};
 
 /// What a Ctrl-C leaves that nobody waits for.
 fn left_words(stack: &Stack) -> String {
@@ -81,6 +82,9 @@ pub struct Arguments {
     /// Only removes what a load test that was killed left.
     #[arg(long)]
     clean_up: bool,
+    /// Only says what of this cannot be, and asks no stack.
+    #[arg(long, hide = true, conflicts_with = "clean_up")]
+    check: bool,
     /// Do not ask; without a terminal nothing is sent unless this is given.
     #[arg(long)]
     yes: bool,
@@ -97,7 +101,8 @@ struct ThresholdArguments {
     /// The same for 99 %.
     #[arg(long, value_name = "S", default_value_t = Thresholds::default().p99_s_max)]
     p99_s: f64,
-    /// Seconds after the last send within which all must have ended; it is not looked at any longer than that.
+    /// Seconds after the last send within which all must have ended. It is looked at no longer, unless the queues look empty:
+    /// two minutes of that are sure.
     #[arg(long, value_name = "S", default_value_t = Thresholds::default().drain_s_max)]
     drain_s: f64,
     /// Seconds from its due time within which SQS must have taken 99 % of the jobs, or the load was a lower one; by default a
@@ -140,6 +145,9 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         return Err(Failure::usage(why));
     }
     let tasks = my_tasks::registry();
+    if arguments.check {
+        return check(arguments, &tasks);
+    }
     let stack = context.stack().await?;
     let told = stack.worker()?;
     let worker = Worker { limits: examine::limits(&stack, &told.limits).await?, ..told.clone() };
@@ -153,26 +161,18 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let clock = Clock::of_aws(&stack).await?;
     let left = test_lease::left_behind(&stack, clock).await?;
     refuse_held_back(&stack).await?;
-    if left.is_none() {
+    let known = test_lease::is_known(left.as_ref());
+    if !known {
         test_jobs::refuse_others(&stack).await?;
     }
-    confirm::ask(arguments.yes, &intent(&plan, &stack, &worker, left.is_some())).await?;
+    confirm::ask(arguments.yes, &intent(&plan, &stack, &worker, known)).await?;
     context.interrupt.leaves(left_words(&stack));
-    let lease = Lease::take(&stack, clock, &jobs.run, left.clone()).await?;
+    let lease = Lease::take(&stack, clock, &jobs.run, left, true).await?;
     let why = format!("a load test of {:.0} jobs an hour", plan.per_hour());
-    let trace = match trace::begin(&stack, "load-test", &why).await {
-        Ok(trace) => trace,
-        Err(failure) => {
-            // Where another test left something, the lease still says so.
-            if left.is_none() {
-                lease.end().await?;
-            }
-            return Err(failure);
-        }
-    };
+    let (lease, trace) = traced(&stack, lease, known, "load-test", &why).await?;
     let (plan, jobs, stack, worker) = (&plan, &jobs, &stack, &worker);
     let test = Test { arguments, plan, jobs, stack, worker, context, lease: &lease, clock };
-    let (told, removed) = test.all(left.is_some()).await;
+    let (told, removed) = test.all(known).await;
     let removed = match removed {
         Ok(()) => lease.end().await,
         left => left,
@@ -188,6 +188,31 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let passed = told?;
     removed?;
     if passed { Ok(()) } else { Err(Failure::no("The verdict is no: the lines with NO say why.")) }
+}
+
+fn check(arguments: &Arguments, tasks: &Registry) -> Result<(), Failure> {
+    load_run::examples(&arguments.task, tasks)?;
+    arguments.page.as_deref().map(Promised::create).transpose().map(|_| ())
+}
+
+/// Begins a trace under the lease, which ends where that fails. `known`: another test left something, and the lease still says
+/// so.
+async fn traced(
+    stack: &Stack,
+    lease: Lease,
+    known: bool,
+    what: &str,
+    why: &str,
+) -> Result<(Lease, Trace), Failure> {
+    match trace::begin(stack, what, why).await {
+        Ok(trace) => Ok((lease, trace)),
+        Err(failure) => {
+            if !known {
+                lease.end().await?;
+            }
+            Err(failure)
+        }
+    }
 }
 
 /// Removes all tests' jobs, while the lease is ours. `known`: a test is known to have left some.
@@ -231,9 +256,11 @@ async fn clean_up(arguments: &Arguments, context: &Context) -> Result<(), Failur
     )
     .await?;
     context.interrupt.leaves(left_words(&stack));
-    let known = left.is_some();
-    let lease = Lease::take(&stack, clock, &format!("clean-up-{}", OsEntropy.token()), left).await?;
-    let trace = trace::begin(&stack, "load-test --clean-up", "what a load test left").await?;
+    let known = test_lease::is_known(left.as_ref());
+    let run = format!("clean-up-{}", OsEntropy.token());
+    let lease = Lease::take(&stack, clock, &run, left, false).await?;
+    let (lease, trace) =
+        traced(&stack, lease, known, "load-test --clean-up", "what a load test left").await?;
     let removed = remove(&stack, &lease, known).await;
     trace.end(&removed.clone().map(|_| "removed".to_owned())).await;
     say(&removed?.words());

@@ -435,6 +435,51 @@ async fn a_clean_up_of_a_stack_that_works_for_others_ends_and_costs_their_jobs_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clean_up_that_was_interrupted_is_no_test_that_left_something() {
+    let stand = stand().await;
+    let (sdk, url) = (stand.sdk(), stand.aws.queue_url("nightshift-jobs"));
+    let sqs = aws_sdk_sqs::Client::new(&sdk);
+    sqs.send_message().queue_url(&url).message_body(r#"{"task": "t", "input": 1}"#).send().await.unwrap();
+    // A worker has it.
+    sqs.receive_message().queue_url(&url).visibility_timeout(600).send().await.unwrap();
+    stand.hang(Some("AmazonSQS:ReceiveMessage"));
+    let mut command = stand.command(&["load-test", "--clean-up", "--yes"]);
+    let mut killed = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    until(|| stand.asked().iter().any(|(action, _)| action == "AmazonSQS:ReceiveMessage")).await;
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    stand.hang(None);
+    lease_ends(&stand).await;
+    let refused = run(&stand, &[]);
+    assert!(refused.code == 1 && refused.err.contains("other people's jobs"), "{refused:?}");
+    let again = stand.run(&["load-test", "--clean-up", "--yes"]).ok();
+    assert!(again.err.contains("not known to be a test's: other people's jobs stay"), "{again:?}");
+    assert!(is_clean_of_tests(&stand), "{:?}", stand.items(""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_is_told_without_a_stack_to_whoever_only_checks() {
+    let stand = stand().await;
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("report.html");
+    let no_folder = folder.path().join("none/report.html");
+    let (page, no_folder) = (page.to_str().unwrap(), no_folder.to_str().unwrap());
+    let check = |more: &[&str]| stand.run(&[&["load-test", "--check"], more].concat());
+    for (more, code, said) in [
+        (vec!["--expected-per-hour", "60", "--page", page], 0, ""),
+        (vec!["--factor", "2"], 2, "--expected-per-hour"),
+        (vec!["--expected-per-hour", "60", "--minutes", "x"], 2, "--minutes"),
+        (vec!["--expected-per-hour", "99999999999"], 2, "are more than a test sends"),
+        (vec!["--expected-per-hour", "60", "--task", "nobodys"], 2, "There is no task nobodys"),
+        (vec!["--expected-per-hour", "60", "--page", no_folder], 5, "report.html"),
+    ] {
+        let ran = check(&more);
+        assert!(ran.code == code && ran.err.contains(said), "{more:?}: {ran:?}");
+    }
+    assert!(!Path::new(page).exists() && stand.asked().is_empty(), "{:?}", stand.asked());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_gives_a_verdict_on_what_was_sent() {
     let stand = stand().await;
     let worker = worker(&stand);

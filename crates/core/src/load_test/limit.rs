@@ -36,6 +36,8 @@ pub enum Limited {
     Job,
     /// The machine that sends, or its network: the stack saw a lower load.
     Sender,
+    /// What an alarm watches that nothing else shows.
+    Alarm,
     /// How old jobs become, with no limit that is known to be reached.
     QueueAge,
     /// Nothing tells.
@@ -66,6 +68,7 @@ impl Limited {
             Self::Ledger => "DynamoDB",
             Self::Job => "the time that one job takes",
             Self::Sender => "the machine that sends",
+            Self::Alarm => "what an alarm watches",
             Self::QueueAge => "the age of what waits",
             Self::Unexplained => "something that no number names",
         }

@@ -62,6 +62,12 @@ impl Sample {
             cost_micro_usd: budget.cost_micro_usd,
         }
     }
+
+    /// Whether a queue that may hold it is all that keeps a job of this record from being missing.
+    #[must_use]
+    pub fn is_untraced(record: Option<&Record>, now_ms: u64) -> bool {
+        fate(record, SentJob { message_id: "", sent_ms: 0 }, false, now_ms) == Fate::Missing
+    }
 }
 
 /// What AWS says of the time of the test; `None`: it could not be read.
@@ -208,6 +214,8 @@ pub struct Measured {
     pub troubles: Vec<String>,
     /// Jobs whose records could not be read: they count as waiting, and what their calls cost is not known.
     pub unread: u64,
+    /// Jobs that count as waiting although nothing shows that they do: no record, nor a queue that surely holds them.
+    pub untraced: u64,
     /// What became of all that SQS took.
     pub outcomes: Outcomes,
     /// Share of those after the warm-up that ended with a result, in percent.
@@ -279,6 +287,7 @@ pub fn measure(plan: &Plan, samples: &[Sample], offered: u64, ended_ms: u64) -> 
         stopped_early: offered < plan.jobs(),
         troubles: Vec::new(),
         unread: 0,
+        untraced: 0,
         success_percent: succeeded as f64 / counted.max(1) as f64 * 100.0,
         latency: Percentiles::of(latency.as_ref()),
         send_delay: Percentiles::of(send_delay.as_ref()),

@@ -195,6 +195,8 @@ fn gave(
             (limit.limited, format!("{words} The limit is {}.", limit.because))
         }
         (Some((limited, words)), _, _) => (limited, words),
+        // Last of all that is strained: nothing else is.
+        (None, _, _) if first.what == "alarms" => (Limited::Alarm, String::new()),
         (None, _, Some(limit)) => {
             let at = grouped(limit.per_hour);
             (limit.limited, format!("It is reached at {at} an hour: {}.", limit.because))
@@ -205,7 +207,9 @@ fn gave(
         (None, _, None) if aged.is_some() => (Limited::QueueAge, String::new()),
         (None, _, None) => (Limited::Unexplained, String::new()),
     };
-    let because = format!("{} {why}", first.words);
+    let raised = strained.iter().find(|finding| finding.what == "alarms" && finding.what != first.what);
+    let raised = raised.map(|finding| format!(" {}", finding.words)).unwrap_or_default();
+    let because = format!("{} {why}{raised}", first.words);
     Some(Gave { limited, because: because.trim_end().to_owned() })
 }
 
@@ -320,6 +324,30 @@ mod tests {
             let step =
                 Step::of(&plan(), &measured(ended_after_ms, fate), observed, limits, &Thresholds::default());
             assert_eq!(step.gave.as_ref().map(|gave| gave.limited), expected, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn an_alarm_that_is_raised_at_a_load_means_that_it_was_not_held_and_is_named() {
+        let raised = |names: &[&str]| {
+            let alarms = names.iter().map(|name| (*name).to_owned()).collect();
+            Observed { alarms: Some(alarms), ..told_of(&[], 0.0) }
+        };
+        for (names, alarms_max, ended_after_ms, expected) in [
+            (vec![], 0, 2_000, None),
+            (vec!["a-slow"], 1, 2_000, None),
+            (vec!["a-slow"], 0, 2_000, Some(Limited::Alarm)),
+            (vec!["a-slow", "b-late"], 1, 2_000, Some(Limited::Alarm)),
+            (vec!["a-slow"], 0, 100_000, Some(Limited::QueueAge)),
+        ] {
+            let thresholds = Thresholds { alarms_max, ..Thresholds::default() };
+            let measured = measured(ended_after_ms, Fate::Result);
+            let step = Step::of(&plan(), &measured, &raised(&names), &Limits::default(), &thresholds);
+            assert_eq!(step.gave.as_ref().map(|gave| gave.limited), expected, "{step:?}");
+            assert!(
+                step.gave.is_none_or(|gave| names.iter().all(|name| gave.because.contains(name))),
+                "{names:?}"
+            );
         }
     }
 

@@ -83,7 +83,7 @@ pub struct Finding {
 }
 
 /// What a load can be too much for.
-pub(super) fn strain(measured: &Measured, observed: &Observed, thresholds: &Thresholds) -> [Finding; 6] {
+pub(super) fn strain(measured: &Measured, observed: &Observed, thresholds: &Thresholds) -> [Finding; 7] {
     [
         lost(measured),
         success(measured, thresholds),
@@ -91,6 +91,7 @@ pub(super) fn strain(measured: &Measured, observed: &Observed, thresholds: &Thre
         latency(measured, "latency p99", 99, measured.latency.p99_ms, thresholds.p99_s_max),
         drained(measured, thresholds),
         throttled(observed, thresholds),
+        alarms(observed, thresholds),
     ]
 }
 
@@ -121,7 +122,7 @@ pub(super) fn finding(what: &'static str, holds: bool, words: String) -> Finding
     Finding { what, holds: if holds { Holds::Yes } else { Holds::No }, words }
 }
 
-pub(super) fn unknown(what: &'static str) -> Finding {
+fn unknown(what: &'static str) -> Finding {
     Finding {
         what,
         holds: Holds::Unknown,
@@ -131,14 +132,20 @@ pub(super) fn unknown(what: &'static str) -> Finding {
 }
 
 fn lost(measured: &Measured) -> Finding {
-    let missing = measured.outcomes.missing;
-    let words = match missing {
-        0 => format!("Each of {} jobs has a result, a dead letter, or still waits.", measured.accepted),
-        missing => {
-            format!("{missing} of {} jobs left no record, and no queue holds them.", measured.accepted)
+    let (missing, of) = (measured.outcomes.missing, measured.accepted);
+    let (holds, words) = match (missing, measured.unread + measured.untraced) {
+        (0, 0) => (Holds::Yes, format!("Each of {of} jobs has a result, a dead letter, or still waits.")),
+        (0, unseen) => (
+            Holds::Unknown,
+            format!(
+                "What became of {unseen} of {of} jobs could not be seen: nothing says that they were lost, and nothing that they wait."
+            ),
+        ),
+        (missing, _) => {
+            (Holds::No, format!("{missing} of {of} jobs left no record, and no queue holds them."))
         }
     };
-    finding("nothing lost", missing == 0, words)
+    Finding { what: "nothing lost", holds, words }
 }
 
 fn success(measured: &Measured, thresholds: &Thresholds) -> Finding {
@@ -197,4 +204,14 @@ fn throttled(observed: &Observed, thresholds: &Thresholds) -> Finding {
             "The provider refused {throttled:.0} of {calls:.0} calls ({percent:.1} %) for its limits; at most {most} % it should."
         ),
     )
+}
+
+fn alarms(observed: &Observed, thresholds: &Thresholds) -> Finding {
+    let Some(raised) = &observed.alarms else { return unknown("alarms") };
+    let words = if raised.is_empty() {
+        "No alarm was raised.".to_owned()
+    } else {
+        format!("Raised during the test: {}.", raised.join(", "))
+    };
+    finding("alarms", raised.len() as u64 <= thresholds.alarms_max, words)
 }

@@ -6,7 +6,7 @@ use super::headroom::{Headroom, How};
 use super::limit::Limited;
 use super::measure::{Measured, Observed};
 use super::steps::{Above, Step};
-use super::strain::{Finding, Holds, Thresholds, finding, offered, strain, unknown};
+use super::strain::{Finding, Holds, Thresholds, finding, offered, strain};
 use super::{Plan, grouped};
 use crate::limits::Limits;
 
@@ -45,7 +45,6 @@ pub fn judge(
     let mut findings = vec![complete(plan, measured), offered(plan, measured, thresholds)];
     findings.extend(strain(measured, observed, thresholds));
     findings.extend([
-        alarms(observed, thresholds),
         cost(measured, &headroom, cut_usd, thresholds),
         room(plan, &headroom, why.as_deref()),
         settings(limits),
@@ -69,16 +68,6 @@ fn complete(plan: &Plan, measured: &Measured) -> Finding {
     };
     let words = [words].into_iter().chain(measured.troubles.iter().cloned()).chain(unread);
     finding("complete", !measured.stopped_early, words.collect::<Vec<_>>().join(" "))
-}
-
-fn alarms(observed: &Observed, thresholds: &Thresholds) -> Finding {
-    let Some(raised) = &observed.alarms else { return unknown("alarms") };
-    let words = if raised.is_empty() {
-        "No alarm was raised.".to_owned()
-    } else {
-        format!("Raised during the test: {}.", raised.join(", "))
-    };
-    finding("alarms", raised.len() as u64 <= thresholds.alarms_max, words)
 }
 
 fn cost(measured: &Measured, headroom: &Headroom, cut_usd: Option<f64>, thresholds: &Thresholds) -> Finding {
@@ -144,7 +133,7 @@ fn settings(limits: &Limits) -> Finding {
 mod tests {
     use super::*;
     use crate::failure::FailureReason;
-    use crate::load_test::{Ended, Sample, measure};
+    use crate::load_test::{Ended, Outcomes, Sample, measure};
     use crate::reconcile::Fate;
 
     /// 7,200 jobs an hour, expected are half of it.
@@ -345,6 +334,24 @@ mod tests {
             let cost = verdict.findings.iter().find(|finding| finding.what == "cost").unwrap();
             assert_eq!(cost.holds, holds, "{cost:?}");
             assert_eq!(cost.words.contains("is not known"), cut_usd.is_none() || unread > 0, "{cost:?}");
+        }
+    }
+
+    #[test]
+    fn what_became_of_a_job_that_was_not_seen_is_neither_lost_nor_kept() {
+        for (unread, untraced, missing, holds) in [
+            (0, 0, 0, Holds::Yes),
+            (0, 1, 0, Holds::Unknown),
+            (1, 0, 0, Holds::Unknown),
+            (0, 1, 1, Holds::No),
+        ] {
+            let measured = measured(|_, _| {});
+            let outcomes = Outcomes { missing, ..measured.outcomes.clone() };
+            let measured = Measured { unread, untraced, outcomes, ..measured };
+            let (limits, thresholds) = (Limits::default(), Thresholds::default());
+            let verdict = judge(&plan(), &measured, &observed(), &limits, &thresholds, Above::not_asked());
+            let lost = verdict.findings.iter().find(|finding| finding.what == "nothing lost").unwrap();
+            assert_eq!(lost.holds, holds, "{lost:?}");
         }
     }
 
