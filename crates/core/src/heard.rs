@@ -2,6 +2,7 @@
 //! while all is well.
 
 use crate::model::ModelFailure;
+use crate::retry::advised_wait_ms;
 use crate::sentinel::Calls;
 
 /// One environment tells no more often: a thousand of them write a hundred times a second, a tenth of what one key takes.
@@ -42,7 +43,10 @@ impl Heard {
         self.calls.failed += 1;
         let first_ms = self.calls.failing_since_ms.map_or(began_ms, |since_ms| since_ms.min(began_ms));
         self.calls.failing_since_ms = Some(first_ms);
-        self.calls.failing_until_ms = self.calls.failing_until_ms.max(Some(now_ms));
+        // Who is told when to come back does not call until then.
+        let waits_ms = advised_wait_ms(&failure.advice, now_ms).unwrap_or_default();
+        let until_ms = now_ms.saturating_add(waits_ms);
+        self.calls.failing_until_ms = self.calls.failing_until_ms.max(Some(until_ms));
         self.failed_in = Some(self.minute);
     }
 
@@ -115,6 +119,10 @@ mod tests {
             failing_until_ms: Some(until_ms),
             refused_micro_usd: None,
         };
+        let come_back = RetryAdvice { retry_after: Some("300".to_owned()), ..RetryAdvice::default() };
+        let mut advised = Heard::default();
+        advised.failed(&ModelFailure { advice: come_back, ..down.clone() }, 29_000, 30_000);
+        assert_eq!(advised.to_tell(30_000, false), Some((0, calls(0, 1, (29_000, 330_000)))));
         heard.failed(&down, 29_000, 30_000);
         assert_eq!(heard.to_tell(30_000, false), Some((0, calls(0, 1, (29_000, 30_000)))));
         for ms in [30_001, 39_998] {

@@ -94,9 +94,7 @@ impl Sentinel {
         {
             faults.push(error.to_string());
         }
-        if let Err(error) = self.pause_or_open(&snapshot).await {
-            faults.push(error.to_string());
-        }
+        faults.extend(self.pause_or_open(&snapshot).await.into_iter().map(|error| error.to_string()));
         for id in snapshot.redrives.iter().flatten() {
             if let Err(error) = self.ports.redrives.ask_for_step(id).await {
                 faults.push(format!("the redrive {id}: {error}"));
@@ -107,24 +105,27 @@ impl Sentinel {
 
     /// Writes what follows into the control record, and turns the switch to where the record then wants it: an operator
     /// who paused or resumed since the snapshot is obeyed.
-    async fn pause_or_open(&self, snapshot: &Snapshot) -> Result<(), PortError> {
+    async fn pause_or_open(&self, snapshot: &Snapshot) -> Vec<PortError> {
         let signs = snapshot.signs(&self.stack.limits, self.stack.full_width);
-        let control = self.ports.control.change_control(&|standing| signs.next(standing)).await?;
-        let turned = snapshot.switch.and_then(|switch| switch.turned(signs.leads_jobs(&control)));
-        // A probe that the record says is under way is asked for, whatever becomes of the switch.
-        let asked = match signs.probe(&control) {
-            Some(ask) => self.ports.worker.ask_for_probe(&ask).await,
-            None => Ok(()),
+        let control = match self.ports.control.change_control(&|standing| signs.next(standing)).await {
+            Ok(control) => control,
+            Err(error) => return vec![error],
         };
+        let turned = snapshot.switch.and_then(|switch| switch.turned(signs.leads_jobs(&control)));
+        let mut faults = Vec::new();
+        // A probe that the record says is under way is asked for, whatever becomes of the switch.
+        if let Some(ask) = signs.probe(&control) {
+            faults.extend(self.ports.worker.ask_for_probe(&ask).await.err());
+        }
         if let Some(on) = turned {
             tracing::info!(
                 on,
                 because = control.in_old_form().map(|(why, _)| why),
                 "turning the event source"
             );
-            self.ports.worker.turn(on).await?;
+            faults.extend(self.ports.worker.turn(on).await.err());
         }
-        asked
+        faults
     }
 
     /// Of two runs at once, one writes.
@@ -215,13 +216,15 @@ impl Sentinel {
     }
 
     /// What was told in this minute and the last; since when calls fail, also in the one before: what fails once a minute, as
-    /// where a provider says when to come back, is told of anew in each.
+    /// where a provider says when to come back, is told of anew in each. Where it said a later time than now, nobody has
+    /// called since, and what was told then still stands.
     async fn calls(&self, at_ms: u64) -> Result<Calls, PortError> {
         let minute = at_ms / 60_000;
         let calls = |ago: u64| self.ports.watch.calls(minute.saturating_sub(ago));
         let (now, before, earlier) = tokio::try_join!(calls(0), calls(1), calls(2))?;
+        let still_stands = earlier.failing_until_ms.is_some_and(|until_ms| until_ms > at_ms);
         let since = Calls { failing_since_ms: earlier.failing_since_ms, ..Calls::default() };
-        Ok(now.and(before).and(since))
+        Ok(now.and(before).and(if still_stands { earlier } else { since }))
     }
 
     /// The day's record. After midnight UTC the last call and its answer stand in that of the day before.

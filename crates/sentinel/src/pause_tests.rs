@@ -77,14 +77,17 @@ async fn what_fails_once_a_minute_has_lasted_since_it_was_told_of_first() {
         run(&world).await;
         assert_eq!(phase(&world, Cause::Outage), expected, "{before_ms:?}");
     }
-    // What failed two minutes ago is not counted.
-    let world = changed(|state| {
-        silent(state);
-        state.calls = Default::default();
-        state.failing_before_ms = Some(NOW_MS - 100_000);
-    });
-    run(&world).await;
-    assert_eq!(phase(&world, Cause::Outage), None);
+    // What failed two minutes ago is not counted, but where all were told to come back later than now.
+    for (until_ms, expected) in [(NOW_MS, None), (NOW_MS + 200_000, Some(Phase::Paused))] {
+        let world = changed(|state| {
+            silent(state);
+            state.calls = Default::default();
+            state.failing_before_ms = Some(NOW_MS - 100_000);
+            state.failing_before_until_ms = Some(until_ms);
+        });
+        run(&world).await;
+        assert_eq!(phase(&world, Cause::Outage), expected, "{until_ms}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -39,6 +39,7 @@ pub(crate) struct State {
     pub(crate) calls: Calls,
     /// Since when they had failed two minutes ago.
     pub(crate) failing_before_ms: Option<u64>,
+    pub(crate) failing_before_until_ms: Option<u64>,
     pub(crate) probes: u32,
     /// So many stand in the index for each word, of jobs that were received first when time began.
     pub(crate) entries: u32,
@@ -79,6 +80,7 @@ impl Default for World {
             in_flight: 0,
             calls: Calls::default(),
             failing_before_ms: None,
+            failing_before_until_ms: None,
             probes: 0,
             // More than are read whole.
             entries: BEGUN_MAX + 5,
@@ -233,7 +235,12 @@ impl LedgerWatch for World {
     async fn calls(&self, minute: u64) -> Result<Calls, PortError> {
         self.on("calls", |state| match state.now_ms / 60_000 - minute {
             0 => state.calls,
-            2 => Calls { failed: 500, failing_since_ms: state.failing_before_ms, ..Calls::default() },
+            2 => Calls {
+                failed: 500,
+                failing_since_ms: state.failing_before_ms,
+                failing_until_ms: state.failing_before_until_ms,
+                ..Calls::default()
+            },
             _ => Calls::default(),
         })
         .await

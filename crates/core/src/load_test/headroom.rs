@@ -10,8 +10,8 @@ use super::steps::{Ended, Gave, Step};
 use crate::limits::Limits;
 
 /// Share of the rate at which jobs came at which they must have ended for a load to be one that the stack held, in percent: what
-/// is a tenth short is the last jobs of a short test.
-const HELD_PERCENT: f64 = 90.0;
+/// is short by less is the last jobs of ten minutes, and by more may be a backlog that grows.
+const HELD_PERCENT: f64 = 97.0;
 
 /// How a limit was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -65,12 +65,17 @@ impl Headroom {
             (limited != Limited::Sender).then_some(())?;
             Some(First { how: How::Tested, limit: Limit { limited, per_hour: step.per_hour, because } })
         });
-        // What was held is no limit, whatever was computed; but for the day's money, of which minutes say nothing.
+        // What was held is no limit, whatever was computed.
         let tried = steps.len() > 1;
         let kept_up = measured.ended_per_hour >= held * HELD_PERCENT / 100.0;
         let left = computed.iter().filter(|limit| {
-            let is_disproved = (tried || kept_up) && (tested.is_some() || limit.per_hour <= held);
-            limit.limited == Limited::SpendCap || !is_disproved
+            let is_enough = match limit.limited {
+                // Of the day's money minutes say nothing, and a rehearsal has none of a provider's limits.
+                Limited::SpendCap | Limited::ProviderRequests | Limited::ProviderTokens => false,
+                Limited::Concurrency => tried || kept_up,
+                _ => tried,
+            };
+            !(is_enough && (tested.is_some() || limit.per_hour <= held))
         });
         let first = left
             .map(|limit| First { how: How::Computed, limit: limit.clone() })

@@ -198,8 +198,7 @@ impl Signs {
                 // What others have reserved comes back when their invocations end, and most of those have ended.
                 let settled =
                     self.answered_before(UNHEARD_MS) && self.is_past(self.reserved_at_ms, UNHEARD_MS);
-                let held = self.waiting?.saturating_add(self.in_flight?);
-                (settled && held >= HELD_MIN && money.room_micro_usd < money.refused_micro_usd?)
+                (settled && self.held()? >= HELD_MIN && money.room_micro_usd < money.refused_micro_usd?)
                     .then(|| "the day's spend cap leaves no room for a call".to_owned())
             }
             Cause::Deaths => self.is_dying().then(|| {
@@ -236,8 +235,8 @@ impl Signs {
         match entry.phase {
             Phase::Reopening { .. } | Phase::Open => self.come_back(Cause::InFlight, entry),
             Phase::Paused | Phase::Probing
-                // The gap keeps the pause from flapping.
-                if self.in_flight.is_some_and(|in_flight| in_flight < self.in_flight_max() / 2) =>
+                // While it lasts nobody works, and those who will are to find room.
+                if self.in_flight.is_some_and(|in_flight| in_flight < IN_FLIGHT_BESIDE_WORK_MAX) =>
             {
                 match self.many_are_dead {
                     Some(true) => Some(narrow()),
@@ -253,7 +252,9 @@ impl Signs {
     fn go_on_capped(&self, entry: &Entry) -> Option<Entry> {
         let for_ms = self.now_ms.saturating_sub(entry.phase_since_ms);
         if entry.phase != Phase::Open {
-            let over = self.money.is_some_and(|money| self.is_spent_no_more(money, entry));
+            let over = self.money.is_some_and(|money| self.is_spent_no_more(money, entry))
+                // Those that there was no room for may be gone, and with the gap nothing flaps.
+                || self.held().is_some_and(|held| held < HELD_MIN / 2);
             return Some(if over { entry.in_phase(Phase::Open, self.now_ms) } else { entry.clone() });
         }
         if let Some(reason) = self.begins(Cause::SpendCap) {
@@ -331,7 +332,7 @@ impl Signs {
     /// Whether calls have failed for so long, those that hang included. What is refused at once, as where a burst meets a slow
     /// provider, shows nothing however long the answers beside it take.
     fn have_failed_for(&self, calls: Calls, ms: u64) -> bool {
-        let until_ms = calls.failing_until_ms.unwrap_or(self.now_ms);
+        let until_ms = calls.failing_until_ms.map_or(self.now_ms, |until_ms| until_ms.min(self.now_ms));
         calls.failing_since_ms.is_none_or(|since_ms| since_ms.saturating_add(ms) <= until_ms)
     }
 
@@ -370,6 +371,11 @@ impl Signs {
             && words.next() == Some(money.cap_micro_usd.to_string().as_str());
         let refused = words.next().and_then(|word| word.parse().ok());
         !is_same || refused.is_some_and(|refused: u64| refused <= money.room_micro_usd)
+    }
+
+    /// Jobs that wait, whoever holds them back.
+    fn held(&self) -> Option<u64> {
+        Some(self.waiting?.saturating_add(self.in_flight?))
     }
 
     fn in_flight_max(&self) -> u64 {

@@ -84,7 +84,8 @@ pub struct Calls {
     /// When the first of the failed ones began that was told of, in milliseconds since 1970; `None`: none failed, or only
     /// releases told of it that do not say so.
     pub failing_since_ms: Option<u64>,
-    /// When the last of the failed ones ended that was told of; `None` as there.
+    /// When the last of the failed ones ended that was told of, or will be tried again where the provider said when; `None`
+    /// as there.
     pub failing_until_ms: Option<u64>,
     /// The cheapest that the cap has refused, in millionths of a dollar.
     pub refused_micro_usd: Option<u64>,

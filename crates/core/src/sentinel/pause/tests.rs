@@ -62,6 +62,13 @@ fn only_what_nobody_recovers_from_by_itself_pauses() {
             ..calls(0, 0, DAY_MS)
         }
     };
+    let ahead = |since_ms| {
+        let (failing_since_ms, failing_until_ms) = (Some(NOW_MS - since_ms), Some(NOW_MS + 5 * MINUTE_MS));
+        Signs {
+            calls: Some(Calls { failed: 200, failing_since_ms, failing_until_ms, ..Calls::default() }),
+            ..calls(0, 0, DAY_MS)
+        }
+    };
     let money = |left: u64, refused_micro_usd, ago_ms| Signs {
         money: Some(Money { room_micro_usd: left, cap_micro_usd: 1_000, refused_micro_usd }),
         answered_at_ms: Some(NOW_MS - ago_ms),
@@ -83,6 +90,9 @@ fn only_what_nobody_recovers_from_by_itself_pauses() {
         (failing(STEP_MS, Some(0)), Some(Cause::Outage)),
         (failing(2 * MINUTE_MS, Some(2 * MINUTE_MS - STEP_MS + 1)), None),
         (failing(2 * MINUTE_MS, Some(2 * MINUTE_MS - STEP_MS)), Some(Cause::Outage)),
+        // Who is told to come back in five minutes does not call until then.
+        (ahead(STEP_MS - 1), None),
+        (ahead(STEP_MS), Some(Cause::Outage)),
         // A release that does not say until when.
         (failing(STEP_MS - 1, None), None),
         (failing(STEP_MS, None), Some(Cause::Outage)),
@@ -270,6 +280,19 @@ fn causes_end_by_what_ends_them() {
         // What a long invocation had reserved comes back; a release that did not say what was refused.
         (room(5), Cause::SpendCap, paused(&no_room), Some(Phase::Paused)),
         (room(6), Cause::SpendCap, paused(&no_room), Some(Phase::Open)),
+        (
+            Signs { waiting: Some(4), in_flight: Some(6), ..room(5) },
+            Cause::SpendCap,
+            paused(&no_room),
+            Some(Phase::Paused),
+        ),
+        (
+            Signs { waiting: Some(4), in_flight: Some(5), ..room(5) },
+            Cause::SpendCap,
+            paused(&no_room),
+            Some(Phase::Open),
+        ),
+        (Signs { waiting: None, ..room(5) }, Cause::SpendCap, paused(&no_room), Some(Phase::Paused)),
         (room(6), Cause::SpendCap, paused(no_room.trim_end_matches(" 6")), Some(Phase::Paused)),
         (healthy(), Cause::SpendCap, entry(Phase::Open, CAPPED_AGAIN_MS - 1), Some(Phase::Open)),
         (healthy(), Cause::SpendCap, entry(Phase::Open, CAPPED_AGAIN_MS), None),
@@ -280,6 +303,13 @@ fn causes_end_by_what_ends_them() {
         (Signs { in_flight: Some(30_000), ..healthy() }, Cause::InFlight, paused(""), Some(Phase::Paused)),
         (Signs { in_flight: Some(29_999), ..healthy() }, Cause::InFlight, paused(""), None),
         (Signs { in_flight: None, ..healthy() }, Cause::InFlight, paused(""), Some(Phase::Paused)),
+        // Beside so many, 60,000 that are at work would be paused at once.
+        (
+            Signs { in_flight: Some(30_000), full_width: 60_000, ..healthy() },
+            Cause::InFlight,
+            paused(""),
+            Some(Phase::Paused),
+        ),
     ] {
         assert_eq!(phase(&signs, cause, standing), expected, "{cause:?} {signs:?}");
     }
@@ -292,12 +322,17 @@ fn nothing_is_probed_while_nothing_may_be_paid_for() {
         (Cause::Outage, Cause::Deaths, Phase::Probing),
         (Cause::Outage, Cause::Operator, Phase::Paused),
         (Cause::Account, Cause::SpendCap, Phase::Paused),
+        (Cause::Account, Cause::Deaths, Phase::Probing),
     ] {
         let until_other_than = healthy().pause(beside, "").until_other_than;
         let shut = Entry { until_other_than, ..entry(Phase::Paused, DAY_MS) };
         let decided = healthy().decide(&due(cause).with(beside, shut)).entries;
         assert_eq!(decided[&cause].phase, expected, "{cause:?} beside {beside:?}");
     }
+    // One that counts as lost is not asked for again.
+    let lost = Control::default().with(Cause::Outage, entry(Phase::Probing, DAY_MS));
+    let control = lost.with(Cause::Operator, entry(Phase::Paused, MINUTE_MS));
+    assert_eq!(healthy().decide(&control).entries[&Cause::Outage], control.entries[&Cause::Outage]);
 }
 
 #[test]
