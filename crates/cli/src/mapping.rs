@@ -8,6 +8,7 @@ use aws_sdk_lambda::types::EventSourceMappingConfiguration;
 
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
+use nightshift_ports::ControlRecord;
 
 use crate::error::{self, Failure};
 use crate::render::say;
@@ -56,13 +57,20 @@ impl Mapping {
         !matches!(self.state.as_str(), "Disabled" | "Disabling")
     }
 
-    /// Turns the switch, unless it is on its way; Lambda takes up to a minute or two over it, refuses another turn
-    /// meanwhile, and is asked again for as long.
-    pub async fn turn(&self, on: bool) -> Result<(), Failure> {
-        if self.is_on() == on {
+    /// Turns the switch to where the record wants it, unless it is on its way there; Lambda takes up to a minute or two over
+    /// it, refuses another turn meanwhile, and is asked again for as long.
+    pub async fn turn(&self, on: bool, record: &dyn ControlRecord) -> Result<(), Failure> {
+        let goes_there: &[&str] = if on { &["Enabled", "Enabling"] } else { &["Disabled", "Disabling"] };
+        if goes_there.contains(&self.state.as_str()) {
             return Ok(());
         }
         for asked in 0..ASKED_AGAIN {
+            // Whoever changed it while this waited wants it otherwise.
+            if record.control_now().await.map_err(|e| error::of_port(&e))?.is_shut() == on {
+                return Err(Failure::failed(
+                    "Somebody paused or resumed it in the meantime, and the event source is left to that: `nightshift status` says how it stands.",
+                ));
+            }
             match self.set(on).await {
                 Err(error) if error.as_service_error().is_some_and(is_turning) => {
                     if asked == 0 {
@@ -75,7 +83,9 @@ impl Mapping {
                 turned => return turned.map_err(|e| error::of_aws(ACTION, &e)),
             }
         }
-        self.set(on).await.map_err(|e| error::of_aws(ACTION, &e))
+        Err(Failure::failed(format!(
+            "{ACTION} failed: Lambda has been turning the event source for minutes."
+        )))
     }
 
     async fn set(&self, on: bool) -> Result<(), SdkError<UpdateEventSourceMappingError, HttpResponse>> {

@@ -183,6 +183,21 @@ mod tests {
     }
 
     #[test]
+    fn the_first_refusal_of_a_minute_is_told_and_answers_beside_a_later_failure_are_counted() {
+        let mut heard = Heard::default();
+        heard.refused_by_cap(5, 60_000);
+        assert_eq!(heard.to_tell(60_000, false).map(|(m, c)| (m, c.refused_micro_usd)), Some((1, Some(5))));
+        let down = failure(FailureClass::Transient, 500);
+        let mut heard = Heard::default();
+        for now_ms in [1_000, 130_000] {
+            heard.failed(&down, now_ms, now_ms);
+            assert!(heard.to_tell(now_ms, true).is_some());
+        }
+        heard.answered(145_000);
+        assert_eq!(heard.to_tell(145_000, true).map(|(m, c)| (m, c.answered)), Some((2, 1)));
+    }
+
+    #[test]
     fn a_limit_that_is_reached_and_a_job_that_is_refused_are_no_sign_of_an_outage() {
         use FailureClass::{Account, Capacity, Refused, Rejected, Transient, Unclear};
         for (class, status, expected) in [

@@ -332,6 +332,21 @@ mod tests {
     }
 
     #[test]
+    fn a_rejection_keeps_what_the_record_said_and_what_has_expired_is_not_decided_on() {
+        let mut long = record();
+        long.expires_at_ms = u64::MAX;
+        if let State::Done(done) = &mut long.state {
+            done.revision.function_version = 7;
+        }
+        let rejected = rejection(&long).record;
+        assert_eq!(rejected.expires_at_ms, u64::MAX);
+        let State::Failed(failed) = &rejected.state else { panic!() };
+        assert_eq!((failed.revision.function_version, failed.excerpt.as_deref()), (7, Some(r#"{"n":0}"#)));
+        let gone = Record { expires_at_ms: NOW_MS, ..rejected };
+        assert!(ann().reject(&gone, None, &Limits::default()).is_err());
+    }
+
+    #[test]
     fn nothing_is_decided_on_what_does_not_wait() {
         let accepted = ann().accept(&record(), None).unwrap().record;
         let open = Record { state: State::Open, ..record() };

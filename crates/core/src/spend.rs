@@ -418,6 +418,17 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_was_cut_is_paid_for_and_a_dear_job_keeps_no_cheaper_one_from_the_rest() {
+        let cut = Answer::Truncated { text: "x".to_owned(), by: crate::model::TokenLimit::Answer };
+        assert_eq!(CALL().count(&reply(cut, Some(10), Some(0))).usage.output_tokens, 100);
+        let dear = CallPrice::new(Price::flat(3_000_000, 15_000_000), 9_000, 100);
+        assert_eq!(
+            Fit::into(4_800, &[Some(dear), None, Some(CALL())]),
+            Fit { fits: vec![false, true, true], sum_micro_usd: 4_800 }
+        );
+    }
+
+    #[test]
     fn a_day_is_utc() {
         for (now_ms, day) in [
             (0, "1970-01-01"),

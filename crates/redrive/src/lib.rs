@@ -88,10 +88,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether AWS will refuse the same for as long as nobody changes the deployment.
+    /// Whether AWS will refuse the same for as long as nobody changes the roles or the key's policy. A port's message begins
+    /// with the service's code.
     #[must_use]
     pub fn is_for_good(&self) -> bool {
-        matches!(self, Self::Port(error) if error.kind == PortErrorKind::Misconfigured)
+        let is_denied =
+            |message: &str| message.split(' ').next().is_some_and(|code| code.contains("AccessDenied"));
+        matches!(self, Self::Port(error) if is_denied(&error.message))
     }
 
     /// Whether whoever asked can mend it, and nothing of the stack is at fault.

@@ -72,7 +72,7 @@ pub async fn pause(arguments: &PauseArguments, context: &Context) -> Result<(), 
         let paused =
             ledger.change_control(&|control| Some(control.with(Cause::Operator, entry.clone()))).await;
         paused.map_err(|e| error::of_port(&e))?;
-        let turned = async { Mapping::find(&stack).await?.turn(false).await }.await;
+        let turned = async { Mapping::find(&stack).await?.turn(false, &ledger).await }.await;
         turned.map_err(|failure| failure.after(PAUSED_BUT_ON))?;
         Ok("paused".to_owned())
     }
@@ -109,23 +109,18 @@ pub async fn resume(arguments: &ResumeArguments, context: &Context) -> Result<()
     let ended = async {
         // The switch last: what is received before the record is clear would be handed back for minutes.
         let now_ms = times::now_ms();
-        let shown = control.entries.get(&Cause::Operator);
-        let is_newer = |entry: Option<&Entry>| entry.is_some() && entry != shown;
         let resumed = ledger
-            .change_control(&|control| {
-                let is_shown = !is_newer(control.entries.get(&Cause::Operator));
-                is_shown.then(|| control.resumed(now_ms))
-            })
+            .change_control(&|stands| unseen(&control, stands).is_none().then(|| stands.resumed(now_ms)))
             .await
             .map_err(|e| error::of_port(&e))?;
-        if let Some(pause) = standing(&resumed).filter(|_| is_newer(resumed.entries.get(&Cause::Operator))) {
+        if let Some(pause) = unseen(&control, &resumed) {
             return Err(Failure::failed(format!(
                 "Nothing was resumed, because it was paused in the meantime: {}. Run the same command again if that is to end, too.",
                 pause.line()
             )));
         }
         // It may have been turned while somebody thought about the question.
-        let turned = async { Mapping::find(&stack).await?.turn(true).await }.await;
+        let turned = async { Mapping::find(&stack).await?.turn(true, &ledger).await }.await;
         turned.map_err(|failure| failure.after(RESUMED_BUT_OFF))?;
         Ok("resumed".to_owned())
     }
@@ -141,7 +136,40 @@ fn standing(control: &Control) -> Option<control::Pause> {
     control::pauses(control).into_iter().find(|pause| pause.cause == Cause::Operator.as_str())
 }
 
+/// What holds work back and did not when somebody was asked.
+fn unseen(asked: &Control, stands: &Control) -> Option<control::Pause> {
+    let seen = control::pauses(asked);
+    let of = |pause: &control::Pause| (pause.cause.clone(), pause.since_ms, pause.reason.clone());
+    let is_seen = |pause: &control::Pause| seen.iter().any(|seen| of(seen) == of(pause));
+    control::pauses(stands).into_iter().find(|pause| !is_seen(pause))
+}
+
 fn kept(stack: &Stack) -> String {
     let retention = stack.environment.get("NIGHTSHIFT_RETENTION_MS").and_then(|ms| ms.parse().ok());
     retention.map_or_else(|| "the retention of the queue".to_owned(), times::length)
+}
+
+#[cfg(test)]
+mod tests {
+    use nightshift_core::control::Phase;
+
+    use super::*;
+
+    #[test]
+    fn a_resume_takes_away_what_was_shown_and_nothing_that_came_since() {
+        let entry = |since_ms, reason| Entry::paused(since_ms, reason, "who");
+        let outage = || Control::default().with(Cause::Outage, entry(1, "down"));
+        for (stands, expected) in [
+            (outage(), None),
+            (Control::default(), None),
+            // It was probed meanwhile.
+            (Control::default().with(Cause::Outage, entry(1, "down").in_phase(Phase::Probing, 2)), None),
+            (outage().with(Cause::Operator, entry(2, "INC-43")), Some("operator")),
+            (outage().with(Cause::Deaths, entry(2, "claims die")), Some("deaths")),
+            (outage().with(Cause::Outage, entry(9, "down again")), Some("outage")),
+        ] {
+            let found = unseen(&outage(), &stands).map(|pause| pause.cause);
+            assert_eq!(found.as_deref(), expected, "{stands:?}");
+        }
+    }
 }

@@ -553,6 +553,34 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_is_what_its_record_says_and_a_review_is_a_success() {
+        let mut failed =
+            crate::erase::tombstone(&crate::input_hash::InputHash::of_body("x"), None, "t", 1).record;
+        failed.erased = None;
+        failed.state = State::Failed(Box::new(crate::record::Failed {
+            reason: FailureReason::Refused,
+            detail: String::new(),
+            failed_at_ms: 0,
+            request_id: None,
+            excerpt: None,
+            revision: Default::default(),
+        }));
+        failed.budget.usage = crate::model::Usage { input_tokens: 30, output_tokens: 4 };
+        let crate::record::State::Failed(f) = &mut failed.state else { panic!() };
+        f.failed_at_ms = 9_000;
+        (failed.first_received_ms, failed.last_claimed_ms, failed.expires_at_ms) = (1_000, 7_000, u64::MAX);
+        let found = Sample::of(Some(&failed), Some(5), 500, false, 10_000);
+        assert_eq!((found.settled_ms, found.work_ms, found.tokens), (Some(8_500), Some(2_000), 34));
+        let reviews: Vec<_> = (0..70).map(|job| sample(job, 100, Fate::Review)).collect();
+        let found = measure(&plan(), &reviews, 70, 70_000);
+        assert_eq!((found.accepted, found.success_percent), (70, 100.0));
+        let early: Vec<_> = (0..70)
+            .map(|job| Sample { settled_ms: Some(plan().scheduled_ms(job)), ..sample(job, 0, Fate::Result) })
+            .collect();
+        assert_eq!(measure(&plan(), &early, 70, 70_000).backlog_max, 1);
+    }
+
+    #[test]
     fn a_stall_that_recovers_within_a_minute_is_seen() {
         // An hour at one job a second, each of which ends after a second; those of 50 seconds end together.
         let plan = Plan { expected_per_hour: 3_600, factor: 1.0, minutes: 60.0, warm_up_s: 0 };

@@ -243,6 +243,7 @@ mod tests {
             (Some(at(refused(), 6, "m-7")), CanaryOutcome::LeftOut),
             (Some(at(done(), 6, "m-7")), CanaryOutcome::LeftOut),
             (Some(at(open(), 5, "m-7")), CanaryOutcome::LeftOut),
+            (Some(at(record(State::Erased), 6, "m-1")), CanaryOutcome::LeftOut),
             (None, CanaryOutcome::LeftOut),
         ] {
             assert_eq!(sent(1).outcome(record.as_ref()), outcome, "{record:?}");

@@ -349,6 +349,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_decided_by_is_what_was_read() {
+        let spent = Spent {
+            committed_micro_usd: 49_000_000,
+            in_shards_micro_usd: 500_000,
+            in_one_shard_micro_usd: 300_000,
+            called_at_ms: Some(7),
+            reserved_at_ms: Some(8),
+            ..Spent::default()
+        };
+        let calls = Some(Calls { refused_micro_usd: Some(9), ..Calls::default() });
+        let signs =
+            Snapshot { spent: Some(spent), calls, jobs: Some(Depth { visible: 3, hidden: 4 }), ..quiet() }
+                .signs(&LIMITS, 1);
+        let money = signs.money.map(|m| (m.room_micro_usd, m.refused_micro_usd));
+        assert_eq!(
+            (signs.called_at_ms, signs.reserved_at_ms, signs.waiting, signs.in_flight, money),
+            (Some(7), Some(8), Some(3), Some(4), Some((500_000, Some(9))))
+        );
+    }
+
+    #[test]
     fn money_is_what_counts_against_the_cap() {
         for (committed_micro_usd, cap, today, left) in [
             (12_500_000, 50_000_000, 12.5, 75.0),

@@ -226,6 +226,7 @@ fn a_worker_pauses_for_the_account_where_nothing_says_so_yet() {
     let operator = Control::paused_by_operator(1, "r", "w");
     let both = operator.account_refused("t", began_ms, "x", NOW_MS).unwrap();
     assert_eq!(both.entries.get(&Cause::Operator), operator.entries.get(&Cause::Operator));
+    assert_eq!(operator.resumed(began_ms).account_refused("t", began_ms, "x", NOW_MS), None);
     let mut newer = Control::default();
     newer.foreign.insert("account".to_owned(), serde_json::json!({ "phase": "dreaming" }));
     assert_eq!(newer.account_refused("t", began_ms, "x", NOW_MS), None);
@@ -296,6 +297,7 @@ fn causes_end_by_what_ends_them() {
         (room(6), Cause::SpendCap, paused(no_room.trim_end_matches(" 6")), Some(Phase::Paused)),
         (healthy(), Cause::SpendCap, entry(Phase::Open, CAPPED_AGAIN_MS - 1), Some(Phase::Open)),
         (healthy(), Cause::SpendCap, entry(Phase::Open, CAPPED_AGAIN_MS), None),
+        (healthy(), Cause::SpendCap, entry(Phase::Open, 24 * HOUR_MS), Some(Phase::Open)),
         (Signs { money: None, ..tomorrow }, Cause::SpendCap, paused(&today), Some(Phase::Paused)),
         (healthy(), Cause::Deaths, paused("7"), Some(Phase::Paused)),
         (healthy(), Cause::Deaths, paused("6"), Some(Phase::Reopening { width: 1 })),
@@ -397,6 +399,13 @@ fn jobs_reach_the_worker_while_nothing_is_shut_or_the_oldest_one_would_be_delete
 }
 
 #[test]
+fn a_last_chance_counts_from_the_cause_that_began_first() {
+    let both = Control::paused_by_operator(NOW_MS - 3 * DAY_MS, "r", "w")
+        .with(Cause::Outage, entry(Phase::Paused, 0));
+    assert!(Signs { oldest_job_ms: None, ..healthy() }.leads_jobs(&both));
+}
+
+#[test]
 fn a_pause_by_hand_of_which_nobody_said_when_began_when_the_sentinel_saw_it() {
     let by_hand = Stored { paused_reason: Some("INC-42".to_owned()), ..Stored::default() };
     let at = |days| Signs { now_ms: NOW_MS + days * DAY_MS, ..healthy() };
@@ -475,6 +484,12 @@ fn a_version_is_paused_for_the_claims_that_it_kills_and_for_no_others() {
         (
             "a call that was refused since",
             Signs { called_at_ms: Some(after_ms), ..many() },
+            &untouched,
+            false,
+        ),
+        (
+            "answered before, refused since",
+            Signs { answered_at_ms: Some(before_ms), called_at_ms: Some(after_ms), ..many() },
             &untouched,
             false,
         ),
