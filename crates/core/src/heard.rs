@@ -11,6 +11,9 @@ const TOLD_EVERY_MS: u64 = 10_000;
 const TOLD_AT_ONCE: u64 = 5;
 /// So often within that time are failures told because no other call is open, and no later one may end within the minute.
 const TOLD_LAST_MAX: u32 = 3;
+/// Who is told to come back after so long does not call until then. Who is told an earlier time is seen to fail again, or to
+/// be answered, while the sentinel still counts what was told before.
+const LONG_WAIT_MS: u64 = 100_000;
 const MINUTE_MS: u64 = 60_000;
 
 /// The calls of one environment since it last told of them.
@@ -43,9 +46,8 @@ impl Heard {
         self.calls.failed += 1;
         let first_ms = self.calls.failing_since_ms.map_or(began_ms, |since_ms| since_ms.min(began_ms));
         self.calls.failing_since_ms = Some(first_ms);
-        // Who is told when to come back does not call until then.
-        let waits_ms = advised_wait_ms(&failure.advice, now_ms).unwrap_or_default();
-        let until_ms = now_ms.saturating_add(waits_ms);
+        let waits_ms = advised_wait_ms(&failure.advice, now_ms).filter(|ms| *ms >= LONG_WAIT_MS);
+        let until_ms = now_ms.saturating_add(waits_ms.unwrap_or_default());
         self.calls.failing_until_ms = self.calls.failing_until_ms.max(Some(until_ms));
         self.failed_in = Some(self.minute);
     }
@@ -119,10 +121,12 @@ mod tests {
             failing_until_ms: Some(until_ms),
             refused_micro_usd: None,
         };
-        let come_back = RetryAdvice { retry_after: Some("300".to_owned()), ..RetryAdvice::default() };
-        let mut advised = Heard::default();
-        advised.failed(&ModelFailure { advice: come_back, ..down.clone() }, 29_000, 30_000);
-        assert_eq!(advised.to_tell(30_000, false), Some((0, calls(0, 1, (29_000, 330_000)))));
+        for (seconds, until_ms) in [("99", 30_000), ("100", 130_000), ("300", 330_000)] {
+            let advice = RetryAdvice { retry_after: Some(seconds.to_owned()), ..RetryAdvice::default() };
+            let mut advised = Heard::default();
+            advised.failed(&ModelFailure { advice, ..down.clone() }, 29_000, 30_000);
+            assert_eq!(advised.to_tell(30_000, false), Some((0, calls(0, 1, (29_000, until_ms)))));
+        }
         heard.failed(&down, 29_000, 30_000);
         assert_eq!(heard.to_tell(30_000, false), Some((0, calls(0, 1, (29_000, 30_000)))));
         for ms in [30_001, 39_998] {
