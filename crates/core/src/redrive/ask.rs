@@ -91,14 +91,6 @@ pub struct Entry {
     pub redrive: Option<Redrive>,
 }
 
-impl Entry {
-    /// Whether there is something left to do for somebody.
-    #[must_use]
-    pub fn is_running(&self) -> bool {
-        self.redrive.as_ref().is_none_or(|redrive| redrive.end.is_none())
-    }
-}
-
 impl Ask {
     /// What an event asks.
     ///

@@ -275,6 +275,8 @@ mod tests {
             (Source::DeadLetters, Some(2), claimed(), None),
             (Source::DeadLetters, Some(2), Some(done()), None),
             (Source::DeadLetters, Some(2), None, Some(0)),
+            // What has expired is not there any more.
+            (Source::DeadLetters, Some(2), Some(Record { expires_at_ms: 50, ..done() }), Some(4)),
             (Source::Crashed, None, None, Some(0)),
             (Source::Crashed, None, Some(open()), Some(4)),
             (Source::Crashed, None, refused(), Some(4)),

@@ -4,7 +4,7 @@ use nightshift_core::failure::{FailureReason, Rejection};
 use nightshift_core::limits::Limits;
 use nightshift_core::model::FailureClass;
 use nightshift_core::next_step::{JobRun, TimeLeft};
-use nightshift_core::record::{Budget, Expect};
+use nightshift_core::record::{Budget, Erasure, Expect, Record};
 use serde_json::json;
 
 use crate::support::*;
@@ -31,6 +31,18 @@ fn a_result_is_written_whole() {
     run.after_reply(work, &reply(text("{\"n\":7}")));
     let write = run.store(work, json!({"n": 7}), false, NOW + 3 * SECOND).unwrap();
     insta::assert_debug_snapshot!(write);
+}
+
+#[test]
+fn a_result_of_what_was_erased_before_remembers_it_for_as_long_as_a_message_from_before_may_come() {
+    let limits = Limits { result_expiry_ms: DAY, ..Limits::default() };
+    let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
+    for (until_ms, expires_at_ms) in [(None, NOW + DAY), (Some(NOW + 29 * DAY), NOW + 29 * DAY)] {
+        let erased = until_ms.map(|until_ms| Erasure { at_ms: NOW - DAY, version: 5, until_ms });
+        let run = JobRun::new(Record { erased, ..record(claimed(NOW + SECOND, false)) }, &prompt());
+        let write = run.store(work(&task, &input, &limits, &revision), json!({"n": 7}), false, NOW).unwrap();
+        assert_eq!((write.record.erased, write.record.expires_at_ms), (erased, expires_at_ms));
+    }
 }
 
 #[test]
