@@ -269,7 +269,8 @@ fn sum(out: &mut String, run: &Run, results: usize) {
         );
     }
     if !run.bad_lines.is_empty() {
-        let _ = writeln!(out, "lines of the file that were not sent: {}", run.bad_lines.len());
+        let were = if run.bad_lines.len() == 1 { "was" } else { "were" };
+        let _ = writeln!(out, "{} of the file {were} not sent", so_many(run.bad_lines.len(), "line"));
     }
     let broken = run.broken_promises();
     if run.interrupted {
