@@ -149,8 +149,9 @@ fn release(upstream: &Path) {
 /// Ends when all that was sent has a result.
 #[track_caller]
 fn assert_results(report: &str, jobs: usize) {
+    let s = if jobs == 1 { "" } else { "s" };
     assert!(
-        report.contains(&format!("{jobs} jobs = {jobs} results + 0 dead letters + 0 duplicates")),
+        report.contains(&format!("{jobs} job{s} = {jobs} result{s} + 0 dead letters + 0 duplicates")),
         "{report}"
     );
 }
@@ -186,7 +187,7 @@ fn clone_demo_own_jobs_own_tasks_and_an_upgrade() {
     let [check] = blocks(chapter, "sh")[..] else { panic!("how to check it") };
     let report = run(&clone, check);
     assert!(report.contains("every_task_of_this_build_keeps_the_rules ... ok"), "{report}");
-    assert!(report.contains("detect_churn") && report.contains("1 jobs = "), "{report}");
+    assert!(report.contains("detect_churn") && report.contains("1 job = "), "{report}");
 
     // A second one, with a dependency that the first has not.
     let second = task.replace("DetectChurn", "DetectDates").replace("detect_churn", "detect_dates").replace(
