@@ -19,6 +19,15 @@ const ACTION: &str = "lambda:UpdateEventSourceMapping";
 const ASKED_AGAIN: u32 = 50;
 const ASKED_AFTER: Duration = Duration::from_secs(3);
 
+/// What became of a turn of the switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turned {
+    /// It is there, or on its way.
+    AsAsked,
+    /// Somebody else paused or resumed in the meantime.
+    Overtaken,
+}
+
 /// The switch, and how it stands.
 #[derive(Debug, Clone)]
 pub struct Mapping {
@@ -57,19 +66,17 @@ impl Mapping {
         !matches!(self.state.as_str(), "Disabled" | "Disabling")
     }
 
-    /// Turns the switch to where the record wants it, unless it is on its way there; Lambda takes up to a minute or two over
-    /// it, refuses another turn meanwhile, and is asked again for as long.
-    pub async fn turn(&self, on: bool, record: &dyn ControlRecord) -> Result<(), Failure> {
+    /// Turns the switch, unless it is on its way there; Lambda takes up to a minute or two over it, refuses another turn
+    /// meanwhile, and is asked again for as long. Somebody who changes the record while this waits wants it otherwise, and is
+    /// left to it.
+    pub async fn turn(&self, on: bool, record: &dyn ControlRecord) -> Result<Turned, Failure> {
         let goes_there: &[&str] = if on { &["Enabled", "Enabling"] } else { &["Disabled", "Disabling"] };
         if goes_there.contains(&self.state.as_str()) {
-            return Ok(());
+            return Ok(Turned::AsAsked);
         }
         for asked in 0..ASKED_AGAIN {
-            // Whoever changed it while this waited wants it otherwise.
             if record.control_now().await.map_err(|e| error::of_port(&e))?.is_shut() == on {
-                return Err(Failure::failed(
-                    "Somebody paused or resumed it in the meantime, and the event source is left to that: `nightshift status` says how it stands.",
-                ));
+                return Ok(Turned::Overtaken);
             }
             match self.set(on).await {
                 Err(error) if error.as_service_error().is_some_and(is_turning) => {
@@ -80,7 +87,9 @@ impl Mapping {
                     }
                     tokio::time::sleep(ASKED_AFTER).await;
                 }
-                turned => return turned.map_err(|e| error::of_aws(ACTION, &e)),
+                turned => {
+                    return turned.map(|()| Turned::AsAsked).map_err(|e| error::of_aws(ACTION, &e));
+                }
             }
         }
         Err(Failure::failed(format!(

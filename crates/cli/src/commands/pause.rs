@@ -2,14 +2,14 @@
 
 use clap::Args;
 use nightshift_core::control::{Cause, Control, Entry};
-use nightshift_ports::ControlRecord as _;
+use nightshift_ports::ControlRecord;
 
 use crate::Context;
 use crate::confirm::{self, Consent};
 use crate::control;
 use crate::error::{self, Failure};
 use crate::ledger;
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, Turned};
 use crate::render::say;
 use crate::stack::Stack;
 use crate::{times, trace};
@@ -72,8 +72,7 @@ pub async fn pause(arguments: &PauseArguments, context: &Context) -> Result<(), 
         let paused =
             ledger.change_control(&|control| Some(control.with(Cause::Operator, entry.clone()))).await;
         paused.map_err(|e| error::of_port(&e))?;
-        let turned = async { Mapping::find(&stack).await?.turn(false, &ledger).await }.await;
-        turned.map_err(|failure| failure.after(PAUSED_BUT_ON))?;
+        turn(&stack, &ledger, false, PAUSED_BUT_ON).await?;
         Ok("paused".to_owned())
     }
     .await;
@@ -119,9 +118,7 @@ pub async fn resume(arguments: &ResumeArguments, context: &Context) -> Result<()
                 pause.line()
             )));
         }
-        // It may have been turned while somebody thought about the question.
-        let turned = async { Mapping::find(&stack).await?.turn(true, &ledger).await }.await;
-        turned.map_err(|failure| failure.after(RESUMED_BUT_OFF))?;
+        turn(&stack, &ledger, true, RESUMED_BUT_OFF).await?;
         Ok("resumed".to_owned())
     }
     .await;
@@ -129,6 +126,18 @@ pub async fn resume(arguments: &ResumeArguments, context: &Context) -> Result<()
     ended.map(|_| {
         say(&format!("Resumed {}. Lambda takes up to two minutes to fetch the first jobs.", stack.named()))
     })
+}
+
+/// Turns the switch, which may have been turned while somebody thought about the question. `but`: what is done although it
+/// cannot be.
+async fn turn(stack: &Stack, record: &dyn ControlRecord, on: bool, but: &str) -> Result<(), Failure> {
+    let turned = async { Mapping::find(stack).await?.turn(on, record).await }.await;
+    match turned.map_err(|failure| failure.after(but))? {
+        Turned::AsAsked => Ok(()),
+        Turned::Overtaken => Err(Failure::failed(
+            "Somebody paused or resumed it in the meantime, and the event source is left to that: `nightshift status` says how it stands.",
+        )),
+    }
 }
 
 /// The operator's pause that stands.

@@ -560,14 +560,12 @@ mod tests {
         failed.state = State::Failed(Box::new(crate::record::Failed {
             reason: FailureReason::Refused,
             detail: String::new(),
-            failed_at_ms: 0,
+            failed_at_ms: 9_000,
             request_id: None,
             excerpt: None,
             revision: Default::default(),
         }));
         failed.budget.usage = crate::model::Usage { input_tokens: 30, output_tokens: 4 };
-        let crate::record::State::Failed(f) = &mut failed.state else { panic!() };
-        f.failed_at_ms = 9_000;
         (failed.first_received_ms, failed.last_claimed_ms, failed.expires_at_ms) = (1_000, 7_000, u64::MAX);
         let found = Sample::of(Some(&failed), Some(5), 500, false, 10_000);
         assert_eq!((found.settled_ms, found.work_ms, found.tokens), (Some(8_500), Some(2_000), 34));

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::headroom::{Headroom, How};
-use super::limit::Limited;
 use super::measure::{Measured, Observed};
 use super::steps::{Above, Step};
 use super::strain::{Finding, Holds, Thresholds, finding, offered, strain};
@@ -102,9 +101,9 @@ fn room(plan: &Plan, headroom: &Headroom, why: Option<&str>) -> Finding {
         Some(first) if first.how == How::Tested || first.limit.per_hour >= plan.per_hour() => Holds::Yes,
         Some(_) => Holds::No,
     };
-    let computed_below = headroom.limits.iter().find(|limit| {
-        holds != Holds::No && limit.limited != Limited::SpendCap && limit.per_hour < plan.per_hour()
-    });
+    // Where one below the load is left over, it is the first, and the answer is no.
+    let computed_below =
+        headroom.limits.iter().find(|limit| holds != Holds::No && limit.per_hour < plan.per_hour());
     let held = computed_below.map(|limit| {
         let (what, at) = (limit.limited.as_str(), grouped(limit.per_hour));
         format!(" By computation {what} gives at {at} an hour already, and jobs ended as fast as they came all the same: a longer test shows whether that lasts.")
@@ -133,7 +132,7 @@ fn settings(limits: &Limits) -> Finding {
 mod tests {
     use super::*;
     use crate::failure::FailureReason;
-    use crate::load_test::{Ended, Outcomes, Sample, measure};
+    use crate::load_test::{Ended, Limited, Outcomes, Sample, measure};
     use crate::reconcile::Fate;
 
     /// 7,200 jobs an hour, expected are half of it.
