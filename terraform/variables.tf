@@ -299,7 +299,7 @@ variable "iam" {
   description = <<-EOT
     What an organisation asks of IAM.
     path: of the role and the managed policies, with a slash at both ends. Another path is another role: set it before the first apply.
-    permissions_boundary: ARN of the policy that bounds the worker's role.
+    permissions_boundary: ARN of the policy that bounds every role of the stack.
   EOT
   type = object({
     path                 = optional(string, "/")
@@ -320,8 +320,8 @@ variable "iam" {
 
 variable "network" {
   description = <<-EOT
-    The worker inside a VPC, which a model server of your own may need: subnet_ids and security_group_ids.
-    From there it still has to reach SQS, DynamoDB, CloudWatch, Secrets Manager or SSM, and the provider: by a NAT gateway, or by VPC endpoints. null: not in a VPC.
+    The functions inside a VPC, which a model server of your own may need: subnet_ids and security_group_ids.
+    From there they still have to reach SQS, DynamoDB, CloudWatch (monitoring), Lambda (the sentinel pauses, probes and drives redrives by it), Secrets Manager or SSM, and the provider: by a NAT gateway, or by VPC endpoints. null: not in a VPC.
   EOT
   type = object({
     subnet_ids         = set(string)

@@ -40,12 +40,12 @@ run "all_of_it" {
   }
 
   assert {
-    condition     = aws_iam_role.worker.path == "/teams/a/" && aws_iam_role.worker.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary" && alltrue([for policy in aws_iam_policy.stack : policy.path == "/teams/a/"])
-    error_message = "Role and policies are under the path, the role within the boundary."
+    condition     = alltrue([for role in [aws_iam_role.worker, aws_iam_role.sentinel, aws_iam_role.redrive, aws_iam_role.sentinel_schedule] : role.path == "/teams/a/" && role.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary"]) && alltrue([for policy in aws_iam_policy.stack : policy.path == "/teams/a/"])
+    error_message = "Roles and policies are under the path, the roles within the boundary."
   }
   assert {
-    condition     = aws_lambda_function.worker.vpc_config[0].subnet_ids == toset(["subnet-1"]) && contains([for statement in jsondecode(aws_iam_role_policy.worker.policy).Statement : statement.Sid], "JoinTheNetwork")
-    error_message = "The function is in the VPC, and its role may join it."
+    condition     = alltrue([for function in [aws_lambda_function.worker, aws_lambda_function.sentinel, aws_lambda_function.redrive] : function.vpc_config[0].subnet_ids == toset(["subnet-1"])]) && alltrue([for policy in [aws_iam_role_policy.worker, aws_iam_role_policy.sentinel, aws_iam_role_policy.redrive] : contains([for statement in jsondecode(policy.policy).Statement : statement.Sid], "JoinTheNetwork")])
+    error_message = "The functions are in the VPC, and their roles may join it."
   }
   assert {
     condition     = one(values(aws_sns_topic_subscription.https)).topic_arn == aws_sns_topic.severity["page"].arn

@@ -217,7 +217,7 @@ fn bad_lines_of_a_file_are_reported_by_number_and_the_rest_goes_on() {
         BTreeSet::from(["Where is my card?", "Grüße, 検収書", "The last line has no end."])
     );
     assert_eq!(letters.len(), 1);
-    assert_eq!(letters[0]["dead_letter"], "unknown_task");
+    assert_eq!((&letters[0]["line"], &letters[0]["dead_letter"]), (&json!(7), &json!("unknown_task")));
     assert_eq!(letters[0]["body"], "{\"task\":\"no_such_task\",\"input\":{}}");
 }
 

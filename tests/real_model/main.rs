@@ -273,7 +273,7 @@ fn every_outcome_with_a_real_model_is_right() {
         println!("skipped: {why}");
         return;
     }
-    let folder = std::env::temp_dir().join(format!("nightshift-real-model-{}", std::process::id()));
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("real-model");
     std::fs::create_dir_all(&folder).unwrap();
     let [demo, function] = ["nightshift-demo", "nightshift-worker-function"].map(binaries::build);
     let programs = Programs { demo, function, folder };

@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 
 use nightshift_aws::ledger::table;
+use nightshift_core::input_hash::InputHash;
+use nightshift_core::kept::PART_PREFIX;
+use nightshift_core::sentinel::WATCH_KEY;
 use serde_json::{Map, Value, json};
 
 use crate::terraform_files;
@@ -111,4 +114,37 @@ fn there_is_one_table() {
     let resources = |text: &str| text.matches("\nresource \"aws_dynamodb_table\"").count();
     let tables: usize = terraform_files().iter().map(|(_, text)| resources(text)).sum();
     assert_eq!(tables, 1, "a second table has no definition, no fixtures and no price in README");
+}
+
+/// No server on one machine checks this condition: another word would be refused, or allowed, on AWS alone.
+#[test]
+fn policies_tell_records_apart_by_the_keys_that_the_code_gives_them() {
+    let traces = "trace#*";
+    assert!(super::read("crates/cli/src/trace.rs").contains("let id = format!(\"trace#{"));
+    let kept = format!("{PART_PREFIX}*");
+    let not_jobs = || vec!["*#*", table::CONTROL_ID];
+    for key in [WATCH_KEY, PART_PREFIX, traces] {
+        assert!(key.contains('#'), "{key} would be taken for a job's");
+    }
+    let of_a_job = InputHash::of_job("any", &json!({}));
+    assert!(!of_a_job.as_str().contains('#') && of_a_job.as_str() != table::CONTROL_ID);
+    let mut expected = BTreeMap::from([
+        ("EraseRecords", ("StringNotLike", not_jobs())),
+        ("Decide", ("StringNotLike", not_jobs())),
+        ("EraseKeptMessages", ("StringLike", vec![kept.as_str()])),
+        ("Trace", ("StringLike", vec![traces])),
+        ("ControlAndTrace", ("StringLike", vec![table::CONTROL_ID, traces])),
+        ("Control", ("StringEquals", vec![table::CONTROL_ID, WATCH_KEY])),
+    ]);
+    for (_, text) in terraform_files() {
+        for statement in text.split("Sid ").skip(1).filter(|statement| statement.contains("LeadingKeys")) {
+            let sid = statement.split('"').nth(1).unwrap();
+            let (how, keys) = expected.remove(sid).unwrap_or_else(|| panic!("{sid} has no row here"));
+            let condition =
+                format!("\"ForAllValues:{how}\" = {{ \"dynamodb:LeadingKeys\" = {} }}", json!(keys));
+            let stands = statement.replace(", \"", ",\"");
+            assert!(stands.contains(&condition), "{sid} is not {condition}");
+        }
+    }
+    assert!(expected.is_empty(), "no statement is called {:?}", expected.keys());
 }

@@ -17,6 +17,7 @@ redrive_kills   a redrive whose command and function are killed twenty times, at
            On request: ten minutes, most of them spent waiting for what the redrive hides.
 load_test  on stacks that are too small, each for another reason, one that is killed, and the next one, whose verdict is about
            its own jobs.  On request.
+nights     an outage with the sentinel stopped in its middle, a revoked key, a spent cap, and the way back: nights.py
 load_test_page   the page of the load test, before others have a stack
 faults     at once, on a stack each: the function's processes killed in mid-call; the ledger's writes
            refused for a while; the function frozen until Lambda's timeout kills it.  Nothing is lost.
@@ -37,6 +38,7 @@ import tempfile
 import time
 
 import day as day_test
+import nights as nights_test
 import redrive_kills as redrive_kills_test
 import runbook as runbook_test
 from stack import HOME, REGION, ROOT, require, scripts_stack, stack_of, wait_until
@@ -365,6 +367,10 @@ def administrators():
     runbook_test.administrators()
 
 
+def nights():
+    at_once(nights_test.NIGHTS)
+
+
 def load_test_page():
     runbook_test.alone()
 
@@ -372,11 +378,11 @@ def load_test_page():
 SCENARIOS = {
     "smoke": smoke, "cli": cli, "plan": plan, "deploy": deploy, "beside": beside, "recreate": recreate, "events": events,
     "load_test_page": load_test_page, "day": day, "runbook": runbook, "administrators": administrators,
-    "redrive_kills": redrive_kills, "load_test": load_test, "faults": faults,
+    "nights": nights, "redrive_kills": redrive_kills, "load_test": load_test, "faults": faults,
 }
 
 # On stacks of their own, and waiting for most of the time: at once.
-WAITING = ("day", "runbook", "administrators", "redrive_kills", "load_test", "faults")
+WAITING = ("day", "runbook", "administrators", "nights", "redrive_kills", "load_test", "faults")
 
 ON_REQUEST = ("redrive_kills", "day", "load_test")
 

@@ -71,6 +71,9 @@ class Clone:
         said = process.communicate()
         return process.returncode, "".join(said)
 
+    def made(self):
+        return json.loads((self.home / "variables.tfvars.json").read_text())
+
     def log(self):
         log = self.folder / "log"
         return [line for line in log.read_text().splitlines() if line != "destroying"] if log.exists() else []
@@ -232,6 +235,22 @@ def test_the_stack_keeps_its_name(clone):
     assert clone.log() == []
 
 
+def test_how_the_model_behaves_is_a_flag_which_counts_beside_settings(clone):
+    (clone.folder / "settings.json").write_text('{"model": {"input_usd_per_mtok": 1, "id": "claude"}, "limits": {"batch_size": 3}}')
+    for flags, model in [
+        ([], "seed=1,latency_ms=500..4000,error=0.01"), (["--model", "error=0.02"], "error=0.02"), (["--model=invalid=1"], "invalid=1"),
+    ]:
+        assert clone.run(*flags, "--expected-per-hour", "60")[0] == 0
+        assert clone.made()["model"] == {"provider": "rehearsal", "id": model}
+    assert clone.run("--model", "error=0.02", "--settings", "settings.json", "--expected-per-hour", "60")[0] == 0
+    assert clone.made()["model"] == {"input_usd_per_mtok": 1, "provider": "rehearsal", "id": "error=0.02"}
+    tests = [line for line in clone.log() if line.startswith("test ")]
+    assert tests == ["test --prefix load-test load-test --yes --expected-per-hour 60"] * 4
+    # What the rehearsal does not know is told before there is a stack.
+    assert clone.run("--model", "--bogus", "--expected-per-hour", "60")[0] == 2
+    assert len([line for line in clone.log() if line == "deploy"]) == 4
+
+
 def test_settings_of_the_stack_that_works_neither_protect_the_stack_nor_wake_anybody_nor_use_its_table(clone):
     settings = {
         "protect_data": True, "page_emails": ["a@b.example"], "ticket_emails": ["a@b.example"], "notify": {"page": {"actions": ["arn:aws:sns"]}},
@@ -240,7 +259,7 @@ def test_settings_of_the_stack_that_works_neither_protect_the_stack_nor_wake_any
     (clone.folder / "settings.json").write_text(json.dumps(settings))
     code, said = clone.run("--settings", "settings.json", "--expected-per-hour", "60")
     assert code == 0, said
-    made = json.loads((clone.home / "variables.tfvars.json").read_text())
+    made = clone.made()
     assert made == {
         "prefix": "load-test", "protect_data": False, "page_emails": [], "ticket_emails": [], "notify": {}, "jobs_expected": None,
         "ledger": {"result_expiry_days": 3}, "limits": {"batch_size": 3}, "model": made["model"],

@@ -213,19 +213,24 @@ fn credentials_fault(failure: &dyn Error) -> Option<Failure> {
     let mut source = failure.source();
     while let Some(cause) = source {
         if let Some(fault) = cause.downcast_ref::<CredentialsError>() {
-            return Some(match fault {
-                CredentialsError::CredentialsNotLoaded(_) => Failure::not_allowed(
-                    "There are no AWS credentials: set AWS_PROFILE, sign in (aws sso login), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
-                ),
-                _ => Failure::not_allowed(format!(
-                    "The AWS credentials cannot be had: {}: sign in again, or choose another AWS_PROFILE.",
-                    text::cut(&text::shown(&chain(cause)), SERVICE_MESSAGE_CHARS_MAX)
-                )),
-            });
+            return Some(of_credentials(fault));
         }
         source = cause.source();
     }
     None
+}
+
+/// Why there are no credentials, for who needs some.
+pub fn of_credentials(fault: &CredentialsError) -> Failure {
+    match fault {
+        CredentialsError::CredentialsNotLoaded(_) => Failure::not_allowed(
+            "There are no AWS credentials: set AWS_PROFILE, sign in (aws sso login), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+        ),
+        _ => Failure::not_allowed(format!(
+            "The AWS credentials cannot be had: {}: sign in again, or choose another AWS_PROFILE.",
+            text::cut(&text::shown(&chain(fault)), SERVICE_MESSAGE_CHARS_MAX)
+        )),
+    }
 }
 
 fn unreachable(action: &str, failure: &dyn Error) -> Failure {

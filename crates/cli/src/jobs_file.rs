@@ -409,6 +409,14 @@ impl Columns {
             let is_taken = |name: &str| types.contains_key(name) || is_named(name);
             refuse_unknown(task, names.iter().copied().filter(|name| !is_taken(name)), &types)?;
         }
+        let lacks = |member: &String| !members.iter().any(|(_, has, _)| has == member);
+        // A file of nothing has no header, and no line that would lack it.
+        if let Some(member) = required(task, tasks).into_iter().find(lacks).filter(|_| !names.is_empty()) {
+            return Err(Failure::usage(format!(
+                "No column is the member {member:?}, which an input of {task} must have; the columns are: {}. Say with --map {member}=COLUMN which one it is.",
+                names.join(", ")
+            )));
+        }
         Ok(Self {
             task: task.to_owned(),
             members,
@@ -466,6 +474,13 @@ fn refuse_unknown<'a>(
         columns.join(", "),
         known.join(", ")
     )))
+}
+
+/// The members that each input must have, by the task's schema.
+fn required(task: &str, tasks: &Registry) -> Vec<String> {
+    let schema = tasks.describe(task).map(|description| description.input_schema).unwrap_or_default();
+    let names = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+    names.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// The types of the members of a task's input, by its schema.
@@ -716,13 +731,19 @@ mod tests {
             .into_iter()
             .find_map(|(name, of)| (of == Type::Json).then_some(name))
             .unwrap();
+        let others: Vec<_> = required("weekly_report", &my_tasks::registry())
+            .into_iter()
+            .filter(|member| *member != column)
+            .collect();
+        assert!(!others.is_empty());
         for (cell, why) in [
             ("18446744073709551617", "cannot be read: the number that starts with 18446744073709551617"),
             ("9007199254741000.1", "cannot be read: the number that starts with 9007199254741000.1"),
             (r#""[{""a"":1,""a"":2}]""#, "cannot be read: the member \"a\" appears twice"),
             ("many", "is not the JSON that its type asks for"),
         ] {
-            let told = told(&rows, &format!("{column}\n{cell}\n"));
+            let told =
+                told(&rows, &format!("{column},{}\n{cell}{}\n", others.join(","), ",".repeat(others.len())));
             assert!(told.starts_with(&format!("The cell of \"{column}\" ")) && told.contains(why), "{told}");
         }
     }
@@ -902,6 +923,12 @@ mod tests {
                 "The columns \"id\", \"Name\" are no members of the input of categorize_ticket, which has: subject, text. Say with --map",
             ),
             (mapped(&[("text", "a"), ("text", "a")], |_| {}), "a", "The member \"text\" is mapped to"),
+            (
+                mapped(&[("subject", "b")], |_| {}),
+                "a,b",
+                "No column is the member \"text\", which an input of categorize_ticket must have; the columns are: a, b. Say with --map text=COLUMN",
+            ),
+            (mapped(&[], |s| s.reference = Some("id".to_owned())), "id", "No column is the member \"text\""),
         ] {
             let failure = source.lines(header.as_bytes(), &tasks).err().unwrap();
             assert_eq!(failure.exit_code(), 2, "{header}");

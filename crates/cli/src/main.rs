@@ -48,6 +48,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use console::Term;
 
 use crate::commands::Command;
 use crate::error::Failure;
@@ -60,7 +61,7 @@ use crate::stack::{Place, Stack};
 /// The stack is found by its prefix and region, and asked what is deployed. Which account, the AWS SDK's own variables
 /// and profiles say (AWS_PROFILE, AWS_ACCESS_KEY_ID, ...); AWS_ENDPOINT_URL leads to the stack on one machine.
 #[derive(Debug, Parser)]
-#[command(name = "nightshift", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "nightshift", version, max_term_width = HELP_WIDTH_MAX, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -79,6 +80,31 @@ Examples:
   nightshift --region eu-central-1 status
   nightshift completions bash > ~/.local/share/bash-completion/completions/nightshift";
 
+/// Columns of a help text, where the terminal is no narrower.
+const HELP_WIDTH_MAX: usize = 100;
+
+/// The same command, whose examples can be copied from a terminal of this width; clap would break them anywhere.
+fn with_whole_examples(command: clap::Command, width: usize) -> clap::Command {
+    let help = command.get_after_help().map(ToString::to_string);
+    let command =
+        match help {
+            Some(help) => command.after_help(
+                help.lines()
+                    .map(|line| {
+                        if line.starts_with("  ") {
+                            text::command_lines(line, width)
+                        } else {
+                            line.to_owned()
+                        }
+                    })
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            ),
+            None => command,
+        };
+    command.mut_subcommands(|command| with_whole_examples(command, width))
+}
+
 /// What every command is given.
 struct Context {
     place: Place,
@@ -94,11 +120,13 @@ impl Context {
 }
 
 fn main() -> ExitCode {
-    let matches = Arguments::command().get_matches();
+    let width = Term::stdout().size_checked().map_or(HELP_WIDTH_MAX, |(_, width)| width.into());
+    let mut arguments = with_whole_examples(Arguments::command(), width.min(HELP_WIDTH_MAX));
+    let matches = arguments.clone().get_matches();
     onward::remember(&matches);
     let Arguments { place, form, command } = match Arguments::from_arg_matches(&matches) {
         Ok(arguments) => arguments,
-        Err(error) => error.format(&mut Arguments::command()).exit(),
+        Err(error) => error.format(&mut arguments).exit(),
     };
     // One thread: what waits does so on the network.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

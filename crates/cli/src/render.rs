@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use comfy_table::{Attribute, ContentArrangement, Table};
+use console::Term;
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter};
 
@@ -335,9 +336,14 @@ impl<R: Row> Rows<R> {
                     .collect();
                 let mut table = output.table();
                 if table.width().is_some_and(|width| breaks_words(R::COLUMNS, &cells, width.into())) {
-                    for (nth, row) in cells.into_iter().enumerate() {
+                    for (nth, (row, shown)) in rows.iter().zip(cells).enumerate() {
                         let between = if nth == 0 { "" } else { "\n" };
-                        let upright = output.upright(R::COLUMNS, row.into_iter());
+                        let some = R::COLUMNS.iter().zip(row).zip(shown);
+                        let (names, some): (Vec<_>, Vec<_>) = some
+                            .filter(|((_, cell), _)| **cell != Cell::Nothing)
+                            .map(|((name, _), shown)| (*name, shown))
+                            .unzip();
+                        let upright = output.upright(&names, some.into_iter());
                         writeln!(out, "{between}{}", trimmed(&upright))?;
                     }
                     return out.flush();
@@ -450,8 +456,13 @@ impl<F: Formatter> Formatter for Safe<F> {
 
 /// Tells a person something, on standard error, its commands complete. Where that is gone there is nobody to tell.
 pub fn say(message: &str) {
+    let shown = text::shown_lines(&onward::complete(message));
+    let shown = match Term::stderr().size_checked() {
+        Some((_, width)) => text::wrapped(&shown, width.into()),
+        None => shown,
+    };
     let mut err = io::stderr().lock();
-    let _ = writeln!(err, "{}", text::shown_lines(&onward::complete(message)));
+    let _ = writeln!(err, "{shown}");
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Which stack is meant, and what is deployed there: the worker function's own configuration says it.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -81,12 +82,22 @@ pub struct Worker {
 impl Worker {
     /// From these variables, as the worker itself reads them.
     pub fn read(variables: &HashMap<String, String>) -> Result<Self, SettingsError> {
-        let lookup = |name: &str| variables.get(name).cloned();
-        Environment::read(&lookup, |environment| Self {
+        Self::of_which(variables).0
+    }
+
+    /// The same, and the names of those variables that are not among what is read, sorted.
+    pub fn of_which(variables: &HashMap<String, String>) -> (Result<Self, SettingsError>, BTreeSet<String>) {
+        let unread = RefCell::new(variables.keys().cloned().collect::<BTreeSet<_>>());
+        let lookup = |name: &str| {
+            unread.borrow_mut().remove(name);
+            variables.get(name).cloned()
+        };
+        let read = Environment::read(&lookup, |environment| Self {
             model: ModelSettings::read(environment),
             price: price(environment),
             limits: limits(environment),
-        })
+        });
+        (read, unread.into_inner())
     }
 }
 
@@ -97,19 +108,7 @@ impl Stack {
     /// Without credentials, permission, region or such a stack.
     pub async fn find(place: &Place) -> Result<Self, Failure> {
         let sdk = sdk(place.region.clone()).await?;
-        let region = match sdk.region().map(ToString::to_string).filter(|region| !region.is_empty()) {
-            Some(region) => region,
-            None => {
-                return Err(Failure::usage(
-                    "The region is not known: add --region, or set AWS_REGION or one in the profile.",
-                ));
-            }
-        };
-        if !region.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
-            return Err(Failure::usage(format!(
-                "{region:?} is no region of AWS: give one such as eu-central-1."
-            )));
-        }
+        let region = region(&sdk)?;
         let name = format!("{}-worker", place.prefix);
         let client = aws_sdk_lambda::Client::new(&sdk);
         let asked = client.get_function_configuration().function_name(&name).qualifier("live").send().await;
@@ -213,8 +212,26 @@ fn no_such_stack(prefix: &str, region: &str) -> Failure {
     ))
 }
 
+/// The region that is meant.
+///
+/// # Errors
+/// Where nobody says which, or what is said is none.
+pub fn region(sdk: &SdkConfig) -> Result<String, Failure> {
+    let Some(region) = sdk.region().map(ToString::to_string).filter(|region| !region.is_empty()) else {
+        return Err(Failure::usage(
+            "The region is not known: add --region, or set AWS_REGION or one in the profile.",
+        ));
+    };
+    if !region.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-') {
+        return Err(Failure::usage(format!(
+            "{region:?} is no region of AWS: give one such as eu-central-1."
+        )));
+    }
+    Ok(region)
+}
+
 /// What all clients share: the SDK's own sources of credentials, and its own proxies and certificates.
-async fn sdk(region: Option<String>) -> Result<SdkConfig, Failure> {
+pub async fn sdk(region: Option<String>) -> Result<SdkConfig, Failure> {
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http_client()?)
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))

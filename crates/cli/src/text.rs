@@ -86,6 +86,61 @@ pub fn cut(text: &str, chars_max: usize) -> String {
     text.chars().take(chars_max.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// Lines that end where a terminal of this width does. What stands in backticks is copied, so it stays whole, as every word
+/// does; the terminal itself breaks what is longer than its line.
+pub fn wrapped(text: &str, width: usize) -> String {
+    let options = textwrap::Options::new(width)
+        .break_words(false)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::fill(&joined(text, &['`']), options).replace(JOIN, " ")
+}
+
+/// A command that goes on in further lines, where a terminal of this width has no room for it in one.
+pub fn command_lines(command: &str, width: usize) -> String {
+    const GOES_ON: &str = " \\";
+    if command.chars().count() <= width {
+        return command.to_owned();
+    }
+    let before = command.len() - command.trim_start().len();
+    let further = " ".repeat(before + 4);
+    let mut lines = vec![" ".repeat(before)];
+    for word in joined(command.trim_start(), &['\'', '"']).split(' ') {
+        let Some(line) = lines.last_mut() else { break };
+        let is_first = line.trim_start().is_empty();
+        let after = line.chars().count() + usize::from(!is_first) + word.chars().count();
+        if is_first || after + GOES_ON.len() <= width {
+            line.push_str(if is_first { "" } else { " " });
+            line.push_str(word);
+        } else {
+            line.push_str(GOES_ON);
+            lines.push(format!("{further}{word}"));
+        }
+    }
+    lines.join("\n").replace(JOIN, " ")
+}
+
+/// Where two words stay on one line.
+const JOIN: char = '\u{a0}';
+
+/// Blanks between two of the same marks become joins.
+fn joined(text: &str, marks: &[char]) -> String {
+    let mut open = None;
+    let join = |c: char| match (open, c) {
+        (None, c) if marks.contains(&c) => {
+            open = Some(c);
+            c
+        }
+        (Some(mark), c) if c == mark => {
+            open = None;
+            c
+        }
+        (Some(_), ' ') => JOIN,
+        (_, c) => c,
+    };
+    text.chars().map(join).collect()
+}
+
 /// A sum in US dollars, to the cent; what is less than a dollar to a hundredth of one, for few jobs cost less than a cent.
 pub fn dollars(usd: f64) -> String {
     if usd < 1.0 { format!("{usd:.4}") } else { format!("{usd:.2}") }
@@ -136,6 +191,37 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(guarded(text), cell);
+        }
+    }
+
+    #[test]
+    fn a_line_ends_where_the_terminal_does_and_breaks_no_word_and_no_command() {
+        for (text, width, lines) in [
+            ("one two", 20, "one two"),
+            ("one two three", 8, "one two\nthree"),
+            ("a dead-letters/queue", 8, "a\ndead-letters/queue"),
+            ("run `nightshift status --prefix a` now", 12, "run\n`nightshift status --prefix a`\nnow"),
+            ("an open ` mark goes on", 8, "an open\n` mark goes on"),
+            ("one\n  two three", 8, "one\n  two\nthree"),
+            ("", 8, ""),
+        ] {
+            assert_eq!(wrapped(text, width), lines, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_longer_than_the_terminal_can_be_copied() {
+        for (command, width, lines) in [
+            ("  nightshift status", 19, "  nightshift status"),
+            (
+                "  nightshift status --reason 'two words'",
+                30,
+                "  nightshift status --reason \\\n      'two words'",
+            ),
+            ("  a | jq '.b c'", 10, "  a | jq \\\n      '.b c'"),
+            ("nightshift-is-longer", 5, "nightshift-is-longer"),
+        ] {
+            assert_eq!(command_lines(command, width), lines, "{command}");
         }
     }
 

@@ -29,6 +29,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::error::Failure;
+use crate::render::say;
 use crate::stack::Worker;
 use crate::times;
 
@@ -68,6 +69,8 @@ pub struct Trial {
     model: Arc<dyn Model>,
     cap_micro_usd: u64,
     spent_micro_usd: Cell<u64>,
+    /// Somebody was told that calls are repeated, and why.
+    is_repeating_told: Cell<bool>,
 }
 
 impl Trial {
@@ -91,7 +94,13 @@ impl Trial {
             connect(worker.model.clone(), &place, sdk, my_tasks::registry()).map_err(|error| {
                 Failure::failed(format!("The model cannot be called with these settings: {error}."))
             })?;
-        Ok(Self { worker, model, cap_micro_usd, spent_micro_usd: Cell::new(0) })
+        Ok(Self {
+            worker,
+            model,
+            cap_micro_usd,
+            spent_micro_usd: Cell::new(0),
+            is_repeating_told: Cell::new(false),
+        })
     }
 
     /// The most that one job can cost, in millionths of a dollar: every call that its budgets allow.
@@ -270,6 +279,13 @@ impl Trial {
                 let now_ms = times::now_ms();
                 let failure = run.judged(failure, work.task.name(), evidence, (now_ms, 0));
                 let next = run.after_failure(work, &failure, now_ms, time, OsEntropy.fraction());
+                if matches!(next, AfterCall::CallAgain { .. }) && !self.is_repeating_told.replace(true) {
+                    say(&format!(
+                        "Line {}: the provider did not answer: {failure}. Such calls are repeated as a worker repeats them, for up to {} an input.",
+                        tried.line,
+                        times::length(work.limits.function_timeout_ms)
+                    ));
+                }
                 if matches!(next, AfterCall::HandBack { .. }) {
                     tried.detail = Some(format!("The provider did not answer: {failure}."));
                 }

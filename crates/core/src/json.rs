@@ -130,9 +130,9 @@ fn place(line: usize, column: usize) -> String {
 
 fn describe(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    match text.rfind(" at line ") {
-        Some(at) => text.get(..at).unwrap_or_default().to_owned(),
-        None => text,
+    match text.rfind(" at line ").and_then(|at| text.get(..at)).unwrap_or(&text) {
+        "expected ident" => "a text stands in quotes, and only true, false and null need none".to_owned(),
+        what => what.to_owned(),
     }
 }
 
@@ -300,6 +300,10 @@ mod tests {
                 r#"the member "l\nine" appears twice in one object: which one counts would be a guess, so remove one"#,
             ),
             ("[NaN]", "it is not valid JSON at column 2: expected value"),
+            (
+                "not a job",
+                "it is not valid JSON at column 2: a text stands in quotes, and only true, false and null need none",
+            ),
             ("1e999", "it is not valid JSON at column 5: number out of range"),
         ] {
             assert_eq!(parse(text).unwrap_err().to_string(), expected, "{text}");

@@ -43,13 +43,16 @@ pub fn answers(tasks: &dyn Tasks) -> BTreeMap<(String, String), Value> {
 pub struct Jobs {
     /// Message bodies, in order.
     pub bodies: Vec<String>,
+    /// For each of them its line in the file, from 1.
+    pub lines: Vec<usize>,
     /// Lines of the user's file that are not jobs: number from 1, and what to change.
     pub bad_lines: Vec<(usize, String)>,
 }
 
 /// The built-in jobs, all of them: the broken ones show what becomes of broken messages.
 pub fn built_in() -> Jobs {
-    Jobs { bodies: BUILT_IN.lines().map(str::to_owned).collect(), bad_lines: Vec::new() }
+    let bodies: Vec<_> = BUILT_IN.lines().map(str::to_owned).collect();
+    Jobs { lines: (1..=bodies.len()).collect(), bodies, bad_lines: Vec::new() }
 }
 
 /// The jobs of a JSONL file. A line that is no job is reported and left out; the rest goes on.
@@ -73,7 +76,7 @@ pub fn from_file(path: &Path) -> anyhow::Result<Jobs> {
 }
 
 fn of_lines(bytes: &[u8]) -> Jobs {
-    let mut jobs = Jobs { bodies: Vec::new(), bad_lines: Vec::new() };
+    let mut jobs = Jobs { bodies: Vec::new(), lines: Vec::new(), bad_lines: Vec::new() };
     // Editors on Windows begin a file with it.
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
@@ -84,7 +87,10 @@ fn of_lines(bytes: &[u8]) -> Jobs {
         match std::str::from_utf8(line) {
             Err(_) => jobs.bad_lines.push((index + 1, "The line is not UTF-8.".to_owned())),
             Ok(line) => match job::parse(line, Limits::default().body_bytes_max) {
-                Ok(_) => jobs.bodies.push(line.to_owned()),
+                Ok(_) => {
+                    jobs.bodies.push(line.to_owned());
+                    jobs.lines.push(index + 1);
+                }
                 Err(rejection) => jobs.bad_lines.push((index + 1, rejection.detail)),
             },
         }
@@ -118,7 +124,7 @@ mod tests {
     #[test]
     fn a_file_of_an_editor_on_windows_has_jobs() {
         let job = r#"{"task":"categorize_ticket","input":{"text":"x"}}"#;
-        let jobs = of_lines(format!("\u{feff}{job}\r\n").as_bytes());
-        assert_eq!((jobs.bodies, jobs.bad_lines), (vec![job.to_owned()], vec![]));
+        let jobs = of_lines(format!("\u{feff}{job}\r\n\r\n{job}\r\n").as_bytes());
+        assert_eq!((jobs.bodies, jobs.lines, jobs.bad_lines), (vec![job.to_owned(); 2], vec![1, 3], vec![]));
     }
 }

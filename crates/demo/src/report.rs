@@ -1,6 +1,6 @@
 //! What a user wants to see of a run: results, dead letters, retries, times, cost, and whether it all adds up.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt::{Display, Write as _};
 use std::path::Path;
 
@@ -19,8 +19,9 @@ use crate::{Arguments, Provider};
 const SHOWN_IN_FULL: usize = 3;
 /// Dead letters that are listed; the rest is in `--results`.
 const DEAD_LETTERS_LISTED: usize = 40;
-const DETAIL_CHARS_SHOWN: usize = 120;
-const BODY_CHARS_SHOWN: usize = 40;
+/// A detail says what to do before it says what the provider said.
+const DETAIL_CHARS_SHOWN: usize = 400;
+const JOB_CHARS_SHOWN: usize = 40;
 
 /// Nobody shall take a stub's words for a model's.
 const STUB_ANSWERS: &str = "The answers are a stub's, not a model's: written beforehand for the jobs that come with the demo, and put together \
@@ -112,7 +113,7 @@ impl Run {
 pub fn report(run: &Run, arguments: &Arguments) -> anyhow::Result<String> {
     let stored = run.stored();
     if let Some(path) = &arguments.results {
-        write_results(path, &stored, &run.dead_letters)?;
+        write_results(path, &stored, run)?;
     }
     let mut out = String::new();
     results(&mut out, &stored, arguments);
@@ -152,17 +153,20 @@ fn results(out: &mut String, stored: &[Stored], arguments: &Arguments) {
 
 fn dead_letters(out: &mut String, run: &Run, arguments: &Arguments) {
     section(out, "Dead letters");
-    let rows = run.dead_letters.iter().take(DEAD_LETTERS_LISTED).map(|letter| {
+    let rows = lines_of(run).into_iter().take(DEAD_LETTERS_LISTED).map(|(line, letter)| {
         let context = context(letter);
         let detail = context.get("detail").and_then(Value::as_str).unwrap_or_default();
+        let job: Value = serde_json::from_str(&letter.body).unwrap_or_default();
+        let job = job.get("reference").and_then(Value::as_str).unwrap_or(&letter.body);
         vec![
+            line.map_or("-".to_owned(), |line| line.to_string()),
             attribute(letter, "FailureReason").unwrap_or_default(),
             model_calls(&context).to_string(),
-            beginning(&letter.body.replace(char::is_control, " "), BODY_CHARS_SHOWN),
+            beginning(&job.replace(char::is_control, " "), JOB_CHARS_SHOWN),
             beginning(detail, DETAIL_CHARS_SHOWN),
         ]
     });
-    table(out, &["reason", "calls", "body begins", "detail"], rows);
+    table(out, &["line", "reason", "calls", "job", "detail"], rows);
     let unlisted = run.dead_letters.len().saturating_sub(DEAD_LETTERS_LISTED);
     if unlisted > 0 {
         let _ = writeln!(out, "and {unlisted} more; --results FILE has them all");
@@ -176,6 +180,21 @@ fn dead_letters(out: &mut String, run: &Run, arguments: &Arguments) {
     {
         prose(out, STUB_RULES);
     }
+}
+
+/// The dead letters by the lines of the file; of several lines that say the same, the first ones.
+fn lines_of(run: &Run) -> Vec<(Option<usize>, &StoredMessage)> {
+    let mut lines: HashMap<&str, VecDeque<usize>> = HashMap::new();
+    for (body, line) in run.bodies.iter().zip(&run.lines) {
+        lines.entry(body).or_default().push_back(*line);
+    }
+    let mut letters: Vec<_> = run
+        .dead_letters
+        .iter()
+        .map(|letter| (lines.get_mut(letter.body.as_str()).and_then(VecDeque::pop_front), letter))
+        .collect();
+    letters.sort_by_key(|(line, _)| *line);
+    letters
 }
 
 /// As many words as fit, and whether there are more.
@@ -306,16 +325,16 @@ fn stored(item: &Item) -> Option<Stored> {
     })
 }
 
-fn write_results(path: &Path, stored: &[Stored], dead_letters: &[StoredMessage]) -> anyhow::Result<()> {
+fn write_results(path: &Path, stored: &[Stored], run: &Run) -> anyhow::Result<()> {
     let results = stored.iter().map(|result| {
         json!({
             "result": result.output, "task": result.task, "reference": result.reference, "input_hash": result.id,
             "needs_review": result.needs_review,
         })
     });
-    let letters = dead_letters.iter().map(|letter| {
+    let letters = lines_of(run).into_iter().map(|(line, letter)| {
         json!({
-            "dead_letter": attribute(letter, "FailureReason"), "input_hash": attribute(letter, "InputHash"),
+            "line": line, "dead_letter": attribute(letter, "FailureReason"), "input_hash": attribute(letter, "InputHash"),
             "context": context(letter), "body": letter.body,
         })
     });

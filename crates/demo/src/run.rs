@@ -57,6 +57,8 @@ pub struct Pass {
 pub struct Run {
     /// The message bodies, in order.
     pub bodies: Vec<String>,
+    /// For each of them its line in the file, from 1.
+    pub lines: Vec<usize>,
     /// Lines of the user's file that were not sent.
     pub bad_lines: Vec<(usize, String)>,
     /// One, or two with `--twice`.
@@ -162,6 +164,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
     let run = Run {
         texts: stub.as_ref().map(|stub| texts_that_arrived(&jobs.bodies, stub)),
         bodies: jobs.bodies,
+        lines: jobs.lines,
         bad_lines: jobs.bad_lines,
         passes,
         records,

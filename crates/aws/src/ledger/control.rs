@@ -9,15 +9,13 @@ use nightshift_core::spread::index_keys;
 use nightshift_ports::{ControlAnswer, ControlRecord, PortError};
 
 use super::item::{Item, Reader, Unreadable, number, text};
-use super::table::ID;
+use super::table::{CONTROL_ID, ID};
 use super::write::{self, UPDATE};
 use super::{Change, DynamoLedger, SERVICE, unreadable};
 use crate::error::port_error;
 
 const GET: &str = "GetItem";
 
-/// The key of the control record.
-const CONTROL_ID: &str = "control";
 /// Over how many keys each word of the sparse index is spread; absent: one.
 const INDEX_KEYS: &str = "index_keys";
 

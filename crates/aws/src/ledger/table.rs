@@ -22,6 +22,8 @@ const EXPIRE: &str = "UpdateTimeToLive";
 
 /// The partition key of every item in the table.
 pub const ID: &str = "id";
+/// The control record's.
+pub const CONTROL_ID: &str = "control";
 /// The partition key of the sparse index: `Unsettled`'s word, absent from results that nobody need look at.
 pub const UNSETTLED: &str = "unsettled";
 /// The sort key of that index: when a worker first received the input, in milliseconds since 1970.

@@ -237,6 +237,9 @@ struct Shown {
     earlier_failures: Vec<PastFailure>,
     #[serde(skip_serializing_if = "Option::is_none")]
     excerpt: Option<String>,
+    /// There is one, shown or not.
+    #[serde(skip)]
+    has_excerpt: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
 }
@@ -287,7 +290,11 @@ impl Row for Shown {
             Cell::maybe_said(self.provider_request_id.as_deref()),
             Cell::ours(&self.revision),
             Cell::said(earlier.collect::<Vec<_>>().join(", ")),
-            Cell::maybe_said(self.excerpt.as_deref()),
+            match &self.excerpt {
+                Some(excerpt) => Cell::said(excerpt),
+                None if self.has_excerpt => Cell::ours("kept: --excerpt shows it"),
+                None => Cell::Nothing,
+            },
             Cell::maybe_said(self.body.as_deref()),
         ]
     }
@@ -314,6 +321,7 @@ impl Shown {
             revision: failed.revision.hash.clone(),
             earlier_failures: record.history.clone(),
             excerpt: failed.excerpt.clone().filter(|_| excerpt),
+            has_excerpt: failed.excerpt.is_some(),
             body: None,
         }
     }

@@ -9,6 +9,7 @@ use nightshift_core::load_test::{
     Above, Ended, Finding, Holds, JOBS_MAX, Plan, Step, Thresholds, judge, next,
 };
 use nightshift_load_report::{Report, Tested, settings};
+use nightshift_models::RehearsalSpec;
 use nightshift_ports::{ControlRecord as _, Entropy as _};
 use nightshift_shell::settings::ProviderSettings;
 use nightshift_tasks::Registry;
@@ -44,7 +45,7 @@ Jobs are sent on a schedule that waits for nobody, and a job's latency counts fr
 reasons; the exit code is 3 when it is no. Ctrl-C stops the sending, and the verdict is about what was sent.
 
 It refuses a stack that holds other people's jobs: test one of its own, with the model `rehearsal`, whose faults and \
-latency are set in Terraform (model.id). With a real provider it wants --budget-usd. What it sends is removed at its end, \
+latency are set where the stack is made (model.id in Terraform; scripts/load-test --model). With a real provider it wants --budget-usd. What it sends is removed at its end, \
 and by the next load test where it was killed.
 
 Examples:
@@ -85,6 +86,9 @@ pub struct Arguments {
     /// Only says what of this cannot be, and asks no stack.
     #[arg(long, hide = true, conflicts_with = "clean_up")]
     check: bool,
+    /// How the rehearsal of the stack that is to be made behaves, for --check.
+    #[arg(long, hide = true, requires = "check", value_parser = rehearsal)]
+    check_model: Option<String>,
     /// Do not ask; without a terminal nothing is sent unless this is given.
     #[arg(long)]
     yes: bool,
@@ -188,6 +192,10 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let passed = told?;
     removed?;
     if passed { Ok(()) } else { Err(Failure::no("The verdict is no: the lines with NO say why.")) }
+}
+
+fn rehearsal(spec: &str) -> Result<String, String> {
+    RehearsalSpec::parse(spec).map(|_| spec.to_owned()).map_err(|error| error.to_string())
 }
 
 fn check(arguments: &Arguments, tasks: &Registry) -> Result<(), Failure> {

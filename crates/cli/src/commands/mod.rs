@@ -38,7 +38,7 @@ pub enum Command {
     #[command(subcommand)]
     Review(review::Command),
     Reconcile(reconcile::Arguments),
-    /// The kinds of work that this build knows: list, describe, check inputs.
+    /// The kinds of work that this build knows: list, describe, check inputs, try them on a model.
     #[command(subcommand)]
     Task(task::Command),
     #[command(subcommand)]

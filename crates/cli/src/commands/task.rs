@@ -46,6 +46,7 @@ runs without AWS credentials, and is handed the model key in its environment.
 
 Examples:
   nightshift task try --provider rehearsal --task categorize_ticket inputs.jsonl
+  nightshift task try --provider server --base-url http://127.0.0.1:8080/v1 --model smollm2 jobs.jsonl
   nightshift task try jobs.jsonl --cap 0.50 --least 95%
   nightshift task try jobs.jsonl --against model:claude-sonnet-4-5
   nightshift task try jobs.jsonl --against build:../before/target/release/nightshift

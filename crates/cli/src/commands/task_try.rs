@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use aws_credential_types::provider::ProvideCredentials as _;
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt as _;
+use indicatif::{ProgressBar, ProgressStyle};
 use nightshift_aws::clients::SdkConfig;
 use nightshift_core::cost::usd;
 use nightshift_core::job::{self, Job};
@@ -21,16 +23,17 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::commands::key;
-use crate::error::Failure;
+use crate::error::{self, Failure};
 use crate::jobs_file::Source;
 use crate::render::{Cell, Row, say};
+use crate::stack::{self, Worker};
 use crate::trial::{Trial, Tried};
 use crate::{Context, confirm, files, text, times};
 
 /// More lines are a load test; all that was tried is held, so that it can be compared.
 const LINES_MAX: usize = 10_000;
 /// What a trial without a stack takes.
-const WITHOUT_A_STACK: &str = "try without a stack: --provider rehearsal costs nothing, and --provider environment takes NIGHTSHIFT_PROVIDER, NIGHTSHIFT_MODEL and the worker's other variables from here";
+const WITHOUT_A_STACK: &str = "try without a stack: --provider rehearsal costs nothing, --provider server asks a server of your own, and --provider environment takes NIGHTSHIFT_PROVIDER, NIGHTSHIFT_MODEL and the worker's other variables from here";
 /// Whether the other build has ended, and whether somebody pressed Ctrl-C.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -41,6 +44,8 @@ enum Provider {
     Stack,
     /// The model within Nightshift, which costs nothing; --model is its spec.
     Rehearsal,
+    /// A server of your own that takes chat completions and asks for no key; --base-url and --model name them.
+    Server,
     /// The worker's variables in this command's own environment (`NIGHTSHIFT_PROVIDER`, ...).
     Environment,
 }
@@ -53,11 +58,14 @@ pub struct Arguments {
     /// Where the model's settings come from.
     #[arg(long, value_enum, default_value_t = Provider::Stack)]
     provider: Provider,
+    /// The address of --provider server, with its /v1: http://127.0.0.1:8080/v1.
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
     /// Another model of the same provider; of the rehearsal, its spec.
     #[arg(long, value_name = "MODEL")]
     model: Option<String>,
-    /// What --model costs where no list says so: dollars per million tokens read and written. Without --model, it is of
-    /// model:NAME of --against.
+    /// What --model costs where no list says so: dollars per million tokens read and written; nothing at a server of your
+    /// own. Without --model, it is of model:NAME of --against.
     #[arg(long, value_name = "IN/OUT", value_parser = price)]
     price: Option<Price>,
     /// The same for model:NAME of --against, beside --model.
@@ -73,7 +81,7 @@ pub struct Arguments {
     /// line, in the order of the inputs.
     #[arg(long, value_name = "WHAT", value_parser = against)]
     against: Option<Against>,
-    /// The exit code is 3 where fewer pass.
+    /// The exit code is 3 where fewer pass; without this, where none does.
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     least: Option<f64>,
     /// Show the prompts too, where it is not JSON, which has them.
@@ -147,6 +155,20 @@ fn with_model(
     Ok(settings)
 }
 
+/// The settings of a server of one's own, where nothing is paid unless somebody says so.
+fn of_server(url: &str, model: &str, price: Option<&Price>) -> HashMap<String, String> {
+    let (per_input, per_output) = price.map_or(("0", "0"), |(input, output)| (input, output));
+    let [input, output] = PRICES;
+    let settings = [
+        ("NIGHTSHIFT_PROVIDER", ProviderName::OpenAi.as_str()),
+        ("NIGHTSHIFT_MODEL", model),
+        ("NIGHTSHIFT_MODEL_BASE_URL", url),
+        (input, per_input),
+        (output, per_output),
+    ];
+    settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
 fn dollars(text: &str) -> Result<u64, String> {
     nightshift_models::prices::micro_usd(text).ok_or_else(|| "write dollars, such as 0.25".to_owned())
 }
@@ -211,6 +233,13 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             "--against-price is of another model: name it with --against model:NAME.",
         ));
     }
+    if (arguments.provider == Provider::Server) != arguments.base_url.is_some()
+        || (arguments.base_url.is_some() && arguments.model.is_none())
+    {
+        return Err(Failure::usage(
+            "A server of your own takes three: --provider server --base-url URL --model NAME.",
+        ));
+    }
     if let Some(Against::Build(path)) = &arguments.against {
         can_be_asked(path, arguments)?;
     }
@@ -220,8 +249,12 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         _ => None,
     };
     let (deployed, region, sdk) = settings(arguments, context).await?;
+    let with_model = |model: &str, price: Option<&Price>, option| match &arguments.base_url {
+        Some(url) => Ok(of_server(url, model, price)),
+        None => with_model(&deployed, model, price, option),
+    };
     let mut settings = match &arguments.model {
-        Some(model) => with_model(&deployed, model, arguments.price.as_ref(), "--price")?,
+        Some(model) => with_model(model, arguments.price.as_ref(), "--price")?,
         None => deployed.clone(),
     };
     let trial = Trial::new(&settings, &region, &sdk, arguments.cap)?;
@@ -231,7 +264,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
                 (None, None) => (arguments.price.as_ref(), "--price"),
                 (price, _) => (price.as_ref(), "--against-price"),
             };
-            let settings = with_model(&deployed, model, price, option)?;
+            let settings = with_model(model, price, option)?;
             Some(Trial::new(&settings, &region, &sdk, arguments.cap)?)
         }
         _ => None,
@@ -310,8 +343,17 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             "{:.1} % passed, and at least {least} % were asked for: read the violations above.",
             summary.pass_percent()
         ))),
+        None if summary.passed == 0 => Err(Failure::no("None passed: read what is said of them above.")),
         _ => Ok(()),
     }
+}
+
+fn progress(inputs: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {pos} of {len} tried, {elapsed}");
+    // The template is ours and right; without it the bar is plainer.
+    let bar = ProgressBar::new(inputs).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_secs(1));
+    bar
 }
 
 fn tell(name: &str, summary: &Summary) {
@@ -333,9 +375,9 @@ fn inputs(arguments: &Arguments) -> Result<Vec<Input>, Failure> {
     let mut lines = arguments.source.lines(arguments.source.open()?, &tasks)?;
     let mut inputs = Vec::new();
     while let Some((line, draft)) = lines.next()? {
-        let body = draft.map_err(|detail| Failure::usage(format!("Line {line}: {detail}")))?.body;
+        let body = draft.map_err(|detail| bad_line(line, &detail))?.body;
         let job = job::parse(&body, nightshift_core::limits::Limits::default().body_bytes_max)
-            .map_err(|rejection| Failure::usage(format!("Line {line}: {}", rejection.detail)))?;
+            .map_err(|rejection| bad_line(line, &rejection.detail))?;
         inputs.push((line, job, body.len()));
         if inputs.len() > LINES_MAX {
             return Err(Failure::usage(format!("The file has more than {LINES_MAX} lines: try fewer.")));
@@ -345,6 +387,12 @@ fn inputs(arguments: &Arguments) -> Result<Vec<Input>, Failure> {
         return Err(Failure::usage("The file has no inputs: give at least one line."));
     }
     Ok(inputs)
+}
+
+fn bad_line(line: u64, detail: &str) -> Failure {
+    Failure::usage(format!(
+        "Line {line}: {detail} Nothing was tried; `nightshift task check` lists all such lines."
+    ))
 }
 
 fn expected(path: &Path, lines: usize) -> Result<Vec<Value>, Failure> {
@@ -368,6 +416,7 @@ async fn settings(
     arguments: &Arguments,
     context: &Context,
 ) -> Result<(HashMap<String, String>, String, SdkConfig), Failure> {
+    // For a model that asks nothing of AWS.
     let none = || SdkConfig::builder().build();
     Ok(match arguments.provider {
         Provider::Stack => {
@@ -378,11 +427,45 @@ async fn settings(
             let settings = [("NIGHTSHIFT_PROVIDER", "rehearsal"), ("NIGHTSHIFT_MODEL", "rehearsal")];
             (settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into(), String::new(), none())
         }
+        Provider::Server => {
+            let (url, model) = (arguments.base_url.as_deref(), arguments.model.as_deref());
+            (
+                of_server(url.unwrap_or_default(), model.unwrap_or_default(), arguments.price.as_ref()),
+                String::new(),
+                none(),
+            )
+        }
         Provider::Environment => {
-            let ours = std::env::vars().filter(|(name, _)| name.starts_with("NIGHTSHIFT_"));
-            (ours.collect(), String::new(), none())
+            let ours: HashMap<_, _> =
+                std::env::vars().filter(|(name, _)| name.starts_with("NIGHTSHIFT_")).collect();
+            let (worker, unread) = Worker::of_which(&ours);
+            let unread: Vec<_> = unread.into_iter().filter(|name| name != "NIGHTSHIFT_PREFIX").collect();
+            if !unread.is_empty() {
+                say(&format!("Of no effect on a model, or misspelt: {}.", unread.join(", ")));
+            }
+            match worker.map(|worker| worker.model.provider) {
+                Ok(provider) if asks_aws(&provider) => {
+                    let sdk = stack::sdk(context.place.region.clone()).await?;
+                    let region = stack::region(&sdk)?;
+                    if let (
+                        None | Some(KeySettings::Secret(_) | KeySettings::Parameter(_)),
+                        Some(credentials),
+                    ) = (provider.key(), sdk.credentials_provider())
+                    {
+                        credentials.provide_credentials().await.map_err(|e| error::of_credentials(&e))?;
+                    }
+                    (ours, region, sdk)
+                }
+                _ => (ours, String::new(), none()),
+            }
         }
     })
+}
+
+/// For its key, or as the provider.
+fn asks_aws(provider: &ProviderSettings) -> bool {
+    let is_stored = provider.key().is_some_and(|place| !matches!(place, KeySettings::Given(_)));
+    is_stored || matches!(provider, ProviderSettings::Bedrock(_))
 }
 
 /// The most that all of them can cost; a job that could not be worked on is told before anything is paid for.
@@ -390,7 +473,7 @@ fn most(inputs: &[Input], trial: &Trial) -> Result<u64, Failure> {
     let tasks = my_tasks::registry();
     inputs.iter().try_fold(0_u64, |sum, (line, job, bytes)| {
         let ready = ready(job, *bytes, &tasks, trial.worker.price, u64::MAX)
-            .map_err(|rejection| Failure::usage(format!("Line {line}: {}", rejection.detail)))?;
+            .map_err(|rejection| bad_line(*line, &rejection.detail))?;
         Ok(sum.saturating_add(trial.most_micro_usd(&ready)))
     })
 }
@@ -408,13 +491,22 @@ async fn all(
     });
     let mut runs = futures_util::stream::iter(runs).buffered(arguments.concurrency.into());
     let mut tried = Vec::new();
+    // Hidden where nobody looks.
+    let bar = progress(inputs.len() as u64);
     loop {
         tokio::select! {
             next = runs.next() => match next {
-                Some(one) => tried.push(one),
-                None => return Ok(tried),
+                Some(one) => {
+                    tried.push(one);
+                    bar.inc(1);
+                }
+                None => {
+                    bar.finish_and_clear();
+                    return Ok(tried);
+                }
             },
             () = context.interrupt.asked() => {
+                bar.finish_and_clear();
                 return Err(Failure::interrupted(format!(
                     "Interrupted after {} of {} inputs: up to {:.6} USD were spent, and nothing is stored.",
                     tried.len(), inputs.len(), trial.spent_usd()
@@ -462,11 +554,13 @@ async fn by_build(
         settings.insert("NIGHTSHIFT_MODEL_KEY".to_owned(), key.expose_secret().to_owned());
     }
     let mut command = std::process::Command::new(path);
-    command.args(["task", "try", "--provider", "environment", "--output", "json", "--yes"]);
+    // What it passes is judged here.
+    command.args(["task", "try", "--provider", "environment", "--output", "json", "--yes", "--least", "0"]);
     command.arg("--concurrency").arg(arguments.concurrency.to_string());
     command.arg("--cap").arg(format!("{:.6}", usd(cap)));
     command.args(arguments.source.arguments());
     command.env_clear().envs(settings.iter()).stdin(Stdio::null());
+    command.envs(sdk.region().map(|region| ("AWS_REGION", region.as_ref())));
     for kept in ["PATH", "HOME", "SSL_CERT_FILE", "HTTPS_PROXY"] {
         command.envs(std::env::var_os(kept).map(|value| (kept, value)));
     }

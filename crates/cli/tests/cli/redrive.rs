@@ -264,7 +264,7 @@ async fn a_list_that_is_too_wide_for_the_terminal_breaks_no_word() {
                 .all(|word| words.contains(word)),
             "{shown}"
         );
-        assert_eq!(lines.len(), if columns == 80 { 12 + 1 + 12 } else { 1 + 2 }, "{shown}");
+        assert_eq!(lines.len(), if columns == 80 { 9 + 1 + 9 } else { 1 + 2 }, "{shown}");
     }
 }
 

@@ -403,7 +403,7 @@ fn action(method: &str, path: &str, target: &str, body: &str) -> String {
         ("GET", _) if path.ends_with("/versions") => "lambda:ListVersionsByFunction".to_owned(),
         ("GET", _) if path.ends_with("/account-settings") => "lambda:GetAccountSettings".to_owned(),
         ("GET", _) if path.ends_with("/functions/nightshift-worker") => "lambda:GetFunction".to_owned(),
-        ("POST", "/v1/messages") => "model:Call".to_owned(),
+        ("POST", "/v1/messages" | "/v1/chat/completions") => "model:Call".to_owned(),
         _ if body.contains("Action=ListSubscriptionsByTopic") => "sns:ListSubscriptionsByTopic".to_owned(),
         _ if body.contains("Action=GetCallerIdentity") => "sts:GetCallerIdentity".to_owned(),
         _ if path.contains("/operation/") => format!("cloudwatch:{}", path.rsplit('/').next().unwrap()),
@@ -498,6 +498,10 @@ fn answer(action: &str, path: &str, region: &str, state: &mut State) -> (u16, &'
                  <ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></GetCallerIdentityResponse>"
             )),
         ),
+        "model:Call" if path.ends_with("/completions") => {
+            let said = json!({"message": {"role": "assistant", "content": "{}"}, "finish_reason": "stop"});
+            (200, JSON, json!({"choices": [said], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}))
+        }
         "model:Call" => {
             let text = json!({"type": "text", "text": "{}"});
             let usage = json!({"input_tokens": 1, "output_tokens": 1});

@@ -253,10 +253,79 @@ async fn a_trial_says_what_it_costs_at_most_and_never_spends_more() {
     );
     let calls = || stand.asked().iter().filter(|(action, _)| action == "model:Call").count();
     assert_eq!(calls(), 0);
-    let over = stand.run(&[&paid[..], &["--cap", "0.000001", "--yes"]].concat()).ok();
+    let over = stand.run(&[&paid[..], &["--cap", "0.000001", "--yes"]].concat());
     assert!(over.out.contains("over_cap") && over.err.contains("0 of 4 passed"), "{over:#?}");
+    assert!(over.code == 3 && over.err.contains("None passed"), "{over:#?}");
     assert_eq!(calls(), 0, "no call that could cost more than the cap is made");
-    let tried = stand.run(&[&paid[..], &["--yes", "--output", "json"]].concat()).ok();
+    let tried = stand.run(&[&paid[..], &["--yes", "--output", "json"]].concat());
     assert!(calls() >= 4 && !format!("{tried:?}").contains("sk-stored"), "{tried:#?}");
     assert!(stand.items("").is_empty(), "nothing is stored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_the_environment_is_read_where_it_is_stored_and_a_misspelt_variable_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = inputs(folder.path());
+    let stand = crate::support::Stand::start().await;
+    let args = ["task", "try", "--provider", "environment", "--task", "categorize_ticket", "--yes", &file];
+    let variables = [
+        ("NIGHTSHIFT_PROVIDER", "anthropic"),
+        ("NIGHTSHIFT_MODEL", "claude-haiku-4-5"),
+        ("NIGHTSHIFT_MODEL_BASE_URL", stand.rest_url()),
+        ("NIGHTSHIFT_MODEL_KEY_SECRET", "nightshift/anthropic"),
+        ("NIGHTSHIFT_MODEL_BASEURL", "http://127.0.0.1:1"),
+        ("NIGHTSHIFT_PREFIX", "nightshift"),
+    ];
+    let tried = run(stand.command(&args).envs(variables));
+    let calls = stand.asked().iter().filter(|(action, _)| action == "model:Call").count();
+    assert!(calls >= 4, "{tried:#?}");
+    assert!(
+        tried.err.starts_with("Of no effect on a model, or misspelt: NIGHTSHIFT_MODEL_BASEURL.\n"),
+        "{tried:#?}"
+    );
+    for (without, code, says) in
+        [("AWS_REGION", 2, "The region is not known"), ("AWS_SECRET_ACCESS_KEY", 4, "credentials")]
+    {
+        let refused = run(stand.command(&args).envs(variables).env_remove(without));
+        assert!(refused.code == code && refused.err.contains(says), "{without}: {refused:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_ones_own_is_tried_for_nothing_and_without_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = inputs(folder.path());
+    let stand = crate::support::Stand::start().await;
+    let url = format!("{}/v1", stand.rest_url());
+    let server = ["task", "try", "--provider", "server", "--task", "categorize_ticket", &file];
+    for incomplete in [&["--base-url", &url][..], &["--model", "own"], &[]] {
+        let refused = run(&mut bare(&[&server[..], incomplete].concat()));
+        assert!(refused.code == 2 && refused.err.contains("takes three"), "{refused:#?}");
+    }
+    let elsewhere = run(&mut bare(&[&TRY[..], &["--base-url", &url, "--model", "own", &file]].concat()));
+    assert!(elsewhere.code == 2 && elsewhere.err.contains("takes three"), "{elsewhere:#?}");
+    let named = [&server[..], &["--base-url", &url, "--model", "own"]].concat();
+    let unasked = run(&mut bare(&named));
+    assert!(
+        unasked.err.contains(&format!("Tries 4 inputs on own at {url}: at most 0.0000 USD.")),
+        "{unasked:#?}"
+    );
+    let priced = run(&mut bare(&[&named[..], &["--price", "1000/1000", "--cap", "100"]].concat()));
+    assert!(!priced.err.contains("at most 0.0000 USD"), "{priced:#?}");
+    assert!(!stand.asked().iter().any(|(action, _)| action == "model:Call"), "nobody was asked");
+    run(&mut bare(&[&named[..], &["--yes"]].concat()));
+    assert!(stand.asked().iter().filter(|(action, _)| action == "model:Call").count() >= 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_line_of_a_trial_names_what_lists_them_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "inputs.jsonl", "{\"text\":\"a\"}\n{\"txt\":\"b\"}\n");
+    let refused = run(&mut bare(&[&TRY[..], &["--model", "latency_ms=1", &file]].concat()));
+    assert_eq!(refused.code, 2, "{refused:#?}");
+    assert!(
+        refused.err.starts_with("nightshift: Line 2: ")
+            && refused.err.ends_with("Nothing was tried; `nightshift task check` lists all such lines.\n"),
+        "{refused:#?}"
+    );
 }

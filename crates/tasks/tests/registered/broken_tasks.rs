@@ -165,6 +165,28 @@ task!(
     }
 );
 
+task!(
+    UnboundedInput,
+    "unbounded_input",
+    Endless = Endless { gist: "words".to_owned(), points: None, language: None },
+    Gist = gist("words"),
+    500,
+    |_| Vec::new()
+);
+
+#[derive(Deserialize, Serialize, Validate, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Mute {
+    #[validate(length(max = 40), custom(function = no_words))]
+    gist: String,
+}
+
+fn no_words(gist: &str) -> Result<(), ValidationError> {
+    if gist == "words" { Ok(()) } else { Err(ValidationError::new("words")) }
+}
+
+task!(Wordless, "wordless", Mute = Mute { gist: "words".to_owned() });
+
 #[track_caller]
 fn check(tasks: Registry, expected: &[&str]) {
     let broken = rules::broken(&tasks);
@@ -222,6 +244,18 @@ fn a_task_with_a_mistake_is_told_what_to_do() {
             "unbounded: the list at $.points of Output may have any number of items. Give it",
             "unbounded: the text at $.points[] of Output may be of any length.",
         ],
+    );
+    check(
+        one::<UnboundedInput>(),
+        &[
+            "unbounded_input: the text at $.gist of Input may be of any length. Give it",
+            "unbounded_input: the list at $.points of Input may have any number",
+            "unbounded_input: the text at $.points[] of Input may be",
+        ],
+    );
+    check(
+        one::<Wordless>(),
+        &["wordless: a rule has no words: \"The value at $.gist breaks the rule words.\" Give its error a"],
     );
     check(one::<Indiscreet>(), &["indiscreet: a message of its rules quotes the value"]);
 }

@@ -143,9 +143,9 @@ fn keywords(task: &dyn Task, described: &Description) -> Vec<String> {
     broken
 }
 
-/// What has no limit is as long as a model likes: the store, its readers and the price are the owner's.
-fn bounds(task: &dyn Task, _: &Description) -> Vec<String> {
-    fn walk(schema: &Value, at: &str, broken: &mut Vec<String>) {
+/// What has no limit is as long as a model or a sender likes: the store, its readers and the price are the owner's.
+fn bounds(task: &dyn Task, described: &Description) -> Vec<String> {
+    fn walk(schema: &Value, at: &str, whose: &str, broken: &mut Vec<String>) {
         let is = |kind: &str| match &schema["type"] {
             Value::Array(kinds) => kinds.iter().any(|one| one == kind),
             one => one == kind,
@@ -153,23 +153,24 @@ fn bounds(task: &dyn Task, _: &Description) -> Vec<String> {
         let lacks = |limits: &[&str]| limits.iter().all(|limit| schema.get(limit).is_none());
         if is("string") && lacks(&["maxLength", "enum", "const", "pattern"]) {
             broken.push(format!(
-                "the text at {at} of Output may be of any length. Give it #[validate(length(max = …))], or make it an \
+                "the text at {at} of {whose} may be of any length. Give it #[validate(length(max = …))], or make it an \
                  enum."
             ));
         }
         if is("array") && lacks(&["maxItems"]) {
             broken.push(format!(
-                "the list at {at} of Output may have any number of items. Give it #[validate(length(max = …))]."
+                "the list at {at} of {whose} may have any number of items. Give it #[validate(length(max = …))]."
             ));
         }
         for (name, member) in schema["properties"].as_object().into_iter().flatten() {
-            walk(member, &format!("{at}.{name}"), broken);
+            walk(member, &format!("{at}.{name}"), whose, broken);
         }
-        schema["anyOf"].as_array().into_iter().flatten().for_each(|one| walk(one, at, broken));
-        schema.get("items").into_iter().for_each(|items| walk(items, &format!("{at}[]"), broken));
+        schema["anyOf"].as_array().into_iter().flatten().for_each(|one| walk(one, at, whose, broken));
+        schema.get("items").into_iter().for_each(|items| walk(items, &format!("{at}[]"), whose, broken));
     }
     let mut broken = Vec::new();
-    walk(task.schema(), "$", &mut broken);
+    walk(task.schema(), "$", "Output", &mut broken);
+    walk(&described.input_schema, "$", "Input", &mut broken);
     broken
 }
 
@@ -259,6 +260,11 @@ fn violations(task: &dyn Task, described: &Description) -> Vec<String> {
                 broken.insert(format!(
                     "a message of its rules quotes the value, which would put customers' text into logs: \"{start}…\". \
                      Say what is wanted, not what was found."
+                ));
+            } else if sentence.contains(" breaks the rule ") {
+                broken.insert(format!(
+                    "a rule has no words: \"{sentence}\" Give its error a .with_message(\"must …\".into()), which is \
+                     what the model is told."
                 ));
             } else if sentence.len() > VIOLATION_BYTES_MAX {
                 broken.insert(format!(
