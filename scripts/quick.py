@@ -41,6 +41,8 @@ def plan(changed, packages):
             whole.add(owner)
         if top in ("terraform", "runbook") or path.startswith("tests/fake_provider/"):
             also.add("terraform")
+        if path.startswith(("terraform/alarms", "terraform/dashboard")):
+            also.add("drills")
         if path.endswith(".md") or top in ("terraform", "runbook"):
             targets.add("repository")
         if path == "README.md" or top == "runbook":
@@ -148,7 +150,7 @@ def main():
         results.append(run("scripts/check-terraform", "fmt", "validate", "test"))
     for target in sorted(chosen["left_out"]):
         print(f"left out: {target}, which takes minutes: cargo test --workspace --test {target}")
-    if "nightshift-drills" in chosen["packages"]:
+    if "nightshift-drills" in chosen["packages"] or "drills" in chosen["also"]:
         print("left out: the drills, which take minutes: scripts/drill")
     if "terraform" in chosen["also"]:
         print("left out: plan, refusals, tflint, checkov and the stack: scripts/test terraform stack")

@@ -298,7 +298,7 @@ variable "worker" {
 variable "iam" {
   description = <<-EOT
     What an organisation asks of IAM.
-    path: of the role and the managed policies, with a slash at both ends. Another path is another role: set it before the first apply.
+    path: of the roles and the managed policies, with a slash at both ends. Another path is another role: set it before the first apply.
     permissions_boundary: ARN of the policy that bounds every role of the stack.
   EOT
   type = object({

@@ -264,6 +264,7 @@ RULES = {
         "doc": "Resource: aws_pipes_pipe",
         "defaults": {"desired_state": "RUNNING"},
         "replace": ["name", "name_prefix", "source"],
+        "kept_blocks": ["source_parameters"],  # internal/service/pipes/source_parameters.go
         "enum": {
             "desired_state": ["RUNNING", "STOPPED"],
             "source_parameters.dynamodb_stream_parameters.starting_position": ["TRIM_HORIZON", "LATEST"],

@@ -26,6 +26,7 @@ def _answer(text, stop_reason):
 ANSWERS = {
     "refused key": _error(401, "authentication_error"),
     "server error": _error(500, "api_error"),
+    "overloaded": _error(529, "overloaded_error"),
     "rate limit": _error(429, "rate_limit_error", **{"retry-after": "1"}),
     "refusal": _answer("", "refusal"),
     "prose": _answer("I would rather not answer in JSON today.", "end_turn"),

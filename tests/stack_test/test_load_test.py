@@ -236,7 +236,7 @@ def test_the_stack_keeps_its_name(clone):
 
 
 def test_how_the_model_behaves_is_a_flag_which_counts_beside_settings(clone):
-    (clone.folder / "settings.json").write_text('{"model": {"input_usd_per_mtok": 1, "id": "claude"}, "limits": {"batch_size": 3}}')
+    (clone.folder / "settings.json").write_text('{"model": {"input_usd_per_mtok": 1, "id": "claude", "base_url": "https://a.example", "needs_key": false}, "limits": {"batch_size": 3}}')
     for flags, model in [
         ([], "seed=1,latency_ms=500..4000,error=0.01"), (["--model", "error=0.02"], "error=0.02"), (["--model=invalid=1"], "invalid=1"),
     ]:

@@ -22,6 +22,7 @@ def packages():
      {"repository"}, {"lint"}, quick.SLOW),
     (["crates/my-tasks/src/detect_churn.rs"], {"my-tasks", "nightshift-tasks", "nightshift-worker-function", "nightshift-demo"}, {"repository"}, {"lint"}, quick.SLOW),
     (["terraform/queues.tf"], set(), {"repository"}, {"terraform", "scripts"}, set()),
+    (["terraform/alarms.tf"], set(), {"repository"}, {"terraform", "scripts", "drills"}, set()),
     (["runbook/no-progress.md"], set(), {"repository", quick.COMMAND}, {"terraform", "scripts"}, set()),
     (["README.md"], set(), {"repository", quick.COMMAND}, {"scripts"}, set()),
     (["scripts/build"], set(), set(), {"scripts"}, set()),

@@ -31,6 +31,7 @@ mod load_watch;
 mod mapping;
 mod metrics;
 mod onward;
+mod other_build;
 #[cfg(test)]
 mod pages;
 mod receipt;
@@ -43,6 +44,7 @@ mod text;
 mod times;
 mod trace;
 mod trial;
+mod trial_model;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -61,7 +63,7 @@ use crate::stack::{Place, Stack};
 /// The stack is found by its prefix and region, and asked what is deployed. Which account, the AWS SDK's own variables
 /// and profiles say (AWS_PROFILE, AWS_ACCESS_KEY_ID, ...); AWS_ENDPOINT_URL leads to the stack on one machine.
 #[derive(Debug, Parser)]
-#[command(name = "nightshift", version, max_term_width = HELP_WIDTH_MAX, after_help = AFTER_HELP)]
+#[command(name = "nightshift", version, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -120,8 +122,10 @@ impl Context {
 }
 
 fn main() -> ExitCode {
-    let width = Term::stdout().size_checked().map_or(HELP_WIDTH_MAX, |(_, width)| width.into());
-    let mut arguments = with_whole_examples(Arguments::command(), width.min(HELP_WIDTH_MAX));
+    // Help may be on its way into a pager.
+    let size = Term::stdout().size_checked().or_else(|| Term::stderr().size_checked());
+    let width = size.map_or(HELP_WIDTH_MAX, |(_, width)| usize::from(width).min(HELP_WIDTH_MAX));
+    let mut arguments = with_whole_examples(Arguments::command().term_width(width), width);
     let matches = arguments.clone().get_matches();
     onward::remember(&matches);
     let Arguments { place, form, command } = match Arguments::from_arg_matches(&matches) {

@@ -141,6 +141,11 @@ impl Output {
         self.form == FormKind::Json
     }
 
+    /// Whether this answer is for a person who reads it on a terminal.
+    pub fn is_for_people(&self) -> bool {
+        self.form == FormKind::Table
+    }
+
     /// Rows, one after the other; all forms but the table keep none of them.
     pub fn rows<R: Row>(&self) -> Rows<R> {
         Rows::new(*self, Box::new(io::stdout()), None)

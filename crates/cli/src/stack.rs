@@ -13,9 +13,12 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provi
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use nightshift_aws::StoredModelKey;
 use nightshift_core::cost::Price;
 use nightshift_core::limits::Limits;
-use nightshift_shell::settings::{Environment, ModelSettings, SettingsError, limits, price};
+use nightshift_ports::ModelKey as _;
+use nightshift_shell::settings::{Environment, KeySettings, ModelSettings, SettingsError, limits, price};
+use secrecy::SecretString;
 
 use crate::error::{self, Failure};
 use crate::text;
@@ -228,6 +231,19 @@ pub fn region(sdk: &SdkConfig) -> Result<String, Failure> {
         )));
     }
     Ok(region)
+}
+
+/// The model key that stands there.
+///
+/// # Errors
+/// Where it is missing, or may not be read.
+pub async fn stored_key(sdk: &SdkConfig, place: &KeySettings) -> Result<SecretString, Failure> {
+    let stored = match place {
+        KeySettings::Secret(id) => StoredModelKey::secret(sdk, id),
+        KeySettings::Parameter(name) => StoredModelKey::parameter(sdk, name),
+        KeySettings::Given(key) => StoredModelKey::given(key.clone()),
+    };
+    stored.get().await.map_err(|e| error::of_port(&e))
 }
 
 /// What all clients share: the SDK's own sources of credentials, and its own proxies and certificates.

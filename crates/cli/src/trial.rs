@@ -29,7 +29,6 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::error::Failure;
-use crate::render::say;
 use crate::stack::Worker;
 use crate::times;
 
@@ -71,6 +70,7 @@ pub struct Trial {
     spent_micro_usd: Cell<u64>,
     /// Somebody was told that calls are repeated, and why.
     is_repeating_told: Cell<bool>,
+    unsaid: Cell<Option<String>>,
 }
 
 impl Trial {
@@ -100,6 +100,7 @@ impl Trial {
             cap_micro_usd,
             spent_micro_usd: Cell::new(0),
             is_repeating_told: Cell::new(false),
+            unsaid: Cell::new(None),
         })
     }
 
@@ -115,7 +116,9 @@ impl Trial {
         usd(self.spent_micro_usd.get())
     }
 
-    pub async fn run(&self, line: u64, job: &Job, ready: &Ready<'_>) -> Tried {
+    /// Works on a job as a worker would. The first call that is repeated is told.
+    pub async fn run(&self, line: u64, job: &Job, ready: Ready<'_>, tell: &dyn Fn(&str)) -> Tried {
+        let ready = &ready;
         let began = Instant::now();
         let revision = Revision::default();
         let limits = &self.worker.limits;
@@ -152,6 +155,9 @@ impl Trial {
             let next = self.call(work, &mut run, ready, time, &mut evidence, &mut tried).await;
             match next {
                 Some(AfterCall::CallAgain { delay_ms }) => {
+                    if let Some(unsaid) = self.unsaid.take() {
+                        tell(&unsaid);
+                    }
                     tokio::time::sleep(Duration::from_millis(delay_ms)).await
                 }
                 Some(AfterCall::Store { output, needs_review }) => {
@@ -280,11 +286,11 @@ impl Trial {
                 let failure = run.judged(failure, work.task.name(), evidence, (now_ms, 0));
                 let next = run.after_failure(work, &failure, now_ms, time, OsEntropy.fraction());
                 if matches!(next, AfterCall::CallAgain { .. }) && !self.is_repeating_told.replace(true) {
-                    say(&format!(
+                    self.unsaid.set(Some(format!(
                         "Line {}: the provider did not answer: {failure}. Such calls are repeated as a worker repeats them, for up to {} an input.",
                         tried.line,
                         times::length(work.limits.function_timeout_ms)
-                    ));
+                    )));
                 }
                 if matches!(next, AfterCall::HandBack { .. }) {
                     tried.detail = Some(format!("The provider did not answer: {failure}."));

@@ -589,6 +589,19 @@ mod tests {
         assert!((pace.open_limit - after_timeouts).abs() < 1e-9);
     }
 
+    #[test]
+    fn what_was_opened_together_and_refused_together_is_one_signal() {
+        let mut pace = Pace::new(&limits(16, 0));
+        pace.answered(at(0), 100, 1, &Headroom::default());
+        let one_call_ms = pace.usual_call_ms();
+        for (now_ms, open) in
+            [(0, 8.0), (0, 8.0), (one_call_ms - 1, 8.0), (one_call_ms, 4.0), (one_call_ms + 1, 4.0)]
+        {
+            pace.failed(at(1_000 + now_ms), &refusal(), 50, 0);
+            assert!((pace.open_limit - open).abs() < 1e-9, "{} at {now_ms} ms", pace.open_limit);
+        }
+    }
+
     /// One environment that takes all of a limit, and one that is refused and asks a quarter as often: how often the second
     /// is answered in twenty minutes.
     fn answered_beside_a_greedy_neighbour(mut fraction: impl FnMut() -> f64) -> usize {

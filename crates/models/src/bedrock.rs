@@ -436,6 +436,10 @@ mod tests {
             ("qwen.qwen3-32b-v1:0", StructuredOutput::TextFormat),
             ("us.meta.llama3-3-70b-instruct-v1:0", StructuredOutput::None),
             ("deepseek.r1-v1:0", StructuredOutput::None),
+            ("mistral.mistral-large-2407-v1:0", StructuredOutput::Tool),
+            ("us.mistral.pixtral-large-2502-v1:0", StructuredOutput::Tool),
+            ("mistral.mistral-large-3-675b-instruct", StructuredOutput::TextFormat),
+            ("mistral.mistral-7b-instruct-v0:2", StructuredOutput::None),
             ("arn:aws:bedrock:us-east-1:1:application-inference-profile/x", StructuredOutput::None),
         ] {
             assert_eq!(StructuredOutput::of_model(model), by, "{model}");

@@ -17,6 +17,15 @@ fn no_promise_breaks_in_any_profile() {
     }
 }
 
+/// Seeds that once broke a promise, of all jobs that they have.
+#[test]
+fn what_broke_once_stays_whole() {
+    for (profile, seed) in [(Profile::Storm, 345)] {
+        let outcome = run(&Plan::of_seed(seed, Some(profile)), None);
+        assert!(outcome.violation.is_none(), "{} {seed}: {:?}", profile.name(), outcome.violation);
+    }
+}
+
 #[test]
 fn the_spend_cap_is_reached_and_the_next_day_goes_on() {
     let mut plan = Plan::of_seed(3, Some(Profile::Capped)).with_jobs(JOBS);

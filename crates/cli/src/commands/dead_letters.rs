@@ -237,9 +237,9 @@ struct Shown {
     earlier_failures: Vec<PastFailure>,
     #[serde(skip_serializing_if = "Option::is_none")]
     excerpt: Option<String>,
-    /// There is one, shown or not.
+    /// There is one that a person is to be told of.
     #[serde(skip)]
-    has_excerpt: bool,
+    hides_excerpt: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
 }
@@ -292,7 +292,7 @@ impl Row for Shown {
             Cell::said(earlier.collect::<Vec<_>>().join(", ")),
             match &self.excerpt {
                 Some(excerpt) => Cell::said(excerpt),
-                None if self.has_excerpt => Cell::ours("kept: --excerpt shows it"),
+                None if self.hides_excerpt => Cell::ours("kept: --excerpt shows it"),
                 None => Cell::Nothing,
             },
             Cell::maybe_said(self.body.as_deref()),
@@ -321,7 +321,7 @@ impl Shown {
             revision: failed.revision.hash.clone(),
             earlier_failures: record.history.clone(),
             excerpt: failed.excerpt.clone().filter(|_| excerpt),
-            has_excerpt: failed.excerpt.is_some(),
+            hides_excerpt: false,
             body: None,
         }
     }
@@ -370,6 +370,8 @@ async fn show(arguments: &ShowArguments, context: &Context) -> Result<(), Failur
     match &record.state {
         State::Failed(failed) => {
             let mut shown = Shown::of(&record, failed, arguments.excerpt);
+            shown.hides_excerpt =
+                context.out.is_for_people() && !arguments.excerpt && failed.excerpt.is_some();
             if arguments.body {
                 shown.body = Some(body(&stack, &record, arguments.yes, context).await?);
             }

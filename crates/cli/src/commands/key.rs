@@ -4,14 +4,11 @@
 use std::io::{self, IsTerminal, Read, Write};
 
 use clap::{Args, Subcommand};
-use nightshift_aws::StoredModelKey;
-use nightshift_aws::clients::SdkConfig;
 use nightshift_aws::secrets::key_in;
 use nightshift_core::cost::usd;
 use nightshift_core::model::{FailureClass, ModelRequest, Turn};
 use nightshift_core::spend::CallPrice;
 use nightshift_core::task::Tasks as _;
-use nightshift_ports::ModelKey as _;
 use nightshift_shell::model::connect;
 use nightshift_shell::settings::{KeySettings, StackSettings};
 use rustix::termios::{self, LocalModes, OptionalActions, Termios};
@@ -22,7 +19,7 @@ use crate::caller;
 use crate::confirm::{self, Consent};
 use crate::error::{self, Failure};
 use crate::render::say;
-use crate::stack::Stack;
+use crate::stack::{Stack, stored_key};
 use crate::trace;
 
 /// Longer is no key: the longest known ones have a few hundred characters, and a JSON with one fits too.
@@ -156,16 +153,6 @@ async fn check(arguments: &CheckArguments, context: &Context) -> Result<(), Fail
     }
 }
 
-/// The key that stands there.
-pub async fn stored(sdk: &SdkConfig, place: &KeySettings) -> Result<SecretString, Failure> {
-    let stored = match place {
-        KeySettings::Secret(id) => StoredModelKey::secret(sdk, id),
-        KeySettings::Parameter(name) => StoredModelKey::parameter(sdk, name),
-        KeySettings::Given(key) => StoredModelKey::given(key.clone()),
-    };
-    stored.get().await.map_err(|e| error::of_port(&e))
-}
-
 /// What the provider says against one smallest call, after saying what that costs; `None`: it accepts key and model.
 pub async fn refusal(stack: &Stack, yes: bool) -> Result<Option<String>, Failure> {
     let worker = stack.worker()?;
@@ -184,7 +171,7 @@ pub async fn refusal(stack: &Stack, yes: bool) -> Result<Option<String>, Failure
     .await?;
     if let Some(place) = worker.model.provider.key() {
         // Apart from the call, so that what is missing here is not taken for what the provider says.
-        stored(&stack.sdk, place).await?;
+        stored_key(&stack.sdk, place).await?;
     }
     let place = StackSettings { name: stack.prefix.clone(), region: stack.region.clone() };
     let (model, _) =

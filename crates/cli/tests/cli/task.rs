@@ -109,6 +109,28 @@ async fn a_trial_is_compared_with_expected_outputs_a_model_and_a_build() {
         same.err.contains("the other build: 4 of 4 passed") && same.err.contains("differ: none."),
         "{same:#?}"
     );
+    // Where a model is called with AWS credentials, it has none.
+    let mut command = bare(&[
+        "task",
+        "try",
+        "--provider",
+        "environment",
+        "--task",
+        "categorize_ticket",
+        "--yes",
+        &file,
+        "--against",
+        &format!("build:{}", env!("CARGO_BIN_EXE_nightshift")),
+    ]);
+    let variables = [
+        ("NIGHTSHIFT_PROVIDER", "bedrock"),
+        ("NIGHTSHIFT_MODEL", "anthropic.claude-haiku-4-5-20251001-v1:0"),
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+    ];
+    let refused = run(command.envs(variables));
+    assert!(refused.code == 2 && refused.err.contains("is handed no AWS credentials"), "{refused:#?}");
     // It is told the settings and nothing of AWS.
     let spy =
         write(folder.path(), "spy", "#!/bin/sh\nenv >> \"$(dirname \"$0\")/env\"\n[ \"$1\" = --version ]\n");
@@ -119,6 +141,7 @@ async fn a_trial_is_compared_with_expected_outputs_a_model_and_a_build() {
     assert_eq!(spied.code, 1, "{spied:#?}");
     let seen = std::fs::read_to_string(folder.path().join("env")).unwrap();
     assert!(seen.contains("NIGHTSHIFT_PROVIDER=rehearsal") && !seen.contains("AWS_"), "{seen}");
+    assert!(!seen.contains("HOME="), "credentials may be there: {seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,6 +306,10 @@ async fn a_key_of_the_environment_is_read_where_it_is_stored_and_a_misspelt_vari
         tried.err.starts_with("Of no effect on a model, or misspelt: NIGHTSHIFT_MODEL_BASEURL.\n"),
         "{tried:#?}"
     );
+    // A model that is named here alone has its key read too.
+    let named = [&args[..], &["--model", "claude-haiku-4-5"]].concat();
+    let elsewhere = run(stand.command(&named).envs(variables).env_remove("NIGHTSHIFT_MODEL"));
+    assert!(elsewhere.code == 3 && elsewhere.err.contains("0 of 4 passed"), "{elsewhere:#?}");
     for (without, code, says) in
         [("AWS_REGION", 2, "The region is not known"), ("AWS_SECRET_ACCESS_KEY", 4, "credentials")]
     {

@@ -151,7 +151,7 @@ fn bounds(task: &dyn Task, described: &Description) -> Vec<String> {
             one => one == kind,
         };
         let lacks = |limits: &[&str]| limits.iter().all(|limit| schema.get(limit).is_none());
-        if is("string") && lacks(&["maxLength", "enum", "const", "pattern"]) {
+        if is("string") && lacks(&["maxLength", "enum", "const", "pattern", "format"]) {
             broken.push(format!(
                 "the text at {at} of {whose} may be of any length. Give it #[validate(length(max = …))], or make it an \
                  enum."

@@ -1,0 +1,147 @@
+//! Another build of `nightshift`, which tries the same file: told the same settings, handed the model key, and without AWS
+//! credentials.
+
+use std::fs::File;
+use std::io::Seek as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nightshift_aws::clients::SdkConfig;
+use nightshift_core::cost::usd;
+use nightshift_shell::settings::{KeySettings, ProviderSettings};
+use secrecy::ExposeSecret as _;
+
+use crate::Context;
+use crate::error::Failure;
+use crate::jobs_file::Source;
+use crate::stack::stored_key;
+use crate::text;
+use crate::trial::{Trial, Tried};
+use crate::trial_model::Settings;
+
+/// Whether it has ended, and whether somebody pressed Ctrl-C.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Another build, and what it is told.
+pub struct OtherBuild<'a> {
+    /// Its file.
+    pub path: &'a Path,
+    /// The inputs.
+    pub source: &'a Source,
+    /// How many at a time.
+    pub concurrency: u16,
+}
+
+impl OtherBuild<'_> {
+    /// Before anything is paid for.
+    ///
+    /// # Errors
+    /// Where it is no `nightshift`, or cannot read the inputs a second time.
+    pub fn can_be_asked(&self) -> Result<(), Failure> {
+        if self.source.is_stdin() {
+            return Err(Failure::usage("Another build reads the inputs again, so they must be in a file."));
+        }
+        let mut command = Command::new(self.path);
+        command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        let status = command.status().map_err(|e| Failure::of_path(self.path, "run", &e))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "{} does not know --version, so it is no nightshift: name the file of another build.",
+            self.path.display()
+        )))
+    }
+
+    /// What it is told: the settings, with the key itself. It can read no secret, and an argument others could read.
+    ///
+    /// # Errors
+    /// Where the model is called with AWS credentials, or its key cannot be read.
+    pub async fn settings(
+        &self,
+        settings: &Settings,
+        trial: &Trial,
+        sdk: &SdkConfig,
+    ) -> Result<Settings, Failure> {
+        let provider = &trial.worker.model.provider;
+        if matches!(provider, ProviderSettings::Bedrock(None)) {
+            return Err(Failure::usage(
+                "Another build is handed no AWS credentials, and this model is called with them: compare outputs by --against file:PATH.",
+            ));
+        }
+        let mut told = settings.clone();
+        if let Some(place) = provider.key()
+            && !matches!(place, KeySettings::Given(_))
+        {
+            let key = stored_key(sdk, place).await?;
+            told.retain(|name, _| !name.starts_with("NIGHTSHIFT_MODEL_KEY"));
+            told.insert("NIGHTSHIFT_MODEL_KEY".to_owned(), key.expose_secret().to_owned());
+        }
+        if let Some(region) = sdk.region() {
+            told.insert("AWS_REGION".to_owned(), region.to_string());
+        }
+        Ok(told)
+    }
+
+    /// Lets it try them. A cap of 0, in millionths of a dollar, lets it read all and pay for nothing.
+    ///
+    /// # Errors
+    /// Where it fails, or answers in another form.
+    pub async fn tries(&self, told: &Settings, cap: u64, context: &Context) -> Result<Vec<Tried>, Failure> {
+        let mut command = Command::new(self.path);
+        // What it passes is judged here.
+        command.args([
+            "task",
+            "try",
+            "--provider",
+            "environment",
+            "--output",
+            "json",
+            "--yes",
+            "--least",
+            "0",
+        ]);
+        command.arg("--concurrency").arg(self.concurrency.to_string());
+        command.arg("--cap").arg(format!("{:.6}", usd(cap)));
+        command.args(self.source.arguments());
+        command.env_clear().envs(told.iter()).stdin(Stdio::null());
+        // Not HOME, where credentials may be.
+        for kept in ["PATH", "SSL_CERT_FILE", "HTTPS_PROXY"] {
+            command.envs(std::env::var_os(kept).map(|value| (kept, value)));
+        }
+        let here = std::env::temp_dir();
+        let file = || tempfile::tempfile().map_err(|e| Failure::of_path(&here, "written", &e));
+        let (mut answered, mut said) = (file()?, file()?);
+        let into = |file: &File| file.try_clone().map_err(|e| Failure::of_path(&here, "written", &e));
+        command.stdout(into(&answered)?).stderr(into(&said)?);
+        let mut child = command.spawn().map_err(|e| Failure::of_path(self.path, "run", &e))?;
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(|e| Failure::of_path(self.path, "run", &e))? {
+                break status;
+            }
+            if context.interrupt.is_asked() {
+                let _ = child.kill();
+                return Err(Failure::interrupted(
+                    "Interrupted while the other build tried its share: up to its cap was spent, and nothing is stored.",
+                ));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        let read = |file: &mut File| {
+            let text = file.rewind().and_then(|()| std::io::read_to_string(file));
+            text.map_err(|e| Failure::of_path(&here, "read", &e))
+        };
+        if !status.success() {
+            let said = read(&mut said)?;
+            let last = text::shown(said.lines().last().unwrap_or("it said nothing"));
+            return Err(Failure::failed(format!("The other build failed: {last}")));
+        }
+        read(&mut answered)?
+            .lines()
+            .map(serde_json::from_str)
+            .collect::<Result<_, _>>()
+            .map_err(|error| Failure::failed(format!("The other build answers in another form: {error}.")))
+    }
+}
