@@ -104,10 +104,19 @@ class Night:
 
     def stands(self, cause, for_s, calls_max):
         """A pause goes on, and costs no more than so many calls."""
+        began, under_way = time.monotonic(), self.gate.asked
+
+        def is_quiet():
+            before = self.gate.asked
+            time.sleep(20)
+            return self.gate.asked == before, self.gate.asked - under_way
+
+        wait_until(f"{self.prefix}: what was under way hears of the pause", is_quiet, 2 * MINUTE_S)
+        under_way, quiet_s = self.gate.asked - under_way, time.monotonic() - began - 20
         asked, results = self.gate.asked, self.results()
         time.sleep(for_s)
         seen = self.entry(cause).get("phase"), self.gate.asked - asked, self.results() - results
-        require(f"{self.prefix}: {for_s} s of the pause cost {seen[1]} calls", seen[0] in ("paused", "probing") and seen[1] <= calls_max and seen[2] == 0, seen)
+        require(f"{self.prefix}: {for_s} s of the pause cost {seen[1]} calls, after {under_way} that were under way for {quiet_s:.0f} s", seen[0] in ("paused", "probing") and seen[1] <= calls_max and seen[2] == 0, seen)
 
     def ends(self, cause):
         began = time.monotonic()

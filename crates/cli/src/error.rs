@@ -228,7 +228,7 @@ pub fn of_credentials(fault: &CredentialsError) -> Failure {
         ),
         _ => Failure::not_allowed(format!(
             "The AWS credentials cannot be had: {}: sign in again, or choose another AWS_PROFILE.",
-            text::cut(&text::shown(&chain(fault)), SERVICE_MESSAGE_CHARS_MAX)
+            text::cut(text::shown(&chain(fault)).trim_end_matches('.'), SERVICE_MESSAGE_CHARS_MAX)
         )),
     }
 }

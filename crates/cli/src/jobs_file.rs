@@ -18,6 +18,7 @@ use serde_json::{Map, Value};
 use crate::csv_records::{Fault, Records};
 use crate::error::Failure;
 use crate::files;
+use crate::text::counted;
 
 /// Longer lines are not jobs: SQS takes no message over 1 MiB (Amazon SQS message quotas).
 const LINE_BYTES_MAX: u64 = 1_048_576;
@@ -399,6 +400,14 @@ impl Columns {
                 .map(|(_, name)| Ok((find(name)?, (*name).to_owned(), type_of(name))))
                 .collect::<Result<Vec<_>, Failure>>()?
         } else {
+            let unknown = source.maps.iter().find(|(member, _)| !types.contains_key(member));
+            if let Some((member, _)) = unknown.filter(|_| !types.is_empty()) {
+                let known: Vec<_> = types.keys().map(String::as_str).collect();
+                return Err(Failure::usage(format!(
+                    "--map: {member:?} is no member of the input of {task}, which has: {}.",
+                    known.join(", ")
+                )));
+            }
             let mapped = source
                 .maps
                 .iter()
@@ -429,12 +438,19 @@ impl Columns {
 
     fn draft(&self, record: &csv::StringRecord) -> Result<Draft, String> {
         if record.len() != self.width {
-            return Err(format!(
-                "The line has {} cells and the header {}: a cell with {} or a line break must stand in quotes.",
-                record.len(),
-                self.width,
-                self.delimiter.map_or_else(|| "a comma".to_owned(), String::from)
-            ));
+            let cells = counted(record.len() as u64, "cell");
+            return Err(if record.len() < self.width {
+                format!(
+                    "The line has {cells} and the header {}: each line needs all of them, empty ones too.",
+                    self.width
+                )
+            } else {
+                format!(
+                    "The line has {cells} and the header {}: a cell with {} or a line break must stand in quotes.",
+                    self.width,
+                    self.delimiter.map_or_else(|| "a comma".to_owned(), String::from)
+                )
+            });
         }
         let cell = |at: usize| record.get(at).unwrap_or_default();
         let mut input = Map::new();
@@ -629,13 +645,14 @@ mod tests {
             s.task = Some("categorize_ticket".to_owned());
             s.reference = Some("id".to_owned());
         });
-        let text = "id,text\n7,\"one, two\nthree\"\n,plain\n8\n";
+        let text = "id,text\n7,\"one, two\nthree\"\n,plain\n8\n9,a,b\n";
         assert_eq!(
             read(&by_header, text.as_bytes()),
             [
                 (2, body(r#"{"task":"categorize_ticket","input":{"text":"one, two\nthree"},"reference":"7"}"#)),
                 (4, body(r#"{"task":"categorize_ticket","input":{"text":"plain"}}"#)),
-                (5, Err("The line has 1 cells and the header 2: a cell with a comma or a line break must stand in quotes.".to_owned())),
+                (5, Err("The line has 1 cell and the header 2: each line needs all of them, empty ones too.".to_owned())),
+                (6, Err("The line has 3 cells and the header 2: a cell with a comma or a line break must stand in quotes.".to_owned())),
             ]
         );
         let mapped = source("-", |s| {
@@ -763,7 +780,11 @@ mod tests {
             [
                 (2, ticket("7", "one; two")),
                 (3, ticket("8", "a, b")),
-                (4, Err("The line has 1 cells and the header 2: a cell with ; or a line break must stand in quotes.".to_owned())),
+                (
+                    4,
+                    Err("The line has 1 cell and the header 2: each line needs all of them, empty ones too."
+                        .to_owned())
+                ),
             ]
         );
         let tasks = my_tasks::registry();
@@ -923,6 +944,11 @@ mod tests {
                 "The columns \"id\", \"Name\" are no members of the input of categorize_ticket, which has: subject, text. Say with --map",
             ),
             (mapped(&[("text", "a"), ("text", "a")], |_| {}), "a", "The member \"text\" is mapped to"),
+            (
+                mapped(&[("txt", "a")], |_| {}),
+                "a,b",
+                "--map: \"txt\" is no member of the input of categorize_ticket, which has: subject, text.",
+            ),
             (
                 mapped(&[("subject", "b")], |_| {}),
                 "a,b",

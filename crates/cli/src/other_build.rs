@@ -29,6 +29,8 @@ pub struct OtherBuild<'a> {
     pub path: &'a Path,
     /// The inputs.
     pub source: &'a Source,
+    /// How many there are.
+    pub inputs: usize,
     /// How many at a time.
     pub concurrency: u16,
 }
@@ -43,14 +45,14 @@ impl OtherBuild<'_> {
             return Err(Failure::usage("Another build reads the inputs again, so they must be in a file."));
         }
         let mut command = Command::new(self.path);
-        command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.arg("--version").stdin(Stdio::null());
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-        let status = command.status().map_err(|e| Failure::of_path(self.path, "run", &e))?;
-        if status.success() {
+        let said = command.output().map_err(|e| Failure::of_path(self.path, "run", &e))?;
+        if said.status.success() && said.stdout.starts_with(b"nightshift ") {
             return Ok(());
         }
         Err(Failure::usage(format!(
-            "{} does not know --version, so it is no nightshift: name the file of another build.",
+            "{} does not say at --version that it is nightshift: name the file of another build.",
             self.path.display()
         )))
     }
@@ -138,10 +140,17 @@ impl OtherBuild<'_> {
             let last = text::shown(said.lines().last().unwrap_or("it said nothing"));
             return Err(Failure::failed(format!("The other build failed: {last}")));
         }
-        read(&mut answered)?
-            .lines()
-            .map(serde_json::from_str)
-            .collect::<Result<_, _>>()
-            .map_err(|error| Failure::failed(format!("The other build answers in another form: {error}.")))
+        let tried: Vec<Tried> =
+            read(&mut answered)?.lines().map(serde_json::from_str).collect::<Result<_, _>>().map_err(
+                |error| Failure::failed(format!("The other build answers in another form: {error}.")),
+            )?;
+        if tried.len() != self.inputs {
+            return Err(Failure::failed(format!(
+                "The other build tried {} of {}: name the file of another build.",
+                tried.len(),
+                text::counted(self.inputs as u64, "input")
+            )));
+        }
+        Ok(tried)
     }
 }

@@ -287,13 +287,14 @@ impl Trial {
                 let next = run.after_failure(work, &failure, now_ms, time, OsEntropy.fraction());
                 if matches!(next, AfterCall::CallAgain { .. }) && !self.is_repeating_told.replace(true) {
                     self.unsaid.set(Some(format!(
-                        "Line {}: the provider did not answer: {failure}. Such calls are repeated as a worker repeats them, for up to {} an input.",
+                        "Line {}: {failure}. Such calls are repeated as a worker repeats them, for up to {} an input.",
                         tried.line,
                         times::length(work.limits.function_timeout_ms)
                     )));
                 }
                 if matches!(next, AfterCall::HandBack { .. }) {
-                    tried.detail = Some(format!("The provider did not answer: {failure}."));
+                    tried.detail =
+                        Some(format!("A worker would hand it back and try again later: {failure}."));
                 }
                 Some(next)
             }

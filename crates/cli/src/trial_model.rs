@@ -76,12 +76,19 @@ impl ModelArguments {
     /// Where a server of one's own is named in part.
     pub fn check(&self) -> Result<(), Failure> {
         let is_server = self.provider == Provider::Server;
-        if is_server != self.base_url.is_some() || (is_server && self.model.is_none()) {
-            return Err(Failure::usage(
-                "A server of your own takes three: --provider server --base-url URL --model NAME.",
-            ));
-        }
-        Ok(())
+        let sentence = match &self.base_url {
+            Some(_) if !is_server => {
+                "--base-url is for a server of your own: --provider server --base-url URL --model NAME."
+            }
+            Some(url) if !url.starts_with("http://") && !url.starts_with("https://") => {
+                "--base-url must begin with http:// or https://, as in http://127.0.0.1:8080/v1."
+            }
+            url if is_server && (url.is_none() || self.model.is_none()) => {
+                "A server of your own takes three: --provider server --base-url URL --model NAME."
+            }
+            _ => return Ok(()),
+        };
+        Err(Failure::usage(sentence))
     }
 
     /// What stands where the model's settings come from, and what else is asked of there.

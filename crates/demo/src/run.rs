@@ -155,11 +155,17 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
             duplicates: counted(&aws.metrics(), "JobsDuplicate") - duplicates_before,
         });
         if interrupted {
-            say("stopping: the function finishes what it has begun");
+            say(&format!(
+                "stopping: the function finishes what it has begun, in up to {} s; a second Ctrl-C ends it at once",
+                timeout_s(arguments)
+            ));
             break;
         }
     }
-    let lambda = lambda.stop().await;
+    let lambda = tokio::select! {
+        lambda = lambda.stop() => lambda,
+        _ = tokio::signal::ctrl_c(), if interrupted => bail!("ended at once: what the function had begun is lost"),
+    };
     watch.drain(&mut events);
     let run = Run {
         texts: stub.as_ref().map(|stub| texts_that_arrived(&jobs.bodies, stub)),
@@ -394,7 +400,7 @@ impl Watch {
 
     fn begin(&mut self, pass: usize, jobs: usize) {
         if watched() {
-            let style = ProgressStyle::with_template("{prefix} [{bar:40}] {pos}/{len} settled, {elapsed}")
+            let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {pos}/{len} settled, {elapsed}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
             self.bar = ProgressBar::new(u64::try_from(jobs).unwrap_or(u64::MAX)).with_style(style);
             self.bar.set_prefix(format!("pass {pass}"));

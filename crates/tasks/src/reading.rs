@@ -69,9 +69,10 @@ impl de::Error for Mismatch {
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         Self::new(format!(
-            "is {} that does not fit and must be {}",
+            "is {} that does not fit and must be {}{}",
             kind_found(found),
-            kind_expected(expected)
+            kind_expected(expected),
+            range_expected(expected)
         ))
     }
 
@@ -126,6 +127,22 @@ fn kind_expected(expected: &dyn Expected) -> String {
         _ if words.starts_with("struct ") => "an object".to_owned(),
         _ => words,
     }
+}
+
+/// What a whole number's type holds; with a larger one, a number would lose digits before it is read.
+fn range_expected(expected: &dyn Expected) -> String {
+    let (least, most) = match expected.to_string().as_str() {
+        "u8" => (0, i64::from(u8::MAX)),
+        "u16" => (0, i64::from(u16::MAX)),
+        "u32" => (0, i64::from(u32::MAX)),
+        "u64" | "usize" => (0, EXACT_INTEGER_MAX as i64),
+        "i8" => (i64::from(i8::MIN), i64::from(i8::MAX)),
+        "i16" => (i64::from(i16::MIN), i64::from(i16::MAX)),
+        "i32" => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        "i64" | "isize" => (-(EXACT_INTEGER_MAX as i64), EXACT_INTEGER_MAX as i64),
+        _ => return String::new(),
+    };
+    format!(" from {least} to {most}")
 }
 
 fn kind_of(value: &Value) -> Unexpected<'_> {
@@ -426,12 +443,12 @@ mod tests {
         refuse(
             "count",
             json!(256),
-            "The value at $.count is a number that does not fit and must be a whole number.",
+            "The value at $.count is a number that does not fit and must be a whole number from 0 to 255.",
         );
         refuse(
             "count",
             json!(-1),
-            "The value at $.count is a number that does not fit and must be a whole number.",
+            "The value at $.count is a number that does not fit and must be a whole number from 0 to 255.",
         );
         refuse("share", json!("0.5"), "The value at $.share is a string and must be a number.");
         refuse("maybe", json!(false), "The value at $.maybe is a boolean and must be a string.");

@@ -114,20 +114,32 @@ impl Row for Shown {
             Cell::ours(format!("{:.6}", tried.cost_usd)),
             Cell::ours(times::length(tried.took_ms)),
             Cell::maybe_said(tried.answers.last().map(String::as_str)),
-            Cell::maybe_said((!tried.violations.is_empty()).then(|| tried.violations.join(" ")).as_deref()),
+            Cell::maybe_said(violations(&tried.violations).as_deref()),
             Cell::maybe_said(tried.detail.as_deref()),
             Cell::maybe_said(with_prompt.then_some(tried.prompt.as_str())),
         ]
     }
 }
 
+/// What was wrong, each once: a model that is asked again may break the same rule.
+fn violations(all: &[String]) -> Option<String> {
+    let mut each: Vec<&str> = Vec::new();
+    for one in all {
+        if !each.contains(&one.as_str()) {
+            each.push(one);
+        }
+    }
+    (!each.is_empty()).then(|| each.join(" "))
+}
+
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     arguments.check()?;
-    let build = arguments.build();
-    if let Some(build) = &build {
+    // Before the inputs, which it cannot read from standard input.
+    if let Some(build) = arguments.build(0) {
         build.can_be_asked()?;
     }
     let inputs = inputs(arguments)?;
+    let build = arguments.build(inputs.len());
     let expected = match &arguments.against {
         Some(Against::File(path)) => expected(path, inputs.len())?,
         _ => Vec::new(),
@@ -151,6 +163,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             tried.detail = Some(format!("Expected was {expected}"));
         }
     }
+    let none_was_answered = ours.iter().all(|tried| tried.outcome == "handed_back");
     let cases = cases(&ours);
     let shown = ours.into_iter().map(|tried| Shown { tried, with_prompt: arguments.prompts });
     context.out.before_verdict().all(shown)?;
@@ -176,6 +189,9 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             summary.pass_percent()
         ))),
         // Where nothing may be paid for, nothing passes.
+        None if none_was_answered => Err(Failure::failed(
+            "Nobody answered: nothing is known of the inputs, and what is said of them above is why.",
+        )),
         None if summary.passed == 0 && arguments.cap > 0 => {
             Err(Failure::no("None passed: read what is said of them above."))
         }
@@ -200,9 +216,9 @@ impl Arguments {
         self.model.check()
     }
 
-    fn build(&self) -> Option<OtherBuild<'_>> {
+    fn build(&self, inputs: usize) -> Option<OtherBuild<'_>> {
         let Some(Against::Build(path)) = &self.against else { return None };
-        Some(OtherBuild { path, source: &self.source, concurrency: self.concurrency })
+        Some(OtherBuild { path, source: &self.source, inputs, concurrency: self.concurrency })
     }
 }
 

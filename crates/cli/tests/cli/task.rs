@@ -132,8 +132,11 @@ async fn a_trial_is_compared_with_expected_outputs_a_model_and_a_build() {
     let refused = run(command.envs(variables));
     assert!(refused.code == 2 && refused.err.contains("is handed no AWS credentials"), "{refused:#?}");
     // It is told the settings and nothing of AWS.
-    let spy =
-        write(folder.path(), "spy", "#!/bin/sh\nenv >> \"$(dirname \"$0\")/env\"\n[ \"$1\" = --version ]\n");
+    let spy = write(
+        folder.path(),
+        "spy",
+        "#!/bin/sh\nenv >> \"$(dirname \"$0\")/env\"\n[ \"$1\" = --version ] && echo nightshift 0\n",
+    );
     std::fs::set_permissions(&spy, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let mut command =
         bare(&[&TRY[..], &model, &["--against", &format!("build:{spy}"), "--yes", &file]].concat());
@@ -165,13 +168,13 @@ async fn what_cannot_be_compared_is_said_before_anything_is_paid_for() {
     std::fs::set_permissions(&is_none, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let gone = folder.path().join("gone").display().to_string();
     // An older build without the price of the model.
-    let script =
-        "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\necho 'nightshift: It knows no price.' >&2\nexit 2\n";
+    let script = "#!/bin/sh\n[ \"$1\" = --version ] && echo nightshift 0 && exit 0\necho 'nightshift: It knows no price.' >&2\nexit 2\n";
     let older = write(folder.path(), "older", script);
     std::fs::set_permissions(&older, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     for (build, input, code, says) in [
         (gone.as_str(), file.as_str(), 5, "There is no "),
-        (is_none.as_str(), file.as_str(), 2, "is no nightshift"),
+        (is_none.as_str(), file.as_str(), 2, "does not say at --version that it is nightshift"),
+        ("/bin/true", file.as_str(), 2, "does not say at --version that it is nightshift"),
         (older.as_str(), file.as_str(), 1, "It knows no price: nothing was paid for yet."),
         (env!("CARGO_BIN_EXE_nightshift"), "-", 2, "must be in a file"),
     ] {
@@ -330,7 +333,10 @@ async fn a_server_of_ones_own_is_tried_for_nothing_and_without_a_key() {
         assert!(refused.code == 2 && refused.err.contains("takes three"), "{refused:#?}");
     }
     let elsewhere = run(&mut bare(&[&TRY[..], &["--base-url", &url, "--model", "own", &file]].concat()));
-    assert!(elsewhere.code == 2 && elsewhere.err.contains("takes three"), "{elsewhere:#?}");
+    assert!(elsewhere.code == 2 && elsewhere.err.contains("--base-url is for a server"), "{elsewhere:#?}");
+    let bare_host =
+        run(&mut bare(&[&server[..], &["--base-url", "127.0.0.1:8080", "--model", "own"]].concat()));
+    assert!(bare_host.code == 2 && bare_host.err.contains("must begin with http://"), "{bare_host:#?}");
     let named = [&server[..], &["--base-url", &url, "--model", "own"]].concat();
     let unasked = run(&mut bare(&named));
     assert!(

@@ -201,7 +201,7 @@ fn throttled(observed: &Observed, thresholds: &Thresholds) -> Finding {
         "throttles",
         percent <= most,
         format!(
-            "The provider refused {throttled:.0} of {calls:.0} calls ({percent:.1} %) for its limits; at most {most} % it should."
+            "The provider refused {throttled:.0} of {calls:.0} calls ({percent:.1} %) for its limits; it should be at most {most} %."
         ),
     )
 }

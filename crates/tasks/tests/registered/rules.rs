@@ -244,7 +244,10 @@ fn room(task: &dyn Task, described: &Description) -> Vec<String> {
 fn violations(task: &dyn Task, described: &Description) -> Vec<String> {
     let mut broken = BTreeSet::new();
     let long = SECRET.repeat(30_000);
-    for new in [json!(SECRET), json!(long), json!([SECRET]), json!({"a": SECRET}), json!(vec![""; 300])] {
+    let of_any_kind =
+        [json!(true), json!(false), json!(0), json!(1), json!(1_000_000_000), json!(-1), json!("")];
+    let quoted = [json!(SECRET), json!(long), json!([SECRET]), json!({"a": SECRET}), json!(vec![""; 300])];
+    for new in quoted.into_iter().chain(of_any_kind) {
         let inputs = replaced(&described.example_job["input"], &new);
         let outputs = replaced(&described.example_output, &new);
         let refusals = inputs
