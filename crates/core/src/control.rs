@@ -17,6 +17,8 @@ use crate::metric::HandBackCause;
 const JUST_SHUT_MS: u64 = 4 * 60_000;
 /// AWS refuses requests by clocks that are further apart ("Troubleshoot signed requests for AWS APIs").
 const CLOCKS_MS: u64 = 5 * 60_000;
+/// In so long what waited in a pause is worked off, or `oldest-job-too-old` has called long since.
+const BACKLOG_MS: u64 = 24 * 3_600_000;
 
 /// Why work is held back. The order is that in which one is named where several stand.
 #[derive(
@@ -182,6 +184,9 @@ pub struct Control {
     /// When work was last let through where something had held it back, by the clock of whoever did, in milliseconds since
     /// 1970; `None`: never, or only by releases that do not say so.
     pub opened_at_ms: Option<u64>,
+    /// When the first of the pauses began in which jobs may have waited that wait still; it outlives them, and the next pause
+    /// has it where it begins within a day of their end. `None`: there was none, or none that a release knew which says so.
+    pub waited_since_ms: Option<u64>,
     /// The pause in the old form, as it was read: a write is only over what was read.
     told: Option<String>,
     /// Whether it was taken away in the old form.
@@ -203,6 +208,8 @@ pub struct Stored {
     pub paused_told: Option<String>,
     /// `opened_at_ms`: older releases leave it as it is.
     pub opened_at_ms: Option<u64>,
+    /// `waited_since_ms`: the same.
+    pub waited_since_ms: Option<u64>,
 }
 
 impl Control {
@@ -217,7 +224,8 @@ impl Control {
     pub fn read(stored: Stored) -> Self {
         let version = stored.version.unwrap_or_default();
         let told = stored.paused_reason.clone();
-        let mut control = Self { version, told, opened_at_ms: stored.opened_at_ms, ..Self::default() };
+        let Stored { opened_at_ms, waited_since_ms, .. } = stored;
+        let mut control = Self { version, told, opened_at_ms, waited_since_ms, ..Self::default() };
         let Ok(entries) =
             serde_json::from_str::<Map<String, Value>>(stored.entries.as_deref().unwrap_or("{}"))
         else {
@@ -239,6 +247,7 @@ impl Control {
         match &stored.paused_reason {
             None => {
                 control.lifted = !control.is_open();
+                control.waited_since_ms = control.waited_since_ms();
                 control.entries.retain(|_, entry| entry.phase == Phase::Open);
                 control.foreign.clear();
             }
@@ -268,6 +277,7 @@ impl Control {
             paused_since_ms: told.as_ref().map(|(_, since_ms)| *since_ms),
             paused_told: told.map(|(reason, _)| reason),
             opened_at_ms: self.opened_at_ms,
+            waited_since_ms: self.waited_since_ms,
         }
     }
 
@@ -393,7 +403,25 @@ impl Control {
             let soon = |at_ms: &u64| *at_ms <= now_ms.saturating_add(CLOCKS_MS);
             next.opened_at_ms = Some(steps.filter(soon).fold(now_ms, u64::max));
         }
+        next.waited_since_ms = match (self.waited_since_ms(), next.held_since_ms()) {
+            (before, None) => before,
+            (before, Some(since_ms)) => {
+                let goes_on = self.held_since_ms().is_some()
+                    || self.opened_at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < BACKLOG_MS);
+                Some(before.filter(|_| goes_on).map_or(since_ms, |before| before.min(since_ms)))
+            }
+        };
         next
+    }
+
+    /// Since when jobs may have waited in pauses, the one that holds included.
+    #[must_use]
+    pub fn waited_since_ms(&self) -> Option<u64> {
+        self.waited_since_ms.into_iter().chain(self.held_since_ms()).min()
+    }
+
+    fn held_since_ms(&self) -> Option<u64> {
+        self.holding().map(|(_, entry)| entry.since_ms).filter(|since_ms| *since_ms > 0).min()
     }
 
     /// How many calls may be open at once, in all environments together.
@@ -467,6 +495,7 @@ mod tests {
                 paused_told: Some("x".to_owned()),
                 paused_since_ms: Some(1),
                 opened_at_ms: Some(2),
+                waited_since_ms: None,
             };
             let control = Control::read(stored);
             assert_eq!(control.admits(), Admits::Nothing(HandBackCause::Paused), "{entries}");

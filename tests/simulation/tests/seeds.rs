@@ -20,7 +20,7 @@ fn no_promise_breaks_in_any_profile() {
 /// Seeds that once broke a promise, of all jobs that they have.
 #[test]
 fn what_broke_once_stays_whole() {
-    for (profile, seed) in [(Profile::Storm, 345)] {
+    for (profile, seed) in [(Profile::Storm, 345), (Profile::Retention, 2012)] {
         let outcome = run(&Plan::of_seed(seed, Some(profile)), None);
         assert!(outcome.violation.is_none(), "{} {seed}: {:?}", profile.name(), outcome.violation);
     }

@@ -94,6 +94,7 @@ fn control(item: &Item) -> Result<Control, Unreadable> {
         paused_since_ms: read.optional("paused_since_ms", Reader::number)?,
         paused_told: read.optional("paused_told", Reader::text)?,
         opened_at_ms: read.optional("opened_at_ms", Reader::number)?,
+        waited_since_ms: read.optional("waited_since_ms", Reader::number)?,
     }))
 }
 
@@ -116,13 +117,14 @@ impl Change {
             names: super::map([("#version", "version".to_owned()), ("#reason", "paused_reason".to_owned())]),
             values: Item::new(),
         };
-        let attributes: [(&str, Option<AttributeValue>); 6] = [
+        let attributes: [(&str, Option<AttributeValue>); 7] = [
             ("version", stored.version.map(number)),
             ("entries", stored.entries.as_deref().map(text)),
             ("paused_reason", stored.paused_reason.as_deref().map(text)),
             ("paused_since_ms", stored.paused_since_ms.map(number)),
             ("paused_told", stored.paused_told.as_deref().map(text)),
             ("opened_at_ms", stored.opened_at_ms.map(number)),
+            ("waited_since_ms", stored.waited_since_ms.map(number)),
         ];
         let (mut set, mut remove) = (Vec::new(), Vec::new());
         for (name, value) in attributes {

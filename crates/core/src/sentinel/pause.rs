@@ -383,11 +383,10 @@ impl Signs {
     }
 
     /// Nobody knows how old a job is that no worker has begun: SQS tells it of none that was received three times
-    /// ("Available CloudWatch metrics for Amazon SQS"). When the pause began it was under half of the retention, or
-    /// `jobs-expiring` has called.
+    /// ("Available CloudWatch metrics for Amazon SQS"). When the pause began, or the one before it whose jobs may
+    /// wait still, it was under half of the retention, or `jobs-expiring` has called.
     fn is_last_chance(&self, control: &Control) -> bool {
-        let since_ms = control.holding().map(|(_, entry)| entry.since_ms).min();
-        let paused_ms = since_ms.map_or(0, |since_ms| self.now_ms.saturating_sub(since_ms));
+        let paused_ms = control.waited_since_ms().map_or(0, |since_ms| self.now_ms.saturating_sub(since_ms));
         let unseen_ms = paused_ms.saturating_add(self.retention_ms / 2);
         let oldest_ms = self.oldest_job_ms.unwrap_or_default().max(unseen_ms);
         oldest_ms >= self.retention_ms.saturating_sub(LAST_CHANCE_MS.min(self.retention_ms / 4))

@@ -309,7 +309,7 @@ impl State {
         }
         // From when the oldest jobs may be near to their deletion, workers are to see them.
         let near_ms = (plan.limits.retention_ms / 2).saturating_sub(DAY + HOUR);
-        let began_ms = control.holding().map(|(_, entry)| entry.since_ms).min().unwrap_or(now_ms);
+        let began_ms = control.waited_since_ms().unwrap_or(now_ms);
         let age_ms = self.queue.oldest_sent_ms().map_or(0, |sent_ms| now_ms - sent_ms);
         let is_early = began_ms + near_ms > now_ms && age_ms + DAY + HOUR < plan.limits.retention_ms;
         if self.pauses.shut_since_ms.is_some() && is_on && is_early {

@@ -405,6 +405,40 @@ fn a_last_chance_counts_from_the_cause_that_began_first() {
     assert!(Signs { oldest_job_ms: None, ..healthy() }.leads_jobs(&both));
 }
 
+/// What waited in the first pause may wait still in the second.
+#[test]
+fn a_last_chance_counts_from_the_pause_before_where_its_backlog_may_be_left() {
+    const HOUR_MS: u64 = 60 * MINUTE_MS;
+    let first =
+        |ended_ms| Control::paused_by_operator(NOW_MS - 5 * DAY_MS, "r", "w").resumed(ended_ms).written();
+    let account =
+        |control: &Control, at_ms| control.with(Cause::Account, Entry::paused(at_ms, "r", "w")).written();
+    let leads = |control: &Control| Signs { oldest_job_ms: None, ..healthy() }.leads_jobs(control);
+    for (ago_ms, gap_ms, expected) in [
+        (MINUTE_MS, 1, true),
+        (MINUTE_MS, 23 * HOUR_MS, true),
+        (MINUTE_MS, DAY_MS, false),
+        (DAY_MS, 2 * DAY_MS, false),
+    ] {
+        let second = account(&first(NOW_MS - ago_ms - gap_ms), NOW_MS - ago_ms);
+        assert_eq!(leads(&second), expected, "{ago_ms} {gap_ms}");
+    }
+    // It goes on where a third follows, and where one that stood beside the other ends.
+    let second = account(&first(NOW_MS - 3 * HOUR_MS), NOW_MS - 2 * HOUR_MS);
+    assert!(leads(&account(&second.resumed(NOW_MS - HOUR_MS).written(), NOW_MS - MINUTE_MS)));
+    let beside = account(&Control::paused_by_operator(NOW_MS - 5 * DAY_MS, "r", "w"), NOW_MS - MINUTE_MS);
+    let alone = beside.entries.iter().filter(|(cause, _)| **cause == Cause::Account);
+    let alone =
+        beside.with_all(alone.map(|(cause, entry)| (*cause, entry.clone())).collect(), NOW_MS).written();
+    assert!(leads(&alone));
+    // Somebody who took it away in the old form took nothing of that.
+    let lifted = Control::read(Stored { paused_reason: None, ..beside.stored() });
+    assert!(leads(&account(
+        &lifted.with_all(BTreeMap::new(), NOW_MS - HOUR_MS).written(),
+        NOW_MS - MINUTE_MS
+    )));
+}
+
 #[test]
 fn a_pause_by_hand_of_which_nobody_said_when_began_when_the_sentinel_saw_it() {
     let by_hand = Stored { paused_reason: Some("INC-42".to_owned()), ..Stored::default() };
