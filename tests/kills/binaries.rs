@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nightshift_tests::shell::as_in_a_shell;
+
 /// Builds a program of this workspace and says where it is.
 ///
 /// Cargo has no stable way to name another package's binary as a dependency of a test, so the test asks cargo itself;
@@ -12,7 +14,7 @@ pub fn build(package: &str) -> PathBuf {
     // target/PROFILE/deps/TEST
     let test = std::env::current_exe().unwrap();
     let target = test.ancestors().nth(3).unwrap();
-    let output = Command::new(env!("CARGO"))
+    let output = as_in_a_shell(&mut Command::new(env!("CARGO")))
         .args(["build", "--quiet", "--locked", "--target-dir"])
         .arg(target)
         // With the features of the workspace, as the test itself was built.

@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nightshift_tests::shell::as_in_a_shell;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
@@ -60,7 +62,7 @@ fn run(clone: &Path, commands: &str) -> String {
     // target/PROFILE/deps/TEST
     let test = std::env::current_exe().unwrap();
     output(
-        Command::new("bash")
+        as_in_a_shell(&mut Command::new("bash"))
             .args(["-euo", "pipefail", "-c", commands])
             .current_dir(clone)
             .env("CARGO_BUILD_BUILD_DIR", test.ancestors().nth(3).unwrap())

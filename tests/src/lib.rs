@@ -7,6 +7,7 @@ pub mod http;
 pub mod memory;
 pub mod records;
 pub mod servers;
+pub mod shell;
 
 /// An answer that is good for every ticket. The example word for word would be refused as a copy.
 #[must_use]
