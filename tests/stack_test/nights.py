@@ -148,7 +148,7 @@ def outage():
         night.gate.fault = None
         time.sleep(10)  # A run and its probe that are under way end.
         seen_at_ms = night.seen_at_ms()
-        night.stands("outage", 3 * MINUTE_S, calls_max=0)
+        night.stands("outage", 2 * MINUTE_S, calls_max=0)
         require("night-outage: the sentinel did not run meanwhile", night.seen_at_ms() == seen_at_ms, seen_at_ms)
         schedule.update_schedule(**of, State="ENABLED")
         night.ends("outage")
@@ -178,7 +178,7 @@ def cap():
         night.is_paused("spend_cap", within_s=900)
         results = night.results()
         require("night-cap: a part of the jobs was paid for", 0 < results < JOBS - 20, results)
-        night.stands("spend_cap", 2 * MINUTE_S, calls_max=0)
+        night.stands("spend_cap", 40, calls_max=0)
         night.apply(limits={"spend_cap_usd_per_day": 10})
         night.ends("spend_cap")
     finally:
