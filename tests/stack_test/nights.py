@@ -10,12 +10,11 @@ off, the alarm is raised (a silent sentinel's cannot be here: MiniStack judges a
 
 import json
 import subprocess
-import tempfile
 import time
 
 from model_gate import ModelGate
 from runbook import built
-from stack import require, scripts_stack, stack_of, wait_until
+from stack import applied, require, scripts_stack, stack_of, wait_until
 
 JOBS = 60
 # Twenty failed calls that go on for a minute, and the next two runs.
@@ -47,10 +46,7 @@ class Night:
     def apply(self, **settings):
         for name, value in settings.items():
             self.settings[name] = {**self.settings.get(name, {}), **value}
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            json.dump(self.settings, file)
-            file.flush()
-            scripts_stack("apply", "--prefix", self.prefix, "--settings", file.name)
+        applied(self.prefix, self.settings)
 
     def close(self):
         self.gate.close()
@@ -70,8 +66,7 @@ class Night:
 
     def entry(self, cause):
         """What the control record says of a cause; nothing where it does not hold."""
-        item = self.client("dynamodb").get_item(TableName=self.stack.outputs["ledger_table"], Key={"id": {"S": "control"}}, ConsistentRead=True)
-        return json.loads(item.get("Item", {}).get("entries", {"S": "{}"})["S"]).get(cause, {})
+        return self.stack.control_entries().get(cause, {})
 
     def seen_at_ms(self):
         """When the sentinel last looked."""

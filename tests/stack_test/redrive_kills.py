@@ -14,12 +14,11 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 from model_gate import ModelGate
 from runbook import BATCHES, built
-from stack import BUSY, REGION, ROOT, require, scripts_stack, stack_of, wait_until
+from stack import BUSY, REGION, ROOT, applied, require, scripts_stack, stack_of, wait_until
 
 PREFIX = "redriven"
 KILLS, JOBS, SENT_A_SECOND = 20, 200, 3
@@ -39,10 +38,7 @@ class Redriven:
         self.random = random.Random(seed)
         self.gate = ModelGate(built() / "model-stub")
         self.gate.fault = "refusal"
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as settings:
-            json.dump({"model": {"base_url": self.gate.url}, "queues": {"maximum_concurrency": 2}}, settings)
-            settings.flush()
-            scripts_stack("apply", "--prefix", PREFIX, "--settings", settings.name)
+        applied(PREFIX, {"model": {"base_url": self.gate.url}, "queues": {"maximum_concurrency": 2}})
         self.stack = stack_of(PREFIX)
         role = self.stack.client("lambda").get_function_configuration(FunctionName=f"{PREFIX}-redrive")["Role"].rsplit("/", 1)[1]
         allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": BATCHES, "Resource": "*"}]}

@@ -12,7 +12,6 @@ import os
 import pathlib
 import shutil
 import sys
-import tempfile
 import time
 
 import move_tasks
@@ -22,7 +21,7 @@ import runbook_pages
 from model_gate import ModelGate
 from move_tasks import MoveTasks
 from operator_shell import OperatorShell
-from stack import BUSY, REGION, ROOT, require, scripts_stack, stack_of, wait_until
+from stack import BUSY, REGION, ROOT, applied, require, scripts_stack, stack_of, wait_until
 
 PREFIX = "runbook"
 # Load tests are run on a stack of their own.
@@ -102,10 +101,7 @@ class World:
         }
         for name, value in settings.items():
             chosen[name] = {**chosen.get(name, {}), **value}
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            json.dump(chosen, file)
-            file.flush()
-            scripts_stack("apply", "--prefix", PREFIX, "--settings", file.name)
+        applied(PREFIX, chosen)
 
     def bodies(self, count):
         """So many new jobs."""

@@ -79,9 +79,8 @@ def key_is_revoked(world):
     world.see("AccountFailures")
 
     def pauses():
-        item = world.client("dynamodb").get_item(TableName=world.stack.outputs["ledger_table"], Key={"id": {"S": "control"}}).get("Item", {})
-        entries = json.loads(item.get("entries", {"S": "{}"})["S"])
-        return entries.get("account", {}).get("phase") in ("paused", "probing"), item
+        entry = world.stack.control_entries().get("account", {})
+        return entry.get("phase") in ("paused", "probing"), entry
 
     wait_until("a worker pauses for the account", pauses, 60)
 

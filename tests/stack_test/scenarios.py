@@ -41,7 +41,7 @@ import day as day_test
 import nights as nights_test
 import redrive_kills as redrive_kills_test
 import runbook as runbook_test
-from stack import HOME, REGION, ROOT, require, scripts_stack, stack_of, wait_until
+from stack import HOME, REGION, ROOT, applied, require, scripts_stack, stack_of, wait_until
 
 # As scripts/stack sets them, the shortest that the module's arithmetic allows: a killed batch comes
 # back after the visibility timeout, which is six times the function's.
@@ -183,13 +183,6 @@ def events():
 
 
 # Faults ------------------------------------------------------------------------------------------
-
-
-def applied(prefix, settings, ok=True):
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(settings, file)
-        file.flush()
-        return scripts_stack("apply", "--prefix", prefix, "--settings", file.name, ok=ok)
 
 
 def faulty(prefix, latency_ms, batch_size=10, **more):

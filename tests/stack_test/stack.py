@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import subprocess
+import tempfile
 import time
 
 import boto3
@@ -54,6 +55,11 @@ class Stack:
                 if len(item["id"]["S"]) == 64:
                     found[item["id"]["S"]] = {name: next(iter(value.values())) for name, value in item.items()}
         return found
+
+    def control_entries(self):
+        """What the control record says, by cause."""
+        item = self.client("dynamodb").get_item(TableName=self.outputs["ledger_table"], Key={"id": {"S": "control"}}, ConsistentRead=True).get("Item", {})
+        return json.loads(item.get("entries", {"S": "{}"})["S"])
 
     def depth(self, queue):
         """Visible and not visible: looking at a message hides it."""
@@ -112,6 +118,14 @@ def scripts_stack(*arguments, ok=True):
     if ok and done.returncode != 0:
         raise SystemExit(f"FAILED: scripts/stack {' '.join(arguments)}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
     return done.returncode, time.monotonic() - began, done.stdout + (done.stderr if done.returncode else "")
+
+
+def applied(prefix, settings, ok=True):
+    """An apply with these variables, merged over the stack's own."""
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(settings, file)
+        file.flush()
+        return scripts_stack("apply", "--prefix", prefix, "--settings", file.name, ok=ok)
 
 
 def stack_of(prefix, region=REGION):

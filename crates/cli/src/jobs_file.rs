@@ -387,7 +387,8 @@ impl Columns {
         }
         let reference = source.reference.as_deref().map(find).transpose()?;
         let group = source.group.as_deref().map(|name| Ok((find(name)?, name.to_owned()))).transpose()?;
-        let types = types(task, tasks);
+        let schema = input_schema(task, tasks);
+        let types = types(&schema);
         let type_of = |member: &str| types.get(member).copied().unwrap_or(Type::Text);
         let members = if source.maps.is_empty() {
             let is_apart =
@@ -400,14 +401,7 @@ impl Columns {
                 .map(|(_, name)| Ok((find(name)?, (*name).to_owned(), type_of(name))))
                 .collect::<Result<Vec<_>, Failure>>()?
         } else {
-            let unknown = source.maps.iter().find(|(member, _)| !types.contains_key(member));
-            if let Some((member, _)) = unknown.filter(|_| !types.is_empty()) {
-                let known: Vec<_> = types.keys().map(String::as_str).collect();
-                return Err(Failure::usage(format!(
-                    "--map: {member:?} is no member of the input of {task}, which has: {}.",
-                    known.join(", ")
-                )));
-            }
+            refuse_no_members(task, &source.maps, &types)?;
             let mapped = source
                 .maps
                 .iter()
@@ -418,13 +412,9 @@ impl Columns {
             let is_taken = |name: &str| types.contains_key(name) || is_named(name);
             refuse_unknown(task, names.iter().copied().filter(|name| !is_taken(name)), &types)?;
         }
-        let lacks = |member: &String| !members.iter().any(|(_, has, _)| has == member);
-        // A file of nothing has no header, and no line that would lack it.
-        if let Some(member) = required(task, tasks).into_iter().find(lacks).filter(|_| !names.is_empty()) {
-            return Err(Failure::usage(format!(
-                "No column is the member {member:?}, which an input of {task} must have; the columns are: {}. Say with --map {member}=COLUMN which one it is.",
-                names.join(", ")
-            )));
+        // A file of nothing has no header, and no line that would lack a member.
+        if !names.is_empty() {
+            refuse_lacking(task, &members, &names, &schema)?;
         }
         Ok(Self {
             task: task.to_owned(),
@@ -484,24 +474,57 @@ fn refuse_unknown<'a>(
     }
     let (is, no_members) =
         if columns.len() == 1 { ("The column", "is no member") } else { ("The columns", "are no members") };
-    let known: Vec<_> = types.keys().map(String::as_str).collect();
     Err(Failure::usage(format!(
         "{is} {} {no_members} of the input of {task}, which has: {}. Say with --map MEMBER=COLUMN which columns are wanted.",
         columns.join(", "),
-        known.join(", ")
+        listed(types)
     )))
 }
 
-/// The members that each input must have, by the task's schema.
-fn required(task: &str, tasks: &Registry) -> Vec<String> {
-    let schema = tasks.describe(task).map(|description| description.input_schema).unwrap_or_default();
-    let names = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
-    names.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+fn refuse_no_members(
+    task: &str,
+    maps: &[(String, String)],
+    types: &BTreeMap<String, Type>,
+) -> Result<(), Failure> {
+    let unknown = maps.iter().find(|(member, _)| !types.is_empty() && !types.contains_key(member));
+    let Some((member, _)) = unknown else { return Ok(()) };
+    Err(Failure::usage(format!(
+        "--map: {member:?} is no member of the input of {task}, which has: {}.",
+        listed(types)
+    )))
 }
 
-/// The types of the members of a task's input, by its schema.
-fn types(task: &str, tasks: &Registry) -> BTreeMap<String, Type> {
-    let schema = tasks.describe(task).map(|description| description.input_schema).unwrap_or_default();
+fn refuse_lacking(
+    task: &str,
+    members: &[(usize, String, Type)],
+    columns: &[&str],
+    schema: &Value,
+) -> Result<(), Failure> {
+    let required = required(schema);
+    let lacks = |member: &&str| !members.iter().any(|(_, has, _)| has == member);
+    let Some(member) = required.into_iter().find(lacks) else { return Ok(()) };
+    Err(Failure::usage(format!(
+        "No column is the member {member:?}, which an input of {task} must have; the columns are: {}. Say with --map {member}=COLUMN which one it is.",
+        columns.join(", ")
+    )))
+}
+
+fn listed(types: &BTreeMap<String, Type>) -> String {
+    types.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn input_schema(task: &str, tasks: &Registry) -> Value {
+    tasks.describe(task).map(|description| description.input_schema).unwrap_or_default()
+}
+
+/// The members that each input must have, by its schema.
+fn required(schema: &Value) -> Vec<&str> {
+    let names = schema.get("required").and_then(Value::as_array);
+    names.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// The types of the members of an input, by its schema.
+fn types(schema: &Value) -> BTreeMap<String, Type> {
     let members = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
     let is_text = |member: &Value| match member.get("type") {
         Some(Value::String(name)) => name == "string",
@@ -744,14 +767,12 @@ mod tests {
             assert_eq!(draft.unwrap().group.as_deref(), Some("1.10"));
         }
         let rows = source("reports.csv", |s| s.task = Some("weekly_report".to_owned()));
-        let column = types("weekly_report", &my_tasks::registry())
+        let column = types(&input_schema("weekly_report", &my_tasks::registry()))
             .into_iter()
             .find_map(|(name, of)| (of == Type::Json).then_some(name))
             .unwrap();
-        let others: Vec<_> = required("weekly_report", &my_tasks::registry())
-            .into_iter()
-            .filter(|member| *member != column)
-            .collect();
+        let schema = input_schema("weekly_report", &my_tasks::registry());
+        let others: Vec<_> = required(&schema).into_iter().filter(|member| *member != column).collect();
         assert!(!others.is_empty());
         for (cell, why) in [
             ("18446744073709551617", "cannot be read: the number that starts with 18446744073709551617"),

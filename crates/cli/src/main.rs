@@ -87,23 +87,13 @@ const HELP_WIDTH_MAX: usize = 100;
 
 /// The same command, whose examples can be copied from a terminal of this width; clap would break them anywhere.
 fn with_whole_examples(command: clap::Command, width: usize) -> clap::Command {
-    let help = command.get_after_help().map(ToString::to_string);
-    let command =
-        match help {
-            Some(help) => command.after_help(
-                help.lines()
-                    .map(|line| {
-                        if line.starts_with("  ") {
-                            text::command_lines(line, width)
-                        } else {
-                            line.to_owned()
-                        }
-                    })
-                    .collect::<Vec<_>>()
-                    .join("\n"),
-            ),
-            None => command,
-        };
+    let whole = |line: &str| {
+        if line.starts_with("  ") { text::command_lines(line, width) } else { line.to_owned() }
+    };
+    let command = match command.get_after_help().map(ToString::to_string) {
+        Some(help) => command.after_help(help.lines().map(whole).collect::<Vec<_>>().join("\n")),
+        None => command,
+    };
     command.mut_subcommands(|command| with_whole_examples(command, width))
 }
 
@@ -126,7 +116,7 @@ fn main() -> ExitCode {
     let size = Term::stdout().size_checked().or_else(|| Term::stderr().size_checked());
     let width = size.map_or(HELP_WIDTH_MAX, |(_, width)| usize::from(width).min(HELP_WIDTH_MAX));
     let mut arguments = with_whole_examples(Arguments::command().term_width(width), width);
-    let matches = arguments.clone().get_matches();
+    let matches = arguments.get_matches_mut();
     onward::remember(&matches);
     let Arguments { place, form, command } = match Arguments::from_arg_matches(&matches) {
         Ok(arguments) => arguments,

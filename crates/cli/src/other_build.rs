@@ -29,8 +29,6 @@ pub struct OtherBuild<'a> {
     pub path: &'a Path,
     /// The inputs.
     pub source: &'a Source,
-    /// How many there are.
-    pub inputs: usize,
     /// How many at a time.
     pub concurrency: u16,
 }
@@ -87,11 +85,17 @@ impl OtherBuild<'_> {
         Ok(told)
     }
 
-    /// Lets it try them. A cap of 0, in millionths of a dollar, lets it read all and pay for nothing.
+    /// Lets it try them, as many as they are. A cap of 0, in millionths of a dollar, lets it read all and pay for nothing.
     ///
     /// # Errors
     /// Where it fails, or answers in another form.
-    pub async fn tries(&self, told: &Settings, cap: u64, context: &Context) -> Result<Vec<Tried>, Failure> {
+    pub async fn tries(
+        &self,
+        inputs: usize,
+        told: &Settings,
+        cap: u64,
+        context: &Context,
+    ) -> Result<Vec<Tried>, Failure> {
         let mut command = Command::new(self.path);
         // What it passes is judged here.
         command.args([
@@ -144,11 +148,11 @@ impl OtherBuild<'_> {
             read(&mut answered)?.lines().map(serde_json::from_str).collect::<Result<_, _>>().map_err(
                 |error| Failure::failed(format!("The other build answers in another form: {error}.")),
             )?;
-        if tried.len() != self.inputs {
+        if tried.len() != inputs {
             return Err(Failure::failed(format!(
                 "The other build tried {} of {}: name the file of another build.",
                 tried.len(),
-                text::counted(self.inputs as u64, "input")
+                text::counted(inputs as u64, "input")
             )));
         }
         Ok(tried)

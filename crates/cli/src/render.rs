@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use comfy_table::{Attribute, ContentArrangement, Table};
 use console::Term;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter};
 
@@ -468,6 +469,13 @@ pub fn say(message: &str) {
     };
     let mut err = io::stderr().lock();
     let _ = writeln!(err, "{shown}");
+}
+
+/// A bar on standard error, by a template of indicatif; hidden where nobody looks.
+pub fn progress(of: u64, template: &str) -> ProgressBar {
+    // The templates are ours and right; without one the bar is plainer.
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(of).with_style(style)
 }
 
 #[cfg(test)]

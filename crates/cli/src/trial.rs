@@ -117,8 +117,7 @@ impl Trial {
     }
 
     /// Works on a job as a worker would. The first call that is repeated is told.
-    pub async fn run(&self, line: u64, job: &Job, ready: Ready<'_>, tell: &dyn Fn(&str)) -> Tried {
-        let ready = &ready;
+    pub async fn run(&self, line: u64, job: &Job, ready: &Ready<'_>, tell: &dyn Fn(&str)) -> Tried {
         let began = Instant::now();
         let revision = Revision::default();
         let limits = &self.worker.limits;

@@ -186,7 +186,7 @@ pub struct Control {
     pub opened_at_ms: Option<u64>,
     /// When the first of the pauses began in which jobs may have waited that wait still; it outlives them, and the next pause
     /// has it where it begins within a day of their end. `None`: there was none, or none that a release knew which says so.
-    pub waited_since_ms: Option<u64>,
+    remembered_since_ms: Option<u64>,
     /// The pause in the old form, as it was read: a write is only over what was read.
     told: Option<String>,
     /// Whether it was taken away in the old form.
@@ -224,8 +224,8 @@ impl Control {
     pub fn read(stored: Stored) -> Self {
         let version = stored.version.unwrap_or_default();
         let told = stored.paused_reason.clone();
-        let Stored { opened_at_ms, waited_since_ms, .. } = stored;
-        let mut control = Self { version, told, opened_at_ms, waited_since_ms, ..Self::default() };
+        let Stored { opened_at_ms, waited_since_ms: remembered_since_ms, .. } = stored;
+        let mut control = Self { version, told, opened_at_ms, remembered_since_ms, ..Self::default() };
         let Ok(entries) =
             serde_json::from_str::<Map<String, Value>>(stored.entries.as_deref().unwrap_or("{}"))
         else {
@@ -247,7 +247,7 @@ impl Control {
         match &stored.paused_reason {
             None => {
                 control.lifted = !control.is_open();
-                control.waited_since_ms = control.waited_since_ms();
+                control.remembered_since_ms = control.waited_since_ms();
                 control.entries.retain(|_, entry| entry.phase == Phase::Open);
                 control.foreign.clear();
             }
@@ -277,7 +277,7 @@ impl Control {
             paused_since_ms: told.as_ref().map(|(_, since_ms)| *since_ms),
             paused_told: told.map(|(reason, _)| reason),
             opened_at_ms: self.opened_at_ms,
-            waited_since_ms: self.waited_since_ms,
+            waited_since_ms: self.remembered_since_ms,
         }
     }
 
@@ -403,7 +403,7 @@ impl Control {
             let soon = |at_ms: &u64| *at_ms <= now_ms.saturating_add(CLOCKS_MS);
             next.opened_at_ms = Some(steps.filter(soon).fold(now_ms, u64::max));
         }
-        next.waited_since_ms = match (self.waited_since_ms(), next.held_since_ms()) {
+        next.remembered_since_ms = match (self.waited_since_ms(), next.held_since_ms()) {
             (before, None) => before,
             (before, Some(since_ms)) => {
                 let goes_on = self.held_since_ms().is_some()
@@ -417,7 +417,7 @@ impl Control {
     /// Since when jobs may have waited in pauses, the one that holds included.
     #[must_use]
     pub fn waited_since_ms(&self) -> Option<u64> {
-        self.waited_since_ms.into_iter().chain(self.held_since_ms()).min()
+        self.remembered_since_ms.into_iter().chain(self.held_since_ms()).min()
     }
 
     fn held_since_ms(&self) -> Option<u64> {

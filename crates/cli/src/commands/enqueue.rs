@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use nightshift_core::cost::usd;
 use nightshift_core::input_hash::{InputHash, hex};
 use nightshift_core::job;
@@ -21,7 +20,7 @@ use crate::error::Failure;
 use crate::files;
 use crate::jobs_file::{Draft, Lines, Source};
 use crate::receipt::{self, Before, Entry, Receipt};
-use crate::render::{Cell, Row, say};
+use crate::render::{Cell, Row, progress, say};
 use crate::sender::{Outgoing, Rate, Sender, Tried};
 use crate::stack::{Stack, Worker};
 use crate::text::{agreeing, counted, dollars};
@@ -115,7 +114,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     context
         .interrupt
         .handle("the receipt says which jobs were sent or may have been, so run the same command again");
-    let bar = progress_bar(survey.unsent);
+    let bar = progress(survey.unsent, "{bar:30} {human_pos} of {human_len} sent, {per_sec}, {eta} left");
     let client = aws_sdk_sqs::Client::new(&stack.sdk);
     let mut reading = Reading {
         lines: arguments.source.lines(from_start(&file, bytes)?, &tasks)?,
@@ -384,11 +383,4 @@ pub fn judge(
     let (key, most_micro_usd) =
         judged.map_err(|rejection| (rejection.reason.to_string(), rejection.detail))?;
     Ok((draft, key, most_micro_usd))
-}
-
-fn progress_bar(jobs: u64) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{bar:30} {human_pos} of {human_len} sent, {per_sec}, {eta} left");
-    // The template is ours and right; without it the bar is plainer.
-    ProgressBar::new(jobs).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }

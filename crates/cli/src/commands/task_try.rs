@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::Args;
 use futures_util::StreamExt as _;
-use indicatif::{ProgressBar, ProgressStyle};
 use nightshift_aws::clients::SdkConfig;
 use nightshift_core::cost::usd;
 use nightshift_core::job::{self, Job};
@@ -18,7 +17,7 @@ use serde_json::Value;
 use crate::error::Failure;
 use crate::jobs_file::Source;
 use crate::other_build::OtherBuild;
-use crate::render::{Cell, Row, say};
+use crate::render::{Cell, Row, progress, say};
 use crate::stack::stored_key;
 use crate::trial::{Trial, Tried};
 use crate::trial_model::{ModelArguments, Price, Settings, dollars, price};
@@ -134,12 +133,12 @@ fn violations(all: &[String]) -> Option<String> {
 
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     arguments.check()?;
+    let build = arguments.build();
     // Before the inputs, which it cannot read from standard input.
-    if let Some(build) = arguments.build(0) {
+    if let Some(build) = &build {
         build.can_be_asked()?;
     }
     let inputs = inputs(arguments)?;
-    let build = arguments.build(inputs.len());
     let expected = match &arguments.against {
         Some(Against::File(path)) => expected(path, inputs.len())?,
         _ => Vec::new(),
@@ -153,7 +152,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     }
     if let (Some(build), true) = (&build, at_most > 0) {
         // It may know no price of the model, or not the model, and what was paid for until then would be paid in vain.
-        let asked = build.tries(&told, 0, context).await;
+        let asked = build.tries(inputs.len(), &told, 0, context).await;
         asked.map_err(|failure| failure.after("nothing was paid for yet"))?;
     }
     let mut ours = all(&inputs, &first, arguments, context).await?;
@@ -170,7 +169,9 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let summary = Summary::of(&cases);
     tell(&first.worker.model.id, &summary);
     let theirs = match (&build, &second) {
-        (Some(build), _) => Some(("the other build", build.tries(&told, arguments.cap, context).await?)),
+        (Some(build), _) => {
+            Some(("the other build", build.tries(inputs.len(), &told, arguments.cap, context).await?))
+        }
         (_, Some(second)) => {
             Some((second.worker.model.id.as_str(), all(&inputs, second, arguments, context).await?))
         }
@@ -216,9 +217,9 @@ impl Arguments {
         self.model.check()
     }
 
-    fn build(&self, inputs: usize) -> Option<OtherBuild<'_>> {
+    fn build(&self) -> Option<OtherBuild<'_>> {
         let Some(Against::Build(path)) = &self.against else { return None };
-        Some(OtherBuild { path, source: &self.source, inputs, concurrency: self.concurrency })
+        Some(OtherBuild { path, source: &self.source, concurrency: self.concurrency })
     }
 }
 
@@ -298,14 +299,6 @@ async fn agreed(
     Ok(at_most)
 }
 
-fn progress(inputs: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {pos} of {len} tried, {elapsed}");
-    // The template is ours and right; without it the bar is plainer.
-    let bar = ProgressBar::new(inputs).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_secs(1));
-    bar
-}
-
 fn tell(name: &str, summary: &Summary) {
     say(&format!(
         "{name}: {} of {} passed ({:.1} %), {:.6} USD, median {}.",
@@ -379,12 +372,12 @@ async fn all(
     context: &Context,
 ) -> Result<Vec<Tried>, Failure> {
     let tasks = my_tasks::registry();
-    // Hidden where nobody looks.
-    let bar = progress(inputs.len() as u64);
-    let tell = |message: &str| bar.suspend(|| say(message));
+    let bar = progress(inputs.len() as u64, "{bar:30} {pos} of {len} tried, {elapsed}");
+    bar.enable_steady_tick(Duration::from_secs(1));
+    let tell = &|message: &str| bar.suspend(|| say(message));
     let runs = inputs.iter().filter_map(|(line, job, bytes)| {
         let ready = ready(job, *bytes, &tasks, trial.worker.price, u64::MAX).ok()?;
-        Some(async { trial.run(*line, job, ready, &tell).await })
+        Some(async move { trial.run(*line, job, &ready, tell).await })
     });
     let mut runs = futures_util::stream::iter(runs).buffered(arguments.concurrency.into());
     let mut tried = Vec::new();
