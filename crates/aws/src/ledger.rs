@@ -79,6 +79,7 @@ impl Ledger for DynamoLedger {
 }
 
 /// One conditional update.
+#[derive(Default)]
 struct Change {
     update: String,
     condition: String,

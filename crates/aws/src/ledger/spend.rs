@@ -13,7 +13,7 @@ use nightshift_ports::{PortError, PortErrorKind};
 use super::item::{Item, Reader, Unreadable, number, text};
 use super::table::{EXPIRES_AT, ID};
 use super::write::{UPDATE, refused_by, request};
-use super::{Change, DynamoLedger, SERVICE, map, unreadable};
+use super::{Change, DynamoLedger, SERVICE, unreadable};
 use crate::error::{port_error, service_kind};
 
 const GET: &str = "GetItem";
@@ -74,87 +74,93 @@ pub(super) fn spend_id(day: UtcDay, key: SpendKey) -> String {
 
 impl Change {
     pub(super) fn of_spend(change: &SpendChange) -> Self {
-        let mut names = map([("#expires_at", EXPIRES_AT.to_owned())]);
-        let mut values = map([(":expires_at", number(spend_expires_at_s(change.day)))]);
-        let mut name =
-            |placeholder: &str, name: &str| _ = names.insert(placeholder.to_owned(), name.to_owned());
-        let mut value =
-            |placeholder: &str, value: AttributeValue| _ = values.insert(placeholder.to_owned(), value);
-        let (mut adds, mut condition) = (Vec::new(), "");
-        let mut when = String::new();
+        let mut update = SpendUpdate::default();
+        update.set("#expires_at", EXPIRES_AT, ":expires_at", spend_expires_at_s(change.day));
         if change.kind.takes().is_some() {
-            name("#reserved_at", RESERVED_AT_MS);
-            value(":reserved_at", number(change.at_ms));
-            when.push_str(", #reserved_at = :reserved_at");
+            update.set("#reserved_at", RESERVED_AT_MS, ":reserved_at", change.at_ms);
         }
         match change.kind {
             SpendKind::Reserve { micro_usd, cap_micro_usd, shard } => {
-                if let Some(shard) = shard {
-                    name("#shards", SHARDS);
-                    value(":shard", AttributeValue::Ns(vec![shard.to_string()]));
-                    adds.push("#shards :shard");
-                }
-                let room = i128::from(cap_micro_usd) - i128::from(micro_usd);
-                name("#reserved", "reserved_micro_usd");
-                name("#committed", COMMITTED);
-                value(":amount", number(micro_usd));
-                value(":room", number(room));
-                adds.extend(["#reserved :amount", "#committed :amount"]);
-                // What exceeds the cap by itself is refused on a fresh day too: without the attribute nothing holds.
-                condition = if room < 0 {
-                    "#committed <= :room"
-                } else {
-                    "attribute_not_exists(#committed) OR #committed <= :room"
-                };
+                update.reserve(micro_usd, cap_micro_usd, shard);
             }
             // Nothing is written.
             SpendKind::Check { .. } => {}
             SpendKind::Draw { micro_usd } => {
-                name("#left", LEFT);
-                value(":amount", number(micro_usd));
-                value(":taken", number(-i128::from(micro_usd)));
-                adds.push("#left :taken");
-                condition = "#left >= :amount";
+                update.add("#left", LEFT, ":taken", -i128::from(micro_usd));
+                update.change.values.insert(":amount".to_owned(), number(micro_usd));
+                update.change.condition = "#left >= :amount".to_owned();
             }
-            SpendKind::Fund { micro_usd } => {
-                name("#left", LEFT);
-                value(":amount", number(micro_usd));
-                adds.push("#left :amount");
-            }
+            SpendKind::Fund { micro_usd } => update.add("#left", LEFT, ":amount", micro_usd),
             SpendKind::Settle { reserved_micro_usd, spent_micro_usd, answered_at_ms, called_at_ms } => {
-                let (reserved, spent) = (i128::from(reserved_micro_usd), i128::from(spent_micro_usd));
-                name("#spent", "spent_micro_usd");
-                value(":spent", number(spent));
-                adds.push("#spent :spent");
-                match change.key {
-                    SpendKey::Day => {
-                        name("#reserved", "reserved_micro_usd");
-                        name("#committed", COMMITTED);
-                        value(":given_back", number(-reserved));
-                        value(":difference", number(spent - reserved));
-                        adds.extend(["#reserved :given_back", "#committed :difference"]);
-                    }
-                    SpendKey::Shard(_) => {
-                        name("#left", LEFT);
-                        value(":unspent", number(reserved - spent));
-                        adds.push("#left :unspent");
-                    }
-                }
+                update.settle(change.key, i128::from(reserved_micro_usd), i128::from(spent_micro_usd));
                 if let Some(at_ms) = answered_at_ms {
-                    name("#answered_at", ANSWERED_AT_MS);
-                    value(":answered_at", number(at_ms));
-                    when.push_str(", #answered_at = :answered_at");
+                    update.set("#answered_at", ANSWERED_AT_MS, ":answered_at", at_ms);
                 }
                 if let Some(at_ms) = called_at_ms {
-                    name("#called_at", CALLED_AT_MS);
-                    value(":called_at", number(at_ms));
-                    when.push_str(", #called_at = :called_at");
+                    update.set("#called_at", CALLED_AT_MS, ":called_at", at_ms);
                 }
             }
         }
-        let adds = adds.join(", ");
-        let update = format!("ADD {adds} SET #expires_at = :expires_at{when}");
-        Self { update, condition: condition.to_owned(), names, values }
+        update.into_change()
+    }
+}
+
+/// An update of one of a day's records: what it adds to, and what it sets.
+#[derive(Default)]
+struct SpendUpdate {
+    adds: Vec<String>,
+    sets: Vec<String>,
+    change: Change,
+}
+
+impl SpendUpdate {
+    fn named(&mut self, placeholder: &str, name: &str, value: &str, amount: AttributeValue) {
+        self.change.names.insert(placeholder.to_owned(), name.to_owned());
+        self.change.values.insert(value.to_owned(), amount);
+    }
+
+    fn add(&mut self, placeholder: &str, name: &str, value: &str, amount: impl ToString) {
+        self.named(placeholder, name, value, number(amount));
+        self.adds.push(format!("{placeholder} {value}"));
+    }
+
+    fn set(&mut self, placeholder: &str, name: &str, value: &str, amount: impl ToString) {
+        self.named(placeholder, name, value, number(amount));
+        self.sets.push(format!("{placeholder} = {value}"));
+    }
+
+    fn reserve(&mut self, micro_usd: u64, cap_micro_usd: u64, shard: Option<u32>) {
+        if let Some(shard) = shard {
+            self.named("#shards", SHARDS, ":shard", AttributeValue::Ns(vec![shard.to_string()]));
+            self.adds.push("#shards :shard".to_owned());
+        }
+        let room = i128::from(cap_micro_usd) - i128::from(micro_usd);
+        self.add("#reserved", "reserved_micro_usd", ":amount", micro_usd);
+        self.add("#committed", COMMITTED, ":amount", micro_usd);
+        self.change.values.insert(":room".to_owned(), number(room));
+        // What exceeds the cap by itself is refused on a fresh day too: without the attribute nothing holds.
+        let condition = if room < 0 {
+            "#committed <= :room"
+        } else {
+            "attribute_not_exists(#committed) OR #committed <= :room"
+        };
+        self.change.condition = condition.to_owned();
+    }
+
+    fn settle(&mut self, key: SpendKey, reserved: i128, spent: i128) {
+        self.add("#spent", "spent_micro_usd", ":spent", spent);
+        match key {
+            SpendKey::Day => {
+                self.add("#reserved", "reserved_micro_usd", ":given_back", -reserved);
+                self.add("#committed", COMMITTED, ":difference", spent - reserved);
+            }
+            SpendKey::Shard(_) => self.add("#left", LEFT, ":unspent", reserved - spent),
+        }
+    }
+
+    fn into_change(mut self) -> Change {
+        self.change.update = format!("ADD {} SET {}", self.adds.join(", "), self.sets.join(", "));
+        self.change
     }
 }
 
