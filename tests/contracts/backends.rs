@@ -14,7 +14,6 @@ use nightshift_tests::records::Item;
 use crate::ledger_suite::Inspect;
 use crate::queue_suite::{Queues, Received};
 
-/// The ledger's table.
 pub const TABLE: &str = "contract-ledger";
 
 pub struct Table(pub aws_sdk_dynamodb::Client);

@@ -25,7 +25,7 @@ struct File {
     imports: BTreeMap<String, Vec<String>>,
 }
 
-fn of_tests(attributes: &[syn::Attribute]) -> bool {
+pub fn of_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
         syn::Meta::List(list) => list.path.is_ident("cfg") && list.tokens.to_string().contains("test"),
         meta => meta.path().is_ident("test"),

@@ -12,6 +12,7 @@ mod circles;
 mod code;
 mod command;
 mod functions;
+mod rooms;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};

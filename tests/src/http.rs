@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 pub struct Request {
     /// The path and the query.
     pub target: String,
-    /// The body.
+    /// Decoded as UTF-8, what is none replaced.
     pub body: String,
 }
 

@@ -304,7 +304,7 @@ impl World {
         self.state().stand(record);
     }
 
-    /// The record of a key.
+    /// What stands under a key now, as a strongly consistent read has it.
     #[must_use]
     pub fn record(&self, key: &InputHash) -> Option<Record> {
         self.state().records.get(key).cloned()

@@ -23,7 +23,7 @@ const GET_ALIAS: &str = "GetAlias";
 /// The alias that jobs reach the worker by.
 const LIVE: &str = "live";
 
-/// The redrive's function.
+/// Starts steps of redrives without waiting for them.
 pub struct RedriveFunction {
     client: Client,
     name: String,

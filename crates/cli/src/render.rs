@@ -52,7 +52,7 @@ pub trait Row: Serialize {
     fn cells(&self) -> Vec<Cell>;
 }
 
-/// One cell.
+/// What stands in a table's cell, and by what it is told apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cell {
     /// Our own words and numbers.

@@ -74,7 +74,7 @@ pub struct Stack {
 /// What the worker is told.
 #[derive(Debug, Clone)]
 pub struct Worker {
-    /// The model.
+    /// Who the stack asks, as its function is told it.
     pub model: ModelSettings,
     /// What it costs.
     pub price: Price,

@@ -55,7 +55,7 @@ pub enum Blame {
     Unknown,
 }
 
-/// One refusal.
+/// A refused call, and what is known of others like it when the fault is looked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Refusal<'a> {
     /// What was said.

@@ -196,7 +196,7 @@ pub struct Control {
 /// The record as it stands in the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stored {
-    /// `version`.
+    /// Grows with each write, which names the one that it has read; none in records older than versions.
     pub version: Option<u64>,
     /// `entries`: a JSON object of them, by cause.
     pub entries: Option<String>,

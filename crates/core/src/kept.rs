@@ -83,7 +83,7 @@ pub struct KeptMessage {
     pub body: String,
     /// SQS's id of it.
     pub message_id: String,
-    /// Its attributes.
+    /// The sender's, by name, in the order in which they came.
     pub attributes: Vec<(String, Attribute)>,
     /// Its `MessageGroupId`.
     pub group: Option<String>,

@@ -35,7 +35,7 @@ pub struct Limits {
     pub result_expiry_ms: u64,
     /// How long a failure or an unfinished record is kept.
     pub failure_expiry_ms: u64,
-    /// The function's timeout.
+    /// After which Lambda kills an invocation.
     pub function_timeout_ms: u64,
     /// The jobs queue's visibility timeout.
     pub visibility_timeout_ms: u64,

@@ -161,7 +161,7 @@ impl Order {
 /// What the index says of a record; the rest of it is read by its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its key.
+    /// Of the record in the table.
     pub key: InputHash,
     /// Its task; `None` when the body could not be parsed.
     pub task: Option<String>,
@@ -206,7 +206,7 @@ pub enum Place {
     After {
         /// When a worker first received it.
         first_received_ms: u64,
-        /// Its key.
+        /// Decides between records that were received in the same millisecond.
         key: InputHash,
     },
     /// To the end.
@@ -349,7 +349,7 @@ pub struct Scanned {
 pub struct TableSize {
     /// Items, the few that are no records included.
     pub items: u64,
-    /// Bytes.
+    /// Of all items together, the index apart.
     pub bytes: u64,
 }
 

@@ -25,7 +25,7 @@ pub struct Delivery {
 pub struct Attribute {
     /// `String`, `Number` or `Binary`, with an optional label after a dot.
     pub data_type: String,
-    /// The value.
+    /// Text or bytes, as the type says.
     pub value: AttributeValue,
 }
 
@@ -57,7 +57,7 @@ impl Attribute {
 /// The message that a dead letter is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct Original<'a> {
-    /// Its body.
+    /// As the sender wrote it; the letter's body is the same, byte for byte.
     pub body: &'a str,
     /// SQS's id of it.
     pub message_id: &'a str,

@@ -254,7 +254,7 @@ pub struct Datum {
 pub struct MetricBatch {
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
-    /// The data.
+    /// One for each metric and set of dimensions.
     pub data: Vec<Datum>,
 }
 

@@ -141,7 +141,7 @@ pub struct Window {
 /// What the provider's headers say is left; all empty where it says nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Headroom {
-    /// Requests.
+    /// Calls, whatever their size.
     pub requests: Window,
     /// Tokens: the tightest of input, output and total where the provider names several.
     pub tokens: Window,
@@ -188,7 +188,7 @@ pub enum SizeUnit {
 /// The retry headers of a response, unparsed: what they mean depends on the time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RetryAdvice {
-    /// `retry-after-ms`.
+    /// `retry-after-ms`: milliseconds; before `retry-after`, where both are valid.
     pub retry_after_ms: Option<String>,
     /// `retry-after`: seconds or an HTTP date.
     pub retry_after: Option<String>,

@@ -110,7 +110,7 @@ struct Rate {
 /// The answer to: may I call?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// Now.
+    /// There is room; it counts once it is said to have started.
     Now,
     /// Ask again then, or as soon as a call has ended.
     Wait {

@@ -7,7 +7,7 @@ use crate::metric::HandBackCause;
 /// Why a port failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortErrorKind {
-    /// Throttled.
+    /// AWS asks for less: a throttle, a limit of its own.
     Throttled,
     /// No answer, a 5xx, a broken connection.
     Unavailable,

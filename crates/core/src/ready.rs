@@ -11,7 +11,7 @@ use crate::task::{Task, Tasks};
 
 /// A job that can be worked on.
 pub struct Ready<'a> {
-    /// Its task.
+    /// The deployed one that the job named.
     pub task: &'a dyn Task,
     /// What one call for it may take and cost.
     pub price: CallPrice,

@@ -26,7 +26,7 @@ pub const HISTORY_MAX: usize = 10;
 /// Everything known of one input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// The key.
+    /// The hash of the input, or of a body that is no job.
     pub key: InputHash,
     /// The task; `None` when the body could not be parsed.
     pub task: Option<String>,

@@ -126,7 +126,7 @@ pub fn settled_at(taken_from: Option<SpendKey>, reserved_micro_usd: u64, spent_m
 /// be more than DynamoDB takes.
 #[derive(Debug, Clone, Copy)]
 pub struct FullDay {
-    /// The day.
+    /// Of which the rest is true; on another one nothing is known.
     pub day: UtcDay,
     /// The most that a record had left.
     pub left_micro_usd: u64,

@@ -54,7 +54,7 @@ pub fn revision_hash(task: &dyn Task, model: &str) -> String {
 
 /// The kinds of work that are deployed.
 pub trait Tasks: Send + Sync {
-    /// The task of this name.
+    /// By a job's word, letter for letter; none where no such task is deployed.
     fn find(&self, name: &str) -> Option<&dyn Task>;
     /// All names, sorted.
     fn names(&self) -> Vec<&'static str>;

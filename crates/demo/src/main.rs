@@ -64,10 +64,10 @@ pub struct Arguments {
     /// The function's binary; `scripts/demo` builds and names it.
     #[arg(long, value_name = "FILE", hide = true)]
     pub function: PathBuf,
-    /// Anthropic's key.
+    /// Sent to Anthropic alone; without one, `--provider anthropic` ends before a call.
     #[arg(long, env = "ANTHROPIC_API_KEY", hide = true, hide_env_values = true)]
     pub anthropic_api_key: Option<SecretString>,
-    /// OpenAI's key.
+    /// Sent to OpenAI alone; without one, `--provider openai` ends before a call.
     #[arg(long, env = "OPENAI_API_KEY", hide = true, hide_env_values = true)]
     pub openai_api_key: Option<SecretString>,
 }

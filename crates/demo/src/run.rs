@@ -155,17 +155,11 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
             duplicates: counted(&aws.metrics(), "JobsDuplicate") - duplicates_before,
         });
         if interrupted {
-            say(&format!(
-                "stopping: the function finishes what it has begun, in up to {} s; a second Ctrl-C ends it at once",
-                timeout_s(arguments)
-            ));
+            say_that_it_stops(timeout_s(arguments));
             break;
         }
     }
-    let lambda = tokio::select! {
-        lambda = lambda.stop() => lambda,
-        _ = tokio::signal::ctrl_c(), if interrupted => bail!("ended at once: what the function had begun is lost"),
-    };
+    let lambda = stopped(lambda, interrupted).await?;
     watch.drain(&mut events);
     let run = Run {
         texts: stub.as_ref().map(|stub| texts_that_arrived(&jobs.bodies, stub)),
@@ -185,6 +179,20 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
     };
     aws.stop().await;
     Ok(run)
+}
+
+fn say_that_it_stops(timeout_s: u64) {
+    say(&format!(
+        "stopping: the function finishes what it has begun, in up to {timeout_s} s; a second Ctrl-C ends it at once"
+    ));
+}
+
+/// Lets the function end what it has begun, but for somebody who asks a second time.
+async fn stopped(lambda: Lambda, interrupted: bool) -> anyhow::Result<LambdaStats> {
+    tokio::select! {
+        stats = lambda.stop() => Ok(stats),
+        _ = tokio::signal::ctrl_c(), if interrupted => bail!("ended at once: what the function had begun is lost"),
+    }
 }
 
 /// The jobs that are asked for; what is no job is said, and not sent.

@@ -43,7 +43,7 @@ pub struct Tested {
     pub region: String,
     /// When the first job was due, RFC 3339.
     pub began_at: String,
-    /// The worker's version.
+    /// As the live function was told it when it was deployed.
     pub worker_version: String,
     /// The version of what tested it.
     pub command_version: &'static str,

@@ -47,7 +47,6 @@ pub struct ErrorBody {
     pub name: Option<String>,
     /// Every name that the body gives to the error, in lower case, with `_` for white space and hyphens.
     pub names: Vec<String>,
-    /// The message.
     pub message: String,
     /// All messages in lower case, for what providers say only in prose.
     pub lower_messages: String,
@@ -177,7 +176,6 @@ impl ErrorBody {
 /// What a success with no answer in it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Envelope {
-    /// An error.
     Error,
     /// A place for an answer, and nothing in it, nor any token counted.
     Empty,

@@ -65,9 +65,9 @@ pub enum BuildError {
 /// A response, whatever its status.
 #[derive(Debug)]
 pub struct Reply {
-    /// The status.
+    /// As HTTP has it; 2xx alone says nothing of errors within the body.
     pub status: u16,
-    /// The headers.
+    /// All of them, however many.
     pub headers: HeaderMap,
     /// The body; of an error, what could be read of it.
     pub body: Vec<u8>,

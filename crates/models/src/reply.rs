@@ -60,9 +60,7 @@ pub fn secret_header(prefix: &str, key: &SecretString) -> Result<reqwest::header
 
 /// What an adapter makes of a body that is an answer.
 pub struct Parsed {
-    /// The answer.
     pub answer: Answer,
-    /// Its usage.
     pub usage: ReportedUsage,
     /// The id in the body.
     pub id: Option<String>,
@@ -143,7 +141,7 @@ pub fn may_blame_the_key(result: &Result<ModelReply, ModelFailure>) -> bool {
 /// Why a body is not an answer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Unread {
-    /// It is an error.
+    /// The provider reports a fault within the body.
     Error,
     /// It has a place for an answer, and nothing in it.
     Empty,

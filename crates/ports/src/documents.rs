@@ -4,10 +4,10 @@ use async_trait::async_trait;
 
 use crate::PortError;
 
-/// A document.
+/// A text under a key, changed by whoever names the version that it has read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Its key.
+    /// With the kind's prefix, such as `redrive#`.
     pub key: String,
     /// Grows with every write.
     pub version: u64,

@@ -6,7 +6,7 @@ use nightshift_core::record::Record;
 
 use crate::PortError;
 
-/// Single records.
+/// Reads what stands in the ledger under one input's hash.
 #[async_trait]
 pub trait SingleRecords: Send + Sync {
     /// Reads one, strongly consistently.

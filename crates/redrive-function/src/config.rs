@@ -9,15 +9,15 @@ use nightshift_shell::settings::{
 /// Everything that the redrive is told from outside, beside what every function is.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The stack.
+    /// Prefix and region, for logs and metrics.
     pub stack: StackSettings,
-    /// The queues.
+    /// Where it takes dead letters from, and sends them to.
     pub queues: QueueSettings,
     /// URL of the queue of what SQS gave up on.
     pub crashed_url: String,
     /// Name of the worker's function.
     pub worker_function: String,
-    /// The ledger.
+    /// Where failures and the redrive's own record stand.
     pub ledger: LedgerSettings,
     /// What the worker does with a job.
     pub job: JobSettings,
@@ -26,7 +26,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads it.
+    /// What is missing or wrong is kept by the environment, which tells all of it at once.
     pub fn read(environment: &mut Environment<'_>) -> Self {
         Self {
             stack: StackSettings::read(environment),

@@ -70,7 +70,7 @@ pub enum Error {
     Running {
         /// Its name.
         id: String,
-        /// Its source.
+        /// The queue that both take from.
         source_queue: Source,
     },
     /// There is none.

@@ -7,20 +7,20 @@ use nightshift_shell::settings::{
 /// Everything that the sentinel is told from outside, beside what every function is.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The stack.
+    /// Prefix and region, for logs and metrics.
     pub stack: StackSettings,
-    /// The queues.
+    /// Which it counts, and touches so that SQS keeps reporting them.
     pub queues: QueueSettings,
     /// URL of the queue of what SQS gave up on.
     pub crashed_url: String,
-    /// The ledger.
+    /// Where ages, deaths, money and the control record stand.
     pub ledger: LedgerSettings,
     /// What it watches by.
     pub watch: WatchSettings,
 }
 
 impl Config {
-    /// Reads it.
+    /// What is missing or wrong is kept by the environment, which tells all of it at once.
     pub fn read(environment: &mut Environment<'_>) -> Self {
         Self {
             stack: StackSettings::read(environment),

@@ -9,13 +9,13 @@ use nightshift_shell::settings::{
 /// Everything that the worker is told from outside, beside what every function is.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The stack.
+    /// Prefix and region, for logs and metrics.
     pub stack: StackSettings,
-    /// The queues.
+    /// Where jobs come from, and dead letters go.
     pub queues: QueueSettings,
-    /// The ledger.
+    /// Where records, money and the control record stand.
     pub ledger: LedgerSettings,
-    /// The model.
+    /// Who is asked, at which address, with which key.
     pub model: ModelSettings,
     /// What the model costs.
     pub price: Price,
@@ -24,7 +24,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads it.
+    /// What is missing or wrong is kept by the environment, which tells all of it at once.
     pub fn read(environment: &mut Environment<'_>) -> Self {
         Self {
             stack: StackSettings::read(environment),

@@ -24,7 +24,6 @@ pub(crate) enum Claim {
 
 /// What follows a write.
 enum Next {
-    /// The record is ours.
     Ours(Box<Record>),
     Write(Box<RecordWrite>),
     /// The same, over a failure that stands.

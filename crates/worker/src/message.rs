@@ -19,7 +19,7 @@ pub struct Message {
     pub message_id: String,
     /// The handle of this delivery.
     pub receipt_handle: String,
-    /// The body.
+    /// As the sender wrote it: nothing is known of it yet.
     pub body: String,
     /// `SentTimestamp`, in milliseconds since 1970.
     pub sent_at_ms: u64,

@@ -45,9 +45,9 @@ pub struct Deployment {
     pub stack: String,
     /// The model's name.
     pub model: String,
-    /// Its price.
+    /// What a token of that model costs.
     pub price: Price,
-    /// The limits.
+    /// How many calls, bytes, dollars and milliseconds a job may have.
     pub limits: Limits,
     /// Over how many records a day's money is spread.
     pub spread: Spread,

@@ -9,11 +9,11 @@ pub type Minute = i64;
 /// A metric: CloudWatch treats each set of dimensions as one of its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MetricKey {
-    /// Its namespace.
+    /// `Nightshift`, or AWS's, such as `AWS/Lambda`.
     pub namespace: String,
-    /// Its name.
+    /// As published, such as `JobsReceived`.
     pub name: String,
-    /// Its dimensions.
+    /// By name; none is a metric of its own too.
     pub dimensions: BTreeMap<String, String>,
 }
 
@@ -121,7 +121,7 @@ pub struct Published {
 pub struct Value {
     /// The statistic.
     pub value: f64,
-    /// The samples.
+    /// How many were published in the period; percentiles need enough of them.
     pub samples: f64,
 }
 

@@ -8,7 +8,7 @@ use crate::readings::{Absent, FillOfNothing, Reading};
 /// A parsed expression.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expr {
-    /// A number.
+    /// A literal, the same for each period.
     Number(f64),
     /// The id of another metric of the alarm.
     Id(String),

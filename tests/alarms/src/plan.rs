@@ -21,7 +21,7 @@ pub struct Alarms {
 /// An alarm over one metric or one expression.
 #[derive(Debug, Clone)]
 pub struct MetricAlarm {
-    /// Its name.
+    /// As planned, with the stack's prefix.
     pub name: String,
     /// What it reads, by id; `""` where there is no expression.
     pub queries: Vec<Query>,
@@ -82,7 +82,7 @@ impl Comparison {
 /// An alarm over the states of others.
 #[derive(Debug, Clone)]
 pub struct CompositeAlarm {
-    /// Its name.
+    /// As planned, with the stack's prefix.
     pub name: String,
     /// When it is raised.
     pub rule: Rule,

@@ -27,7 +27,6 @@ pub struct Figures {
     pub keys: (u32, usize),
     /// Jobs that were settled.
     pub jobs: usize,
-    /// Invocations.
     pub invocations: u64,
     /// The most units that one key of the index, of the day's money, and of what environments tell was asked for in a second.
     pub hottest: [u32; 3],

@@ -35,7 +35,6 @@ struct Options {
     /// The first of them.
     #[arg(long, value_name = "N", default_value_t = 0)]
     first: u64,
-    /// One seed.
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "first"])]
     seed: Option<u64>,
     /// Distinct inputs of each run, instead of as many as the seed says; without a seed or a profile, of one faulty run.

@@ -170,7 +170,6 @@ pub enum Away {
     NineTenths,
     /// A deploy that works: one is live that kills its workers.
     Deploy,
-    /// The sentinel.
     Sentinel,
 }
 

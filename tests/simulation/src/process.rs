@@ -23,7 +23,6 @@ use crate::world::{State, World};
 /// How often it is killed at a port, as a multiple of what a worker is.
 pub const KILLS: f64 = 8.0;
 
-/// One process.
 pub struct Process {
     pub world: Arc<World>,
     pub id: u64,

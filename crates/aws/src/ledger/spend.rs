@@ -218,6 +218,7 @@ fn spend_expires_at_s(day: UtcDay) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::map;
     use super::*;
 
     const DAY_MS: u64 = 1_795_478_400_000;

@@ -69,7 +69,7 @@ pub struct Facts {
     pub clock_ahead_ms: Option<i64>,
     /// The worker's limits, as it is told them; or why this build cannot read what it is told.
     pub limits: Option<Result<Limits, String>>,
-    /// The worker's function.
+    /// As Lambda tells its live version; none where it could not be read.
     pub worker: Option<Function>,
     /// What runs beside it may take of the account.
     pub executions: Option<Executions>,
@@ -160,10 +160,10 @@ pub struct Key {
     pub is_set: bool,
 }
 
-/// One alarm.
+/// What CloudWatch says of one of the stack's alarms.
 #[derive(Debug, Clone, Default)]
 pub struct Alarm {
-    /// Its name.
+    /// With the stack's prefix, as CloudWatch has it.
     pub name: String,
     /// It is raised now.
     pub raised: bool,
@@ -178,7 +178,7 @@ pub struct Alarm {
 /// One topic that alarms tell.
 #[derive(Debug, Clone, Default)]
 pub struct Topic {
-    /// Its ARN.
+    /// Whom the alarms' actions name.
     pub arn: String,
     /// Subscribers who confirmed.
     pub confirmed: u32,

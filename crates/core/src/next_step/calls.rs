@@ -21,11 +21,11 @@ use crate::text::cut;
 /// What is fixed for a job while it is worked on.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
-    /// Its task.
+    /// Prompt, schema and rules of what is asked for.
     pub task: &'a dyn Task,
-    /// Its input.
+    /// What the sender wrote, as the task accepted it.
     pub input: &'a Value,
-    /// The limits.
+    /// How many calls, tokens and bytes it may have.
     pub limits: &'a Limits,
     /// What one call may take and cost.
     pub price: CallPrice,
@@ -76,7 +76,7 @@ pub enum BeforeCall {
 /// The answer to: what follows from this call?
 #[derive(Debug, Clone, PartialEq)]
 pub enum AfterCall {
-    /// Store it.
+    /// The answer passed, or a fallback stands in for it.
     Store {
         /// The validated output.
         output: Value,

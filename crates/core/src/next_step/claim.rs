@@ -11,7 +11,7 @@ use crate::record::{Budget, Erasure, Expect, Failed, PastFailure, Record, Record
 /// Everything that a claim is decided by, but the record that already stands.
 #[derive(Debug, Clone)]
 pub struct ClaimAsk<'a> {
-    /// The key.
+    /// Which record is claimed.
     pub key: &'a InputHash,
     /// `None` when the body could not be parsed.
     pub task: Option<&'a str>,
@@ -29,7 +29,7 @@ pub struct ClaimAsk<'a> {
     pub alone: bool,
     /// What is deployed.
     pub revision: &'a Revision,
-    /// The limits.
+    /// How many deaths, calls and waiting a job may have.
     pub limits: &'a Limits,
 }
 

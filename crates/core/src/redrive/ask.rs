@@ -64,7 +64,7 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stepped {
-    /// It is over.
+    /// Nothing is left to do; the record says why it ended.
     Over(Box<Redrive>),
     /// It is not; there is something to do at this time, in milliseconds since 1970.
     Again {
@@ -85,7 +85,7 @@ pub enum Stepped {
 pub struct Entry {
     /// Its name.
     pub id: String,
-    /// Its source.
+    /// The queue that it takes from.
     pub source: Source,
     /// Its record, where this release can read it.
     pub redrive: Option<Redrive>,

@@ -32,7 +32,7 @@ pub struct Directory {
 pub struct Listed {
     /// Its name.
     pub id: String,
-    /// Its source.
+    /// The queue that it takes from.
     pub source: Source,
     /// It is known to be over, so that nobody need look.
     #[serde(default)]

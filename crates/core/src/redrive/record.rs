@@ -17,7 +17,7 @@ const HISTORY_MAX: usize = 40;
 /// How much of a failure is kept: what AWS says of a denial names identity, action and resource in about 300.
 const FAILURE_CHARS_MAX: usize = 600;
 
-/// A redrive.
+/// What was asked for, how far it is, and how it ended: all that one step knows of the steps before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Redrive {
     /// Its name: when it began, and something random.
@@ -200,7 +200,7 @@ pub enum Ended {
     LimitReached,
     /// Somebody stopped it.
     Stopped,
-    /// The canary failed.
+    /// Fewer of its canary succeeded than were asked for.
     CanaryFailed,
     /// The queue is too large to choose from, or it would take too long.
     TooLarge,

@@ -73,7 +73,7 @@ pub struct ProbeAsk {
 pub struct Money {
     /// The dearest call that there is room for.
     pub room_micro_usd: u64,
-    /// The cap.
+    /// All that the day may cost.
     pub cap_micro_usd: u64,
     /// The cheapest call that the cap has refused in the last two minutes.
     pub refused_micro_usd: Option<u64>,
@@ -84,7 +84,7 @@ pub struct Money {
 pub struct Signs {
     /// The sentinel's clock, in milliseconds since 1970.
     pub now_ms: u64,
-    /// The calls.
+    /// How calls went in the last minutes.
     pub calls: Option<Calls>,
     /// When a call was last answered.
     pub answered_at_ms: Option<u64>,
@@ -104,7 +104,7 @@ pub struct Signs {
     pub in_flight: Option<u64>,
     /// The age of the oldest job.
     pub oldest_job_ms: Option<u64>,
-    /// The money.
+    /// What the day can still pay.
     pub money: Option<Money>,
     /// The version of the worker's function that is live.
     pub function_version: Option<u64>,

@@ -25,7 +25,7 @@ const SAMPLES_MAX: usize = 1_000_000;
 /// One published number with how often it occurred.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// Namespace.
+    /// Under which it was published; ours is `Nightshift`.
     pub namespace: String,
     /// Name of the metric.
     pub name: String,

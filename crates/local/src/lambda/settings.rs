@@ -66,7 +66,7 @@ pub struct EventSource {
     pub endpoint_url: String,
     /// The region that requests are signed for and that the function is told.
     pub region: String,
-    /// The queue.
+    /// Which queue is polled.
     pub queue_url: String,
     /// Most messages of one invocation.
     pub batch_size: u32,

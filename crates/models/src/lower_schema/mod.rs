@@ -50,7 +50,7 @@ pub use target::Target;
 pub struct NotLowerable {
     /// Where.
     pub path: String,
-    /// What.
+    /// What stands there that a lowered schema could not say without being narrower than the type.
     pub what: &'static str,
 }
 

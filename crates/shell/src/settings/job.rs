@@ -9,7 +9,7 @@ use super::{Environment, spend};
 pub struct JobSettings {
     /// The model's id.
     pub model: String,
-    /// The worker's version.
+    /// When it was built, in milliseconds since 1970: what a newer one finished is not worked on again.
     pub worker_version: u64,
     /// A message body, in bytes.
     pub body_bytes_max: usize,

@@ -2,7 +2,7 @@
 
 use super::Environment;
 
-/// The ledger.
+/// `NIGHTSHIFT_LEDGER_…`, the same for each function and the command.
 #[derive(Debug, Clone)]
 pub struct LedgerSettings {
     /// The name of its table.

@@ -70,7 +70,6 @@ pub(super) struct Index {
     pub(super) projection: IndexProjection,
 }
 
-/// A table.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) keys: KeySchema,

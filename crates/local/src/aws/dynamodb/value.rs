@@ -18,7 +18,7 @@ pub type Item = BTreeMap<String, Value>;
 /// An attribute value, in DynamoDB's type system.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// A string.
+    /// Text in UTF-8, which is also what its size is counted in.
     S(String),
     /// A number; exact, at most 38 digits.
     N(BigDecimal),
@@ -26,7 +26,7 @@ pub enum Value {
     B(Vec<u8>),
     /// A boolean.
     Bool(bool),
-    /// Null.
+    /// The value of a type of its own, not the absence of an attribute.
     Null,
     /// A map.
     M(Item),

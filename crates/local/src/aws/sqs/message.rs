@@ -16,7 +16,7 @@ const ATTRIBUTES_MAX: usize = 10;
 pub struct MessageAttribute {
     /// `String`, `Number` or `Binary`, with an optional suffix after a dot.
     pub data_type: String,
-    /// The value.
+    /// Text or bytes, as the type says.
     pub value: AttributeValue,
 }
 
