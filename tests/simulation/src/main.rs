@@ -35,6 +35,7 @@ struct Options {
     /// The first of them.
     #[arg(long, value_name = "N", default_value_t = 0)]
     first: u64,
+    /// This one alone, told in full where it breaks a promise.
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "first"])]
     seed: Option<u64>,
     /// Distinct inputs of each run, instead of as many as the seed says; without a seed or a profile, of one faulty run.
@@ -49,10 +50,10 @@ struct Options {
     /// Kinds of trouble to take away, separated by commas.
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = REMOVABLE)]
     without: Vec<String>,
-    /// Of the event source.
+    /// Invocations that the event source begins at once.
     #[arg(long, value_name = "N")]
     concurrency: Option<u32>,
-    /// Of the event source.
+    /// Messages that the event source gives to one invocation.
     #[arg(long, value_name = "N")]
     batch: Option<u32>,
     /// With --seed: prints the history of one input.
