@@ -307,7 +307,7 @@ def administrators(wanted=()):
 
 
 def alone():
-    """Runs what must have the server for itself."""
+    """Runs what must have the server for itself: `runbook.py --alone`."""
     ready(lambda: runbook_administrator.Administrator(built(), is_gone=True), [], runbook_administrator.ALONE, set(), runbook_administrator.GAPS)
 
 
@@ -348,5 +348,8 @@ def ready(world_of, faults, plans, wanted, gaps):
 
 
 if __name__ == "__main__":
-    run(sys.argv[1:])
-    administrators(sys.argv[1:])
+    if sys.argv[1:] == ["--alone"]:
+        alone()
+    else:
+        run(sys.argv[1:])
+        administrators(sys.argv[1:])
