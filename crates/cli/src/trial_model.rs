@@ -48,6 +48,10 @@ pub struct ModelArguments {
     /// own. Without --model, it is of model:NAME of --against.
     #[arg(long, value_name = "IN/OUT", value_parser = price)]
     pub price: Option<Price>,
+    /// How the model is sent the schema, instead of as it is there: by the provider's own way, as a tool that it must use, or
+    /// in the prompt alone.
+    #[arg(long, value_name = "HOW", value_parser = ["on", "tool", "off"])]
+    structured_output: Option<String>,
 }
 
 /// Dollars per million tokens read and written, as they were typed.
@@ -96,7 +100,7 @@ impl ModelArguments {
     /// # Errors
     /// Where there is no such stack, or it cannot be asked.
     pub async fn found(&self, context: &Context) -> Result<Found, Failure> {
-        let (settings, of_stack) = match self.provider {
+        let (mut settings, of_stack) = match self.provider {
             Provider::Stack => {
                 let stack = context.stack().await.map_err(|failure| failure.or(WITHOUT_A_STACK))?;
                 (stack.environment, Some((stack.region, stack.sdk)))
@@ -114,6 +118,8 @@ impl ModelArguments {
                 (ours, None)
             }
         };
+        let how = self.structured_output.clone().map(|how| ("NIGHTSHIFT_STRUCTURED_OUTPUT".to_owned(), how));
+        settings.extend(how);
         Ok(Found { settings, of_stack, base_url: self.base_url.clone() })
     }
 }

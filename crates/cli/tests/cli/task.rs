@@ -346,8 +346,22 @@ async fn a_server_of_ones_own_is_tried_for_nothing_and_without_a_key() {
     let priced = run(&mut bare(&[&named[..], &["--price", "1000/1000", "--cap", "100"]].concat()));
     assert!(!priced.err.contains("at most 0.0000 USD"), "{priced:#?}");
     assert!(!stand.asked().iter().any(|(action, _)| action == "model:Call"), "nobody was asked");
-    run(&mut bare(&[&named[..], &["--yes"]].concat()));
-    assert!(stand.asked().iter().filter(|(action, _)| action == "model:Call").count() >= 4);
+    for (how, has_format, has_tool) in [
+        (None, true, false),
+        (Some("on"), true, false),
+        (Some("tool"), false, true),
+        (Some("off"), false, false),
+    ] {
+        let before = stand.asked().len();
+        let flag: Vec<&str> = how.map_or(vec![], |how| vec!["--structured-output", how]);
+        run(&mut bare(&[&named[..], &["--yes"], &flag].concat()));
+        let asked = stand.asked().split_off(before);
+        assert!(asked.len() >= 4 && asked.iter().all(|(action, _)| action == "model:Call"), "{asked:#?}");
+        for (_, body) in asked {
+            let sent = (!body["response_format"].is_null(), !body["tools"].is_null());
+            assert_eq!(sent, (has_format, has_tool), "{how:?}: {body}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
