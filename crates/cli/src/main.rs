@@ -15,7 +15,6 @@ mod clock;
 mod commands;
 mod confirm;
 mod control;
-mod csv_records;
 mod editor;
 mod error;
 mod examine;
