@@ -11,6 +11,8 @@ mod alarms;
 mod batches;
 mod budget;
 mod caller;
+mod checkout;
+mod child;
 mod clock;
 mod commands;
 mod confirm;
