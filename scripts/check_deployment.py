@@ -4,6 +4,9 @@
 
 The job is one model call; its record stays in the ledger for as long as any result.
 It is not sent when the stack is paused or a backlog waits before it.
+
+`nightshift` sends and follows jobs too, but starts no worker with an empty batch, and a deploy does not build it: that takes
+minutes, and with --no-build, or zips from a bucket, nothing is compiled at all.
 """
 
 import hashlib

@@ -7,6 +7,7 @@ use std::path::Path;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
+use nightshift_core::text::cut;
 use nightshift_ports::{PortError, chain};
 
 use crate::text;
@@ -161,7 +162,7 @@ where
 
 /// By the code of the service; the codes are those of "Common Error Types" in each service's API reference.
 pub fn of_code(action: &str, code: &str, message: &str) -> Failure {
-    let said = text::cut(&text::shown(message), SERVICE_MESSAGE_CHARS_MAX);
+    let said = cut(&text::shown(message), SERVICE_MESSAGE_CHARS_MAX);
     let said = said.trim_end_matches('.');
     match code {
         "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => Failure::not_allowed(
@@ -228,7 +229,7 @@ pub fn of_credentials(fault: &CredentialsError) -> Failure {
         ),
         _ => Failure::not_allowed(format!(
             "The AWS credentials cannot be had: {}: sign in again, or choose another AWS_PROFILE.",
-            text::cut(text::shown(&chain(fault)).trim_end_matches('.'), SERVICE_MESSAGE_CHARS_MAX)
+            cut(text::shown(&chain(fault)).trim_end_matches('.'), SERVICE_MESSAGE_CHARS_MAX)
         )),
     }
 }
@@ -236,7 +237,7 @@ pub fn of_credentials(fault: &CredentialsError) -> Failure {
 fn unreachable(action: &str, failure: &dyn Error) -> Failure {
     Failure::failed(format!(
         "AWS cannot be reached for {action}: check the network, the region, and AWS_ENDPOINT_URL where it is set ({}).",
-        text::cut(&text::shown(&chain(failure)), SERVICE_MESSAGE_CHARS_MAX)
+        cut(&text::shown(&chain(failure)), SERVICE_MESSAGE_CHARS_MAX)
     ))
 }
 

@@ -6,6 +6,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_lambda::primitives::Blob;
 use nightshift_core::redrive::DENIED;
+use nightshift_core::text::cut;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -53,8 +54,7 @@ pub async fn invoke(stack: &Stack, name: &str, asked: &impl Serialize) -> Result
     if answered.function_error.is_some() {
         let fault = serde_json::from_str::<Value>(&payload).unwrap_or_default();
         let said = |member| fault.get(member).and_then(Value::as_str);
-        let message =
-            text::cut(&text::shown(said("errorMessage").unwrap_or("no message")), MESSAGE_CHARS_MAX);
+        let message = cut(&text::shown(said("errorMessage").unwrap_or("no message")), MESSAGE_CHARS_MAX);
         if said("errorType") == Some(DENIED) {
             return Err(Failure::not_allowed(format!(
                 "The function {function} itself may not do this, and no repetition helps: deploy, which sets what it may do ({message})."

@@ -1,51 +1,58 @@
-//! Another build of `nightshift`, which tries the same file: told the same settings, handed the model key, and without AWS
+//! Another build of `nightshift`, or one of a checkout, which tries the same file: told the same settings, handed the model key, and without AWS
 //! credentials.
 
 use std::fs::File;
 use std::io::Seek as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use nightshift_aws::clients::SdkConfig;
 use nightshift_core::cost::usd;
 use nightshift_shell::settings::{KeySettings, ProviderSettings};
 use secrecy::ExposeSecret as _;
 
-use crate::Context;
 use crate::error::Failure;
 use crate::jobs_file::Source;
 use crate::stack::stored_key;
 use crate::text;
 use crate::trial::{Trial, Tried};
 use crate::trial_model::Settings;
-
-/// Whether it has ended, and whether somebody pressed Ctrl-C.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+use crate::{Context, checkout, child};
 
 /// Another build, and what it is told.
 pub struct OtherBuild<'a> {
-    /// Its file.
-    pub path: &'a Path,
-    /// The inputs.
-    pub source: &'a Source,
+    path: PathBuf,
+    source: &'a Source,
     /// How many at a time.
-    pub concurrency: u16,
+    concurrency: u16,
 }
 
-impl OtherBuild<'_> {
-    /// Before anything is paid for.
+/// # Errors
+/// What can be told of a build before it is built, and before the inputs are read.
+pub fn check(path: &Path, source: &Source) -> Result<(), Failure> {
+    if source.is_stdin() {
+        return Err(Failure::usage("Another build reads the inputs again, so they must be in a file."));
+    }
+    if path.is_dir() { checkout::check(path) } else { Ok(()) }
+}
+
+impl<'a> OtherBuild<'a> {
+    /// The build at this path, which may be a checkout that is built first. Before anything is paid for.
     ///
     /// # Errors
-    /// Where it is no `nightshift`, or cannot read the inputs a second time.
-    pub fn can_be_asked(&self) -> Result<(), Failure> {
-        if self.source.is_stdin() {
-            return Err(Failure::usage("Another build reads the inputs again, so they must be in a file."));
-        }
-        let mut command = Command::new(self.path);
+    /// Where it is no `nightshift`, or does not build.
+    pub async fn at(path: &Path, source: &'a Source, concurrency: u16) -> Result<Self, Failure> {
+        let path = if path.is_dir() { checkout::built(path).await? } else { path.to_owned() };
+        let build = Self { path, source, concurrency };
+        build.is_nightshift()?;
+        Ok(build)
+    }
+
+    fn is_nightshift(&self) -> Result<(), Failure> {
+        let mut command = Command::new(&self.path);
         command.arg("--version").stdin(Stdio::null());
         command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-        let said = command.output().map_err(|e| Failure::of_path(self.path, "run", &e))?;
+        let said = command.output().map_err(|e| Failure::of_path(&self.path, "run", &e))?;
         if said.status.success() && said.stdout.starts_with(b"nightshift ") {
             return Ok(());
         }
@@ -96,7 +103,7 @@ impl OtherBuild<'_> {
         cap: u64,
         context: &Context,
     ) -> Result<Vec<Tried>, Failure> {
-        let mut command = Command::new(self.path);
+        let mut command = Command::new(&self.path);
         // What it passes is judged here.
         command.args([
             "task",
@@ -122,18 +129,11 @@ impl OtherBuild<'_> {
         let (mut answered, mut said) = (file()?, file()?);
         let into = |file: &File| file.try_clone().map_err(|e| Failure::of_path(&here, "written", &e));
         command.stdout(into(&answered)?).stderr(into(&said)?);
-        let mut child = command.spawn().map_err(|e| Failure::of_path(self.path, "run", &e))?;
-        let status = loop {
-            if let Some(status) = child.try_wait().map_err(|e| Failure::of_path(self.path, "run", &e))? {
-                break status;
-            }
-            if context.interrupt.is_asked() {
-                let _ = child.kill();
-                return Err(Failure::interrupted(
-                    "Interrupted while the other build tried its share: up to its cap was spent, and nothing is stored.",
-                ));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
+        let status = tokio::select! {
+            status = child::ended(&mut command, &self.path) => status?,
+            () = context.interrupt.asked() => return Err(Failure::interrupted(
+                "Interrupted while the other build tried its share: up to its cap was spent, and nothing is stored.",
+            )),
         };
         let read = |file: &mut File| {
             let text = file.rewind().and_then(|()| std::io::read_to_string(file));

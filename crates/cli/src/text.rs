@@ -78,14 +78,6 @@ pub fn guarded(text: &str) -> String {
     }
 }
 
-/// At most this many characters, the last of them an ellipsis where something was cut.
-pub fn cut(text: &str, chars_max: usize) -> String {
-    if text.chars().count() <= chars_max {
-        return text.to_owned();
-    }
-    text.chars().take(chars_max.saturating_sub(1)).chain(['…']).collect()
-}
-
 /// Lines that end where a terminal of this width does. What stands in backticks is copied, so it stays whole, as every word
 /// does; the terminal itself breaks what is longer than its line.
 pub fn wrapped(text: &str, width: usize) -> String {
@@ -223,13 +215,5 @@ mod tests {
         ] {
             assert_eq!(command_lines(command, width), lines, "{command}");
         }
-    }
-
-    #[test]
-    fn a_cut_text_says_so() {
-        assert_eq!(
-            (cut("abc", 3), cut("abcd", 3), cut("日本語です", 3)),
-            ("abc".into(), "ab…".into(), "日本…".into())
-        );
     }
 }

@@ -16,11 +16,25 @@ pub fn ascii_json(json: &str) -> String {
     out
 }
 
-/// At most `chars_max` characters of a text, with a mark where it was cut.
+/// At most `chars_max` characters of a text, the last of them an ellipsis where something was cut.
 #[must_use]
 pub fn cut(text: &str, chars_max: usize) -> String {
-    match text.char_indices().nth(chars_max) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+    if text.chars().nth(chars_max).is_none() {
+        return text.to_owned();
+    }
+    text.chars().take(chars_max.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_text_says_so_and_is_no_longer_than_asked_for() {
+        for (text, cut_to_3) in
+            [("", ""), ("abc", "abc"), ("abcd", "ab…"), ("日本語", "日本語"), ("日本語です", "日本…")]
+        {
+            assert_eq!(cut(text, 3), cut_to_3);
+        }
     }
 }

@@ -1,7 +1,20 @@
 //! How well inputs did against a model, and how that differs from others: what `task try` shows.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::text::cut;
+
+/// Differences of one output that a cell tells: more are read in JSON.
+const DIFFERENCES_TOLD_MAX: usize = 4;
+/// The longest value in a cell, in characters.
+const VALUE_CHARS_MAX: usize = 40;
+/// What a cell shows of the beginning that two long values share, in characters: enough to find the place.
+const ALIKE_CHARS_MAX: usize = 10;
+/// The longest path in a cell, in characters.
+const MEMBER_CHARS_MAX: usize = 60;
 
 /// What became of one input, as far as it is compared.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,16 +71,92 @@ impl Summary {
     }
 }
 
-/// The lines whose outputs differ, or which one of the two has alone, in order.
+/// A member that two outputs do not have alike.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// Where it stands in the output: `category`, `tags[2].name`; empty where the whole output differs.
+    pub member: String,
+    /// What it is in ours; `None` where ours has no such member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ours: Option<Value>,
+    /// What it is in theirs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub theirs: Option<Value>,
+}
+
+/// The outputs that differ, by line and in order, each with its differences. Who has no output for a line differs from who
+/// has one.
 #[must_use]
-pub fn differing(ours: &[Case], theirs: &[Case]) -> Vec<u64> {
-    let output =
-        |cases: &[Case], line| cases.iter().find(|case| case.line == line).map(|case| case.output.clone());
-    let mut lines: Vec<_> = ours.iter().chain(theirs).map(|case| case.line).collect();
-    lines.sort_unstable();
-    lines.dedup();
-    lines.retain(|line| output(ours, *line) != output(theirs, *line));
+pub fn differing(ours: &[Case], theirs: &[Case]) -> BTreeMap<u64, Vec<Difference>> {
+    let outputs = |cases: &[Case]| -> BTreeMap<u64, Value> {
+        cases.iter().filter_map(|case| Some((case.line, case.output.clone()?))).collect()
+    };
+    let (ours, theirs) = (outputs(ours), outputs(theirs));
+    let lines: BTreeSet<u64> = ours.keys().chain(theirs.keys()).copied().collect();
     lines
+        .into_iter()
+        .filter_map(|line| {
+            let mut found = Vec::new();
+            differences(String::new(), ours.get(&line), theirs.get(&line), &mut found);
+            (!found.is_empty()).then_some((line, found))
+        })
+        .collect()
+}
+
+fn differences(member: String, ours: Option<&Value>, theirs: Option<&Value>, found: &mut Vec<Difference>) {
+    match (ours, theirs) {
+        (ours, theirs) if ours == theirs => {}
+        (Some(Value::Object(ours)), Some(Value::Object(theirs))) => {
+            for name in ours.keys().chain(theirs.keys().filter(|name| !ours.contains_key(*name))) {
+                let dot = if member.is_empty() { "" } else { "." };
+                differences(format!("{member}{dot}{name}"), ours.get(name), theirs.get(name), found);
+            }
+        }
+        (Some(Value::Array(ours)), Some(Value::Array(theirs))) => {
+            for at in 0..ours.len().max(theirs.len()) {
+                differences(format!("{member}[{at}]"), ours.get(at), theirs.get(at), found);
+            }
+        }
+        (ours, theirs) => {
+            found.push(Difference { member, ours: ours.cloned(), theirs: theirs.cloned() });
+        }
+    }
+}
+
+/// For a cell of a table: `category: billing → technical`, the first ones of many, and of long values the part where they
+/// begin to differ.
+#[must_use]
+pub fn in_short(differences: &[Difference]) -> String {
+    let mut told: Vec<String> =
+        differences.iter().take(DIFFERENCES_TOLD_MAX).map(Difference::in_short).collect();
+    let more = differences.len() - told.len();
+    if more > 0 {
+        told.push(format!("{more} more"));
+    }
+    told.join("; ")
+}
+
+impl Difference {
+    fn in_short(&self) -> String {
+        let (ours, theirs) = match (&self.ours, &self.theirs) {
+            // Only where both are texts, or `1` and `"1"` would read the same.
+            (Some(Value::String(ours)), Some(Value::String(theirs))) => (ours.clone(), theirs.clone()),
+            (ours, theirs) => {
+                let text = |value: &Option<Value>| value.as_ref().map_or("none".to_owned(), Value::to_string);
+                (text(ours), text(theirs))
+            }
+        };
+        let alike = ours.chars().zip(theirs.chars()).take_while(|(a, b)| a == b).count();
+        let is_long = |text: &str| text.chars().nth(VALUE_CHARS_MAX).is_some();
+        let skipped =
+            if is_long(&ours) || is_long(&theirs) { alike.saturating_sub(ALIKE_CHARS_MAX) } else { 0 };
+        let from = |text: &str| {
+            let mark = if skipped > 0 { "…" } else { "" };
+            cut(&format!("{mark}{}", text.chars().skip(skipped).collect::<String>()), VALUE_CHARS_MAX)
+        };
+        let member = if self.member.is_empty() { "output" } else { &self.member };
+        format!("{}: {} → {}", cut(member, MEMBER_CHARS_MAX), from(&ours), from(&theirs))
+    }
 }
 
 #[cfg(test)]
@@ -108,11 +197,54 @@ mod tests {
             case(2, true, json!(2), 1),
             case(3, true, json!(1), 1),
         ];
-        assert_eq!(differing(&ours, &theirs), [2, 3, 4]);
+        let differing = differing(&ours, &theirs);
+        assert_eq!(differing.keys().collect::<Vec<_>>(), [&2, &3, &4]);
+        let whole = |ours, theirs| vec![Difference { member: String::new(), ours, theirs }];
+        assert_eq!(differing[&2], whole(Some(json!(1)), Some(json!(2))));
+        assert_eq!(differing[&3], whole(None, Some(json!(1))));
         let summary = Summary::of(&ours);
         assert_eq!(
             (summary.cases, summary.passed, summary.cost_micro_usd, summary.median_ms),
             (3, 2, 15, 20)
         );
+    }
+
+    #[test]
+    fn a_difference_is_told_by_its_member_and_where_it_begins() {
+        let long = "The customer asks for the third time where the invoice of October is";
+        for (ours, theirs, told) in [
+            (
+                json!({"a": 1, "category": "billing"}),
+                json!({"category": "technical", "a": 1}),
+                "category: billing → technical",
+            ),
+            (
+                json!({"a": {"b": [1, {"c": null}]}}),
+                json!({"a": {"b": [1, {"c": false}]}}),
+                "a.b[1].c: null → false",
+            ),
+            (json!({"n": 1}), json!({"n": "1"}), "n: 1 → \"1\""),
+            (json!({"a": [1, 2]}), json!({"a": [1], "b": {}}), "a[1]: 2 → none; b: none → {}"),
+            (json!([]), json!({}), "output: [] → {}"),
+            (
+                json!([1, 2, 3, 4, 5, 6]),
+                json!([0, 0, 0, 0, 0, 0]),
+                "[0]: 1 → 0; [1]: 2 → 0; [2]: 3 → 0; [3]: 4 → 0; 2 more",
+            ),
+            (
+                json!({"text": format!("{long} today.")}),
+                json!({"text": format!("{long} not here.")}),
+                "text: …tober is today. → …tober is not here.",
+            ),
+            (
+                json!({"text": long}),
+                json!({"text": "Invoice."}),
+                "text: The customer asks for the third time wh… → Invoice.",
+            ),
+            (json!({"x".repeat(80): 1}), json!({}), &format!("{}…: 1 → none", "x".repeat(59))),
+        ] {
+            let differing = differing(&[case(1, true, ours, 1)], &[case(1, true, theirs, 1)]);
+            assert_eq!(in_short(&differing[&1]), told);
+        }
     }
 }

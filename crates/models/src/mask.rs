@@ -1,5 +1,7 @@
 //! Takes keys out of what a provider says, and bounds it.
 
+use nightshift_core::text::cut;
+
 /// What is kept of a provider's message, in characters: enough to recognise the cause, too little for a body.
 pub const MESSAGE_CHARS_MAX: usize = 300;
 /// What is kept of an error's name, in characters.
@@ -55,7 +57,7 @@ pub fn masked(text: &str, key: Option<&str>, chars_max: usize) -> String {
             said.drain(..from);
         }
     }
-    bounded(&out, chars_max)
+    cut(&out, chars_max)
 }
 
 /// An error's name: a short identifier, nothing else. `key` is the key that was sent, if any.
@@ -72,18 +74,6 @@ pub fn name(text: &str, key: Option<&str>) -> String {
     };
     let name: String = name.chars().take(NAME_CHARS_MAX).collect();
     if name.is_empty() { "unnamed".to_owned() } else { masked_word(&name) }
-}
-
-/// At most `chars_max` characters of `text`.
-fn bounded(text: &str, chars_max: usize) -> String {
-    match text.char_indices().nth(chars_max) {
-        None => text.to_owned(),
-        Some(_) => {
-            let mut cut: String = text.chars().take(chars_max.saturating_sub(1)).collect();
-            cut.push('…');
-            cut
-        }
-    }
 }
 
 /// The word, with each run of key characters in it that looks like a key replaced.

@@ -1,6 +1,7 @@
 //! Broken rules as sentences: one each, with the path of the member, and never with its value.
 
 use nightshift_core::task::{VIOLATIONS_LISTED_MAX, Violations};
+use nightshift_core::text::cut;
 use serde_json::Value;
 use validator::{ValidationError, ValidationErrors, ValidationErrorsKind};
 
@@ -66,9 +67,7 @@ pub(crate) fn member(name: &str) -> String {
 
 /// A member name for a sentence: bounded, on one line, and with nothing invisible in it.
 pub(crate) fn quoted(name: &str) -> String {
-    let start: String = name.chars().take(NAME_CHARS_MAX).collect();
-    let cut = if start.len() < name.len() { "…" } else { "" };
-    format!("\"{}{cut}\"", start.escape_debug())
+    format!("\"{}\"", cut(name, NAME_CHARS_MAX).escape_debug())
 }
 
 /// What the value must do, for validator's own rules; custom rules bring their own words.

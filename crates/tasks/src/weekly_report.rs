@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use nightshift_core::text::cut;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use validator::{Validate, ValidationError};
@@ -95,13 +96,6 @@ pub struct NextStep {
 const HIGHLIGHTS_MAX: usize = 10;
 const HIGHLIGHT_CHARS_MAX: usize = 300;
 
-fn cut(entry: &str) -> String {
-    if entry.chars().count() <= HIGHLIGHT_CHARS_MAX {
-        return entry.to_owned();
-    }
-    entry.chars().take(HIGHLIGHT_CHARS_MAX - 1).chain(['…']).collect()
-}
-
 fn nothing_means_nothing(report: &Report) -> Result<(), ValidationError> {
     let lists_are_empty =
         report.highlights.is_empty() && report.risks.is_empty() && report.next_steps.is_empty();
@@ -151,7 +145,9 @@ N is not a report of work; do not repeat what it orders.";
         };
         Some(Report {
             headline,
-            highlights: highlights.map(|entry| cut(entry.as_str()).as_str().into()).collect(),
+            highlights: highlights
+                .map(|entry| cut(entry.as_str(), HIGHLIGHT_CHARS_MAX).as_str().into())
+                .collect(),
             risks: Vec::new(),
             next_steps: Vec::new(),
             nothing_to_report: false,

@@ -87,6 +87,10 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         Finding::warning("not_looked_at", what, remedy)
     }));
     let left_out: Vec<_> = [
+        (
+            BUILT_AT_MS == 0,
+            "whether what is deployed is older than this build, which was made without git's history",
+        ),
         (!arguments.call, "whether the provider accepts the key now (--call)"),
         (!arguments.page, "whether an alarm reaches anybody (--page)"),
     ]
@@ -106,6 +110,9 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let findings = if count == 1 { "finding" } else { "findings" };
     Err(Failure::no(format!("{count} {findings}: each says what to do.")))
 }
+
+/// How old this build's source is, as `build.rs` says; 0 where nobody knows.
+const BUILT_AT_MS: u64 = nightshift_tasks::built_at_ms(option_env!("NIGHTSHIFT_BUILT_AT_MS"));
 
 /// Keeps why something could not be read.
 fn seen<T>(read: Result<T, Failure>, unseen: &mut Vec<Failure>) -> Option<T> {
@@ -155,7 +162,7 @@ async fn look(stack: &Stack, unseen: &mut Vec<Failure>) -> (Facts, Vec<(String, 
     }
     let facts = Facts {
         stack: stack.prefix.clone(),
-        built_at_ms: nightshift_tasks::BUILT_AT_MS,
+        built_at_ms: BUILT_AT_MS,
         clock_ahead_ms: seen(clock, unseen).flatten(),
         limits: Some(
             read.map(|worker| worker.limits)

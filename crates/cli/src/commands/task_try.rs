@@ -9,14 +9,14 @@ use nightshift_aws::clients::SdkConfig;
 use nightshift_core::cost::usd;
 use nightshift_core::job::{self, Job};
 use nightshift_core::ready::ready;
-use nightshift_core::trial::{Case, Summary, differing};
+use nightshift_core::trial::{Case, Difference, Summary, differing, in_short};
 use nightshift_shell::settings::ProviderSettings;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::Failure;
 use crate::jobs_file::Source;
-use crate::other_build::OtherBuild;
+use crate::other_build::{self, OtherBuild};
 use crate::render::{Cell, Row, progress, say};
 use crate::stack::stored_key;
 use crate::trial::{Trial, Tried};
@@ -42,8 +42,8 @@ pub struct Arguments {
     /// All calls together cost at most so many dollars; of --against, as many again.
     #[arg(long, value_name = "USD", default_value = "1.00", value_parser = dollars)]
     cap: u64,
-    /// Compare: model:NAME of the same provider, build:PATH of another `nightshift`, or file:PATH with an expected output a
-    /// line, in the order of the inputs.
+    /// Compare: model:NAME of the same provider, build:PATH of another `nightshift` or of a checkout, which is built first, or
+    /// file:PATH with an expected output a line, in the order of the inputs.
     #[arg(long, value_name = "WHAT", value_parser = against)]
     against: Option<Against>,
     /// The exit code is 3 where fewer pass; without this, where none does.
@@ -83,6 +83,9 @@ fn percent(text: &str) -> Result<f64, String> {
 struct Shown {
     #[serde(flatten)]
     tried: Tried,
+    /// Where it is compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    differences: Option<Vec<Difference>>,
     #[serde(skip)]
     with_prompt: bool,
 }
@@ -96,6 +99,7 @@ impl Row for Shown {
         "TOKENS OUT",
         "COST USD",
         "TOOK",
+        "DIFFERENCES",
         "ANSWER",
         "VIOLATIONS",
         "DETAIL",
@@ -103,7 +107,8 @@ impl Row for Shown {
     ];
 
     fn cells(&self) -> Vec<Cell> {
-        let Self { tried, with_prompt } = self;
+        let Self { tried, differences, with_prompt } = self;
+        let differences = differences.as_ref().filter(|differences| !differences.is_empty());
         vec![
             Cell::ours(tried.line),
             Cell::ours(&tried.outcome),
@@ -112,6 +117,7 @@ impl Row for Shown {
             Cell::ours(tried.output_tokens),
             Cell::ours(format!("{:.6}", tried.cost_usd)),
             Cell::ours(times::length(tried.took_ms)),
+            Cell::maybe_said(differences.map(|differences| in_short(differences)).as_deref()),
             Cell::maybe_said(tried.answers.last().map(String::as_str)),
             Cell::maybe_said(violations(&tried.violations).as_deref()),
             Cell::maybe_said(tried.detail.as_deref()),
@@ -133,16 +139,12 @@ fn violations(all: &[String]) -> Option<String> {
 
 pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure> {
     arguments.check()?;
-    let build = arguments.build();
-    // Before the inputs, which it cannot read from standard input.
-    if let Some(build) = &build {
-        build.can_be_asked()?;
-    }
     let inputs = inputs(arguments)?;
     let expected = match &arguments.against {
-        Some(Against::File(path)) => expected(path, inputs.len())?,
-        _ => Vec::new(),
+        Some(Against::File(path)) => Some(expected(path, &inputs)?),
+        _ => None,
     };
+    let build = arguments.build().await?;
     let Sides { first, second, told, sdk } = Sides::of(arguments, context, build.as_ref()).await?;
     let at_most = agreed(arguments, &inputs, &first, second.as_ref()).await?;
     context.interrupt.handle("calls may have been paid for, and nothing is stored");
@@ -156,34 +158,53 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         asked.map_err(|failure| failure.after("nothing was paid for yet"))?;
     }
     let mut ours = all(&inputs, &first, arguments, context).await?;
-    for (tried, expected) in ours.iter_mut().zip(&expected) {
-        if tried.outcome == "passed" && tried.output.as_ref() != Some(expected) {
-            tried.outcome = "differs".to_owned();
-            tried.detail = Some(format!("Expected was {expected}"));
+    let theirs = match (&build, &second) {
+        (Some(build), _) => {
+            Some(("the other build", build.tries(inputs.len(), &told, arguments.cap, context).await))
+        }
+        (_, Some(second)) => {
+            Some((second.worker.model.id.as_str(), all(&inputs, second, arguments, context).await))
+        }
+        _ => None,
+    };
+    // What was paid for is shown, whatever became of the other side.
+    let (theirs, failed) = match theirs {
+        Some((name, Ok(theirs))) => (Some((name, self::cases(&theirs))), None),
+        Some((_, Err(failure))) => (None, Some(failure)),
+        None => (None, None),
+    };
+    let compared = expected.as_ref().or(theirs.as_ref().map(|(_, cases)| cases));
+    let differing = compared.map(|theirs| differing(&self::cases(&ours), theirs));
+    if let (Some(_), Some(differing)) = (&expected, &differing) {
+        for tried in &mut ours {
+            if tried.outcome == "passed" && differing.contains_key(&tried.line) {
+                tried.outcome = "differs".to_owned();
+            }
         }
     }
     let none_was_answered = ours.iter().all(|tried| tried.outcome == "handed_back");
     let cases = cases(&ours);
-    let shown = ours.into_iter().map(|tried| Shown { tried, with_prompt: arguments.prompts });
+    let shown = ours.into_iter().map(|tried| Shown {
+        differences: differing.as_ref().map(|all| all.get(&tried.line).cloned().unwrap_or_default()),
+        tried,
+        with_prompt: arguments.prompts,
+    });
     context.out.before_verdict().all(shown)?;
     let summary = Summary::of(&cases);
     tell(&first.worker.model.id, &summary);
-    let theirs = match (&build, &second) {
-        (Some(build), _) => {
-            Some(("the other build", build.tries(inputs.len(), &told, arguments.cap, context).await?))
-        }
-        (_, Some(second)) => {
-            Some((second.worker.model.id.as_str(), all(&inputs, second, arguments, context).await?))
-        }
-        _ => None,
-    };
-    if let Some((name, theirs)) = theirs {
-        let theirs = self::cases(&theirs);
-        tell(name, &Summary::of(&theirs));
-        let lines: Vec<_> = differing(&cases, &theirs).iter().map(u64::to_string).collect();
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    if let (Some((name, theirs)), Some(differing)) = (&theirs, &differing) {
+        tell(name, &Summary::of(theirs));
+        let lines: Vec<_> = differing.keys().map(u64::to_string).collect();
         let lines = if lines.is_empty() { "none".to_owned() } else { lines.join(", ") };
         say(&format!("Lines whose outputs differ: {lines}."));
     }
+    verdict(arguments, &summary, none_was_answered)
+}
+
+fn verdict(arguments: &Arguments, summary: &Summary, none_was_answered: bool) -> Result<(), Failure> {
     match arguments.least {
         Some(least) if !summary.reaches(least) => Err(Failure::no(format!(
             "{:.1} % passed, and at least {least} % were asked for: read the violations above.",
@@ -214,12 +235,15 @@ impl Arguments {
                 "--against-price is of another model: name it with --against model:NAME.",
             ));
         }
+        if let Some(Against::Build(path)) = &self.against {
+            other_build::check(path, &self.source)?;
+        }
         self.model.check()
     }
 
-    fn build(&self) -> Option<OtherBuild<'_>> {
-        let Some(Against::Build(path)) = &self.against else { return None };
-        Some(OtherBuild { path, source: &self.source, concurrency: self.concurrency })
+    async fn build(&self) -> Result<Option<OtherBuild<'_>>, Failure> {
+        let Some(Against::Build(path)) = &self.against else { return Ok(None) };
+        OtherBuild::at(path, &self.source, self.concurrency).await.map(Some)
     }
 }
 
@@ -338,21 +362,30 @@ fn bad_line(line: u64, detail: &str) -> Failure {
     ))
 }
 
-fn expected(path: &Path, lines: usize) -> Result<Vec<Value>, Failure> {
+/// As if somebody else's answers to the inputs were these.
+fn expected(path: &Path, inputs: &[Input]) -> Result<Vec<Case>, Failure> {
     let text = std::io::read_to_string(files::open(path)?).map_err(|e| Failure::of_path(path, "read", &e))?;
     let outputs: Result<Vec<Value>, _> =
         text.lines().filter(|line| !line.trim().is_empty()).map(serde_json::from_str).collect();
     let outputs = outputs.map_err(|error| {
         Failure::usage(format!("{} is not a JSON output a line: {error}.", path.display()))
     })?;
-    if outputs.len() != lines {
+    if outputs.len() != inputs.len() {
         return Err(Failure::usage(format!(
-            "{} has {} outputs for {lines} inputs: give one for each.",
+            "{} has {} outputs for {} inputs: give one for each.",
             path.display(),
-            outputs.len()
+            outputs.len(),
+            inputs.len()
         )));
     }
-    Ok(outputs)
+    let case = |((line, ..), output): (&Input, Value)| Case {
+        line: *line,
+        passed: true,
+        output: Some(output),
+        cost_micro_usd: 0,
+        took_ms: 0,
+    };
+    Ok(inputs.iter().zip(outputs).map(case).collect())
 }
 
 /// The most that all of them can cost; a job that could not be worked on is told before anything is paid for.

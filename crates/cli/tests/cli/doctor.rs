@@ -74,7 +74,7 @@ async fn well() -> Stand {
     assert_eq!(LEDGER, "nightshift-ledger");
     stand.say(
         "lambda:GetFunction",
-        json!({"Configuration": {"Timeout": 300, "LastModified": "2026-11-26T10:00:00.000+0000"}}),
+        json!({"Configuration": {"Timeout": 300, "LastModified": "2099-11-26T10:00:00.000+0000"}}),
     );
     stand.say(
         "lambda:ListVersionsByFunction",
@@ -116,6 +116,19 @@ async fn a_stack_that_is_well_has_no_findings_and_nothing_is_changed() {
         !asked.iter().any(|(action, _)| changes.iter().any(|change| action.contains(change))),
         "{asked:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_that_was_deployed_before_this_build_is_told_wherever_the_build_knows_its_age() {
+    let stand = well().await;
+    let configuration = json!({"Timeout": 300, "LastModified": "2020-11-26T10:00:00.000+0000"});
+    stand.say("lambda:GetFunction", json!({ "Configuration": configuration }));
+    let ran = doctor(&stand, &[]);
+    if ran.err.contains("which was made without git's history") {
+        assert!(codes(&ran).is_empty(), "{ran:#?}");
+    } else {
+        assert_eq!(codes(&ran), ["older_build"], "{ran:#?}");
+    }
 }
 
 type Breaks = fn(&Stand);

@@ -81,7 +81,7 @@ impl Set {
         stand.say("cloudwatch:DescribeAlarms", json!({"MetricAlarms": [], "CompositeAlarms": []}));
         stand.say(
             "lambda:GetFunction",
-            json!({"Configuration": {"Timeout": 300, "LastModified": "2026-11-26T10:00:00.000+0000"}}),
+            json!({"Configuration": {"Timeout": 300, "LastModified": "2099-11-26T10:00:00.000+0000"}}),
         );
         stand.say("lambda:ListVersionsByFunction", json!({"Versions": [{"Version": "7"}]}));
         stand.say(

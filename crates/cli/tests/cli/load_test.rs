@@ -27,7 +27,7 @@ async fn stand() -> Stand {
     let stand = Stand::start().await;
     stand.set("NIGHTSHIFT_PROVIDER", "rehearsal");
     stand.set("NIGHTSHIFT_MODEL", "seed=1");
-    let function = json!({"Timeout": 300, "LastModified": "2026-11-26T10:00:00.000+0000"});
+    let function = json!({"Timeout": 300, "LastModified": "2099-11-26T10:00:00.000+0000"});
     stand.say("lambda:GetFunction", json!({"Configuration": function}));
     stand.say("lambda:ListVersionsByFunction", json!({"Versions": [{"Version": "7"}]}));
     runs_at_once(&stand, 1_000);

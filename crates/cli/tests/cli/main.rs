@@ -14,6 +14,7 @@ mod enqueue;
 mod erasing;
 mod every_command;
 mod failures;
+mod hostile;
 mod key;
 mod load_test;
 mod pause;

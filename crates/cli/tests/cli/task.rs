@@ -96,7 +96,13 @@ async fn a_trial_is_compared_with_expected_outputs_a_model_and_a_build() {
     let other = write(folder.path(), "other.jsonl", &format!("{{}}\n{}", outputs[1..].join("\n")));
     let differs = tries(&["--against", &format!("file:{other}"), "--least", "100%"]);
     assert_eq!(differs.code, 3, "{differs:#?}");
-    assert!(differs.out.lines().next().unwrap().contains("\"outcome\":\"differs\""), "{differs:#?}");
+    let row: serde_json::Value = serde_json::from_str(differs.out.lines().next().unwrap()).unwrap();
+    assert_eq!(
+        (&row["outcome"], &row["differences"][0]["member"]),
+        (&"differs".into(), &"category".into()),
+        "{row}"
+    );
+    assert_eq!(row["differences"][0]["ours"], row["output"]["category"], "{row}");
 
     let refused = tries(&["--against", "model:latency_ms=1,refused=1", "--yes"]).ok();
     assert!(
@@ -109,6 +115,7 @@ async fn a_trial_is_compared_with_expected_outputs_a_model_and_a_build() {
         same.err.contains("the other build: 4 of 4 passed") && same.err.contains("differ: none."),
         "{same:#?}"
     );
+    assert!(same.out.contains("\"differences\":[]"), "{same:#?}");
     // Where a model is called with AWS credentials, it has none.
     let mut command = bare(&[
         "task",
@@ -145,6 +152,82 @@ async fn a_trial_is_compared_with_expected_outputs_a_model_and_a_build() {
     let seen = std::fs::read_to_string(folder.path().join("env")).unwrap();
     assert!(seen.contains("NIGHTSHIFT_PROVIDER=rehearsal") && !seen.contains("AWS_"), "{seen}");
     assert!(!seen.contains("HOME="), "credentials may be there: {seen}");
+}
+
+/// A build of its own that answers every input with this category.
+const OTHER: &str = r##"
+fn main() {
+    let asked: Vec<String> = std::env::args().collect();
+    if asked[1] == "--version" {
+        println!("nightshift 0");
+        return;
+    }
+    assert!(std::env::vars().all(|(name, _)| !name.starts_with("AWS_")));
+    for line in 1..=4 {
+        println!(r#"{{"line":{line},"outcome":"passed","detail":null,"output":{{"category":"\u001b[31mother"}},"prompt":"","answers":[],"violations":[],"calls":1,"input_tokens":1,"output_tokens":1,"cost_usd":0.0,"took_ms":1}}"#);
+    }
+}
+"##;
+
+fn checkout(folder: &std::path::Path, main: &str) -> String {
+    let cli = folder.join("crates/cli");
+    std::fs::create_dir_all(cli.join("src")).unwrap();
+    write(folder, "Cargo.toml", "[workspace]\nresolver = \"3\"\nmembers = [\"crates/cli\"]\n");
+    write(
+        folder,
+        "Cargo.lock",
+        "version = 4\n\n[[package]]\nname = \"nightshift-cli\"\nversion = \"0.0.0\"\n",
+    );
+    write(
+        &cli,
+        "Cargo.toml",
+        "[package]\nname = \"nightshift-cli\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[[bin]]\nname = \"nightshift\"\npath = \"src/main.rs\"\n",
+    );
+    write(&cli, "src/main.rs", main);
+    folder.display().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkout_is_built_where_it_is_and_compared_by_what_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = inputs(folder.path());
+    let toolchain = std::path::Path::new(env!("CARGO")).parent().unwrap().display().to_string();
+    let tries = |checkout: &str, more: &[&str]| {
+        let against = format!("build:{checkout}");
+        let mut command = bare(
+            &[&TRY[..], &["--model", "latency_ms=1", "--yes", "--against", &against, &file], more].concat(),
+        );
+        command.env("PATH", format!("{toolchain}:/usr/bin:/bin")).env("AWS_PROFILE", "admin");
+        command.env("CARGO_HOME", folder.path().join("cargo"));
+        // Not where this test itself is built.
+        run(command.env("CARGO_TARGET_DIR", folder.path().join("elsewhere")))
+    };
+    let [good, bad, none] = ["good", "bad", "none"].map(|name| folder.path().join(name));
+    std::fs::create_dir(&none).unwrap();
+    let good = checkout(&good, OTHER);
+
+    let told = tries(&good, &["--output", "json"]).ok();
+    assert!(told.err.starts_with(&format!("Builds nightshift in {good} first")), "{told:#?}");
+    assert!(told.err.contains("Compiling nightshift-cli"), "cargo shows how far it is: {told:#?}");
+    assert!(std::path::Path::new(&good).join("target/debug/nightshift").is_file());
+    assert!(told.err.contains("differ: 1, 2, 3, 4."), "{told:#?}");
+    let row: serde_json::Value = serde_json::from_str(told.out.lines().next().unwrap()).unwrap();
+    assert_eq!(row["differences"][0]["member"], "category");
+    assert_eq!(row["differences"][0]["ours"], row["output"]["category"]);
+    assert_eq!(row["differences"][0]["theirs"], "\u{1b}[31mother");
+
+    let columns = tries(&good, &[]).ok();
+    let category = row["output"]["category"].as_str().unwrap();
+    let told = format!("category: {category} → \\u{{1b}}[31mother");
+    assert!(columns.out.contains(&told) && !columns.out.contains('\u{1b}'), "{columns:#?}");
+
+    let broken = tries(&checkout(&bad, "fn main() { no_such_thing() }"), &[]);
+    assert_eq!(broken.code, 1, "{broken:#?}");
+    for says in ["cannot find function `no_such_thing`", "does not build, and cargo says why above"] {
+        assert!(broken.err.contains(says), "{broken:#?}");
+    }
+    let empty = tries(&none.display().to_string(), &[]);
+    assert!(empty.code == 2 && empty.err.contains("is a folder and no checkout of nightshift"), "{empty:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

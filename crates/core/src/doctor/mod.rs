@@ -249,7 +249,7 @@ fn deployed(facts: &Facts) -> Vec<Finding> {
         when(facts.built_at_ms > worker.deployed_at_ms, || {
             Finding::warning(
                 "older_build",
-                "What is deployed is older than this build: it was deployed before this one was made.",
+                "What is deployed is older than this build: it was deployed before the last change of this one's source.",
                 "Deploy (scripts/deploy), or use the nightshift of the release that is deployed.",
             )
         }),

@@ -1,0 +1,94 @@
+//! A checkout of Nightshift, whose command is built there.
+
+use std::fs::File;
+use std::io::Seek as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::child;
+use crate::error::Failure;
+use crate::render::say;
+
+/// What cargo needs of the environment; neither credentials nor what this command is told.
+const KEPT: [&str; 14] = [
+    "PATH",
+    "HOME",
+    "TERM",
+    "TMPDIR",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+/// And how variables begin by which cargo is configured.
+const KEPT_STARTS: [&str; 4] = ["CARGO_HTTP_", "CARGO_NET_", "CARGO_PROFILE_", "CARGO_REGISTRIES_"];
+
+/// # Errors
+/// Where the folder is no checkout.
+pub fn check(folder: &Path) -> Result<(), Failure> {
+    if folder.join("Cargo.lock").is_file() && folder.join("crates/cli/Cargo.toml").is_file() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{} is a folder and no checkout of nightshift: it has no Cargo.lock and crates/cli/Cargo.toml. Name the root of one, or the file of another build.",
+        folder.display()
+    )))
+}
+
+/// Builds the command into the checkout's own target folder, while cargo shows on standard error how far it is, and says
+/// where it stands.
+///
+/// # Errors
+/// Where there is no cargo, or the checkout does not build.
+pub async fn built(folder: &Path) -> Result<PathBuf, Failure> {
+    say(&format!(
+        "Builds nightshift in {} first, into its target folder: for the first time this takes minutes and some gigabytes.",
+        folder.display()
+    ));
+    let here = std::env::temp_dir();
+    let mut answered = tempfile::tempfile().map_err(|e| Failure::of_path(&here, "written", &e))?;
+    let mut command = Command::new("cargo");
+    command.args(["build", "--locked", "-p", "nightshift-cli", "--bin", "nightshift"]);
+    // Where it stands depends on the checkout's own configuration, and only cargo knows.
+    command.args(["--target-dir", "target", "--message-format", "json-render-diagnostics"]);
+    command.current_dir(folder).env_clear().envs(std::env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        KEPT.contains(&&*name) || KEPT_STARTS.iter().any(|start| name.starts_with(start))
+    }));
+    let into: File = answered.try_clone().map_err(|e| Failure::of_path(&here, "written", &e))?;
+    command.stdin(Stdio::null()).stdout(into);
+    let status = child::ended(&mut command, Path::new("cargo"))
+        .await
+        .map_err(|failure| failure.or("name the file of another build, which needs no cargo here"))?;
+    if !status.success() {
+        return Err(Failure::failed(format!(
+            "The checkout {} does not build, and cargo says why above: mend it, or name the file of another build.",
+            folder.display()
+        )));
+    }
+    let text = answered.rewind().and_then(|()| std::io::read_to_string(&answered));
+    let text = text.map_err(|e| Failure::of_path(&here, "read", &e))?;
+    executable(&text).ok_or_else(|| {
+        Failure::failed(format!(
+            "Cargo does not say where it put the command of {}: build it there, and name its file.",
+            folder.display()
+        ))
+    })
+}
+
+/// Where the command stands, by the messages of cargo, one a line.
+fn executable(messages: &str) -> Option<PathBuf> {
+    messages.lines().rev().find_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let is_command = message.pointer("/target/name").is_some_and(|name| name == "nightshift");
+        is_command.then(|| message.get("executable").and_then(Value::as_str).map(PathBuf::from))?
+    })
+}
