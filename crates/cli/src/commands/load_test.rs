@@ -44,9 +44,10 @@ fn left_words(stack: &Stack) -> String {
 Jobs are sent on a schedule that waits for nobody, and a job's latency counts from when it was due. The verdict has its \
 reasons; the exit code is 3 when it is no. Ctrl-C stops the sending, and the verdict is about what was sent.
 
-It refuses a stack that holds other people's jobs: test one of its own, with the model `rehearsal`, whose faults and \
-latency are set where the stack is made (model.id in Terraform; scripts/load-test --model). With a real provider it wants --budget-usd. What it sends is removed at its end, \
-and by the next load test where it was killed.
+It refuses a stack that holds other people's jobs: test one of its own. In the repository, `scripts/load-test` with the \
+same flags makes one, tests it and takes it away, Ctrl-C included: on AWS, or with --local on this machine. Its model is \
+`rehearsal`, which costs nothing; --model says how that behaves and fails. With a real provider it wants --budget-usd. What \
+is sent is removed at the end, and by the next load test where this one was killed.
 
 Examples:
   nightshift --prefix load-test load-test --expected-per-hour 5000 --page report.html --yes
@@ -152,7 +153,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     if arguments.check {
         return check(arguments, &tasks);
     }
-    let stack = context.stack().await?;
+    let stack = context.stack().await.map_err(or_make_one)?;
     let told = stack.worker()?;
     let worker = Worker { limits: examine::limits(&stack, &told.limits).await?, ..told.clone() };
     if worker.limits != told.limits {
@@ -192,6 +193,13 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let passed = told?;
     removed?;
     if passed { Ok(()) } else { Err(Failure::no("The verdict is no: the lines with NO say why.")) }
+}
+
+fn or_make_one(failure: Failure) -> Failure {
+    if !failure.is_not_found() {
+        return failure;
+    }
+    failure.or("have `scripts/load-test` in the repository make one, test it and take it away")
 }
 
 fn rehearsal(spec: &str) -> Result<String, String> {

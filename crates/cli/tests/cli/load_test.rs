@@ -479,6 +479,15 @@ async fn what_cannot_be_is_told_without_a_stack_to_whoever_only_checks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_no_stack_is_told_what_makes_one_and_takes_it_away() {
+    let stand = stand().await;
+    let ran = stand.run(&["--prefix", "load-test", "load-test", "--expected-per-hour", "60", "--yes"]);
+    let said = "There is no stack load-test in eu-central-1 in this account: check --prefix, --region and AWS_PROFILE, or have \
+                `scripts/load-test` in the repository make one, test it and take it away.";
+    assert!(ran.code == 5 && ran.err.contains(said), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_gives_a_verdict_on_what_was_sent() {
     let stand = stand().await;
     let worker = worker(&stand);
