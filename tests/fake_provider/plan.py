@@ -15,7 +15,7 @@ def plan(type_name, block, prior, proposed, config, context):
     rule = RULES.get(type_name, {})
     planned = copy.deepcopy(proposed)
     _fill(block, planned, prior, config, rule, "")
-    _keep_blocks(planned, prior, config, rule)
+    _keep_blocks(block, planned, prior, config, rule)
     _region_and_tags(type_name, block, planned, prior, config, context)
     for name in rule.get("json", []):
         _keep_equal_json(planned, prior, name)
@@ -34,15 +34,51 @@ def plan(type_name, block, prior, proposed, config, context):
     return planned, replace
 
 
-def _keep_blocks(planned, prior, config, rule):
+def _keep_blocks(block, planned, prior, config, rule):
     """What Terraform does by itself for an attribute that is optional and computed, it leaves to the provider for a block:
     one that is left out keeps what it was."""
-    for name in rule.get("kept_blocks", []):
-        if prior is not None and not config.get(name):
-            planned[name] = copy.deepcopy(prior.get(name))
+    for path in rule.get("kept_blocks", []):
+        _keep_block(block, planned, prior, config, path)
     for name in rule.get("off_blocks", []):
         if prior is not None and is_off(prior.get(name)) and is_off(planned.get(name)):
             planned[name] = copy.deepcopy(prior.get(name))
+
+
+def _keep_block(block, planned, prior, config, path):
+    name, _, inner = path.partition(".")
+    if not prior:
+        return
+    if not inner:
+        if not config.get(name):
+            planned[name] = copy.deepcopy(prior.get(name))
+        return
+    nested = block.blocks[name]
+    old, written = _blocks(prior, name), _blocks(config, name)
+    for index, item in enumerate(_blocks(planned, name)):
+        if item is UNKNOWN:
+            continue
+        wanted = _of(nested, index, item, written)
+        before = _of(nested, index, wanted, old, prior=True) if wanted else None
+        if before:
+            _keep_block(nested.block, item, before, wanted, inner)
+
+
+def _blocks(values, name):
+    """The blocks of a name, however they are nested."""
+    found = (values or {}).get(name)
+    return found if isinstance(found, list) else [found] if found else []
+
+
+def _of(nested, index, item, candidates, prior=False):
+    """The one among the candidates that is the same block. Those of a set have no index: what was written says which it is."""
+    if nested.mode != "set":
+        return candidates[index] if index < len(candidates) else None
+    pairs = ((candidate, (item, candidate) if prior else (candidate, item)) for candidate in candidates if isinstance(candidate, dict))
+    return next((candidate for candidate, (written, other) in pairs if _is_written_as(other, written)), None)
+
+
+def _is_written_as(item, written):
+    return all(value in (None, []) or canonical(item.get(name)) == canonical(value) for name, value in written.items())
 
 
 def is_off(blocks):
@@ -77,25 +113,13 @@ def _fill(block, planned, prior, config, rule, path):
         value = planned.get(name)
         if value is None or value is UNKNOWN:
             continue
-        inner = value if isinstance(value, list) else [value]
-        old = (prior or {}).get(name)
-        old = old if isinstance(old, list) else [old] if old else []
-        written = (config or {}).get(name)
-        written = written if isinstance(written, list) else [written] if written else []
-        for index, item in enumerate(inner):
+        old, written = _blocks(prior, name), _blocks(config, name)
+        for index, item in enumerate(_blocks(planned, name)):
             if item is UNKNOWN:
                 continue
-            # The blocks of a set have no index.
-            before = old[index] if nested.mode == "list" and index < len(old) else None
-            wanted = written[index] if nested.mode == "list" and index < len(written) else _match(item, written)
+            wanted = _of(nested, index, item, written)
+            before = _of(nested, index, wanted, old, prior=True) if wanted else None
             _fill(nested.block, item, before, wanted, rule, f"{path}{name}.")
-
-
-def _match(item, written):
-    for candidate in written:
-        if isinstance(candidate, dict) and all(v is None or canonical(item.get(k)) == canonical(v) for k, v in candidate.items()):
-            return candidate
-    return None
 
 
 def _region_and_tags(type_name, block, planned, prior, config, context):

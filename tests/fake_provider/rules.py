@@ -13,8 +13,8 @@ pattern    a regular expression that the whole value must match
 conflicts  arguments that may not be set together
 one_of     groups of which exactly one must be set
 json       arguments that must be JSON; they are compared as JSON
-kept_blocks  blocks that are optional and computed in the provider's sources, of which a schema says neither: left out, they
-           keep what they were, and nothing is planned
+kept_blocks  blocks, also within blocks, that are optional and computed in the provider's sources, or whose absence it takes for
+           no change there, of which a schema says neither: left out, they keep what they were, and nothing is planned
 off_blocks   blocks that are the same as none while their `enabled` is false: so the provider compares them, and AWS
            describes none of them
 not_cleared  arguments that the provider does not send when they are emptied, so that the resource keeps them
@@ -133,7 +133,10 @@ RULES = {
         },
         "ranges": {"point_in_time_recovery.recovery_period_in_days": (1, 35)},
         # internal/service/dynamodb/table.go: the schema, and isTableOptionDisabled.
-        "kept_blocks": ["attribute", "point_in_time_recovery", "server_side_encryption", "ttl", "warm_throughput"],
+        "kept_blocks": [
+            "attribute", "global_secondary_index.warm_throughput", "point_in_time_recovery", "server_side_encryption", "ttl",
+            "warm_throughput",
+        ],
         "off_blocks": ["server_side_encryption"],
         "pattern": {"name": r"[a-zA-Z0-9_.-]{3,255}"},
         # internal/service/dynamodb/table.go, CustomizeDiff: a stream with another view is another stream.
@@ -201,7 +204,7 @@ RULES = {
         "defaults": {"enabled": True},
         "replace": ["event_source_arn", "starting_position", "starting_position_timestamp", "queues"],
         # internal/service/lambda/event_source_mapping.go
-        "kept_blocks": ["amazon_managed_kafka_event_source_config", "self_managed_kafka_event_source_config"],
+        "kept_blocks": ["amazon_managed_kafka_event_source_config", "destination_config", "self_managed_kafka_event_source_config"],
         "enum": {"function_response_types": ["ReportBatchItemFailures"]},
         "ranges": {
             "maximum_batching_window_in_seconds": (0, 300), "scaling_config.maximum_concurrency": (2, None),
@@ -264,7 +267,13 @@ RULES = {
         "doc": "Resource: aws_pipes_pipe",
         "defaults": {"desired_state": "RUNNING"},
         "replace": ["name", "name_prefix", "source"],
-        "kept_blocks": ["source_parameters"],  # internal/service/pipes/source_parameters.go
+        # internal/service/pipes/source_parameters.go
+        "kept_blocks": [
+            "source_parameters", *(f"source_parameters.{kind}_parameters" for kind in (
+                "activemq_broker", "dynamodb_stream", "kinesis_stream", "managed_streaming_kafka", "rabbitmq_broker",
+                "self_managed_kafka", "sqs_queue",
+            )),
+        ],
         "enum": {
             "desired_state": ["RUNNING", "STOPPED"],
             "source_parameters.dynamodb_stream_parameters.starting_position": ["TRIM_HORIZON", "LATEST"],
@@ -292,6 +301,7 @@ RULES = {
             "target.retry_policy.maximum_retry_attempts": 185,
         },
         "replace": ["name", "name_prefix", "group_name"],
+        "kept_blocks": ["target.retry_policy"],  # internal/service/scheduler/schedule.go
         "enum": {
             "state": ["ENABLED", "DISABLED"],
             "flexible_time_window.mode": ["OFF", "FLEXIBLE"],

@@ -269,36 +269,120 @@ def test_terraform_test_runs_with_expected_failures(terraform):
 
 
 def optional_and_computed():
-    """(type, argument) of every type that we know: attributes by the schema, blocks by rules.py."""
+    """(type, argument) of every type that we know, also of the blocks within blocks: attributes by the schema, blocks by
+    rules.py."""
     from rules import RULES
     from schema import Schema
 
-    for type_name, block in Schema().resources.items():
+    def attributes(block, path):
         for name, attribute in block.attributes.items():
-            if attribute.get("optional") and attribute.get("computed") and name not in ("region", "tags_all") and name not in RULES.get(type_name, {}).get("defaults", {}):
-                yield type_name, name
-        for name in RULES.get(type_name, {}).get("kept_blocks", []):
-            yield type_name, name
+            if attribute.get("optional") and attribute.get("computed") and name not in ("region", "tags_all"):
+                yield path + name
+        for name, nested in block.blocks.items():
+            yield from attributes(nested.block, f"{path}{name}.")
+
+    for type_name, block in Schema().resources.items():
+        rule = RULES.get(type_name, {})
+        yield from ((type_name, path) for path in attributes(block, "") if path not in rule.get("defaults", {}))
+        yield from ((type_name, path) for path in rule.get("kept_blocks", []))
 
 
-@pytest.mark.parametrize(("type_name", "name"), list(optional_and_computed()))
-def test_what_is_optional_and_computed_and_left_out_is_kept(type_name, name):
+def holding(block, path, value):
+    """What a block holds where nothing but the argument at a path is set."""
+    name, _, inner = path.partition(".")
+    held = {other: [] for other, nested in block.blocks.items() if nested.mode != "single"}
+    if inner:
+        nested = block.blocks[name]
+        value = holding(nested.block, inner, value)
+        value = value if nested.mode == "single" else [value]
+    return {**held, name: value}
+
+
+@pytest.mark.parametrize(("type_name", "path"), list(optional_and_computed()))
+def test_what_is_optional_and_computed_and_left_out_is_kept(type_name, path):
     from types import SimpleNamespace
 
     from plan import plan
     from schema import Schema
     from values import conform
 
-    block = Schema().resources[type_name]
-    is_block = name in block.blocks
-    kind = block.blocks[name].kind if is_block else block.attributes[name]["type"]
-    old = {"string": "old", "number": 7, "bool": True, "list": [{}] if is_block else ["old"], "set": [{}] if is_block else ["old"]}[kind if isinstance(kind, str) else kind[0]]
-    none = {other: [] for other, nested in block.blocks.items() if nested.mode != "single"}
-    prior, config = conform({**none, name: old}, block.kind), conform(none, block.kind)
+    block = within = Schema().resources[type_name]
+    *outer, inner = path.split(".")
+    for step in outer:
+        within = within.blocks[step].block
+    is_block = inner in within.blocks
+    kind = ["list"] if is_block else within.attributes[inner]["type"]
+    old, new = {"string": ("old", "new"), "number": (7, 8), "bool": (True, False)}.get(str(kind), ([{}] if is_block else ["old"], None))
+
+    def of(state):
+        for step in outer:
+            state = state[step] if isinstance(state[step], dict) else state[step][0]
+        return state[inner]
+
+    def planned(proposed, config):
+        return plan(type_name, block, prior, proposed, config, SimpleNamespace(region="eu-central-1", default_tags={}))
+
+    prior, config = (conform(holding(block, path, value), block.kind) for value in (old, [] if is_block else None))
     # As Terraform itself proposes it: it keeps an attribute, and leaves a block to the provider.
-    proposed = {**config, **({} if is_block else {name: prior[name]})}
-    planned, replace = plan(type_name, block, prior, proposed, config, SimpleNamespace(region="eu-central-1", default_tags={}))
-    assert planned[name] == prior[name] and name not in replace
+    state, replace = planned(config if is_block else prior, config)
+    assert of(state) == of(prior) and (outer or [inner])[0] not in replace
+    if new:
+        # What is set is what is planned.
+        wanted = conform(holding(block, path, new), block.kind)
+        assert of(planned(wanted, wanted)[0]) == new
+
+
+SCHEDULE = HEADER + """
+variable "attempts" {
+  type    = list(number)
+  default = [3]
+}
+variable "key" {
+  type    = list(string)
+  default = ["old"]
+}
+resource "aws_scheduler_schedule" "s" {
+  name                = "each-minute"
+  schedule_expression = "rate(1 minute)"
+  flexible_time_window {
+    mode = "OFF"
+  }
+  target {
+    arn      = "arn:aws:lambda:eu-central-1:123456789012:function:f"
+    role_arn = "arn:aws:iam::123456789012:role/r"
+    dynamic "retry_policy" {
+      for_each = var.attempts
+      content {
+        maximum_retry_attempts = retry_policy.value
+      }
+    }
+  }
+}
+resource "aws_secretsmanager_secret" "s" {
+  name = "replicated"
+  replica {
+    region     = "us-east-1"
+    kms_key_id = one(var.key)
+  }
+  replica {
+    region = "us-west-2"
+  }
+}
+"""
+
+
+def test_within_a_block_too_what_is_left_out_is_kept_and_what_is_set_is_not(tmp_path):
+    terraform = Terraform(tmp_path, "memory", {"FAKE_AWS_STORE": str(tmp_path / "store.json")})
+    terraform.write(SCHEDULE)
+    terraform.init().apply()
+    schedule, secret = "aws_scheduler_schedule.s", "aws_secretsmanager_secret.s"
+    for flags, expected in [
+        ([], {schedule: ["no-op"], secret: ["no-op"]}),
+        (["-var=attempts=[]", "-var=key=[]"], {schedule: ["no-op"], secret: ["no-op"]}),
+        (["-var=attempts=[4]"], {schedule: ["update"], secret: ["no-op"]}),
+        (['-var=key=["new"]'], {schedule: ["no-op"], secret: ["update"]}),
+    ]:
+        assert terraform.plan(*flags) == expected, flags
 
 
 TABLE = HEADER + """

@@ -115,6 +115,11 @@ impl Failure {
         self
     }
 
+    /// Whether what was named does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.kind == Kind::NotFound
+    }
+
     /// Whether the same may work in a minute: not where something is missing, or was asked for wrongly.
     pub fn may_pass(&self) -> bool {
         self.kind == Kind::Failed

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use nightshift_core::load_test::{ALARMS_AFTER_MS, AlarmLooks, Measured, Observed, Plan, next_minute_ms};
+use nightshift_core::load_test::{
+    ALARMS_AFTER_MS, AlarmLooks, Alarms, Measured, Observed, Plan, grouped, next_minute_ms,
+};
 use nightshift_core::metric::{HandBackCause, NAMESPACE};
 
 use crate::again::again;
@@ -115,9 +117,9 @@ impl<'a> Watch<'a> {
         let raised = self.alarms.look(raised.ok(), self.clock.now_ms());
         raised.iter().for_each(tell);
         let after_ms = self.after_ms();
-        let waiting =
-            depth.map_or_else(|_| "an unknown number".to_owned(), |depth| depth.messages.to_string());
-        let stands = format!("{} of {} jobs due, {waiting} in the queue.", plan.due(after_ms), plan.jobs());
+        let waiting = depth.map_or_else(|_| "an unknown number".to_owned(), |depth| grouped(depth.messages));
+        let (due, jobs) = (grouped(plan.due(after_ms)), grouped(plan.jobs()));
+        let stands = format!("{due} of {jobs} jobs due, {waiting} in the queue.");
         if self.said.as_ref() != Some(&stands) {
             say(&format!("{}: {stands}", times::length(after_ms)));
             self.said = Some(stands);
@@ -155,9 +157,9 @@ impl<'a> Watch<'a> {
         };
         // The last look counts: what could not be read then may be raised.
         let raised = again(async || alarms::raised(stack).await).await.ok();
-        let (new, alarms) = self.alarms.end(raised, clock.now_ms());
+        let (new, raised) = self.alarms.end(raised, clock.now_ms());
         new.iter().for_each(tell);
-        Observed { alarms, ..counts }
+        Observed { alarms: raised.map_or(Alarms::Unread, Alarms::Raised), ..counts }
     }
 }
 
@@ -172,7 +174,7 @@ fn observed_of(counted: &HashMap<String, f64>, before: &HashMap<String, f64>) ->
         calls: sum("calls"),
         handed_back: sum("handed_back"),
         causes: causes.collect(),
-        alarms: None,
+        alarms: Alarms::Unread,
     }
 }
 

@@ -4,7 +4,7 @@ mod page;
 
 use nightshift_core::cost::usd;
 use nightshift_core::limits::Limits;
-use nightshift_core::load_test::{Measured, Observed, Plan, Thresholds, Verdict};
+use nightshift_core::load_test::{Measured, Observed, Plan, Thresholds, Verdict, grouped, grouped_to};
 use serde::Serialize;
 
 /// All that a test says.
@@ -56,15 +56,15 @@ pub struct Tested {
 /// The settings of a worker that bear on load.
 #[must_use]
 pub fn settings(limits: &Limits) -> Vec<(&'static str, String)> {
-    let seconds = |ms: u64| format!("{} s", ms / 1_000);
+    let seconds = |ms: u64| format!("{} s", grouped(ms / 1_000));
     vec![
-        ("maximum concurrency", limits.concurrency_max.to_string()),
+        ("maximum concurrency", grouped(limits.concurrency_max)),
         ("batch size", limits.batch_size.to_string()),
         ("function timeout", seconds(limits.function_timeout_ms)),
         ("visibility timeout", seconds(limits.visibility_timeout_ms)),
-        ("requests per minute", limits.requests_per_minute.to_string()),
-        ("tokens per minute", limits.tokens_per_minute.to_string()),
-        ("spend cap per day", format!("{:.2} USD", usd(limits.spend_cap_micro_usd))),
+        ("requests per minute", grouped(limits.requests_per_minute)),
+        ("tokens per minute", grouped(limits.tokens_per_minute)),
+        ("spend cap per day", format!("{} USD", grouped_to(usd(limits.spend_cap_micro_usd), 2))),
         ("calls per claim, paid calls per job", format!("{}, {}", limits.call_limit, limits.paid_call_limit)),
     ]
 }

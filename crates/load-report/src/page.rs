@@ -1,7 +1,9 @@
 //! The page.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use nightshift_core::load_test::{Ended, First, Holds, How, Limited, Percentiles, Point, grouped};
+use nightshift_core::load_test::{
+    Alarms, Ended, First, Holds, How, Limited, Percentiles, Point, grouped, grouped_to,
+};
 
 use crate::Report;
 
@@ -25,6 +27,7 @@ h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.1rem;margin:2rem 0 .5rem}h3{fo
 .wide{overflow-x:auto}.wide:focus-visible,summary:focus-visible,a:focus-visible{outline:3px solid var(--a);outline-offset:2px}
 table{border-collapse:collapse;width:100%}th,td{border-bottom:1px solid var(--line);padding:.35rem .6rem .35rem 0;text-align:left;vertical-align:top}
 td{overflow-wrap:anywhere}td.number,th.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+.wide td:last-child:not(.number){min-width:8rem}.line{white-space:nowrap}
 td.holds{color:var(--tone);font-weight:600;white-space:nowrap}
 figure{margin:1rem 0}svg{width:100%;height:auto;display:block}
 svg text{fill:var(--soft);font:11px system-ui,sans-serif}svg .grid{stroke:var(--line)}
@@ -78,7 +81,7 @@ fn verdict(report: &Report, word: &str, tone: &str) -> Markup {
             strong { (word) }
             p {
                 "Does it stand " (grouped(plan.per_hour())) " jobs an hour, "
-                (plan.factor) " times the expected " (grouped(plan.expected_per_hour as f64)) ", for " (plan.minutes) " minutes?"
+                (plan.factor) " times the expected " (grouped(plan.expected_per_hour)) ", for " (plan.minutes) " minutes?"
             }
             @if !report.verdict.passed {
                 ul { @for reason in report.verdict.reasons() { li { b { (reason.what) } ": " (reason.words) } } }
@@ -102,13 +105,17 @@ fn tiles(report: &Report) -> Markup {
     let measured = &report.measured;
     let throttled = report.observed.throttled.map_or_else(|| "unknown".to_owned(), grouped);
     let handed_back = report.observed.handed_back.map_or_else(|| "unknown".to_owned(), grouped);
-    let drain = measured.drain_s.map_or_else(|| "not all ended".to_owned(), |s| format!("{s:.1} s"));
+    let drain =
+        measured.drain_s.map_or_else(|| "not all ended".to_owned(), |s| format!("{} s", grouped_to(s, 1)));
     let tiles = [
-        ("jobs taken of jobs due", format!("{} of {}", count(measured.accepted), count(measured.offered))),
+        (
+            "jobs taken of jobs due",
+            format!("{} of {}", grouped(measured.accepted), grouped(measured.offered)),
+        ),
         ("ended with a result", format!("{:.2} %", measured.success_percent)),
         ("latency, median", time(&measured.latency, measured.latency.p50_ms)),
         ("latency, 99 %", time(&measured.latency, measured.latency.p99_ms)),
-        ("most waiting at once", count(measured.backlog_max)),
+        ("most waiting at once", grouped(measured.backlog_max)),
         ("drained after the last send", drain),
         ("calls refused for limits", throttled),
         ("deliveries handed back", handed_back),
@@ -162,8 +169,8 @@ fn charts(report: &Report) -> Markup {
                     } }
                     tbody { @for point in course { tr {
                         td.number { (clock(point.at_s)) }
-                        @for rate in [point.offered, point.accepted, point.settled] { td.number { (format!("{rate:.2}")) } }
-                        td.number { (count(point.backlog)) }
+                        @for rate in [point.offered, point.accepted, point.settled] { td.number { (grouped_to(rate, 2)) } }
+                        td.number { (grouped(point.backlog)) }
                         @for ms in [point.latency.p50_ms, point.latency.p95_ms, point.latency.p99_ms] { td.number { (time(&point.latency, ms)) } }
                     } } }
                 }
@@ -187,13 +194,15 @@ fn chart(title: &str, course: &[Point], shown: Shown, lines: &[Line<'_>]) -> Mar
         points.collect::<Vec<_>>().join(" ")
     };
     let most = |value: &fn(&Point) -> f64| course.iter().map(value).fold(0.0, f64::max);
-    let said: Vec<_> =
-        lines.iter().map(|(_, name, value)| format!("{name} at most {:.2}", most(value))).collect();
+    let said: Vec<_> = lines
+        .iter()
+        .map(|(_, name, value)| format!("{name} at most {}", grouped_to(most(value), 2)))
+        .collect();
     html! {
         figure {
             figcaption {
                 b { (title) }
-                @if lines.len() > 1 { @for (class, name, _) in lines { span class={"key " (class)} {} (name) } }
+                @if lines.len() > 1 { @for (class, name, _) in lines { span.line { span class={"key " (class)} {} (name) } " " } }
             }
             svg viewBox={"0 0 " (width) " " (height)} role="img" aria-label={(title) ". " (said.join(", ")) "."} {
                 @for share in [0.0, 0.5, 1.0] {
@@ -228,7 +237,7 @@ fn latencies(report: &Report) -> Markup {
                 } }
                 tbody { @for (name, times) in rows { tr {
                     th scope="row" { (name) }
-                    td.number { (count(times.count)) }
+                    td.number { (grouped(times.count)) }
                     @for ms in [times.p50_ms, times.p90_ms, times.p95_ms, times.p99_ms, times.max_ms] { td.number { (time(times, ms)) } }
                 } } }
             }
@@ -248,15 +257,16 @@ fn outcomes(report: &Report) -> Markup {
             .chain([("still waiting".to_owned(), outcomes.waiting), ("missing".to_owned(), outcomes.missing)])
             .collect();
     let alarms = match &report.observed.alarms {
-        None => "Alarms could not be read.".to_owned(),
-        Some(raised) if raised.is_empty() => "No alarm was raised.".to_owned(),
-        Some(raised) => format!("Alarms that were raised: {}.", raised.join(", ")),
+        Alarms::NotSimulated => "Alarms are not simulated.".to_owned(),
+        Alarms::Unread => "Alarms could not be read.".to_owned(),
+        Alarms::Raised(raised) if raised.is_empty() => "No alarm was raised.".to_owned(),
+        Alarms::Raised(raised) => format!("Alarms that were raised: {}.", raised.join(", ")),
     };
     html! {
         h2 { "What became of the jobs" }
         table {
             thead { tr { th scope="col" { "Outcome" } th.number scope="col" { "Jobs" } } }
-            tbody { @for (what, jobs) in &rows { tr { th scope="row" { (what) } td.number { (count(*jobs)) } } } }
+            tbody { @for (what, jobs) in &rows { tr { th scope="row" { (what) } td.number { (grouped(*jobs)) } } } }
         }
         p { (alarms) }
     }
@@ -275,9 +285,9 @@ fn headroom(report: &Report) -> Markup {
                 } }
                 tbody { @for step in &headroom.steps { tr {
                     th.number scope="row" { (grouped(step.per_hour)) }
-                    td.number { (count(step.jobs)) }
+                    td.number { (grouped(step.jobs)) }
                     td.number { (seconds(step.p95_ms)) }
-                    td.number { (count(step.backlog_max)) }
+                    td.number { (grouped(step.backlog_max)) }
                     td { @match &step.gave {
                         None if headroom.ended == Ended::NotCounted => "not known",
                         None => "nothing",
@@ -305,7 +315,7 @@ fn tested(report: &Report) -> Markup {
     let facts = [
         ("stack", format!("{} in {}", tested.stack, tested.region)),
         ("began", tested.began_at.clone()),
-        ("warm-up", format!("{} s", plan.warm_up_s)),
+        ("warm-up", format!("{} s", grouped(plan.warm_up_s))),
         ("model", tested.model.clone()),
         ("worker version", tested.worker_version.clone()),
         ("command version", tested.command_version.to_owned()),
@@ -320,13 +330,10 @@ fn tested(report: &Report) -> Markup {
     }
 }
 
-fn count(number: u64) -> String {
-    grouped(number as f64)
-}
-
 /// Cents where it is dollars, and what a cent is made of below that.
 fn dollars(usd: f64) -> String {
-    if usd >= 1.0 { format!("{usd:.2} USD") } else { format!("{usd:.4} USD") }
+    let decimals = if usd >= 1.0 { 2 } else { 4 };
+    format!("{} USD", grouped_to(usd, decimals))
 }
 
 /// A time of several jobs; of none there is none.
@@ -335,7 +342,7 @@ fn time(of: &Percentiles, ms: u64) -> String {
 }
 
 fn seconds(ms: u64) -> String {
-    if ms < 1_000 { format!("{ms} ms") } else { format!("{:.1} s", ms as f64 / 1_000.0) }
+    if ms < 1_000 { format!("{ms} ms") } else { format!("{} s", grouped_to(ms as f64 / 1_000.0, 1)) }
 }
 
 fn clock(seconds: f64) -> String {
@@ -355,7 +362,7 @@ fn label(value: f64) -> String {
     match value {
         value if value >= 1_000_000.0 => format!("{}M", value / 1_000_000.0),
         value if value >= 10_000.0 => format!("{}k", value / 1_000.0),
-        value if value >= 10.0 => format!("{value:.0}"),
+        value if value >= 10.0 => grouped(value),
         value => format!("{value}"),
     }
 }
@@ -371,7 +378,7 @@ mod tests {
             (0.025, "0.025"),
             (2.5, "2.5"),
             (25.0, "25"),
-            (5_000.0, "5000"),
+            (5_000.0, "5,000"),
             (10_000.0, "10k"),
             (250_000.0, "250k"),
             (500_000.0, "500k"),

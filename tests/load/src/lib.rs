@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nightshift_core::limits::Limits;
-use nightshift_core::load_test::{Above, Observed, Plan, Sample, Thresholds, judge, measure};
+use nightshift_core::load_test::{
+    Above, Alarms, Observed, Plan, Sample, Thresholds, grouped, judge, measure,
+};
 use nightshift_core::spread::Spread;
 use nightshift_load_report::{Report, Tested, settings};
 use nightshift_simulation::plan::{Faults, Plan as Run, Profile, Shares};
@@ -103,7 +105,7 @@ fn report(load: &Load, world: &Arc<World>) -> Report {
         calls: Some(state.stats.calls as f64),
         handed_back: Some(handed_back.values().fold(0.0, |sum, count| sum + count)),
         causes: handed_back,
-        alarms: None,
+        alarms: Alarms::NotSimulated,
     };
     let Load { plan, limits, thresholds, .. } = load.clone();
     let faults = faults();
@@ -122,8 +124,8 @@ fn report(load: &Load, world: &Arc<World>) -> Report {
             command_version: env!("CARGO_PKG_VERSION"),
             model: format!(
                 "simulated: {} to {} ms, {} % of the calls fail, {} % are refused for capacity, {} % of the answers are invalid",
-                LATENCY_MS.0,
-                LATENCY_MS.1,
+                grouped(LATENCY_MS.0),
+                grouped(LATENCY_MS.1),
                 faults.model_fails * 100.0,
                 faults.model_overloaded * 100.0,
                 faults.model_lies * 100.0

@@ -6,7 +6,7 @@ use clap::Args;
 use nightshift_aws::OsEntropy;
 use nightshift_core::cost::usd;
 use nightshift_core::load_test::{
-    Above, Ended, Finding, Holds, JOBS_MAX, Plan, Step, Thresholds, judge, next,
+    Above, Ended, Finding, Holds, JOBS_MAX, Plan, Step, Thresholds, grouped, judge, next,
 };
 use nightshift_load_report::{Report, Tested, settings};
 use nightshift_models::RehearsalSpec;
@@ -44,9 +44,10 @@ fn left_words(stack: &Stack) -> String {
 Jobs are sent on a schedule that waits for nobody, and a job's latency counts from when it was due. The verdict has its \
 reasons; the exit code is 3 when it is no. Ctrl-C stops the sending, and the verdict is about what was sent.
 
-It refuses a stack that holds other people's jobs: test one of its own, with the model `rehearsal`, whose faults and \
-latency are set where the stack is made (model.id in Terraform; scripts/load-test --model). With a real provider it wants --budget-usd. What it sends is removed at its end, \
-and by the next load test where it was killed.
+It refuses a stack that holds other people's jobs: test one of its own. In the repository, `scripts/load-test` with the \
+same flags makes one, tests it and takes it away, Ctrl-C included: on AWS, or with --local on this machine. Its model is \
+`rehearsal`, which costs nothing; --model says how that behaves and fails. With a real provider it wants --budget-usd. What \
+is sent is removed at the end, and by the next load test where this one was killed.
 
 Examples:
   nightshift --prefix load-test load-test --expected-per-hour 5000 --page report.html --yes
@@ -152,7 +153,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     if arguments.check {
         return check(arguments, &tasks);
     }
-    let stack = context.stack().await?;
+    let stack = context.stack().await.map_err(or_make_one)?;
     let told = stack.worker()?;
     let worker = Worker { limits: examine::limits(&stack, &told.limits).await?, ..told.clone() };
     if worker.limits != told.limits {
@@ -172,7 +173,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     confirm::ask(arguments.yes, &intent(&plan, &stack, &worker, known)).await?;
     context.interrupt.leaves(left_words(&stack));
     let lease = Lease::take(&stack, clock, &jobs.run, left, true).await?;
-    let why = format!("a load test of {:.0} jobs an hour", plan.per_hour());
+    let why = format!("a load test of {} jobs an hour", grouped(plan.per_hour()));
     let (lease, trace) = traced(&stack, lease, known, "load-test", &why).await?;
     let (plan, jobs, stack, worker) = (&plan, &jobs, &stack, &worker);
     let test = Test { arguments, plan, jobs, stack, worker, context, lease: &lease, clock };
@@ -192,6 +193,13 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let passed = told?;
     removed?;
     if passed { Ok(()) } else { Err(Failure::no("The verdict is no: the lines with NO say why.")) }
+}
+
+fn or_make_one(failure: Failure) -> Failure {
+    if !failure.is_not_found() {
+        return failure;
+    }
+    failure.or("have `scripts/load-test` in the repository make one, test it and take it away")
 }
 
 fn rehearsal(spec: &str) -> Result<String, String> {
@@ -290,26 +298,26 @@ fn within_budget(
         Some(budget_usd) if most_usd <= budget_usd => Ok(()),
         Some(budget_usd) => Err(Failure::usage(format!(
             "A call for each of {} jobs may cost {most_usd:.2} USD, which is more than --budget-usd {budget_usd}: send fewer, or raise it.",
-            plan.jobs()
+            grouped(plan.jobs())
         ))),
         None => Err(Failure::usage(format!(
             "The stack calls a real model, {}: name what its {} calls may cost with --budget-usd (at most {most_usd:.2} USD if each job takes one), or test a stack with the model rehearsal.",
             crate::text::shown(&worker.model.id),
-            plan.jobs()
+            grouped(plan.jobs())
         ))),
     }
 }
 
 fn intent(plan: &Plan, stack: &Stack, worker: &Worker, left: bool) -> String {
     format!(
-        "{}Sends {} jobs to {} in {}, {:.0} an hour ({} × {}), the first {} s to warm up. The model is {}. What was sent is removed at the end.",
+        "{}Sends {} jobs to {} in {}, {} an hour ({} × {}), the first {} s to warm up. The model is {}. What was sent is removed at the end.",
         if left { "Removes first what a load test that was killed left. " } else { "" },
-        plan.jobs(),
+        grouped(plan.jobs()),
         stack.named(),
         times::length(plan.duration_ms()),
-        plan.per_hour(),
+        grouped(plan.per_hour()),
         plan.factor,
-        plan.expected_per_hour,
+        grouped(plan.expected_per_hour),
         plan.warm_up_s,
         crate::text::shown(&worker.model.id),
     )
@@ -414,7 +422,7 @@ impl Test<'_> {
                 Ok(plan) => plan,
                 Err(ended) => break ended,
             };
-            say(&format!("Raises the load to {:.0} jobs an hour.", plan.per_hour()));
+            say(&format!("Raises the load to {} jobs an hour.", grouped(plan.per_hour())));
             // Whatever becomes of a step, the test itself was seen.
             let seen = match self.load(&plan, sent, budget).await {
                 Ok(seen) => seen,
@@ -485,10 +493,10 @@ fn tell(report: &Report, page: Option<Promised<'_>>, context: &Context) -> Resul
     } else {
         let plan = &report.plan;
         say(&format!(
-            "Does it stand {:.0} jobs an hour, {} times the expected {}, for {} minutes? {}.",
-            plan.per_hour(),
+            "Does it stand {} jobs an hour, {} times the expected {}, for {} minutes? {}.",
+            grouped(plan.per_hour()),
             plan.factor,
-            plan.expected_per_hour,
+            grouped(plan.expected_per_hour),
             plan.minutes,
             if report.verdict.passed { "Yes" } else { "No" }
         ));

@@ -1,6 +1,6 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -205,7 +205,6 @@ async fn a_stack_that_stands_the_load_gets_a_yes_and_a_page_and_keeps_nothing() 
         "{ran:?}"
     );
     assert_eq!(report["measured"]["outcomes"]["results"], 12);
-    tokio::task::block_in_place(|| in_a_browser(&page));
     // To be looked at.
     std::fs::copy(&page, concat!(env!("CARGO_TARGET_TMPDIR"), "/load-test.html")).unwrap();
     let page = std::fs::read_to_string(page).unwrap();
@@ -480,6 +479,15 @@ async fn what_cannot_be_is_told_without_a_stack_to_whoever_only_checks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_has_no_stack_is_told_what_makes_one_and_takes_it_away() {
+    let stand = stand().await;
+    let ran = stand.run(&["--prefix", "load-test", "load-test", "--expected-per-hour", "60", "--yes"]);
+    let said = "There is no stack load-test in eu-central-1 in this account: check --prefix, --region and AWS_PROFILE, or have \
+                `scripts/load-test` in the repository make one, test it and take it away.";
+    assert!(ran.code == 5 && ran.err.contains(said), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_gives_a_verdict_on_what_was_sent() {
     let stand = stand().await;
     let worker = worker(&stand);
@@ -730,49 +738,4 @@ async fn what_the_account_runs_at_once_is_a_limit_of_the_stack() {
     worker.abort();
     let report: Value = serde_json::from_str(&ran.out).unwrap();
     assert!(report["tested"]["settings"].to_string().contains(r#"["maximum concurrency","2"]"#), "{ran:?}");
-}
-
-/// What a browser makes of the page: nothing is asked of any server, the charts are drawn, and what scrolls or opens can be
-/// reached with the keyboard alone.
-#[allow(clippy::print_stdout)] // A skip is shown.
-fn in_a_browser(page: &Path) {
-    let found = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-    let Some(browser) = found.into_iter().find(|path| Path::new(path).exists()) else {
-        println!("skipped: the page in a browser (there is no Chromium on this machine)");
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("net.json");
-    let output = Command::new(browser)
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--dump-dom",
-            "--disable-background-networking",
-        ])
-        .args(["--disable-component-update", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND"])
-        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
-        .arg(format!("--log-net-log={}", log.display()))
-        .arg(format!("file://{}", page.display()))
-        .stderr(Stdio::null())
-        .output()
-        .unwrap();
-    let dom = String::from_utf8(output.stdout).unwrap();
-    assert_eq!((dom.matches("<svg").count(), dom.matches("<polyline").count()), (3, 7), "{dom}");
-    // What the browser asks for itself names itself as the initiator of nothing; the page's origin is the file.
-    let log = std::fs::read_to_string(log).unwrap();
-    assert!(log.contains("URL_REQUEST") || log.contains("\"events\""), "the browser keeps a log");
-    let text = std::fs::read_to_string(page).unwrap();
-    for asks in ["src=", "<link", "<script", "@import", "url(", "href=\"http"] {
-        assert!(!text.contains(asks), "the page has {asks}");
-    }
-    assert!(!log.contains("\"initiator\":\"file://"), "the page made a request");
-    // Each region that scrolls is a stop of the tab key with a name, and what opens is a `summary`.
-    assert_eq!(
-        dom.matches("class=\"wide\"").count(),
-        dom.matches("tabindex=\"0\" role=\"region\" aria-label").count()
-    );
-    assert!(dom.contains("<summary>") && !dom.contains("onclick") && dom.contains("<html lang=\"en\">"));
-    assert_eq!(dom.matches("role=\"img\" aria-label").count(), 3, "a chart says in words what it shows");
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::measure::Measured;
+use super::{grouped, grouped_to};
 use crate::cost::usd;
 use crate::limits::Limits;
 use crate::spread::index_keys;
@@ -90,7 +91,8 @@ pub(super) fn computed(measured: &Measured, limits: &Limits) -> Vec<Limit> {
         limited: Limited::Ledger,
         per_hour: KEY_WRITE_UNITS / units * 3_600.0,
         because: format!(
-            "DynamoDB gives one key {KEY_WRITE_UNITS} write units a second, and a job takes {units:.2} of the hottest"
+            "DynamoDB gives one key {} write units a second, and a job takes {units:.2} of the hottest",
+            grouped(KEY_WRITE_UNITS)
         ),
     }];
     let mut add = |limited, per_hour: f64, because: String| {
@@ -102,7 +104,8 @@ pub(super) fn computed(measured: &Measured, limits: &Limits) -> Vec<Limit> {
         Limited::Concurrency,
         batch * environments / batch_s * 3_600.0,
         format!(
-            "{environments} batches of {batch} at one time, {batch_s:.1} s each (queues.maximum_concurrency or what the account has left, queues.batch_size)"
+            "{} batches of {batch} at one time, {batch_s:.1} s each (queues.maximum_concurrency or what the account has left, queues.batch_size)",
+            grouped(environments)
         ),
     );
     add(
@@ -110,22 +113,25 @@ pub(super) fn computed(measured: &Measured, limits: &Limits) -> Vec<Limit> {
         limits.requests_per_minute as f64 * 60.0 / cost.calls_per_job,
         format!(
             "{} requests a minute, {:.2} a job (model.requests_per_minute)",
-            limits.requests_per_minute, cost.calls_per_job
+            grouped(limits.requests_per_minute),
+            cost.calls_per_job
         ),
     );
     add(
         Limited::ProviderTokens,
         limits.tokens_per_minute as f64 * 60.0 / cost.tokens_per_job,
         format!(
-            "{} tokens a minute, {:.0} a job (model.tokens_per_minute)",
-            limits.tokens_per_minute, cost.tokens_per_job
+            "{} tokens a minute, {} a job (model.tokens_per_minute)",
+            grouped(limits.tokens_per_minute),
+            grouped(cost.tokens_per_job)
         ),
     );
     add(
         Limited::SpendCap,
         cap_usd / usd_per_job / 24.0,
         format!(
-            "{cap_usd:.2} USD a day, {usd_per_job:.6} USD a job, around the clock (limits.spend_cap_usd_per_day)"
+            "{} USD a day, {usd_per_job:.6} USD a job, around the clock (limits.spend_cap_usd_per_day)",
+            grouped_to(cap_usd, 2)
         ),
     );
     known.sort_by(|a, b| a.per_hour.total_cmp(&b.per_hour));

@@ -81,8 +81,21 @@ pub struct Observed {
     pub handed_back: Option<f64>,
     /// Of them, by cause; empty where that could not be read, too.
     pub causes: BTreeMap<String, f64>,
-    /// Alarms that were raised during the test and not before it.
-    pub alarms: Option<Vec<String>>,
+    /// What is known of the alarms.
+    pub alarms: Alarms,
+}
+
+/// What is known of the stack's alarms in the time of the test; in a document the names, or null.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Alarms {
+    /// Those that were raised during the test and not before it.
+    Raised(Vec<String>),
+    /// They could not be read.
+    #[default]
+    Unread,
+    /// A simulated fleet has none.
+    NotSimulated,
 }
 
 /// Share of the calls that the ledger knows of that CloudWatch must have counted to be believed, in percent: it may be
@@ -520,7 +533,7 @@ mod tests {
         let samples: Vec<_> = (0..70).map(|job| sample(job, 1_000, Fate::Result)).collect();
         let measured = measure(&plan(), &samples, 70, 70_000);
         for (calls, known) in [(140.0, true), (150.0, true), (126.0, true), (125.0, false), (0.0, false)] {
-            let alarms = Some(vec!["nightshift-no-progress".to_owned()]);
+            let alarms = Alarms::Raised(vec!["nightshift-no-progress".to_owned()]);
             let observed =
                 Observed { calls: Some(calls), throttled: Some(0.0), alarms, ..Observed::default() };
             let seen = observed.clone().unless_behind(&measured);

@@ -12,13 +12,15 @@ mod steps;
 mod strain;
 mod verdict;
 
+use std::fmt::Display;
+
 use serde::Serialize;
 
 pub use alarms::{ALARMS_AFTER_MS, AlarmLooks};
 pub use empty::{Empty, EmptyLooks, may_be_of_a_test};
 pub use headroom::{First, Headroom, How};
 pub use limit::{Limit, Limited};
-pub use measure::{Cost, Measured, Observed, Outcomes, Percentiles, Point, Sample, measure};
+pub use measure::{Alarms, Cost, Measured, Observed, Outcomes, Percentiles, Point, Sample, measure};
 pub use steps::{Above, Ended, Gave, Step, next, next_minute_ms};
 pub use strain::{Finding, Holds, Thresholds};
 pub use verdict::{Verdict, judge};
@@ -111,7 +113,9 @@ impl Plan {
             ),
             1..=JOBS_MAX => None,
             jobs => Some(format!(
-                "{jobs} jobs are more than a test sends ({JOBS_MAX}): lower --expected-per-hour, --factor or --minutes."
+                "{} jobs are more than a test sends ({}): lower --expected-per-hour, --factor or --minutes.",
+                grouped(jobs),
+                grouped(JOBS_MAX)
             )),
         }
     }
@@ -123,13 +127,23 @@ pub fn reference(run: &str, job: u64) -> String {
     format!("{REFERENCE_PREFIX}{run}/{job}")
 }
 
-/// A whole number as people read it: `1,800,000`.
+/// A number as people read it, without what is below one: `1,800,000`.
 #[must_use]
-pub fn grouped(number: f64) -> String {
-    let digits = format!("{number:.0}");
+pub fn grouped(number: impl Display) -> String {
+    with_groups(&format!("{number:.0}"))
+}
+
+/// The same with so many decimals: `1,000,000.00`.
+#[must_use]
+pub fn grouped_to(number: f64, decimals: usize) -> String {
+    with_groups(&format!("{number:.decimals$}"))
+}
+
+fn with_groups(number: &str) -> String {
+    let whole = number.find('.').unwrap_or(number.len());
     let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+    for (index, digit) in number.chars().enumerate() {
+        if index > 0 && index < whole && (whole - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -163,6 +177,15 @@ mod tests {
     fn large_numbers_are_grouped() {
         for (number, text) in [(0.0, "0"), (999.4, "999"), (1_000.0, "1,000"), (1_800_000.0, "1,800,000")] {
             assert_eq!(grouped(number), text);
+        }
+        assert_eq!((grouped(0_u64).as_str(), grouped(61_000_u64).as_str()), ("0", "61,000"));
+        for (number, decimals, text) in [
+            (0.5, 2, "0.50"),
+            (999.0, 4, "999.0000"),
+            (1_234.5, 1, "1,234.5"),
+            (1_000_000.0, 2, "1,000,000.00"),
+        ] {
+            assert_eq!(grouped_to(number, decimals), text);
         }
     }
 

@@ -218,12 +218,12 @@ fn told(measured: &Measured, observed: &Observed, thresholds: &Thresholds) -> Op
     let least = measured.accepted as f64 * HANDED_BACK_PERCENT / 100.0;
     let handed_back = |causes: &[HandBackCause], limited| {
         let count: f64 = causes.iter().filter_map(|cause| observed.causes.get(cause.as_str())).sum();
-        let words = || format!("{count:.0} deliveries were handed back for it.");
+        let words = || format!("{} deliveries were handed back for it.", grouped(count));
         (count > 0.0 && count >= least).then(|| (limited, words()))
     };
     let throttled = observed.throttled.zip(observed.calls).and_then(|(throttled, calls)| {
         let percent = throttled / calls.max(1.0) * 100.0;
-        let words = || format!("It refused {throttled:.0} of {calls:.0} calls.");
+        let words = || format!("It refused {} of {} calls.", grouped(throttled), grouped(calls));
         (percent > thresholds.throttled_percent_max).then(|| (Limited::Provider, words()))
     });
     handed_back(&[HandBackCause::SpendCap], Limited::SpendCap)
@@ -252,7 +252,7 @@ mod tests {
 
     use super::*;
     use crate::failure::FailureReason;
-    use crate::load_test::{Sample, measure};
+    use crate::load_test::{Alarms, Sample, measure};
     use crate::reconcile::Fate;
 
     /// 7,200 an hour.
@@ -331,7 +331,7 @@ mod tests {
     fn an_alarm_that_is_raised_at_a_load_means_that_it_was_not_held_and_is_named() {
         let raised = |names: &[&str]| {
             let alarms = names.iter().map(|name| (*name).to_owned()).collect();
-            Observed { alarms: Some(alarms), ..told_of(&[], 0.0) }
+            Observed { alarms: Alarms::Raised(alarms), ..told_of(&[], 0.0) }
         };
         for (names, alarms_max, ended_after_ms, expected) in [
             (vec![], 0, 2_000, None),

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::Plan;
-use super::measure::{Measured, Observed};
+use super::measure::{Alarms, Measured, Observed};
+use super::{Plan, grouped};
 
 /// What is good enough. Each has a default that suits work which nobody waits for at a screen.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -113,7 +113,8 @@ pub(super) fn offered(plan: &Plan, measured: &Measured, thresholds: &Thresholds)
         holds,
         format!(
             "SQS took {} of {} jobs, 99 % of them within {delay_s:.1} s of when they were due.{advice}",
-            measured.accepted, measured.offered,
+            grouped(measured.accepted),
+            grouped(measured.offered),
         ),
     )
 }
@@ -122,26 +123,26 @@ pub(super) fn finding(what: &'static str, holds: bool, words: String) -> Finding
     Finding { what, holds: if holds { Holds::Yes } else { Holds::No }, words }
 }
 
-fn unknown(what: &'static str) -> Finding {
-    Finding {
-        what,
-        holds: Holds::Unknown,
-        words: "CloudWatch could not be read, or has not counted all of it yet, so this is not known."
-            .to_owned(),
-    }
+fn unknown(what: &'static str, why: &str) -> Finding {
+    Finding { what, holds: Holds::Unknown, words: why.to_owned() }
 }
 
+const UNREAD: &str = "CloudWatch could not be read, or has not counted all of it yet, so this is not known.";
+const NOT_SIMULATED: &str = "Alarms are not simulated: `scripts/drill` shows which of them fire, and when.";
+
 fn lost(measured: &Measured) -> Finding {
-    let (missing, of) = (measured.outcomes.missing, measured.accepted);
-    let (holds, words) = match (missing, measured.unread + measured.untraced) {
+    let of = grouped(measured.accepted);
+    let (holds, words) = match (measured.outcomes.missing, measured.unread + measured.untraced) {
         (0, 0) => (Holds::Yes, format!("Each of {of} jobs has a result, a dead letter, or still waits.")),
         (0, unseen) => (
             Holds::Unknown,
             format!(
-                "What became of {unseen} of {of} jobs could not be seen: nothing says that they were lost, and nothing that they wait."
+                "What became of {} of {of} jobs could not be seen: nothing says that they were lost, and nothing that they wait.",
+                grouped(unseen)
             ),
         ),
         (missing, _) => {
+            let missing = grouped(missing);
             (Holds::No, format!("{missing} of {of} jobs left no record, and no queue holds them."))
         }
     };
@@ -150,8 +151,8 @@ fn lost(measured: &Measured) -> Finding {
 
 fn success(measured: &Measured, thresholds: &Thresholds) -> Finding {
     let least = thresholds.success_percent_min;
-    let letters: Vec<_> =
-        measured.outcomes.dead_letters.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    let letters = measured.outcomes.dead_letters.iter();
+    let letters: Vec<_> = letters.map(|(reason, count)| format!("{reason} {}", grouped(count))).collect();
     let why =
         if letters.is_empty() { String::new() } else { format!(" Dead letters: {}.", letters.join(", ")) };
     finding(
@@ -181,11 +182,11 @@ fn drained(measured: &Measured, thresholds: &Thresholds) -> Finding {
     let words = match measured.drain_s {
         Some(drain_s) => format!(
             "The last job ended {drain_s:.1} s after the last one was due, {} waited at most; it should be at most {most_s} s.",
-            measured.backlog_max
+            grouped(measured.backlog_max)
         ),
         None => format!(
             "{} jobs had not ended when the test stopped looking; all should within {most_s} s.",
-            measured.outcomes.waiting + measured.outcomes.missing
+            grouped(measured.outcomes.waiting + measured.outcomes.missing)
         ),
     };
     finding("backlog", measured.drain_s.is_some_and(|drain_s| drain_s <= most_s), words)
@@ -193,7 +194,7 @@ fn drained(measured: &Measured, thresholds: &Thresholds) -> Finding {
 
 fn throttled(observed: &Observed, thresholds: &Thresholds) -> Finding {
     let (Some(throttled), Some(calls)) = (observed.throttled, observed.calls) else {
-        return unknown("throttles");
+        return unknown("throttles", UNREAD);
     };
     let percent = throttled / calls.max(1.0) * 100.0;
     let most = thresholds.throttled_percent_max;
@@ -201,13 +202,19 @@ fn throttled(observed: &Observed, thresholds: &Thresholds) -> Finding {
         "throttles",
         percent <= most,
         format!(
-            "The provider refused {throttled:.0} of {calls:.0} calls ({percent:.1} %) for its limits; it should be at most {most} %."
+            "The provider refused {} of {} calls ({percent:.1} %) for its limits; it should be at most {most} %.",
+            grouped(throttled),
+            grouped(calls)
         ),
     )
 }
 
 fn alarms(observed: &Observed, thresholds: &Thresholds) -> Finding {
-    let Some(raised) = &observed.alarms else { return unknown("alarms") };
+    let raised = match &observed.alarms {
+        Alarms::Raised(raised) => raised,
+        Alarms::Unread => return unknown("alarms", UNREAD),
+        Alarms::NotSimulated => return unknown("alarms", NOT_SIMULATED),
+    };
     let words = if raised.is_empty() {
         "No alarm was raised.".to_owned()
     } else {

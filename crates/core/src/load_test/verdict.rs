@@ -6,7 +6,7 @@ use super::headroom::{Headroom, How};
 use super::measure::{Measured, Observed};
 use super::steps::{Above, Step};
 use super::strain::{Finding, Holds, Thresholds, finding, offered, strain};
-use super::{Plan, grouped};
+use super::{Plan, grouped, grouped_to};
 use crate::limits::Limits;
 
 /// The answer.
@@ -55,15 +55,18 @@ fn complete(plan: &Plan, measured: &Measured) -> Finding {
     let words = if measured.stopped_early {
         format!(
             "The test was stopped when {} of {} jobs had been due; all else is about those.",
-            measured.offered,
-            plan.jobs()
+            grouped(measured.offered),
+            grouped(plan.jobs())
         )
     } else {
-        format!("The test ran to its end, with {} jobs.", measured.offered)
+        format!("The test ran to its end, with {} jobs.", grouped(measured.offered))
     };
     let unread = match measured.unread {
         0 => None,
-        unread => Some(format!("The records of {unread} jobs could not be read, which count as waiting.")),
+        unread => Some(format!(
+            "The records of {} jobs could not be read, which count as waiting.",
+            grouped(unread)
+        )),
     };
     let words = [words].into_iter().chain(measured.troubles.iter().cloned()).chain(unread);
     finding("complete", !measured.stopped_early, words.collect::<Vec<_>>().join(" "))
@@ -84,13 +87,14 @@ fn cost(measured: &Measured, headroom: &Headroom, cut_usd: Option<f64>, threshol
     let per_thousand = match measured.cost.usd_per_job * 1_000.0 {
         // No job has ended.
         each if each == 0.0 && spent > 0.0 => String::new(),
-        each => format!(", {each:.4} for 1,000 jobs"),
+        each => format!(", {} for 1,000 jobs", grouped_to(each, 4)),
     };
     let steps = match above {
         0.0 => String::new(),
-        above => format!(", and {above:.4} those of the loads above"),
+        above => format!(", and {} those of the loads above", grouped_to(above, 4)),
     };
-    let words = format!("The calls cost {spent:.4} USD{per_thousand}{steps}{asked}.{unknown}");
+    let spent = grouped_to(spent, 4);
+    let words = format!("The calls cost {spent} USD{per_thousand}{steps}{asked}.{unknown}");
     Finding { what: "cost", holds, words }
 }
 
@@ -114,7 +118,7 @@ fn room(plan: &Plan, headroom: &Headroom, why: Option<&str>) -> Finding {
         held.unwrap_or_default(),
         why.map(|why| format!(" {why}")).unwrap_or_default(),
         grouped(plan.per_hour()),
-        grouped(plan.expected_per_hour as f64)
+        grouped(plan.expected_per_hour)
     );
     Finding { what: "headroom", holds, words }
 }
@@ -132,7 +136,7 @@ fn settings(limits: &Limits) -> Finding {
 mod tests {
     use super::*;
     use crate::failure::FailureReason;
-    use crate::load_test::{Ended, Limited, Outcomes, Sample, measure};
+    use crate::load_test::{Alarms, Ended, Limited, Outcomes, Sample, measure};
     use crate::reconcile::Fate;
 
     /// 7,200 jobs an hour, expected are half of it.
@@ -145,7 +149,7 @@ mod tests {
             throttled: Some(0.0),
             calls: Some(120.0),
             handed_back: Some(0.0),
-            alarms: Some(vec![]),
+            alarms: Alarms::Raised(vec![]),
             ..Observed::default()
         }
     }
@@ -204,7 +208,8 @@ mod tests {
             (|t| t.cost_usd_max = Some(-1.0), "cost"),
             (|t| t.alarms_max = 0, "alarms"),
         ];
-        let raised = Observed { alarms: Some(vec!["nightshift-no-progress".to_owned()]), ..observed() };
+        let raised =
+            Observed { alarms: Alarms::Raised(vec!["nightshift-no-progress".to_owned()]), ..observed() };
         for (change, what) in impossible {
             let mut thresholds = Thresholds { alarms_max: 1, ..Thresholds::default() };
             change(&mut thresholds);
@@ -442,6 +447,18 @@ mod tests {
         let unknown: Vec<_> =
             verdict.findings.iter().filter(|f| f.holds == Holds::Unknown).map(|f| f.what).collect();
         assert_eq!((unknown, verdict.passed), (vec!["throttles", "alarms"], true));
+        // A fleet without alarms has no CloudWatch that could not be read.
+        for (alarms, words) in [
+            (Alarms::Unread, "CloudWatch could not be read"),
+            (Alarms::NotSimulated, "Alarms are not simulated"),
+        ] {
+            let observed = Observed { alarms, ..observed() };
+            let (limits, thresholds) = (Limits::default(), Thresholds::default());
+            let verdict =
+                judge(&plan(), &measured(|_, _| {}), &observed, &limits, &thresholds, Above::not_asked());
+            let finding = verdict.findings.iter().find(|finding| finding.what == "alarms").unwrap();
+            assert!(finding.holds == Holds::Unknown && finding.words.starts_with(words), "{finding:?}");
+        }
         let stopped = Measured { offered: 60, accepted: 60, stopped_early: true, ..measured(|_, _| {}) };
         assert_eq!(broken(&stopped, &observed(), &Limits::default(), &Thresholds::default()), ["complete"]);
         let nothing = measure(&plan(), &[], 0, 1_000);

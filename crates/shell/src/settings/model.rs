@@ -160,7 +160,7 @@ fn needed(
     key.unwrap_or_else(|| {
         environment.fault(format!(
             "The key of {} is missing: set NIGHTSHIFT_MODEL_KEY_SECRET (the name or ARN of a Secrets Manager secret) \
-             or NIGHTSHIFT_MODEL_KEY_PARAMETER (an SSM SecureString).",
+             or NIGHTSHIFT_MODEL_KEY_PARAMETER (an SSM SecureString); on your own machine, NIGHTSHIFT_MODEL_KEY is the key itself.",
             provider.as_str()
         ));
         KeySettings::Given(SecretString::default())

@@ -178,7 +178,7 @@ fn each_fault_names_its_variable_and_says_what_to_set() {
         ),
         (
             vec![("NIGHTSHIFT_MODEL_KEY_SECRET", " ")],
-            "The key of anthropic is missing: set NIGHTSHIFT_MODEL_KEY_SECRET (the name or ARN of a Secrets Manager secret) or NIGHTSHIFT_MODEL_KEY_PARAMETER (an SSM SecureString).",
+            "The key of anthropic is missing: set NIGHTSHIFT_MODEL_KEY_SECRET (the name or ARN of a Secrets Manager secret) or NIGHTSHIFT_MODEL_KEY_PARAMETER (an SSM SecureString); on your own machine, NIGHTSHIFT_MODEL_KEY is the key itself.",
         ),
         (
             vec![("NIGHTSHIFT_MODEL_KEY", "k")],

@@ -1,0 +1,130 @@
+//! Chromium, spoken to over its DevTools protocol through a pipe.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use serde_json::{Value, json};
+
+/// A browser without a window, and one page in it.
+pub struct Browser {
+    process: Child,
+    commands: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    asked: u64,
+    events: VecDeque<Value>,
+    session: Option<String>,
+    _profile: tempfile::TempDir,
+}
+
+impl Browser {
+    /// `None`: this machine has none.
+    pub fn start() -> Option<Self> {
+        let known = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+        let browser = known.into_iter().find(|path| Path::new(path).exists())?;
+        let profile = tempfile::tempdir().unwrap();
+        // It reads commands from its descriptor 3, and answers on 4.
+        let pipes = r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#;
+        let mut process = Command::new("sh")
+            .args(["-c", pipes, browser, "--headless", "--no-sandbox", "--disable-gpu"])
+            .args(["--remote-debugging-pipe", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND"])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (commands, answers) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
+        let mut browser = Self {
+            process,
+            commands,
+            answers: BufReader::new(answers),
+            asked: 0,
+            events: VecDeque::new(),
+            session: None,
+            _profile: profile,
+        };
+        let page = browser.call("Target.createTarget", json!({"url": "about:blank"}));
+        let attach = json!({"targetId": page["targetId"], "flatten": true});
+        let session = browser.call("Target.attachToTarget", attach)["sessionId"].as_str().unwrap().to_owned();
+        browser.session = Some(session);
+        for domain in ["Page", "Network", "Runtime"] {
+            browser.call(&format!("{domain}.enable"), json!({}));
+        }
+        browser.call("Page.setLifecycleEventsEnabled", json!({"enabled": true}));
+        browser.call("Emulation.setFocusEmulationEnabled", json!({"enabled": true}));
+        Some(browser)
+    }
+
+    /// Opens a page as a phone does, and waits until it asks for nothing more: what it asked for, itself left out.
+    pub fn open(&mut self, page: &Path) -> Vec<String> {
+        let url = format!("file://{}", page.display());
+        let phone = json!({"width": 500, "height": 900, "deviceScaleFactor": 1, "mobile": false});
+        self.call("Emulation.setDeviceMetricsOverride", phone);
+        self.events.clear();
+        let loader = self.call("Page.navigate", json!({"url": url}))["loaderId"].clone();
+        let mut asked_for = Vec::new();
+        loop {
+            let event = self.events.pop_front().unwrap_or_else(|| self.read());
+            let about = &event["params"];
+            match event["method"].as_str().unwrap_or_default() {
+                "Network.requestWillBeSent" if about["request"]["url"] != url.as_str() => {
+                    asked_for.push(about["request"]["url"].as_str().unwrap().to_owned());
+                }
+                "Page.lifecycleEvent" if about["name"] == "networkIdle" && about["loaderId"] == loader => {
+                    return asked_for;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Presses a key, as a hand does.
+    pub fn press(&mut self, key: &str, code: u8, text: &str) {
+        for kind in ["keyDown", "keyUp"] {
+            let text = if kind == "keyDown" { text } else { "" };
+            let pressed =
+                json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text});
+            self.call("Input.dispatchKeyEvent", pressed);
+        }
+    }
+
+    /// What an expression gives in the page.
+    pub fn evaluate(&mut self, expression: &str) -> Value {
+        let asked = json!({"expression": expression, "returnByValue": true});
+        let answer = self.call("Runtime.evaluate", asked);
+        assert!(answer["exceptionDetails"].is_null(), "{answer}");
+        answer["result"]["value"].clone()
+    }
+
+    fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.asked += 1;
+        let mut command = json!({"id": self.asked, "method": method, "params": parameters});
+        if let Some(session) = &self.session {
+            command["sessionId"] = json!(session);
+        }
+        self.commands.write_all(format!("{command}\0").as_bytes()).unwrap();
+        loop {
+            let mut message = self.read();
+            if message["id"] == self.asked {
+                assert!(message["error"].is_null(), "{method}: {message}");
+                return message["result"].take();
+            }
+            self.events.push_back(message);
+        }
+    }
+
+    fn read(&mut self) -> Value {
+        let mut message = Vec::new();
+        self.answers.read_until(0, &mut message).unwrap();
+        assert_eq!(message.pop(), Some(0), "the browser has gone");
+        serde_json::from_slice(&message).unwrap()
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
