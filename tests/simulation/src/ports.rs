@@ -18,7 +18,7 @@ use nightshift_core::model::{
     TokenLimit, Turn, Usage, Window,
 };
 use nightshift_core::output_validation::REASK_BYTES_MAX;
-use nightshift_core::record::{RecordWrite, State as Standing};
+use nightshift_core::record::{Record, RecordWrite, State as Standing};
 use nightshift_core::sentinel::Calls;
 use nightshift_core::spend::Shards;
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind};
@@ -76,6 +76,11 @@ impl SimPorts {
     fn invocation(&self) -> u64 {
         self.invocation.load(Ordering::Relaxed)
     }
+    /// Whether this worker is of a release that knows nothing of letters that were sent, and keeps no message.
+    fn is_older(&self) -> bool {
+        self.environment.revision < self.world.plan.newer_attributes_from
+    }
+
 
     /// A dead worker gets no further, and a living one may die here.
     async fn gate(&self) {
@@ -257,7 +262,20 @@ fn record_write(
         expire(state, world, now_ms, write);
     }
     let n = state.by_key.get(&write.record.key).copied();
+    let is_older = revision < world.plan.newer_attributes_from;
+    let by_older;
+    let asked = if is_older {
+        let standing = n.and_then(|n| state.inputs[n as usize].record.as_deref());
+        by_older = RecordWrite { record: with_newer(&write.record, standing), expect: write.expect.clone() };
+        Asked { write: &by_older, ..asked }
+    } else {
+        asked
+    };
+    let kept_none = n.map(|n| std::mem::replace(&mut state.inputs[n as usize].keeps_no_message, is_older));
     let readable_from = n.map_or(0, |n| state.inputs[n as usize].readable_from);
+    if let (Some(n), Some(kept_none), false) = (n, kept_none, written) {
+        state.inputs[n as usize].keeps_no_message = kept_none;
+    }
     let written = state.ledger_write(now_ms, asked, &world.plan);
     let Some(n) = n else { return Ok(WriteAnswer::Refused(None)) };
     if revision < readable_from && !written {
@@ -277,7 +295,23 @@ fn record_write(
         state.inputs[n as usize].readable_from = if newer_words { world.plan.newer_words_from } else { 0 };
         return Ok(WriteAnswer::Written);
     }
-    Ok(WriteAnswer::Refused(state.inputs[n as usize].record.clone()))
+    let standing = state.inputs[n as usize].record.clone();
+    Ok(WriteAnswer::Refused(if is_older {
+        standing.map(|record| Box::new(with_newer(&record, None)))
+    } else {
+        standing
+    }))
+}
+
+/// A record as an older worker leaves it: what it does not know is as it stood, whatever the worker says; and as it reads it,
+/// where nothing stood.
+fn with_newer(record: &Record, standing: Option<&Record>) -> Record {
+    Record {
+        letter_version: standing.and_then(|standing| standing.letter_version),
+        kept: standing.and_then(|standing| standing.kept),
+        reviewed: standing.and_then(|standing| standing.reviewed.clone()),
+        ..record.clone()
+    }
 }
 
 /// DynamoDB deletes what has expired whenever it likes.
@@ -375,6 +409,9 @@ impl Ledger for SimPorts {
     }
 
     async fn keep(&self, part: &Part, now_ms: u64) -> Result<KeepAnswer, PortError> {
+        if self.is_older() {
+            return Ok(KeepAnswer::Kept);
+        }
         let world = &self.world;
         self.attempts(
             "UpdateItem",
@@ -413,6 +450,9 @@ impl Ledger for SimPorts {
     }
 
     async fn note_letter_sent(&self, key: &InputHash, version: u64) -> Result<(), PortError> {
+        if self.is_older() {
+            return Ok(());
+        }
         let world = &self.world;
         self.attempts(
             "UpdateItem",

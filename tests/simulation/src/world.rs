@@ -135,6 +135,8 @@ pub struct Input {
     pub readable_from: u32,
     pub redrives: u32,
     /// Messages of it in `crashed`.
+    /// Its record was written last by a release that keeps no message of what waits for review.
+    pub keeps_no_message: bool,
     pub crashed: u32,
     /// When a person erased it, and the version of the tombstone.
     pub erased: Option<(u64, u64)>,
@@ -161,6 +163,7 @@ impl Input {
             readable_from: 0,
             redrives: 0,
             crashed: 0,
+            keeps_no_message: false,
             erased: None,
             parts: Vec::new(),
         }
