@@ -235,7 +235,7 @@ pub struct Plan {
     pub index_keys: u32,
     /// How a day's money is spread by revisions in turn, whose settings differ,
     pub spreads: [Spread; 2],
-    /// from this revision on.
+    /// from this revision on; those before it take from the day's own record, by transactions.
     pub shards_from: u32,
     /// How often the operator looks at the dead letters; 0: never.
     pub operator_every_ms: u64,
