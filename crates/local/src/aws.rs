@@ -108,6 +108,14 @@ impl LocalAws {
         self.services.dynamodb.items(table)
     }
 
+    /// Stores items as they are, without a request and what it would be checked for.
+    ///
+    /// # Errors
+    /// When there is no such table, or an item has no key; those before it are stored.
+    pub fn put(&self, table: &str, items: impl IntoIterator<Item = Item>) -> Result<(), String> {
+        self.services.dynamodb.put(table, items)
+    }
+
     /// All published metrics, in the order of their arrival.
     pub fn metrics(&self) -> Vec<Sample> {
         self.services.cloudwatch.samples()

@@ -4,6 +4,7 @@
 
 mod function;
 mod rate_limit;
+mod sentinel;
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -39,6 +40,9 @@ fn main() -> anyhow::Result<()> {
     let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     servers.block_on(with_servers(&function, &mut rows))?;
     rate_limits(&mut rows)?;
+    for situation in sentinel::ALL {
+        rows.push(servers.block_on(sentinel_run(situation))?);
+    }
     rows.push(command(&program("NIGHTSHIFT_BENCH_COMMAND")?)?);
     rows.push(zip(&zips));
     print(&rows);
@@ -172,6 +176,27 @@ fn rate_limits(rows: &mut Vec<Row>) -> anyhow::Result<()> {
         });
     }
     Ok(())
+}
+
+async fn sentinel_run(situation: &sentinel::Situation) -> anyhow::Result<Row> {
+    let mut run = sentinel::measured(situation).await?;
+    let longest_ms = run.ms.iter().copied().fold(0.0, f64::max);
+    Ok(Row {
+        what: situation.what,
+        wanted: "≤ 2 s",
+        measured: format!("{:.0} ms", median(&mut run.ms)),
+        how: format!(
+            "median of {}, the longest {longest_ms:.0} ms; an index of {} for a word; {} requests, of which {} are queries, each of one page",
+            run.ms.len(),
+            if situation.index_keys() == 1 {
+                "one key".to_owned()
+            } else {
+                format!("{} keys", situation.index_keys())
+            },
+            run.requests,
+            run.queries,
+        ),
+    })
 }
 
 /// The operator's command, from its start to the first byte that it says.

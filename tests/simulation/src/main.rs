@@ -375,7 +375,7 @@ fn print_summary(done: &Done) {
         stats.probes
     );
     println!(
-        "in crashed, forced by faults: {}; acknowledged while a second delivery remade it: {}; letters moved back twice: {}; inputs erased: {}; reviews: {}; calls refused by a rate limit: {}; hand-backs for the spend cap: {}; days with a bill: {}; ledger writes: {}, attempts met by a fault: {}",
+        "in crashed, forced by faults: {}; acknowledged while a second delivery remade it: {}; letters moved back twice: {}; inputs erased: {}; reviews: {}; calls refused by a rate limit: {}; hand-backs for the spend cap: {}; changes of a day's money that met a transaction: {}; days with a bill: {}; ledger writes: {}, attempts met by a fault: {}",
         stats.crashed,
         stats.remade_unfinished,
         stats.copies,
@@ -383,6 +383,7 @@ fn print_summary(done: &Done) {
         stats.reviews,
         stats.throttled,
         stats.capped,
+        stats.conflicts,
         stats.days_billed,
         stats.ledger_writes,
         stats.ledger_faults
@@ -401,6 +402,7 @@ fn add(sum: &mut (u64, u64, Stats), jobs: u32, stats: &Stats) {
     s.results += stats.results;
     s.crashed += stats.crashed;
     s.capped += stats.capped;
+    s.conflicts += stats.conflicts;
     s.days_billed += stats.days_billed;
     s.redrives += stats.redrives;
     s.copies += stats.copies;

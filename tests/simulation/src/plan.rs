@@ -227,11 +227,14 @@ pub struct Plan {
     pub rolls_back: bool,
     /// This revision and newer ones write words that older ones do not know.
     pub newer_words_from: u32,
+    /// Revisions before this one do not know what a record says under its own version (letter sent, message kept, review):
+    /// they write none of it, and leave what stands there on a record whose state they change.
+    pub newer_attributes_from: u32,
     /// Over how many keys a word of the index is spread, where DynamoDB's limits are simulated; 0: it has none.
     pub index_keys: u32,
     /// How a day's money is spread by revisions in turn, whose settings differ,
     pub spreads: [Spread; 2],
-    /// from this revision on.
+    /// from this revision on; those before it take from the day's own record, by transactions.
     pub shards_from: u32,
     /// How often the operator looks at the dead letters; 0: never.
     pub operator_every_ms: u64,
@@ -328,6 +331,7 @@ impl Plan {
             deploys_ms: Vec::new(),
             rolls_back: false,
             newer_words_from: u32::MAX,
+            newer_attributes_from: 0,
             index_keys: 0,
             spreads: [Spread::default(); 2],
             shards_from: 0,
@@ -444,6 +448,7 @@ impl Plan {
             self.deploys_ms.sort_unstable();
             if self.profile == Profile::Deploy {
                 (self.rolls_back, self.newer_words_from, self.shards_from) = (rng.chance(0.6), 2, 2);
+                self.newer_attributes_from = 2;
             }
         }
         if matches!(
@@ -456,6 +461,11 @@ impl Plan {
                 | Profile::Refusals
         ) {
             self.operator_every_ms = rng.pick(&[MINUTE, 10 * MINUTE, HOUR]);
+            if self.profile == Profile::Redrive && rng.chance(0.5) {
+                self.deploys_ms = (0..rng.range(2, 4)).map(|_| rng.range(0, self.faults_end_ms)).collect();
+                self.deploys_ms.sort_unstable();
+                (self.rolls_back, self.newer_attributes_from) = (true, 2);
+            }
             if self.profile == Profile::Redrive && rng.chance(0.3) {
                 // Long enough for results and failures to expire in between.
                 self.limits.result_expiry_ms = self.limits.retention_ms + HOUR;

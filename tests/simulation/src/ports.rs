@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use nightshift_core::model::{
     TokenLimit, Turn, Usage, Window,
 };
 use nightshift_core::output_validation::REASK_BYTES_MAX;
-use nightshift_core::record::{RecordWrite, State as Standing};
+use nightshift_core::record::{Record, RecordWrite, State as Standing};
 use nightshift_core::sentinel::Calls;
 use nightshift_core::spend::Shards;
 use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind};
@@ -42,6 +42,9 @@ use crate::world::{Environment, Failures, Letter, State, World};
 const ATTEMPTS_MAX: u32 = 3;
 const ATTEMPT_TIMEOUT_MS: u64 = 1_200;
 pub(crate) const OPERATION_TIMEOUT_MS: u64 = 2_500;
+
+/// How long a transaction on a day's record keeps others from it.
+const TRANSACTION_MS: u64 = 20;
 
 /// What was told of older minutes, nobody reads.
 const TOLD_MINUTES: usize = 10;
@@ -73,6 +76,11 @@ enum Repeats {
 }
 
 impl SimPorts {
+    /// Whether this worker is of a release that knows nothing of letters that were sent, and keeps no message.
+    fn is_older(&self) -> bool {
+        self.environment.revision < self.world.plan.newer_attributes_from
+    }
+
     fn invocation(&self) -> u64 {
         self.invocation.load(Ordering::Relaxed)
     }
@@ -131,14 +139,14 @@ impl SimPorts {
         later: impl FnMut(),
         apply: impl FnMut() -> T,
     ) -> Result<T, PortError> {
-        self.attempts_as(Repeats::Always, operation, |_| Vec::new(), fault, later, apply).await
+        self.attempts_as(Repeats::Always, operation, |_| true, fault, later, apply).await
     }
 
     async fn attempts_as<T>(
         &self,
         repeats: Repeats,
         operation: &'static str,
-        units: impl Fn(&State) -> Vec<(Hot, u32)>,
+        takes: impl Fn(&mut State) -> bool,
         mut fault: impl FnMut(&'static str),
         mut later: impl FnMut(),
         mut apply: impl FnMut() -> T,
@@ -155,12 +163,8 @@ impl SimPorts {
             }
             let (mut fate, latency_ms) = self.fate();
             let reaches = !matches!(fate, Fate::Throttled | Fate::Away);
-            if reaches && self.world.plan.index_keys > 0 {
-                let mut state = self.world.lock();
-                let keys = units(&state);
-                if !state.units.take(self.world.now_ms(), &keys) {
-                    fate = Fate::Throttled;
-                }
+            if reaches && !takes(&mut self.world.lock()) {
+                fate = Fate::Throttled;
             }
             spent_ms += match fate {
                 Fate::Works => {
@@ -258,7 +262,20 @@ fn record_write(
     }
     let n = state.by_key.get(&write.record.key).copied();
     let readable_from = n.map_or(0, |n| state.inputs[n as usize].readable_from);
+    let is_older = revision < world.plan.newer_attributes_from;
+    let by_older;
+    let asked = if is_older {
+        let standing = n.and_then(|n| state.inputs[n as usize].record.as_deref());
+        by_older = RecordWrite { record: with_newer(&write.record, standing), expect: write.expect.clone() };
+        Asked { write: &by_older, ..asked }
+    } else {
+        asked
+    };
+    let kept_none = n.map(|n| std::mem::replace(&mut state.inputs[n as usize].keeps_no_message, is_older));
     let written = state.ledger_write(now_ms, asked, &world.plan);
+    if let (Some(n), Some(kept_none), false) = (n, kept_none, written) {
+        state.inputs[n as usize].keeps_no_message = kept_none;
+    }
     let Some(n) = n else { return Ok(WriteAnswer::Refused(None)) };
     if revision < readable_from && !written {
         return Err(PortErrorKind::Unreadable);
@@ -277,7 +294,23 @@ fn record_write(
         state.inputs[n as usize].readable_from = if newer_words { world.plan.newer_words_from } else { 0 };
         return Ok(WriteAnswer::Written);
     }
-    Ok(WriteAnswer::Refused(state.inputs[n as usize].record.clone()))
+    let standing = state.inputs[n as usize].record.clone();
+    Ok(WriteAnswer::Refused(if is_older {
+        standing.map(|record| Box::new(with_newer(&record, None)))
+    } else {
+        standing
+    }))
+}
+
+/// A record as an older worker leaves it: what it does not know is as it stood, whatever the worker says; and as it reads it,
+/// where nothing stood.
+fn with_newer(record: &Record, standing: Option<&Record>) -> Record {
+    Record {
+        letter_version: standing.and_then(|standing| standing.letter_version),
+        kept: standing.and_then(|standing| standing.kept),
+        reviewed: standing.and_then(|standing| standing.reviewed.clone()),
+        ..record.clone()
+    }
 }
 
 /// DynamoDB deletes what has expired whenever it likes.
@@ -353,7 +386,7 @@ impl Ledger for SimPorts {
         self.attempts_as(
             Repeats::Always,
             "UpdateItem",
-            |state| state.index_units(write, index_keys),
+            |state| self.has_units(state, &state.index_units(write, index_keys)),
             |what| world.lock().ledger_fault(world.now_ms(), write, invocation, what),
             || {
                 let write = write.clone();
@@ -376,6 +409,9 @@ impl Ledger for SimPorts {
 
     async fn keep(&self, part: &Part, now_ms: u64) -> Result<KeepAnswer, PortError> {
         let world = &self.world;
+        if self.is_older() {
+            return Ok(KeepAnswer::Kept);
+        }
         self.attempts(
             "UpdateItem",
             |_| (),
@@ -414,6 +450,9 @@ impl Ledger for SimPorts {
 
     async fn note_letter_sent(&self, key: &InputHash, version: u64) -> Result<(), PortError> {
         let world = &self.world;
+        if self.is_older() {
+            return Ok(());
+        }
         self.attempts(
             "UpdateItem",
             |_| (),
@@ -440,24 +479,78 @@ impl Ledger for SimPorts {
         };
         let (world, calls) = (&self.world, *calls);
         let later = || self.later(move |world| add(world, calls));
-        let units = |_: &State| vec![(Hot::Calls, 1)];
-        self.attempts_as(Repeats::Always, "UpdateItem", units, |_| (), later, || add(world, calls)).await
+        let takes = |state: &mut State| self.has_units(state, &[(Hot::Calls, 1)]);
+        self.attempts_as(Repeats::Always, "UpdateItem", takes, |_| (), later, || add(world, calls)).await
     }
 
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
         let invocation = self.invocation();
         let change = *change;
+        if self.environment.revision < self.world.plan.shards_from {
+            return self.spend_by_transaction(change).await;
+        }
         let repeats = if change.kind.gives() { Repeats::WhereRefused } else { Repeats::Always };
         let is_read = matches!(change.kind, SpendKind::Check { .. });
+        let hot = if is_read { Hot::SpendReads } else { Hot::Spend(change.key) };
         self.attempts_as(
             repeats,
             if is_read { "GetItem" } else { "UpdateItem" },
-            |_| vec![(if is_read { Hot::SpendReads } else { Hot::Spend(change.key) }, 1)],
+            |state| {
+                let meets = !is_read && change.key == SpendKey::Day && self.meets_transaction(state, &change);
+                !meets && self.has_units(state, &[(hot, 1)])
+            },
             |_| (),
             || self.later(move |world| _ = spend(&mut world.lock(), world, &change, invocation)),
             || spend(&mut self.world.lock(), &self.world, &change, invocation),
         )
         .await
+    }
+}
+
+impl SimPorts {
+    fn has_units(&self, state: &mut State, keys: &[(Hot, u32)]) -> bool {
+        self.world.plan.index_keys == 0 || state.units.take(self.world.now_ms(), keys)
+    }
+
+    /// Releases of before the shards take from the day's own record, and each of their changes is a transaction of one under a
+    /// token, so that it counts once however often it is sent.
+    async fn spend_by_transaction(&self, change: SpendChange) -> Result<SpendAnswer, PortError> {
+        let invocation = self.invocation();
+        let is_counted: Arc<AtomicBool> = Arc::default();
+        let once = move |is_counted: &AtomicBool, world: &World| {
+            if is_counted.load(Ordering::Relaxed) {
+                return SpendAnswer::Counted;
+            }
+            let answer = spend(&mut world.lock(), world, &change, invocation);
+            is_counted.store(answer == SpendAnswer::Counted, Ordering::Relaxed);
+            answer
+        };
+        self.attempts_as(
+            Repeats::Always,
+            "TransactWriteItems",
+            |state| {
+                let meets = self.meets_transaction(state, &change);
+                if !meets {
+                    state.transacted.insert(change.day, self.world.now_ms() + TRANSACTION_MS);
+                }
+                !meets
+            },
+            |_| (),
+            || {
+                let is_counted = Arc::clone(&is_counted);
+                self.later(move |world| _ = once(&is_counted, world));
+            },
+            || once(&is_counted, &self.world),
+        )
+        .await
+    }
+
+    /// While a transaction is under way on an item, DynamoDB refuses whatever else would change it.
+    fn meets_transaction(&self, state: &mut State, change: &SpendChange) -> bool {
+        let until_ms = state.transacted.get(&change.day).copied().unwrap_or_default();
+        let meets = self.world.now_ms() < until_ms;
+        state.stats.conflicts += u64::from(meets);
+        meets
     }
 }
 

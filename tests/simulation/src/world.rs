@@ -83,6 +83,8 @@ pub struct State {
     /// What the oracle knows of causes and pauses.
     pub pauses: Pauses,
     pub spend: BTreeMap<UtcDay, DaySpend>,
+    /// Until when a transaction is under way on a day's record.
+    pub transacted: BTreeMap<UtcDay, u64>,
     /// When each environment last found a day full.
     pub full_ms: BTreeMap<u32, u64>,
     /// What DynamoDB was asked for, where its limits are simulated.
@@ -133,6 +135,8 @@ pub struct Input {
     pub failures: Failures,
     /// Its record holds words that only this revision and newer ones know.
     pub readable_from: u32,
+    /// Its record was written last by a release that keeps no message of what waits for review.
+    pub keeps_no_message: bool,
     pub redrives: u32,
     /// Messages of it in `crashed`.
     pub crashed: u32,
@@ -159,6 +163,7 @@ impl Input {
             letters: 0,
             failures: Failures::default(),
             readable_from: 0,
+            keeps_no_message: false,
             redrives: 0,
             crashed: 0,
             erased: None,
@@ -325,6 +330,8 @@ pub struct Stats {
     pub crashed: u64,
     /// Hand-backs because of the spend cap.
     pub capped: u64,
+    /// Changes of a day's record that DynamoDB refused because a transaction was under way on it.
+    pub conflicts: u64,
     /// All of them, by cause.
     pub handed_back: BTreeMap<HandBackCause, u64>,
     /// UTC days on which something was billed.
@@ -451,6 +458,7 @@ impl World {
             probes: VecDeque::new(),
             pauses: Pauses::default(),
             spend: BTreeMap::new(),
+            transacted: BTreeMap::new(),
             full_ms: BTreeMap::new(),
             units: Units::default(),
             producing: true,

@@ -1,6 +1,7 @@
 //! A handful of seeds in each test run; `scripts/simulate` runs many.
 
-use nightshift_simulation::plan::{CALL_MICRO_USD_MAX, Plan, Profile};
+use nightshift_core::spread::Spread;
+use nightshift_simulation::plan::{CALL_MICRO_USD_MAX, DAY, HOUR, Plan, Profile};
 use nightshift_simulation::run::run;
 
 /// Small enough for a build without optimisation.
@@ -36,6 +37,25 @@ fn the_spend_cap_is_reached_and_the_next_day_goes_on() {
     assert!(stats.capped > 0, "the cap never held anything back");
     assert!(stats.days_billed >= 3, "calls on {} days", stats.days_billed);
     assert!(stats.results > u64::from(JOBS) / 2, "{} results", stats.results);
+}
+
+/// Workers of before the shards take from the day's own record by transactions, which keep those beside them from it for a
+/// moment. The oracle holds each day to its cap.
+#[test]
+fn a_days_cap_holds_while_workers_of_before_the_shards_spend_beside_those_that_have_them() {
+    let mut plan = Plan::of_seed(5, Some(Profile::Capped)).with_jobs(2 * JOBS);
+    plan.limits.spend_cap_micro_usd = 8 * CALL_MICRO_USD_MAX;
+    plan.spreads = [Spread::in_shards(3, 2 * CALL_MICRO_USD_MAX); 2];
+    // Each third hour a deploy or a roll-back, and environments of both for twenty minutes after it.
+    plan.deploys_ms = (1..24).map(|nth| nth * 3 * HOUR).collect();
+    (plan.rolls_back, plan.shards_from) = (true, 2);
+    (plan.arrival_ms, plan.faults_end_ms) = (3 * DAY, 3 * DAY);
+    let outcome = run(&plan, None);
+    assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
+    let stats = outcome.stats;
+    assert!(stats.conflicts > 0, "no transaction met another change");
+    assert!(stats.capped > 0, "the cap never held anything back");
+    assert!(stats.results > u64::from(JOBS), "{} results", stats.results);
 }
 
 #[test]

@@ -251,6 +251,32 @@ mod tests {
         assert_eq!(spend_id(day, SpendKey::Shard(19)), "spend#2026-11-24#19");
     }
 
+    /// The whole record as workers of before the shards wrote it, by transactions; they stood within a cap of 100.
+    #[test]
+    fn a_day_as_workers_of_before_wrote_it_is_read_and_goes_on() {
+        let standing = map([
+            (ID, text("spend#2026-11-24")),
+            (COMMITTED, number(70)),
+            ("reserved_micro_usd", number(40)),
+            ("spent_micro_usd", number(30)),
+            (EXPIRES_AT, number(spend_expires_at_s(UtcDay::of(DAY_MS)))),
+        ]);
+        let reserve =
+            |micro_usd, cap_micro_usd| SpendKind::Reserve { micro_usd, cap_micro_usd, shard: Some(2) };
+        for (cap_micro_usd, left) in [(100, 30), (70, 0), (60, 0)] {
+            assert_eq!(
+                left_micro_usd(reserve(31, cap_micro_usd), &standing).unwrap(),
+                left,
+                "{cap_micro_usd}"
+            );
+        }
+        assert_eq!(shards(&standing), Shards::default());
+        // What is written next counts under the names that they read.
+        let next = change(SpendKey::Day, reserve(30, 100));
+        assert_eq!((next.names["#committed"].as_str(), &next.values[":room"]), (COMMITTED, &number(70)));
+        assert!(next.update.starts_with("ADD #shards :shard, #reserved :amount, #committed :amount"));
+    }
+
     #[test]
     fn a_days_spend_is_kept_for_ninety_days() {
         assert_eq!(spend_expires_at_s(UtcDay::of(86_400_000)), 91 * 86_400);

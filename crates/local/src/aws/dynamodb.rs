@@ -123,6 +123,15 @@ impl DynamoDb {
         table.map(|table| table.items().cloned().collect()).unwrap_or_default()
     }
 
+    pub(super) fn put(&self, table: &str, items: impl IntoIterator<Item = Item>) -> Result<(), String> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = state.tables.get_mut(table).ok_or_else(|| format!("there is no table {table}"))?;
+        for item in items {
+            table.put(table.key_of(&item)?, item);
+        }
+        Ok(())
+    }
+
     fn act(&self, state: &mut State, action: &str, body: &[u8]) -> Result<Json, Refusal> {
         match action {
             "CreateTable" => self.create_table(state, parse(body)?),

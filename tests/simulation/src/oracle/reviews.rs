@@ -35,6 +35,9 @@ impl State {
         if !done.needs_review || done.reviewed || record.expires_at_ms <= now_ms {
             return;
         }
+        if input.keeps_no_message && record.kept_message().is_none() {
+            return;
+        }
         let kept = record.kept_message().and_then(|kept| message(kept, input.parts.clone()));
         let sent = record.message_id.parse::<usize>().ok().and_then(|id| self.queue.messages.get(id));
         let is_whole = kept.zip(sent).is_some_and(|(kept, sent)| {

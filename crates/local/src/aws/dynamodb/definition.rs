@@ -27,7 +27,7 @@ impl DynamoDb {
                 other => return Err(format!("Unknown ProjectionType: {other}").into()),
             };
             let keys = key_schema(&index.key_schema, &input.attribute_definitions)?;
-            indexes.insert(index.index_name, Index { keys, projection });
+            indexes.insert(index.index_name, Index::new(keys, projection));
         }
         let all_keys: HashSet<&str> = std::iter::once(&keys)
             .chain(indexes.values().map(|index| &index.keys))

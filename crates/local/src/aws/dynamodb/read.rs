@@ -69,10 +69,10 @@ pub(super) fn query(state: &State, input: Search) -> Result<Json, Refusal> {
         Some(index) => table.indexed(index, Some(&partition)),
         None => table.partition(&partition),
     };
-    rows.retain(|(_, item)| condition.holds(item));
     if input.scan_index_forward == Some(false) {
-        rows.reverse();
+        rows = Box::new(rows.rev());
     }
+    let rows = rows.filter(|(_, item)| condition.holds(item));
     let page = page(table, index, rows, &input, &placeholders)?;
     answer_page(page, &input)
 }
@@ -85,17 +85,15 @@ pub(super) fn scan(state: &State, input: Search) -> Result<Json, Refusal> {
     let table = state.table(&input.table_name)?;
     let index = find_index(table, &input)?;
     let placeholders = input.reading.placeholders()?;
-    let mut rows: Vec<(&Key, &Item)> = match index {
+    let rows = match index {
         Some(index) => table.indexed(index, None),
         None => table.rows(),
     };
-    if let (Some(segment), Some(total)) = (input.segment, input.total_segments) {
-        let mut place = 0_u64;
-        rows.retain(|_| {
-            place += 1;
-            (place - 1) % total.max(1) == segment
-        });
-    }
+    let segment = input.segment.zip(input.total_segments);
+    let rows = rows
+        .zip(0_u64..)
+        .filter(|(_, place)| segment.is_none_or(|(segment, total)| place % total.max(1) == segment));
+    let rows = rows.map(|(row, _)| row);
     let page = page(table, index, rows, &input, &placeholders)?;
     answer_page(page, &input)
 }
@@ -114,10 +112,10 @@ fn find_index<'table>(table: &'table Table, input: &Search) -> Result<Option<&'t
     Ok(Some(index))
 }
 
-fn page(
-    table: &Table,
+fn page<'table>(
+    table: &'table Table,
     index: Option<&Index>,
-    rows: Vec<(&Key, &Item)>,
+    rows: impl Iterator<Item = (&'table Key, &'table Item)>,
     input: &Search,
     placeholders: &Placeholders,
 ) -> Result<Page, Refusal> {

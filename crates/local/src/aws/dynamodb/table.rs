@@ -1,7 +1,7 @@
 //! A table: items under their keys, and what an index sees of them.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::value::{Item, Value, item_bytes};
 
@@ -63,11 +63,53 @@ pub(super) enum IndexProjection {
     Include(Vec<String>),
 }
 
-/// A global secondary index; it is computed from the items when it is read.
+/// A global secondary index: it has the items that have its key attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Index {
     pub(super) keys: KeySchema,
     pub(super) projection: IndexProjection,
+    /// By partition, in the order of the sort key and then of the table's key.
+    positions: BTreeMap<KeyValue, BTreeSet<Position>>,
+}
+
+/// Where a row stands under a key of an index, comparable with others.
+pub(super) type Position = (Option<KeyValue>, Key);
+
+/// Items with their keys, in an order.
+pub(super) type Rows<'table> = Box<dyn DoubleEndedIterator<Item = (&'table Key, &'table Item)> + 'table>;
+
+impl Index {
+    pub(super) fn new(keys: KeySchema, projection: IndexProjection) -> Self {
+        Index { keys, projection, positions: BTreeMap::new() }
+    }
+
+    fn holds(&self, item: &Item) -> bool {
+        self.keys.attributes().all(|attribute| item.contains_key(&attribute.name))
+    }
+
+    fn partition_of(&self, item: &Item) -> Option<KeyValue> {
+        self.holds(item).then(|| item.get(&self.keys.partition.name).cloned().map(KeyValue)).flatten()
+    }
+
+    fn position(&self, key: Key, item: &Item) -> Position {
+        let sort = self.keys.sort.as_ref().and_then(|sort| item.get(&sort.name));
+        (sort.cloned().map(KeyValue), key)
+    }
+
+    fn add(&mut self, key: &Key, item: &Item) {
+        if let Some(partition) = self.partition_of(item) {
+            let position = self.position(key.clone(), item);
+            self.positions.entry(partition).or_default().insert(position);
+        }
+    }
+
+    fn take_out(&mut self, key: &Key, item: &Item) {
+        let Some(partition) = self.partition_of(item) else { return };
+        let position = self.position(key.clone(), item);
+        if let Some(positions) = self.positions.get_mut(&partition) {
+            positions.remove(&position);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -129,12 +171,19 @@ impl Table {
         Ok(())
     }
 
-    pub(super) fn put(&mut self, key: Key, item: Item) -> Option<Item> {
-        self.items.insert(key, item)
+    pub(super) fn put(&mut self, key: Key, item: Item) {
+        self.remove(&key);
+        for index in self.indexes.values_mut() {
+            index.add(&key, &item);
+        }
+        self.items.insert(key, item);
     }
 
-    pub(super) fn remove(&mut self, key: &Key) -> Option<Item> {
-        self.items.remove(key)
+    pub(super) fn remove(&mut self, key: &Key) {
+        let Some(old) = self.items.remove(key) else { return };
+        for index in self.indexes.values_mut() {
+            index.take_out(key, &old);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -146,40 +195,39 @@ impl Table {
     }
 
     /// All items with their keys, in the order of the keys.
-    pub(super) fn rows(&self) -> Vec<(&Key, &Item)> {
-        self.items.iter().collect()
+    pub(super) fn rows(&self) -> Rows<'_> {
+        Box::new(self.items.iter())
     }
 
     /// The items of a partition in the order of the sort key, for the table itself.
-    pub(super) fn partition(&self, value: &Value) -> Vec<(&Key, &Item)> {
+    pub(super) fn partition(&self, value: &Value) -> Rows<'_> {
         let first = Key { partition: KeyValue(value.clone()), sort: None };
-        self.items.range(&first..).take_while(|(key, _)| key.partition.0 == *value).collect()
+        let here = self.items.range(&first..).take_while(|(key, _)| key.partition.0 == *value);
+        Box::new(here.collect::<Vec<_>>().into_iter())
     }
 
     /// The items that an index holds, in the order of its sort key and then of the table's key.
-    ///
-    /// An item without a key attribute of the index is not in it.
-    pub(super) fn indexed(&self, index: &Index, partition: Option<&Value>) -> Vec<(&Key, &Item)> {
-        let mut found: Vec<(&Key, &Item)> = self
-            .items
-            .iter()
-            .filter(|(_, item)| index.keys.attributes().all(|attribute| item.contains_key(&attribute.name)))
-            .filter(|(_, item)| {
-                partition.is_none_or(|value| item.get(&index.keys.partition.name) == Some(value))
-            })
-            .collect();
-        found.sort_by(|a, b| index_order(index, a.1, a.0).cmp(&index_order(index, b.1, b.0)));
-        found
+    pub(super) fn indexed<'table>(
+        &'table self,
+        index: &'table Index,
+        partition: Option<&Value>,
+    ) -> Rows<'table> {
+        let row = |(_, key): &'table Position| self.items.get_key_value(key);
+        match partition {
+            Some(value) => {
+                let here = index.positions.get(&KeyValue(value.clone()));
+                Box::new(here.into_iter().flatten().filter_map(row))
+            }
+            None => {
+                let all: BTreeSet<_> = index.positions.values().flatten().collect();
+                Box::new(all.into_iter().filter_map(row))
+            }
+        }
     }
 
     /// Where a row stands in an index, comparable with others.
-    pub(super) fn index_position(
-        &self,
-        index: &Index,
-        item: &Item,
-    ) -> Result<(Option<KeyValue>, Key), String> {
-        let key = self.key_of(item)?;
-        Ok((index_sort(index, item), key))
+    pub(super) fn index_position(&self, index: &Index, item: &Item) -> Result<Position, String> {
+        Ok(index.position(self.key_of(item)?, item))
     }
 
     /// What an index shows of an item.
@@ -195,15 +243,6 @@ impl Table {
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect()
     }
-}
-
-fn index_sort(index: &Index, item: &Item) -> Option<KeyValue> {
-    let sort = index.keys.sort.as_ref()?;
-    item.get(&sort.name).cloned().map(KeyValue)
-}
-
-fn index_order<'table>(index: &Index, item: &Item, key: &'table Key) -> (Option<KeyValue>, &'table Key) {
-    (index_sort(index, item), key)
 }
 
 fn check_key_value(attribute: &KeyAttribute, value: &Value) -> Result<(), String> {
