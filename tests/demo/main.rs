@@ -286,27 +286,32 @@ fn what_cannot_start_says_what_to_do() {
     let missing = folder.file("no-such-file.jsonl");
     let empty = folder.write("empty.jsonl", b"\n\n");
     let table = folder.write("tickets.csv", b"text\nWhere is it?\n");
-    for (arguments, expected) in [
-        (vec!["--jobs", &missing], vec!["no-such-file.jsonl", "give --jobs a file with one job a line"]),
-        (vec!["--jobs", &empty], vec!["holds no job", r#"{"task":"#]),
-        (vec!["--jobs", &table], vec!["tickets.csv is a table", "`nightshift enqueue`", r#"{"task":"#]),
-        (vec!["--provider", "anthropic"], vec!["ANTHROPIC_API_KEY", "--base-url"]),
-        (vec!["--provider", "openai", "--model", "gpt-5-mini"], vec!["OPENAI_API_KEY", "--base-url"]),
-        (vec!["--provider", "openai"], vec!["--model"]),
-        (vec!["--results", "/nonexistent/results.jsonl"], vec!["/nonexistent/results.jsonl", "another file"]),
-        (vec!["--faults", "rain"], vec!["none, some, storm"]),
-        (vec!["--base-url", "http://127.0.0.1:1/v1"], vec!["--provider"]),
-        (vec!["--structured-output", "tool"], vec!["--provider"]),
-        (vec!["--provider", "anthropic", "--faults", "storm"], vec!["--faults", "model stub"]),
+    for (arguments, code, expected) in [
+        (vec!["--jobs", &missing], 5, vec!["no-such-file.jsonl", "give --jobs a file with one job a line"]),
+        (vec!["--jobs", &empty], 2, vec!["holds no job", r#"{"task":"#]),
+        (vec!["--jobs", &table], 2, vec!["tickets.csv is a table", "`nightshift enqueue`", r#"{"task":"#]),
+        (vec!["--provider", "anthropic"], 4, vec!["ANTHROPIC_API_KEY", "--base-url"]),
+        (vec!["--provider", "openai", "--model", "gpt-5-mini"], 4, vec!["OPENAI_API_KEY", "--base-url"]),
+        (vec!["--provider", "openai"], 2, vec!["--model"]),
+        (
+            vec!["--results", "/nonexistent/results.jsonl"],
+            5,
+            vec!["/nonexistent/results.jsonl", "another file"],
+        ),
+        (vec!["--faults", "rain"], 2, vec!["none, some, storm"]),
+        (vec!["--base-url", "http://127.0.0.1:1/v1"], 2, vec!["--provider"]),
+        (vec!["--structured-output", "tool"], 2, vec!["--provider"]),
+        (vec!["--provider", "anthropic", "--faults", "storm"], 2, vec!["--faults", "model stub"]),
         (
             vec!["--provider", "anthropic", "--base-url", "http://127.0.0.1:1"],
+            1,
             vec!["nobody answers at http://127.0.0.1:1", "start the server first"],
         ),
-        (vec!["--provider", "anthropic", "--base-url", "there"], vec!["there is no URL", "http://"]),
+        (vec!["--provider", "anthropic", "--base-url", "there"], 2, vec!["there is no URL", "http://"]),
     ] {
         let output = demo(&arguments).output().unwrap();
         let said = err(&output);
-        assert!(!output.status.success(), "{arguments:?}");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert_eq!(out(&output), "", "{arguments:?}");
         for part in expected {
             assert!(said.contains(part), "{arguments:?}: {said}");
@@ -349,9 +354,10 @@ fn a_key_that_is_refused_is_said_at_once() {
         let arguments = ["--provider", provider, "--base-url", &base_url, "--model", "m"];
         let output = demo(&arguments).output().unwrap();
         let said = err(&output);
-        assert!(!output.status.success(), "{provider}");
+        assert_eq!(output.status.code(), Some(4), "{provider}");
         assert_eq!(out(&output), "", "{provider}");
-        for part in ["authentication_error (HTTP 401)", "check the key"] {
+        let variable = format!("check the key in {}_API_KEY", provider.to_uppercase());
+        for part in ["authentication_error (HTTP 401)", &variable] {
             assert!(said.contains(part), "{provider}: {said}");
         }
     }
@@ -382,6 +388,34 @@ fn a_server_that_answers_nothing_is_said_while_it_is_waited_for() {
     child.wait().unwrap();
     rest.join().unwrap();
     assert!(line.is_some_and(|line| line.contains("https:// where it speaks http://")));
+}
+
+#[test]
+fn a_server_that_hangs_is_said_to_within_seconds() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+    // It takes each call and answers none. It ends with this process.
+    std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+    let folder = Folder::new("hanging");
+    let job = r#"{"task":"categorize_ticket","input":{"text":"x"}}"#;
+    let jobs = folder.write("jobs.jsonl", job.as_bytes());
+    let mut child = demo(&["--provider", "openai", "--base-url", &base_url, "--model", "m", "--jobs", &jobs])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let line = said.next().unwrap_or_default();
+    let rest = std::thread::spawn(move || said.count());
+    // Twice: at once.
+    for _ in 0..2 {
+        let _ = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status();
+    }
+    child.wait().unwrap();
+    rest.join().unwrap();
+    for part in ["no answer from the model for ", "1 job waits", "given up after 120 s"] {
+        assert!(line.contains(part), "{line}");
+    }
 }
 
 #[test]

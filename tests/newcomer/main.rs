@@ -1,6 +1,8 @@
-//! The README's path for somebody new, followed to the letter on a clone: the demo, jobs and a task of one's own, and
-//! an upgrade. The commands and the code are read from the README, so that what it says is what works.
+//! The README's path for somebody new, followed to the letter on a clone: the demo, jobs and a task of one's own, an
+//! upgrade, and a model server of one's own. The commands and the code are read from the README, so that what it says is what works.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)] // a test
+
+mod model_server;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -75,7 +77,8 @@ fn run(clone: &Path, commands: &str) -> String {
             // A newcomer's machine is no CI, and has no folder of cases.
             .env_remove("CI")
             .env_remove("NIGHTSHIFT_CASES")
-            .env_remove("ANTHROPIC_API_KEY"),
+            .env_remove("ANTHROPIC_API_KEY")
+            .env_remove("OPENAI_API_KEY"),
     )
 }
 
@@ -159,7 +162,7 @@ fn assert_results(report: &str, jobs: usize) {
 }
 
 #[test]
-fn clone_demo_own_jobs_own_tasks_and_an_upgrade() {
+fn clone_demo_own_jobs_own_tasks_an_upgrade_and_a_model_server() {
     let place = root().join("target/newcomer");
     let _ = std::fs::remove_dir_all(&place);
     let (product, clone): (PathBuf, PathBuf) = (place.join("product"), place.join("clone"));
@@ -229,5 +232,15 @@ fn clone_demo_own_jobs_own_tasks_and_an_upgrade() {
     assert_results(&run(&clone, "scripts/demo --faults none --jobs own.jsonl"), 2);
     let theirs = output(&mut git(&product, &["log", "--format=%s", "--", "crates/my-tasks"]));
     assert_eq!(theirs, "The version that is cloned\n", "a release leaves a user's crate alone");
+
+    // "To try a server of your own", on one that listens elsewhere.
+    let quick = section(&readme, "Quick start: one machine, no account");
+    let asks = quick.split('`').find(|words| words.starts_with("scripts/demo --provider openai --base-url"));
+    let asks = asks.unwrap().replace(":8080/", &format!(":{}/", model_server::start()));
+    let report = run(&clone, &asks);
+    assert!(report.contains("nothing lost, nothing invalid stored"), "{report}");
+    assert!(report.contains("$0 at a server of your own") && !report.contains("a stub's"), "{report}");
+    assert!(report.contains("Said by a server of one's own."), "{report}");
+    assert_results(&run(&clone, &format!("{asks} --jobs own.jsonl")), 2);
     let _ = std::fs::remove_dir_all(&place);
 }

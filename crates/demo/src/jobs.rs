@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use anyhow::Context;
 use nightshift_core::job;
 use nightshift_core::limits::Limits;
 use nightshift_core::task::Tasks;
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::refused::Refused;
 
 /// The built-in set: one message body a line, some of them broken on purpose.
 const BUILT_IN: &str = include_str!("../jobs.jsonl");
@@ -58,20 +59,24 @@ pub fn built_in() -> Jobs {
 /// The jobs of a JSONL file. A line that is no job is reported and left out; the rest goes on.
 pub fn from_file(path: &Path) -> anyhow::Result<Jobs> {
     let line = BUILT_IN.lines().next().unwrap_or_default();
-    anyhow::ensure!(
-        !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")),
-        "{} is a table: `nightshift enqueue` and `nightshift task try` read those, and the demo takes one job a line, such as {line}",
-        path.display()
-    );
-    let bytes = std::fs::read(path)
-        .with_context(|| format!("cannot read {}: give --jobs a file with one job a line", path.display()))?;
+    let shown = path.display();
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+        anyhow::bail!(Refused::Usage(format!(
+            "{shown} is a table: `nightshift enqueue` and `nightshift task try` read those, and the demo takes one job a line, such as {line}"
+        )));
+    }
+    let bytes = std::fs::read(path).map_err(|error| {
+        let words = format!("cannot read {shown}: give --jobs a file with one job a line: {error}");
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Refused::NotFound(words).into(),
+            _ => anyhow::anyhow!(words),
+        }
+    })?;
     let jobs = of_lines(&bytes);
     let why = jobs.bad_lines.first().map(|(line, why)| format!(" (line {line}: {why})")).unwrap_or_default();
-    anyhow::ensure!(
-        !jobs.bodies.is_empty(),
-        "{} holds no job{why}; a line looks like this: {line}",
-        path.display()
-    );
+    if jobs.bodies.is_empty() {
+        anyhow::bail!(Refused::Usage(format!("{shown} holds no job{why}; a line looks like this: {line}")));
+    }
     Ok(jobs)
 }
 

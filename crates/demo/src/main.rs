@@ -5,16 +5,20 @@
 //! to the real provider.
 
 mod jobs;
+mod refused;
 mod report;
 mod run;
+mod watch;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use nightshift_local::model_stub;
 use secrecy::SecretString;
+
+use refused::Refused;
 
 /// The model where nobody names one.
 const ANTHROPICS: &str = "claude-sonnet-4-5";
@@ -108,9 +112,8 @@ impl StructuredOutput {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(why) = arguments.refusal() {
-        let _ = writeln!(std::io::stderr(), "demo: {why}");
-        return ExitCode::from(2);
+    if let Err(error) = arguments.check() {
+        return told(&error);
     }
     let outcome = run::run(&arguments).await.and_then(|run| {
         let text = report::report(&run, &arguments)?;
@@ -123,33 +126,30 @@ async fn main() -> ExitCode {
         Ok(run) if run.interrupted => ExitCode::from(130),
         Ok(run) if run.broken_promises().is_empty() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            let mut err = std::io::stderr().lock();
-            let _ = writeln!(err, "demo: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => told(&error),
     }
 }
 
+fn told(error: &anyhow::Error) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "demo: {error:#}");
+    error.downcast_ref::<Refused>().map_or(ExitCode::FAILURE, |refused| ExitCode::from(refused.exit_code()))
+}
+
 impl Arguments {
-    /// Why a run would be for nothing, where it would.
-    fn refusal(&self) -> Option<String> {
-        if self.replaces_its_jobs() {
-            return Some(
-                "--results is the file of --jobs, and would replace the jobs: name another one".to_owned(),
-            );
-        }
-        if self.provider != Provider::Stub && self.faults.is_some() {
-            return Some(
-                "--faults are those of the model stub, and a provider has its own: leave one out".to_owned(),
-            );
-        }
-        if self.provider == Provider::Openai && self.model == ANTHROPICS {
-            return Some("--provider openai asks a model that you name: add --model NAME, and --base-url for a server of your own".to_owned());
-        }
-        let path = self.results.as_ref()?;
-        let error = std::fs::OpenOptions::new().create(true).append(true).open(path).err()?;
-        Some(format!("--results {} cannot be written ({error}): name another file", path.display()))
+    /// Refuses what would be for nothing.
+    fn check(&self) -> anyhow::Result<()> {
+        let why = if self.replaces_its_jobs() {
+            "--results is the file of --jobs, and would replace the jobs: name another one"
+        } else if self.provider != Provider::Stub && self.faults.is_some() {
+            "--faults are those of the model stub, and a provider has its own: leave one out"
+        } else if self.provider == Provider::Openai && self.model == ANTHROPICS {
+            "--provider openai asks a model that you name: add --model NAME, and --base-url for a server of your own"
+        } else {
+            let Some(path) = &self.results else { return Ok(()) };
+            let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+            return opened.map(drop).map_err(|error| unwritable(path, &error));
+        };
+        Err(Refused::Usage(why.to_owned()).into())
     }
 
     fn replaces_its_jobs(&self) -> bool {
@@ -159,7 +159,10 @@ impl Arguments {
     }
 }
 
-/// Whether a person watches: only then is there a progress bar.
-pub fn watched() -> bool {
-    std::io::stderr().is_terminal()
+fn unwritable(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    let words = format!("--results {} cannot be written ({error}): name another file", path.display());
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Refused::NotFound(words).into(),
+        _ => anyhow::anyhow!(words),
+    }
 }

@@ -6,20 +6,21 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
-use indicatif::{ProgressBar, ProgressStyle};
 use nightshift_aws::ledger::table;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::job;
 use nightshift_core::limits::Limits;
 use nightshift_core::task::Tasks;
 use nightshift_local::aws::{Item, LocalAws, Sample, StoredMessage};
-use nightshift_local::lambda::{EventSource, Function, Lambda, LambdaEvent, LambdaStats};
+use nightshift_local::lambda::{EventSource, Function, Lambda, LambdaStats};
 use nightshift_local::model_stub::{ModelStub, StubSettings};
 use secrecy::ExposeSecret;
 use tokio::time::Instant;
 
 use crate::jobs;
-use crate::{Arguments, Provider, StructuredOutput, watched};
+use crate::refused::Refused;
+use crate::watch::{Real, Watch, say};
+use crate::{Arguments, Provider, StructuredOutput};
 
 const REGION: &str = "eu-central-1";
 const STACK: &str = "demo";
@@ -32,7 +33,7 @@ const STUB_TIMEOUT_S: u64 = 15;
 const STUB_CALL_TIMEOUT_MS: u64 = 2_000;
 /// A real model is given the time that a deployed worker gives it.
 const REAL_TIMEOUT_S: u64 = 300;
-const REAL_CALL_TIMEOUT_MS: u64 = 120_000;
+const REAL_CALL_TIMEOUT: Duration = Duration::from_secs(120);
 const BATCH: u32 = 10;
 /// What one run with the real model may cost: the worker's own default for a day.
 const REAL_SPEND_CAP_USD: &str = "50";
@@ -87,9 +88,9 @@ pub struct Run {
 
 /// A server that is not there would be asked again and again for minutes: that is what the worker is for.
 async fn is_there(base_url: &str) -> anyhow::Result<()> {
-    let uri: http::Uri = base_url.parse().with_context(|| format!("{base_url} is no URL"))?;
+    let uri = base_url.parse::<http::Uri>().unwrap_or_default();
     let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else {
-        anyhow::bail!("{base_url} is no URL: begin with http:// or https://");
+        bail!(Refused::Usage(format!("{base_url} is no URL: begin with http:// or https://")));
     };
     let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
     let address = (host.trim_matches(['[', ']']), port);
@@ -121,7 +122,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
         maximum_concurrency: usize::try_from(concurrency)?,
     };
     let (lambda, mut events) = Lambda::start(function, source).await?;
-    let mut watch = Watch::new(arguments.verbose, arguments.provider != Provider::Stub);
+    let mut watch = Watch::new(arguments.verbose, real(arguments));
     let mut passes = Vec::new();
     let mut first_dead_letters = Vec::new();
     let mut records = Vec::new();
@@ -136,7 +137,7 @@ pub async fn run(arguments: &Arguments) -> anyhow::Result<Run> {
         watch.begin(number, bodies.len());
         let work = async {
             clients.send(&aws.queue_url(JOBS), &bodies).await?;
-            watch.until_empty(&aws, &mut events, bodies.len()).await
+            watch.until_empty(&aws, JOBS, &mut events, bodies.len()).await
         };
         tokio::select! {
             worked = work => worked?,
@@ -222,18 +223,19 @@ async fn model_stub(arguments: &Arguments) -> anyhow::Result<Option<ModelStub>> 
 
 fn function(arguments: &Arguments, aws: &LocalAws, stub: Option<&ModelStub>) -> anyhow::Result<Function> {
     let base_url = stub.map(ModelStub::base_url).or_else(|| arguments.base_url.clone());
-    let (provider, key, variable) = match arguments.provider {
-        Provider::Stub => ("anthropic", None, ""),
-        Provider::Anthropic => ("anthropic", arguments.anthropic_api_key.as_ref(), "ANTHROPIC_API_KEY"),
-        Provider::Openai => ("openai", arguments.openai_api_key.as_ref(), "OPENAI_API_KEY"),
+    let (provider, key) = match arguments.provider {
+        Provider::Stub => ("anthropic", None),
+        Provider::Anthropic => ("anthropic", arguments.anthropic_api_key.as_ref()),
+        Provider::Openai => ("openai", arguments.openai_api_key.as_ref()),
     };
     let key = match key {
         Some(key) => key.expose_secret().to_owned(),
         // Such a server asks for none, and the protocol of Anthropic has a place for one.
         None if base_url.is_some() => "demo-key".to_owned(),
-        None => bail!(
-            "--provider {provider} needs the key in the environment variable {variable}; a server of your own is named by --base-url"
-        ),
+        None => bail!(Refused::NotAllowed(format!(
+            "--provider {provider} needs the key in the environment variable {}; a server of your own is named by --base-url",
+            real(arguments).map_or("", |real| real.key)
+        ))),
     };
     // Where nobody is paid, no number of jobs is too many.
     let (spend_cap_usd, price) = match &base_url {
@@ -241,10 +243,8 @@ fn function(arguments: &Arguments, aws: &LocalAws, stub: Option<&ModelStub>) -> 
         Some(_) => ("100000", ""),
         None => (REAL_SPEND_CAP_USD, ""),
     };
-    let call_timeout_ms = match arguments.provider {
-        Provider::Stub => STUB_CALL_TIMEOUT_MS,
-        Provider::Anthropic | Provider::Openai => REAL_CALL_TIMEOUT_MS,
-    };
+    let call_timeout_ms =
+        real(arguments).map_or(STUB_CALL_TIMEOUT_MS, |real| real.call_timeout.as_millis() as u64);
     let timeout_s = timeout_s(arguments);
     let (batch, concurrency) = open_at_once(arguments);
     let mut function = Function::new("demo-worker", &arguments.function);
@@ -279,6 +279,16 @@ fn function(arguments: &Arguments, aws: &LocalAws, stub: Option<&ModelStub>) -> 
         function = function.with_variable(&format!("NIGHTSHIFT_{name}"), value);
     }
     Ok(function)
+}
+
+/// Who is asked, where it is not the stub.
+fn real(arguments: &Arguments) -> Option<Real> {
+    let key = match arguments.provider {
+        Provider::Stub => return None,
+        Provider::Anthropic => "ANTHROPIC_API_KEY",
+        Provider::Openai => "OPENAI_API_KEY",
+    };
+    Some(Real { key, call_timeout: REAL_CALL_TIMEOUT })
 }
 
 fn timeout_s(arguments: &Arguments) -> u64 {
@@ -377,152 +387,6 @@ impl Clients {
         }
         Ok(())
     }
-}
-
-/// A server that loads its model or is full fails a few calls; so many look like a wrong address or a server that is gone.
-const FAILED_IN_A_ROW_SAID: u32 = 20;
-
-/// Watches the function: progress, its log, and what it says about retries.
-struct Watch {
-    verbose: bool,
-    /// Somebody real answers, whose refusal of the key would not go away by waiting.
-    real: bool,
-    /// Calls of somebody real that failed since the last job ended.
-    failed_in_a_row: u32,
-    bar: ProgressBar,
-    retries: BTreeMap<String, u64>,
-    hand_backs: BTreeMap<String, u64>,
-}
-
-impl Watch {
-    fn new(verbose: bool, real: bool) -> Self {
-        Self {
-            verbose,
-            real,
-            failed_in_a_row: 0,
-            bar: ProgressBar::hidden(),
-            retries: BTreeMap::new(),
-            hand_backs: BTreeMap::new(),
-        }
-    }
-
-    fn begin(&mut self, pass: usize, jobs: usize) {
-        if watched() {
-            let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {pos}/{len} settled, {elapsed}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
-            self.bar = ProgressBar::new(u64::try_from(jobs).unwrap_or(u64::MAX)).with_style(style);
-            self.bar.set_prefix(format!("pass {pass}"));
-        }
-    }
-
-    fn end(&mut self) {
-        self.bar.finish_and_clear();
-    }
-
-    async fn until_empty(
-        &mut self,
-        aws: &LocalAws,
-        events: &mut tokio::sync::mpsc::Receiver<LambdaEvent>,
-        sent: usize,
-    ) -> anyhow::Result<()> {
-        let mut tick = tokio::time::interval(Duration::from_millis(100));
-        loop {
-            tokio::select! {
-                event = events.recv() => match event {
-                    Some(event) => self.event(event)?,
-                    None => bail!("the stand-in for Lambda stopped by itself"),
-                },
-                _ = tick.tick() => {
-                    let waiting = depth(aws, JOBS);
-                    self.bar.set_position(u64::try_from(sent.saturating_sub(waiting)).unwrap_or(0));
-                    if waiting == 0 {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-    }
-
-    fn drain(&mut self, events: &mut tokio::sync::mpsc::Receiver<LambdaEvent>) {
-        while let Ok(event) = events.try_recv() {
-            // The run is over: a late failure of a process has nothing left to break.
-            let _ = self.event(event);
-        }
-    }
-
-    fn event(&mut self, event: LambdaEvent) -> anyhow::Result<()> {
-        match event {
-            LambdaEvent::Log(line) => self.log(&line.line)?,
-            LambdaEvent::Invocation(report) => {
-                if let nightshift_local::lambda::InvocationResult::InitFailed(why) = report.result {
-                    bail!("the function did not start: {why}");
-                }
-            }
-            LambdaEvent::Trouble(what) => self.show(&format!("lambda: {what}")),
-            LambdaEvent::Started { .. } | LambdaEvent::Ended { .. } => {}
-        }
-        Ok(())
-    }
-
-    fn log(&mut self, line: &str) -> anyhow::Result<()> {
-        if self.verbose {
-            self.show(line);
-        }
-        let Ok(entry) = serde_json::from_str::<serde_json::Value>(line) else { return Ok(()) };
-        let fields = entry.get("fields").unwrap_or(&entry);
-        let text =
-            |name: &str| fields.get(name).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
-        match text("message").as_str() {
-            "model call failed" if self.real && text("class") == "Account" => {
-                let status =
-                    fields.get("status").map(|status| format!(" (HTTP {status})")).unwrap_or_default();
-                let (what, check) = if status.contains("404") {
-                    (
-                        "knows no such address or model",
-                        "--base-url, which ends in /v1 for openai, and the model's name",
-                    )
-                } else {
-                    ("refuses the account", "the key, the credit and the model's name")
-                };
-                bail!(
-                    "the provider {what}: {}{status}. No job can succeed, so the demo stops: check {check}",
-                    text("error_type")
-                );
-            }
-            "model call failed" if self.real => {
-                self.failed_in_a_row += 1;
-                if self.failed_in_a_row == FAILED_IN_A_ROW_SAID {
-                    self.show(&format!(
-                        "{FAILED_IN_A_ROW_SAID} calls in a row failed ({}): each job is tried for three minutes. Check that the server still runs, and --base-url: https:// where it speaks http:// is never answered",
-                        text("error_type")
-                    ));
-                }
-            }
-            "calling again" => *self.retries.entry(text("why")).or_default() += 1,
-            "record ended" => {
-                if let Some(cause) =
-                    text("outcome").strip_prefix("HandedBack(").and_then(|o| o.strip_suffix(')'))
-                {
-                    *self.hand_backs.entry(cause.to_owned()).or_default() += 1;
-                } else {
-                    self.failed_in_a_row = 0;
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Above the progress bar, never through it.
-    fn show(&self, line: &str) {
-        if self.bar.is_hidden() { say(line) } else { self.bar.println(line) }
-    }
-}
-
-/// Progress and remarks go to standard error; standard output has the report alone.
-pub fn say(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// The jobs whose input has a result.

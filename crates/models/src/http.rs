@@ -135,7 +135,7 @@ impl Http {
         let taken = Arc::new(AtomicBool::new(false));
         let body = reqwest::Body::wrap(Watched { rest: Some(Bytes::from(body)), taken: Arc::clone(&taken) });
         let sent = client.post(url).headers(headers).timeout(left).body(body).send().await;
-        let mut response = sent.map_err(|error| send_failure(&error, taken.load(Ordering::Acquire)))?;
+        let mut response = sent.map_err(|error| send_failure(&error, taken.load(Ordering::Acquire), left))?;
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
         let is_answer = response.status().is_success();
@@ -149,7 +149,10 @@ impl Http {
                 }
                 Ok(None) => break None,
                 Err(error) if error.is_timeout() => {
-                    break Some(("timeout", "the response did not end in time".to_owned()));
+                    break Some((
+                        "timeout",
+                        format!("the response did not end within {:.1} s", left.as_secs_f64()),
+                    ));
                 }
                 Err(error) => break Some(("reset", format!("the response broke off: {}", causes(&error)))),
             }
@@ -215,8 +218,8 @@ impl http_body::Body for Watched {
     }
 }
 
-/// What it means that sending failed; see the module's words on what was sent.
-fn send_failure(error: &reqwest::Error, was_taken: bool) -> ModelFailure {
+/// What it means that sending failed, for which there was so long; see the module's words on what was sent.
+fn send_failure(error: &reqwest::Error, was_taken: bool, left: Duration) -> ModelFailure {
     let (class, error_type) = if error.is_builder() {
         (FailureClass::Account, "unsendable")
     } else if !was_taken {
@@ -229,7 +232,8 @@ fn send_failure(error: &reqwest::Error, was_taken: bool) -> ModelFailure {
         };
         (FailureClass::Capacity, error_type)
     } else if error.is_timeout() {
-        (FailureClass::Transient, "timeout")
+        let waited = format!("no answer within {:.1} s", left.as_secs_f64());
+        return no_response(FailureClass::Transient, "timeout", &waited);
     } else {
         (FailureClass::Transient, "reset")
     };

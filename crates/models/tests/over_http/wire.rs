@@ -243,6 +243,8 @@ async fn faults_of_the_wire_are_told_apart() {
                 (class, status, error_type),
                 "{label}"
             );
+            // Somebody who waited for it is told how long that was.
+            assert!(error_type != "timeout" || failure.message.contains(" within 0."), "{label}");
             assert!(begun.elapsed() < Duration::from_secs(5), "{label}: took {:?}", begun.elapsed());
             assert_eq!(server.asked().len(), 1, "{label}: one call is one request");
             assert!(!format!("{failure:?}").contains("127.0.0.1"), "{label}: names an address");
