@@ -234,7 +234,7 @@ mod tests {
             (
                 json!({"text": format!("{long} today.")}),
                 json!({"text": format!("{long} not here.")}),
-                "text: …tober is today. → …tober is not here.",
+                "text: …ctober is today. → …ctober is not here.",
             ),
             (
                 json!({"text": long}),

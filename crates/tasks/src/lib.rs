@@ -41,19 +41,11 @@ pub fn registry() -> Registry {
 /// 0 when it said nothing, which makes every other build newer.
 ///
 /// A record that an older build finished is worked on again when its job is sent again and the task has changed.
-pub const BUILT_AT_MS: u64 = built_at_ms(option_env!("NIGHTSHIFT_BUILT_AT_MS"));
-
-/// What a build was told of its time, in milliseconds since 1970; 0 where that is nothing.
-///
-/// # Panics
-/// Where it was told something else, which in a constant is a message from the compiler, and no program.
-#[must_use]
-pub const fn built_at_ms(told: Option<&str>) -> u64 {
-    match told {
-        None => 0,
-        Some(text) => match u64::from_str_radix(text, 10) {
-            Ok(ms) => ms,
-            Err(_) => panic!("NIGHTSHIFT_BUILT_AT_MS must be a whole number of milliseconds since 1970"),
-        },
-    }
-}
+pub const BUILT_AT_MS: u64 = match option_env!("NIGHTSHIFT_BUILT_AT_MS") {
+    None => 0,
+    Some(text) => match u64::from_str_radix(text, 10) {
+        Ok(ms) => ms,
+        // In a constant it is a message from the compiler, and no program.
+        Err(_) => panic!("NIGHTSHIFT_BUILT_AT_MS must be a whole number of milliseconds since 1970"),
+    },
+};

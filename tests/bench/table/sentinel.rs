@@ -241,12 +241,14 @@ async fn sentinel(
     Ok(Sentinel::new(ports, stack))
 }
 
+/// The state of a record that was first received then, in milliseconds since 1970.
+type Kind = fn(u64) -> State;
+
 /// Some of each kind by requests, and then the many as copies of what such a request has stored.
 async fn fill(aws: &LocalAws, ledger: &DynamoLedger, situation: &Situation) -> anyhow::Result<()> {
     let now_ms = SystemClock.now_ms();
-    let mut kinds: Vec<(&str, fn(u64) -> State)> =
-        vec![("open", open), ("failed", failed), ("claimed", claimed)];
-    kinds.push(("many", situation.many));
+    let kinds: [(&str, Kind); 4] =
+        [("open", open), ("failed", failed), ("claimed", claimed), ("many", situation.many)];
     for (kind, state) in kinds {
         for n in 0..FEW {
             let first_received_ms = now_ms - u64::from(n + 1) * 3_600_000;

@@ -88,7 +88,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     }));
     let left_out: Vec<_> = [
         (
-            BUILT_AT_MS == 0,
+            built_at_ms() == 0,
             "whether what is deployed is older than this build, which was made without git's history",
         ),
         (!arguments.call, "whether the provider accepts the key now (--call)"),
@@ -112,7 +112,9 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
 }
 
 /// How old this build's source is, as `build.rs` says; 0 where nobody knows.
-const BUILT_AT_MS: u64 = nightshift_tasks::built_at_ms(option_env!("NIGHTSHIFT_BUILT_AT_MS"));
+fn built_at_ms() -> u64 {
+    option_env!("NIGHTSHIFT_BUILT_AT_MS").and_then(|told| told.parse().ok()).unwrap_or_default()
+}
 
 /// Keeps why something could not be read.
 fn seen<T>(read: Result<T, Failure>, unseen: &mut Vec<Failure>) -> Option<T> {
@@ -162,7 +164,7 @@ async fn look(stack: &Stack, unseen: &mut Vec<Failure>) -> (Facts, Vec<(String, 
     }
     let facts = Facts {
         stack: stack.prefix.clone(),
-        built_at_ms: BUILT_AT_MS,
+        built_at_ms: built_at_ms(),
         clock_ahead_ms: seen(clock, unseen).flatten(),
         limits: Some(
             read.map(|worker| worker.limits)

@@ -10,9 +10,9 @@ const GROUP_CHARS_MAX: usize = 128;
 /// One job, as it will be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// The body.
+    /// As it will be sent, which is as it was written where it is JSON.
     pub body: String,
-    /// The `MessageGroupId`.
+    /// The `MessageGroupId`, which SQS shares its queue fairly by; none where no column names one.
     pub group: Option<String>,
 }
 

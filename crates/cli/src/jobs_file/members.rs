@@ -24,7 +24,7 @@ pub struct Members {
 }
 
 impl Members {
-    /// Of this task.
+    /// What the input schema of this task asks for; nothing where it is not deployed.
     pub fn of(task: &str, tasks: &Registry) -> Self {
         let schema = tasks.describe(task).map(|description| description.input_schema).unwrap_or_default();
         let required = schema.get("required").and_then(Value::as_array);

@@ -2,6 +2,7 @@
 //! spreadsheet runs none of it, and JSON is exact.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use nightshift_core::failure::FailureReason;
@@ -43,7 +44,8 @@ fn texts() -> Vec<String> {
             "CI has the cases folder: {}",
             folder.display()
         );
-        println!("left out: there is no cases folder");
+        // Not `println`, which the test harness keeps to itself while a test passes.
+        drop(writeln!(std::io::stderr(), "skipped: no cases folder, but for strings of our own"));
         return texts;
     }
     let lines = std::fs::read_to_string(folder.join("customer_text/naughty_strings.jsonl")).unwrap();
