@@ -292,6 +292,11 @@ mod tests {
             let found: Vec<_> = batches(&letters).iter().map(|batch| batch.len()).collect();
             assert_eq!(found, expected, "{sizes:?}");
         }
+        // What is counted of an attribute is its name, its type and its value.
+        let value = AttributeValue::Text("x".repeat(MESSAGE_BYTES_MAX / 2));
+        let context = Attribute { data_type: "String".to_owned(), value };
+        let letter = Letter { attributes: vec![("FailureContext".to_owned(), context)], ..letter(1) };
+        assert_eq!(batches(&[&letter, &letter]).len(), 2);
     }
 
     #[test]

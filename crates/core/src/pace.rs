@@ -505,6 +505,21 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_wait_that_was_told_holds_and_what_cannot_end_in_time_after_it_is_not_begun() {
+        let mut pace = Pace::new(&limits(10, 0));
+        pace.failed(at(0), &refusal(), 100, 8_000);
+        pace.failed(at(10), &refusal(), 100, 500);
+        let usual_ms = pace.usual_call_ms();
+        for (deadline_ms, expected) in [
+            (1_000_000, Start::Wait { until: at(8_000) }),
+            (8_000 + usual_ms, Start::Wait { until: at(8_000) }),
+            (7_999 + usual_ms, Start::NotInTime { cause: HandBackCause::Capacity, at_least_ms: 7_980 }),
+        ] {
+            assert_eq!(pace.may_start(at(20), at(deadline_ms)), expected, "until {deadline_ms}");
+        }
+    }
+
+    #[test]
     fn what_is_open_grows_by_one_a_round_and_the_less_the_longer_calls_take() {
         for (took_ms, rounds, open) in [
             (100, 12, 8),

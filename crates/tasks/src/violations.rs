@@ -227,6 +227,6 @@ mod tests {
         ] {
             assert_eq!(member(name), expected);
         }
-        assert_eq!(quoted(&"x".repeat(100)).chars().count(), NAME_CHARS_MAX + 3);
+        assert_eq!(quoted(&"x".repeat(100)).chars().count(), NAME_CHARS_MAX + 2);
     }
 }

@@ -2,6 +2,7 @@
 
 use nightshift_core::blame::{Evidence, Refusals};
 use nightshift_core::failure::FailureReason;
+use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::Outcome;
 use nightshift_core::model::{
@@ -9,7 +10,7 @@ use nightshift_core::model::{
     TokenLimit, Turn,
 };
 use nightshift_core::next_step::{AfterCall, BeforeCall, JobRun, TimeLeft, UNSURE_WHOSE_FAULT, Work};
-use nightshift_core::record::Budget;
+use nightshift_core::record::{Budget, Record};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -169,6 +170,22 @@ fn what_was_refused_is_counted_on_the_record_until_it_is_cleared_or_answered() {
     assert!(rejection.detail.starts_with(UNSURE_WHOSE_FAULT), "{}", rejection.detail);
     run.after_reply(work, &reply(text("no")));
     assert_eq!(run.budget().refusals, None, "answered");
+}
+
+#[test]
+fn refusals_of_calls_that_were_on_their_way_beside_the_first_say_no_more_than_it_does() {
+    let limits = Limits::default();
+    for (began_before_the_first_ended, is_everybody) in [(false, true), (true, false)] {
+        let mut evidence = Evidence::default();
+        let refused = [0, 1_000, 2_000].map(|later_ms| {
+            let record = Record { key: InputHash::of_body(&later_ms.to_string()), ..first_claim(&limits) };
+            let mut run = JobRun::new(record, &prompt());
+            let took_ms = if began_before_the_first_ended { later_ms + 500 } else { 500 };
+            let _ = run.judged(failure(Account), "count", &mut evidence, (NOW + later_ms, took_ms));
+            run.account_is_refused()
+        });
+        assert_eq!(refused, [false, false, is_everybody], "{began_before_the_first_ended}");
+    }
 }
 
 #[test]

@@ -96,8 +96,8 @@ fn a_failure_keeps_a_bounded_piece_of_what_was_said() {
     let rejection = Rejection::new(FailureReason::InvalidOutput, "ß".repeat(10_000));
     let write = run.fail(&rejection, NOW, &deployed(), &limits);
     let nightshift_core::record::State::Failed(failed) = write.record.state else { panic!("not failed") };
-    assert_eq!(failed.excerpt.unwrap().chars().count(), 2_001, "2,000 and the mark of the cut");
-    assert_eq!(failed.detail.chars().count(), 2_001);
+    assert_eq!(failed.excerpt.unwrap().chars().count(), 2_000, "with the mark of the cut");
+    assert_eq!(failed.detail.chars().count(), 2_000);
     assert_eq!(failed.request_id.as_deref(), Some("req-1"));
 }
 
