@@ -17,8 +17,9 @@ fn main() {
     }
     // Each commit is a line in it. A file that is not there would count as changed in every build.
     let log = git(&["rev-parse", "--git-path", "logs/HEAD"]).map(|log| Path::new(ROOT).join(log));
-    if let Some(log) = log.filter(|log| log.is_file()) {
-        println!("cargo::rerun-if-changed={}", log.display());
+    match log.filter(|log| log.is_file()) {
+        Some(log) => println!("cargo::rerun-if-changed={}", log.display()),
+        None => SOURCES.iter().for_each(|source| println!("cargo::rerun-if-changed={ROOT}/{source}")),
     }
     let committed = git(&[&["log", "-1", "--format=%ct", "--"], &SOURCES[..]].concat());
     if let Some(seconds) = committed.and_then(|seconds| seconds.parse::<u64>().ok()) {

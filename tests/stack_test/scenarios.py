@@ -376,15 +376,18 @@ def load_test_page():
         return done.stdout
 
     up, down = [(f"scripts/stack {word}", ROOT / "scripts" / "stack", word) for word in ("up", "down")]
-    run(*up, "--no-build")
     try:
+        run(*up, "--no-build")
         alone = "source \"$NIGHTSHIFT_STACK_HOME/env\" && exec \"$@\""
         said = run(
             "the load test's page, on a server of its own",
             "bash", "-c", alone, "bash", sys.executable, "-B", ROOT / "tests" / "stack_test" / "runbook.py", "--alone",
         )
-    finally:
-        run(*down)
+    except BaseException as error:
+        # Why it failed is worth more than what is then left.
+        subprocess.run(down[1:], cwd=ROOT, env=environment, capture_output=True)
+        raise error
+    run(*down)
     print(said, end="")
 
 

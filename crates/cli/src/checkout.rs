@@ -11,9 +11,14 @@ use crate::child;
 use crate::error::Failure;
 use crate::render::say;
 
-/// What cargo needs of the environment; neither credentials nor what this command is told.
-const KEPT: [&str; 14] = [
+/// What cargo needs of the environment: no credentials that stand in it, and nothing that this command is told. What is built
+/// there can still read what whoever asked can read, as any build can.
+const KEPT: [&str; 18] = [
     "PATH",
+    "CC",
+    "ALL_PROXY",
+    "RUSTFLAGS",
+    "RUSTUP_TOOLCHAIN",
     "HOME",
     "TERM",
     "TMPDIR",
@@ -29,7 +34,16 @@ const KEPT: [&str; 14] = [
     "SSL_CERT_DIR",
 ];
 /// And how variables begin by which cargo is configured.
-const KEPT_STARTS: [&str; 4] = ["CARGO_HTTP_", "CARGO_NET_", "CARGO_PROFILE_", "CARGO_REGISTRIES_"];
+const KEPT_STARTS: [&str; 6] =
+    ["CARGO_HTTP_", "CARGO_NET_", "CARGO_PROFILE_", "CARGO_REGISTRIES_", "CARGO_TARGET_", "PKG_CONFIG_"];
+
+fn is_kept(name: &str) -> bool {
+    // A registry's, which nothing that is built needs to know, nor where this command itself is built.
+    if name.ends_with("_TOKEN") || name == "CARGO_TARGET_DIR" {
+        return false;
+    }
+    KEPT.contains(&name) || KEPT_STARTS.iter().any(|start| name.starts_with(start))
+}
 
 /// # Errors
 /// Where the folder is no checkout.
@@ -43,26 +57,28 @@ pub fn check(folder: &Path) -> Result<(), Failure> {
     )))
 }
 
+/// Says what will be done, before whoever asked agrees to it.
+pub fn announce(folder: &Path) {
+    say(&format!(
+        "Builds nightshift in {} first, into its target folder: for the first time this takes minutes and some gigabytes.",
+        folder.display()
+    ));
+}
+
 /// Builds the command into the checkout's own target folder, while cargo shows on standard error how far it is, and says
 /// where it stands.
 ///
 /// # Errors
 /// Where there is no cargo, or the checkout does not build.
 pub async fn built(folder: &Path) -> Result<PathBuf, Failure> {
-    say(&format!(
-        "Builds nightshift in {} first, into its target folder: for the first time this takes minutes and some gigabytes.",
-        folder.display()
-    ));
     let here = std::env::temp_dir();
     let mut answered = tempfile::tempfile().map_err(|e| Failure::of_path(&here, "written", &e))?;
     let mut command = Command::new("cargo");
     command.args(["build", "--locked", "-p", "nightshift-cli", "--bin", "nightshift"]);
     // Where it stands depends on the checkout's own configuration, and only cargo knows.
     command.args(["--target-dir", "target", "--message-format", "json-render-diagnostics"]);
-    command.current_dir(folder).env_clear().envs(std::env::vars_os().filter(|(name, _)| {
-        let name = name.to_string_lossy();
-        KEPT.contains(&&*name) || KEPT_STARTS.iter().any(|start| name.starts_with(start))
-    }));
+    let kept = std::env::vars_os().filter(|(name, _)| is_kept(&name.to_string_lossy()));
+    command.current_dir(folder).env_clear().envs(kept);
     let into: File = answered.try_clone().map_err(|e| Failure::of_path(&here, "written", &e))?;
     command.stdin(Stdio::null()).stdout(into);
     let status = child::ended(&mut command, Path::new("cargo"))
@@ -91,4 +107,26 @@ fn executable(messages: &str) -> Option<PathBuf> {
         let is_command = message.pointer("/target/name").is_some_and(|name| name == "nightshift");
         is_command.then(|| message.get("executable").and_then(Value::as_str).map(PathBuf::from))?
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_is_told_how_to_build_and_no_secret() {
+        for (name, kept) in [
+            ("PATH", true),
+            ("RUSTFLAGS", true),
+            ("CARGO_NET_OFFLINE", true),
+            ("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER", true),
+            ("CARGO_REGISTRIES_OURS_INDEX", true),
+            ("CARGO_REGISTRIES_OURS_TOKEN", false),
+            ("CARGO_TARGET_DIR", false),
+            ("AWS_SECRET_ACCESS_KEY", false),
+            ("NIGHTSHIFT_MODEL_KEY", false),
+        ] {
+            assert_eq!(is_kept(name), kept, "{name}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Another build of `nightshift`, or one of a checkout, which tries the same file: told the same settings, handed the model key, and without AWS
-//! credentials.
+//! Another build of `nightshift`, or one of a checkout, which tries the same file: told the same settings, handed the model
+//! key, and without AWS credentials.
 
 use std::fs::File;
 use std::io::Seek as _;
@@ -37,13 +37,32 @@ pub fn check(path: &Path, source: &Source) -> Result<(), Failure> {
 }
 
 impl<'a> OtherBuild<'a> {
-    /// The build at this path, which may be a checkout that is built first. Before anything is paid for.
+    /// The build at this path, which may be a checkout.
     ///
     /// # Errors
-    /// Where it is no `nightshift`, or does not build.
-    pub async fn at(path: &Path, source: &'a Source, concurrency: u16) -> Result<Self, Failure> {
-        let path = if path.is_dir() { checkout::built(path).await? } else { path.to_owned() };
+    /// Where it is no `nightshift`.
+    pub fn at(path: &Path, source: &'a Source, concurrency: u16) -> Result<Self, Failure> {
+        // A bare name would be looked for among the programs of PATH.
+        let path = std::path::absolute(path).map_err(|e| Failure::of_path(path, "run", &e))?;
         let build = Self { path, source, concurrency };
+        if build.path.is_dir() {
+            checkout::announce(&build.path);
+        } else {
+            build.is_nightshift()?;
+        }
+        Ok(build)
+    }
+
+    /// Builds the checkout, where it is one. After whoever asked has agreed, since it runs what stands there; before anything
+    /// is paid for.
+    ///
+    /// # Errors
+    /// Where it does not build, or is no `nightshift`.
+    pub async fn made(self) -> Result<Self, Failure> {
+        if !self.path.is_dir() {
+            return Ok(self);
+        }
+        let build = Self { path: checkout::built(&self.path).await?, ..self };
         build.is_nightshift()?;
         Ok(build)
     }

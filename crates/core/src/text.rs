@@ -16,7 +16,7 @@ pub fn ascii_json(json: &str) -> String {
     out
 }
 
-/// At most `chars_max` characters of a text, the last of them an ellipsis where something was cut.
+/// At most `chars_max` characters of a text, of which one at least, the last of them an ellipsis where something was cut.
 #[must_use]
 pub fn cut(text: &str, chars_max: usize) -> String {
     if text.chars().nth(chars_max).is_none() {

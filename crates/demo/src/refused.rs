@@ -11,6 +11,8 @@ pub enum Refused {
     NotAllowed(String),
     /// What was named is not there.
     NotFound(String),
+    /// Somebody pressed Ctrl-C twice.
+    Interrupted(String),
 }
 
 impl Refused {
@@ -20,13 +22,15 @@ impl Refused {
             Self::Usage(_) => 2,
             Self::NotAllowed(_) => 4,
             Self::NotFound(_) => 5,
+            Self::Interrupted(_) => 130,
         }
     }
 }
 
 impl Display for Refused {
     fn fmt(&self, out: &mut Formatter<'_>) -> std::fmt::Result {
-        let (Self::Usage(words) | Self::NotAllowed(words) | Self::NotFound(words)) = self;
+        let (Self::Usage(words) | Self::NotAllowed(words) | Self::NotFound(words) | Self::Interrupted(words)) =
+            self;
         out.write_str(words)
     }
 }

@@ -192,7 +192,9 @@ fn say_that_it_stops(timeout_s: u64) {
 async fn stopped(lambda: Lambda, interrupted: bool) -> anyhow::Result<LambdaStats> {
     tokio::select! {
         stats = lambda.stop() => Ok(stats),
-        _ = tokio::signal::ctrl_c(), if interrupted => bail!("ended at once: what the function had begun is lost"),
+        _ = tokio::signal::ctrl_c(), if interrupted => {
+            bail!(Refused::Interrupted("ended at once: what the function had begun is lost".to_owned()))
+        }
     }
 }
 

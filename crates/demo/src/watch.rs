@@ -62,6 +62,7 @@ impl Watch {
     /// A pass over so many jobs begins.
     pub fn begin(&mut self, pass: usize, jobs: usize) {
         self.heard = Instant::now();
+        self.silent_said = SILENT_SAID;
         // Whether a person watches: only then is there a progress bar.
         if std::io::stderr().is_terminal() {
             let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {pos}/{len} settled, {elapsed}")
@@ -121,9 +122,9 @@ impl Watch {
     fn silence(&mut self, jobs: usize, silent_for: Duration) -> Option<String> {
         let real = self.real.filter(|_| jobs > 0 && silent_for >= self.silent_said)?;
         self.silent_said = silent_for.max(self.silent_said) * 2;
-        let wait = if jobs == 1 { "1 job waits".to_owned() } else { format!("{jobs} jobs wait") };
+        let wait = if jobs == 1 { "1 job was".to_owned() } else { format!("{jobs} jobs were") };
         Some(format!(
-            "no answer from the model for {} s: {wait} for one; a call is given up after {} s, and Ctrl-C stops",
+            "no answer from the model for {} s: {wait} received and not settled; a call is given up after {} s, and Ctrl-C stops",
             silent_for.as_secs(),
             real.call_timeout.as_secs()
         ))
@@ -227,10 +228,12 @@ mod tests {
             (
                 3,
                 5,
-                Some("no answer from the model for 5 s: 3 jobs wait for one; a call is given up after 120 s"),
+                Some(
+                    "no answer from the model for 5 s: 3 jobs were received and not settled; a call is given up after 120 s",
+                ),
             ),
             (3, 9, None),
-            (1, 10, Some("no answer from the model for 10 s: 1 job waits")),
+            (1, 10, Some("no answer from the model for 10 s: 1 job was received")),
             // It was heard meanwhile, and is silent again.
             (3, 10, None),
             (3, 60, Some("for 60 s")),

@@ -144,9 +144,16 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         Some(Against::File(path)) => Some(expected(path, &inputs)?),
         _ => None,
     };
-    let build = arguments.build().await?;
+    let build = arguments.build()?;
     let Sides { first, second, told, sdk } = Sides::of(arguments, context, build.as_ref()).await?;
     let at_most = agreed(arguments, &inputs, &first, second.as_ref()).await?;
+    let build = match build {
+        Some(build) => {
+            context.interrupt.leaves("nothing was paid for, and a checkout may be built in part");
+            Some(build.made().await?)
+        }
+        None => None,
+    };
     context.interrupt.handle("calls may have been paid for, and nothing is stored");
     if let Some(place) = first.worker.model.provider.key() {
         // Apart from the calls: without it, each of them would say so.
@@ -241,9 +248,9 @@ impl Arguments {
         self.model.check()
     }
 
-    async fn build(&self) -> Result<Option<OtherBuild<'_>>, Failure> {
+    fn build(&self) -> Result<Option<OtherBuild<'_>>, Failure> {
         let Some(Against::Build(path)) = &self.against else { return Ok(None) };
-        OtherBuild::at(path, &self.source, self.concurrency).await.map(Some)
+        OtherBuild::at(path, &self.source, self.concurrency).map(Some)
     }
 }
 
