@@ -48,6 +48,9 @@ pub(crate) struct State {
     /// So many claims have died two minutes ago.
     pub(crate) dead_claims: u32,
     pub(crate) answered_at_ms: Option<u64>,
+    pub(crate) called_at_ms: Option<u64>,
+    /// What the record of the day before says, where it says something else than that of the day.
+    pub(crate) yesterday: Option<Spent>,
     /// What a run remembers for the next one.
     pub(crate) remembered: Option<Document>,
     /// What happens at the operation of this number.
@@ -87,6 +90,8 @@ impl Default for World {
             young: 0,
             dead_claims: 0,
             answered_at_ms: Some(NOW_MS - 1_000),
+            called_at_ms: None,
+            yesterday: None,
             remembered: Some(remembered(NOW_MS - 60_000)),
             fate: None,
             operations: 0,
@@ -245,9 +250,13 @@ impl LedgerWatch for World {
         })
         .await
     }
-    async fn spent(&self, _: UtcDay) -> Result<Spent, PortError> {
-        let spent = |state: &mut State| Spent { answered_at_ms: state.answered_at_ms, ..Spent::default() };
-        self.on("spend", spent).await
+    async fn spent(&self, day: UtcDay) -> Result<Spent, PortError> {
+        self.on("spend", |state| {
+            let State { answered_at_ms, called_at_ms, .. } = *state;
+            let today = Spent { answered_at_ms, called_at_ms, ..Spent::default() };
+            if day == UtcDay::of(state.now_ms) { today } else { state.yesterday.unwrap_or(today) }
+        })
+        .await
     }
 }
 
@@ -424,6 +433,30 @@ async fn a_look_is_remembered_that_saw_all_that_a_version_is_judged_by() {
     for fails in ["control", "oldest", "records", "spend", "version", "watch"] {
         let (world, _) = run(World { fails: BTreeSet::from([fails]), ..World::default() }).await;
         assert_eq!(look_of(&world), NOW_MS - 60_000, "{fails}");
+    }
+}
+
+/// What died while nothing was answered is told from a deploy that kills by the last call, on whichever day that was.
+#[tokio::test]
+async fn after_midnight_the_last_call_and_its_answer_are_those_of_the_day_before() {
+    let yesterday = (Some(1), Some(2));
+    for (today, expected) in [
+        ((None, None), yesterday),
+        ((None, Some(4)), (Some(1), Some(4))),
+        ((Some(3), Some(4)), (Some(3), Some(4))),
+    ] {
+        let world = World::default();
+        {
+            let mut state = world.state.lock().unwrap();
+            (state.answered_at_ms, state.called_at_ms) = today;
+            let (answered_at_ms, called_at_ms) = yesterday;
+            // Its money is no longer asked for.
+            state.yesterday =
+                Some(Spent { answered_at_ms, called_at_ms, committed_micro_usd: 9, ..Spent::default() });
+        }
+        let spent = run(world).await.1.unwrap().spent.unwrap();
+        assert_eq!((spent.answered_at_ms, spent.called_at_ms), expected, "{today:?}");
+        assert_eq!(spent.committed_micro_usd, 0, "{today:?}");
     }
 }
 

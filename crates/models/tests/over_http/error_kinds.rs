@@ -263,6 +263,9 @@ async fn a_request_that_is_longer_than_a_limit_is_the_jobs() {
             ("anthropic", 429, json!({"type": "error", "error": {"type": "rate_limit_error", "message": "This request would exceed your organization's rate limit of 40,000 input tokens per minute; reduce the length of the prompt or try again later."}})),
             ("openai", 429, json!([{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "You exceeded your current quota, please check your plan and billing details. Please retry in 36.8s.", "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"}]}}])),
             ("openai", 498, said("Flex tier capacity exceeded")),
+            // Who has no capacity has judged no text, whatever is named.
+            ("openai", 503, said("The content filter is overloaded. Try again later.")),
+            ("openai", 429, said("Rate limit reached for the content policy check. Please try again in 2s.")),
             ("openai", 503, json!({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}})),
             ("openai", 500, json!({"error": {"message": "{\"error\":{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\"}}", "code": 429, "status": "Too Many Requests"}})),
         ],
