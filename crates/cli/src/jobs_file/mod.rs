@@ -99,7 +99,7 @@ impl Source {
         told
     }
 
-    /// Opens it.
+    /// From its first byte; a file that cannot be read is told by its path.
     pub fn open(&self) -> Result<Box<dyn Read + Send>, Failure> {
         if self.is_stdin() { Ok(Box::new(io::stdin())) } else { Ok(Box::new(files::open(&self.file)?)) }
     }
