@@ -1,7 +1,5 @@
 //! A checkout of Nightshift, whose command is built there.
 
-use std::fs::File;
-use std::io::Seek as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -71,16 +69,14 @@ pub fn announce(folder: &Path) {
 /// # Errors
 /// Where there is no cargo, or the checkout does not build.
 pub async fn built(folder: &Path) -> Result<PathBuf, Failure> {
-    let here = std::env::temp_dir();
-    let mut answered = tempfile::tempfile().map_err(|e| Failure::of_path(&here, "written", &e))?;
+    let answered = child::Output::new()?;
     let mut command = Command::new("cargo");
     command.args(["build", "--locked", "-p", "nightshift-cli", "--bin", "nightshift"]);
     // Where it stands depends on the checkout's own configuration, and only cargo knows.
     command.args(["--target-dir", "target", "--message-format", "json-render-diagnostics"]);
     let kept = std::env::vars_os().filter(|(name, _)| is_kept(&name.to_string_lossy()));
     command.current_dir(folder).env_clear().envs(kept);
-    let into: File = answered.try_clone().map_err(|e| Failure::of_path(&here, "written", &e))?;
-    command.stdin(Stdio::null()).stdout(into);
+    command.stdin(Stdio::null()).stdout(answered.stdio()?);
     let status = child::ended(&mut command, Path::new("cargo"))
         .await
         .map_err(|failure| failure.or("name the file of another build, which needs no cargo here"))?;
@@ -90,9 +86,7 @@ pub async fn built(folder: &Path) -> Result<PathBuf, Failure> {
             folder.display()
         )));
     }
-    let text = answered.rewind().and_then(|()| std::io::read_to_string(&answered));
-    let text = text.map_err(|e| Failure::of_path(&here, "read", &e))?;
-    executable(&text).ok_or_else(|| {
+    executable(&answered.text()?).ok_or_else(|| {
         Failure::failed(format!(
             "Cargo does not say where it put the command of {}: build it there, and name its file.",
             folder.display()

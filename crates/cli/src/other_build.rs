@@ -1,8 +1,6 @@
 //! Another build of `nightshift`, or one of a checkout, which tries the same file: told the same settings, handed the model
 //! key, and without AWS credentials.
 
-use std::fs::File;
-use std::io::Seek as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -143,28 +141,21 @@ impl<'a> OtherBuild<'a> {
         for kept in ["PATH", "SSL_CERT_FILE", "HTTPS_PROXY"] {
             command.envs(std::env::var_os(kept).map(|value| (kept, value)));
         }
-        let here = std::env::temp_dir();
-        let file = || tempfile::tempfile().map_err(|e| Failure::of_path(&here, "written", &e));
-        let (mut answered, mut said) = (file()?, file()?);
-        let into = |file: &File| file.try_clone().map_err(|e| Failure::of_path(&here, "written", &e));
-        command.stdout(into(&answered)?).stderr(into(&said)?);
+        let (answered, said) = (child::Output::new()?, child::Output::new()?);
+        command.stdout(answered.stdio()?).stderr(said.stdio()?);
         let status = tokio::select! {
             status = child::ended(&mut command, &self.path) => status?,
             () = context.interrupt.asked() => return Err(Failure::interrupted(
                 "Interrupted while the other build tried its share: up to its cap was spent, and nothing is stored.",
             )),
         };
-        let read = |file: &mut File| {
-            let text = file.rewind().and_then(|()| std::io::read_to_string(file));
-            text.map_err(|e| Failure::of_path(&here, "read", &e))
-        };
         if !status.success() {
-            let said = read(&mut said)?;
+            let said = said.text()?;
             let last = text::shown(said.lines().last().unwrap_or("it said nothing"));
             return Err(Failure::failed(format!("The other build failed: {last}")));
         }
         let tried: Vec<Tried> =
-            read(&mut answered)?.lines().map(serde_json::from_str).collect::<Result<_, _>>().map_err(
+            answered.text()?.lines().map(serde_json::from_str).collect::<Result<_, _>>().map_err(
                 |error| Failure::failed(format!("The other build answers in another form: {error}.")),
             )?;
         if tried.len() != inputs {
