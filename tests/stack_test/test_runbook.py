@@ -116,12 +116,14 @@ def test_no_block_is_longer_than_a_screen(pages):
 
 @pytest.fixture
 def shell(tmp_path, monkeypatch):
-    """An AWS CLI that knows one queue and one option."""
-    aws = tmp_path / "aws"
+    """An AWS CLI that knows one queue and one option, and a command whose answer is no."""
+    aws, nightshift = tmp_path / "aws", tmp_path / "nightshift"
     aws.write_text('#!/bin/bash\n[ "$3 $4 $5" = "sqs list-queues --output" ] && echo one-queue\n')
-    aws.chmod(0o755)
+    nightshift.write_text("#!/bin/bash\nexit 3\n")
+    for program in aws, nightshift:
+        program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{__import__('os').environ['PATH']}")
-    shell = OperatorShell({"AWS_ENDPOINT_URL": "https://127.0.0.1:1"}, aws)
+    shell = OperatorShell({"AWS_ENDPOINT_URL": "https://127.0.0.1:1"}, nightshift)
     yield shell
     shell.close()
 
@@ -154,6 +156,13 @@ def test_a_block_that_works_is_seen_to_work(shell):
 def test_a_defect_in_a_block_is_seen(shell, defect):
     (ran,) = shell.run([block(DEFECTS[defect])])
     assert ran.status or ran.failed_calls
+
+
+def test_what_doctor_finds_is_an_answer(shell):
+    (ran,) = shell.run([block('nightshift --prefix "$PREFIX" doctor\n' + GOOD)])
+    assert (ran.status, ran.failed_calls) == (0, [])
+    (ran,) = shell.run([block("nightshift results doctor-7\n" + GOOD)])
+    assert [call.status for call in ran.failed_calls] == [3, 3]
 
 
 def test_blocks_in_the_wrong_order_are_seen(shell):
