@@ -3,7 +3,7 @@
 //! Each test carries the name of its scenario: B, F and C are about batches, I about idempotency, L about model calls.
 //! Where a scenario cannot be meant for a standard queue (F1 to F3), its test says what holds instead.
 //! The worker is the real one; the world around it is `nightshift_tests::memory`, and for L the real adapters over HTTP.
-//! `blame` is about whose fault a refusal is, and has no names of that kind.
+//! `blame`, about whose fault a refusal is, and `erasing` have no names of that kind.
 //! `over_aws` repeats those that protocols could change over the real AWS adapters.
 
 // A test says what must hold by panicking; clippy's allowances for tests reach only `#[test]` functions themselves.
@@ -18,6 +18,7 @@
 
 mod batch;
 mod blame;
+mod erasing;
 mod idempotency;
 mod model_call;
 mod numbers;
