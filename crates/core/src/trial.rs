@@ -74,7 +74,7 @@ impl Summary {
 /// A member that two outputs do not have alike.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
-    /// Where it stands in the output: `category`, `tags[2].name`; empty where the whole output differs.
+    /// Where it stands in the output: `category`, `tags[2].name`, `["a.b"].c`; empty where the whole output differs.
     pub member: String,
     /// What it is in ours; `None` where ours has no such member.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,8 +108,7 @@ fn differences(member: String, ours: Option<&Value>, theirs: Option<&Value>, fou
         (ours, theirs) if ours == theirs => {}
         (Some(Value::Object(ours)), Some(Value::Object(theirs))) => {
             for name in ours.keys().chain(theirs.keys().filter(|name| !ours.contains_key(*name))) {
-                let dot = if member.is_empty() { "" } else { "." };
-                differences(format!("{member}{dot}{name}"), ours.get(name), theirs.get(name), found);
+                differences(within(&member, name), ours.get(name), theirs.get(name), found);
             }
         }
         (Some(Value::Array(ours)), Some(Value::Array(theirs))) => {
@@ -121,6 +120,16 @@ fn differences(member: String, ours: Option<&Value>, theirs: Option<&Value>, fou
             found.push(Difference { member, ours: ours.cloned(), theirs: theirs.cloned() });
         }
     }
+}
+
+/// The path of a member. A name that could be read as a path itself is quoted, as JSON is.
+fn within(path: &str, name: &str) -> String {
+    let is_plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-'));
+    if !is_plain {
+        return format!("{path}[{}]", Value::from(name));
+    }
+    let dot = if path.is_empty() { "" } else { "." };
+    format!("{path}{dot}{name}")
 }
 
 /// For a cell of a table: `category: billing → technical`, the first ones of many, and of long values the part where they
@@ -207,6 +216,30 @@ mod tests {
             (summary.cases, summary.passed, summary.cost_micro_usd, summary.median_ms),
             (3, 2, 15, 20)
         );
+    }
+
+    #[test]
+    fn no_two_members_have_one_path() {
+        for (output, member) in [
+            (json!({"a": {"b": 1}}), "a.b"),
+            (json!({"a.b": 1}), r#"["a.b"]"#),
+            (json!({"a": {"b.c": {"d": 1}}}), r#"a["b.c"].d"#),
+            (json!({"a": [1]}), "a[0]"),
+            (json!({"a[0]": 1}), r#"["a[0]"]"#),
+            (json!({"[\"a\"]": 1}), r#"["[\"a\"]"]"#),
+            (json!({"": 1}), r#"[""]"#),
+            (json!({"": {"": 1}}), r#"[""][""]"#),
+            (json!({"a": {"": 1}}), r#"a[""]"#),
+            (json!([{"first name": 1}]), r#"[0]["first name"]"#),
+            (json!({"line\nbreak": 1}), r#"["line\nbreak"]"#),
+            (json!({"Größe_in-cm": 1}), "Größe_in-cm"),
+        ] {
+            let other = output.to_string().replace('1', "2");
+            let other = serde_json::from_str(&other).unwrap();
+            let differing = differing(&[case(1, true, output, 1)], &[case(1, true, other, 1)]);
+            let members: Vec<_> = differing[&1].iter().map(|difference| &difference.member).collect();
+            assert_eq!(members, [member]);
+        }
     }
 
     #[test]
