@@ -367,6 +367,9 @@ impl Reading<'_> {
     }
 }
 
+/// Why a line is not sent that holds no job.
+pub const UNREADABLE: &str = "unreadable";
+
 /// The key of a draft and what a call for it costs at most, or why no worker could work on it, in a word and in a
 /// sentence.
 pub fn judge(
@@ -374,7 +377,7 @@ pub fn judge(
     tasks: &Registry,
     worker: &Worker,
 ) -> Result<(Draft, InputHash, u64), (String, String)> {
-    let draft = draft.map_err(|detail| ("unreadable".to_owned(), detail))?;
+    let draft = draft.map_err(|detail| (UNREADABLE.to_owned(), detail))?;
     let limits = &worker.limits;
     let judged = job::parse(&draft.body, limits.body_bytes_max).and_then(|job| {
         let ready = ready(&job, draft.body.len(), tasks, worker.price, limits.spend_cap_micro_usd)?;

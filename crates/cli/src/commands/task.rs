@@ -9,6 +9,7 @@ use nightshift_core::task::Tasks;
 use serde::Serialize;
 
 use crate::Context;
+use crate::commands::enqueue::UNREADABLE;
 use crate::commands::task_try;
 use crate::error::Failure;
 use crate::jobs_file::Source;
@@ -32,7 +33,8 @@ Examples:
     Schema(SchemaArguments),
     /// Checks jobs, or inputs of one task, as the worker would; nothing is sent, and no model is called.
     #[command(after_help = "\
-Lists what would become a dead letter at once, by line number; the exit code is 3 where there is any.
+Lists by line number what would become a dead letter at once, and what holds no job that could be sent (`unreadable`); the \
+exit code is 3 where there is any.
 
 Examples:
   nightshift task check jobs.jsonl
@@ -151,22 +153,27 @@ fn check(arguments: &CheckArguments, context: &Context) -> Result<(), Failure> {
     let limits = Limits::default();
     let mut lines = arguments.source.lines(arguments.source.open()?, &tasks)?;
     let mut rows = context.out.before_verdict().rows();
-    let (mut checked, mut bad) = (0_u64, 0_u64);
+    let (mut checked, mut letters, mut unreadable) = (0_u64, 0_u64, 0_u64);
     while let Some((line, draft)) = lines.next()? {
         checked += 1;
-        let judged = draft.map_err(|detail| ("not sent".to_owned(), detail)).and_then(|draft| {
-            let job = job::parse(&draft.body, limits.body_bytes_max);
-            // What a call may cost is the stack's; `enqueue` asks it.
-            let ready = job
-                .and_then(|job| ready(&job, draft.body.len(), &tasks, Price::flat(0, 0), u64::MAX).map(drop));
-            ready.map_err(|rejection| (rejection.reason.to_string(), rejection.detail))
-        });
-        if let Err((reason, detail)) = judged {
-            bad += 1;
-            rows.write(&BadLine { line, reason, detail })?;
+        let draft = match draft {
+            Ok(draft) => draft,
+            Err(detail) => {
+                unreadable += 1;
+                rows.write(&BadLine { line, reason: UNREADABLE.to_owned(), detail })?;
+                continue;
+            }
+        };
+        let job = job::parse(&draft.body, limits.body_bytes_max);
+        // What a call may cost is the stack's; `enqueue` asks it.
+        let judged =
+            job.and_then(|job| ready(&job, draft.body.len(), &tasks, Price::flat(0, 0), u64::MAX).map(drop));
+        if let Err(rejection) = judged {
+            letters += 1;
+            rows.write(&BadLine { line, reason: rejection.reason.to_string(), detail: rejection.detail })?;
         }
     }
-    if bad == 0 {
+    if letters + unreadable == 0 {
         say(&match checked {
             0 => "There is no line in it, and nothing was checked.".to_owned(),
             1 => "1 line, a job that a worker would work on.".to_owned(),
@@ -175,6 +182,16 @@ fn check(arguments: &CheckArguments, context: &Context) -> Result<(), Failure> {
         return Ok(());
     }
     rows.end()?;
-    let letters = agreeing(bad, "a dead letter", "dead letters");
-    Err(Failure::no(format!("{bad} of {} would be {letters} at once.", counted(checked, "line"))))
+    let parts = [
+        (
+            letters,
+            format!("{letters} would be {} at once", agreeing(letters, "a dead letter", "dead letters")),
+        ),
+        (
+            unreadable,
+            format!("{unreadable} {} no job that could be sent", agreeing(unreadable, "holds", "hold")),
+        ),
+    ];
+    let told: Vec<_> = parts.into_iter().filter_map(|(count, part)| (count > 0).then_some(part)).collect();
+    Err(Failure::no(format!("Of {} {}.", counted(checked, "line"), told.join(", and "))))
 }

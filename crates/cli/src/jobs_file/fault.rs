@@ -13,6 +13,13 @@ pub fn unreadable(number: u64, error: &io::Error) -> Failure {
     Failure::failed(format!("The file cannot be read on at line {number}: {error}."))
 }
 
+/// Of a file that is read as JSONL.
+pub fn like_csv() -> Failure {
+    Failure::usage(
+        "The first line is no JSON and reads like the header of CSV: where it is one, give --csv, and --task with the task of its inputs; where not, mend it.",
+    )
+}
+
 /// Of a line.
 pub fn too_long() -> String {
     format!(

@@ -7,8 +7,11 @@ use nightshift_core::json;
 use serde_json::value::RawValue;
 
 use super::draft::{Draft, Line, group, job, scalar, sendable};
-use super::fault::{LINE_BYTES_MAX, not_utf8, too_long, unreadable};
+use super::fault::{LINE_BYTES_MAX, like_csv, not_utf8, too_long, unreadable};
 use crate::error::Failure;
+
+/// Of the name of a column.
+const NAME_BYTES_MAX: usize = 64;
 
 /// Lines on their way in.
 pub struct Jsonl<R> {
@@ -16,6 +19,8 @@ pub struct Jsonl<R> {
     shape: Shape,
     /// Of the last line that was read, from 1.
     number: u64,
+    /// A line that is not blank was read.
+    begun: bool,
 }
 
 /// What a line is, and what stands apart in it.
@@ -31,7 +36,7 @@ pub struct Shape {
 impl<R: Read> Jsonl<R> {
     /// Before the first line.
     pub fn new(read: R, shape: Shape) -> Self {
-        Self { read: BufReader::with_capacity(64 * 1_024, read), shape, number: 0 }
+        Self { read: BufReader::with_capacity(64 * 1_024, read), shape, number: 0, begun: false }
     }
 
     /// The next line that is not blank; `None` at the end.
@@ -45,19 +50,25 @@ impl<R: Read> Jsonl<R> {
             let Some(line) = bounded_line(&mut self.read).map_err(|error| unreadable(number, &error))? else {
                 return Ok(None);
             };
-            match line {
-                Bounded::TooLong => return Ok(Some((number, Err(too_long())))),
+            let drafted = match line {
+                Bounded::TooLong => Err(too_long()),
                 Bounded::Line(bytes) => match String::from_utf8(bytes) {
                     Ok(text) => {
                         // A byte order mark is no part of the first job.
                         let text = text.trim_start_matches('\u{feff}').trim();
-                        if !text.is_empty() {
-                            return Ok(Some((number, self.shape.draft(text))));
+                        if text.is_empty() {
+                            continue;
                         }
+                        if !self.begun && self.shape.would_be_a_header(text) {
+                            return Err(like_csv());
+                        }
+                        self.shape.draft(text)
                     }
-                    Err(_) => return Ok(Some((number, Err(not_utf8())))),
+                    Err(_) => Err(not_utf8()),
                 },
-            }
+            };
+            self.begun = true;
+            return Ok(Some((number, drafted)));
         }
     }
 }
@@ -81,6 +92,18 @@ fn bounded_line(read: &mut impl BufRead) -> io::Result<Option<Bounded>> {
 }
 
 impl Shape {
+    /// Whether a first line is no JSON, and reads like the names of columns. One word alone may be anything, but where lines
+    /// are inputs of a task.
+    fn would_be_a_header(&self, line: &str) -> bool {
+        let is_name = |cell: &str| {
+            let name = cell.trim().trim_matches('"');
+            (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.contains(['{', '}', '[', ']', ':'])
+        };
+        let mut cells = line.split([',', ';', '\t']);
+        let is_row = self.task.is_some() || cells.clone().nth(1).is_some();
+        is_row && cells.all(is_name) && serde_json::from_str::<&RawValue>(line).is_err()
+    }
+
     fn draft(&self, text: &str) -> Result<Draft, String> {
         // A whole job is sent as it was written, byte for byte; the worker's own parser judges it.
         if self.task.is_none() && self.group.is_none() {
@@ -158,6 +181,36 @@ mod tests {
         assert_eq!(numbers, [(1, false), (2, false), (3, true), (4, false)]);
         let exact = vec![b'x'; 1_048_576];
         assert!(read(&source("jobs.jsonl", |_| {}), &exact)[0].1.is_ok());
+    }
+
+    #[test]
+    fn a_file_that_begins_with_the_header_of_csv_is_refused_whole() {
+        let whole = source("-", |_| {});
+        let of_task = source("-", |s| s.task = Some("categorize_ticket".to_owned()));
+        for (source, text, is_refused) in [
+            (&whole, "Id,text\n1,hello\n", true),
+            (&whole, "\u{feff}\n\n\"Id\";\"text\"\r\n", true),
+            (&whole, "Id\tWhat the customer wrote\n", true),
+            (&of_task, "subject,text\nhello,two\n", true),
+            (&of_task, "text\nhello\n", true),
+            // One word that is no job is a bad line, and what is whole or broken JSON is JSONL.
+            (&whole, "hello\n", false),
+            (&whole, "{\"task\":\"t\",\"input\":{}}\nId,text\n", false),
+            (&whole, "{\"task\":\"t\",\"input\":{\n", false),
+            (&whole, "\"task\":\"t\",\"input\":1\n", false),
+            (&of_task, "1.5\n", false),
+            (&of_task, "\"hello\"\n", false),
+            (&whole, "a, b\n", true),
+            (&whole, ",\n", false),
+            (&whole, &format!("Hello, {}\n", "and more ".repeat(8)), false),
+        ] {
+            let tasks = my_tasks::registry();
+            let first = source.lines(text.as_bytes(), &tasks).unwrap().next();
+            let failure =
+                first.err().map(|failure| (failure.exit_code(), failure.sentence().unwrap().to_owned()));
+            assert_eq!(failure.as_ref().map(|(code, _)| *code), is_refused.then_some(2), "{text:?}");
+            assert!(failure.is_none_or(|(_, said)| said.contains("give --csv, and --task")), "{text:?}");
+        }
     }
 
     #[test]

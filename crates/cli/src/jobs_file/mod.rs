@@ -32,7 +32,7 @@ pub struct Source {
     /// Lines are inputs of this task, not whole jobs. CSV needs it.
     #[arg(long, value_name = "NAME")]
     pub task: Option<String>,
-    /// Read as CSV, whatever the name.
+    /// Read as CSV, whatever the name: standard input has none.
     #[arg(long)]
     pub csv: bool,
     /// What stands between the cells of CSV, where that is no comma: ';' in most files of a German spreadsheet.
@@ -122,7 +122,9 @@ impl Source {
             return Err(Failure::usage("--delimiter is for CSV: give --csv too, where the file is some."));
         }
         if !self.maps.is_empty() {
-            return Err(Failure::usage("--map is for CSV: in JSONL the members have their names already."));
+            return Err(Failure::usage(
+                "--map is for CSV: give --csv too, where the file is some; in JSONL the members have their names already.",
+            ));
         }
         if self.reference.is_some() && self.task.is_none() {
             return Err(Failure::usage(

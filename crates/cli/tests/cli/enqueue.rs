@@ -274,6 +274,15 @@ async fn csv_from_standard_input_is_mapped_grouped_and_receipted() {
     let unnamed = run_with(&mut stand.command(&["enqueue", "-", "--yes"]), b"{}\n");
     assert_eq!(unnamed.code, 2);
     assert!(unnamed.err.contains("name one with --receipt"), "{unnamed:?}");
+    let other = folder.path().join("other.receipt");
+    let args = ["enqueue", "-", "--yes", "--receipt", other.to_str().unwrap()];
+    let unsaid = run_with(&mut stand.command(&args), csv.as_bytes());
+    assert_eq!(unsaid.code, 2, "{unsaid:?}");
+    assert!(
+        unsaid.err.contains("reads like the header of CSV") && unsaid.err.lines().count() == 1,
+        "{unsaid:?}"
+    );
+    assert!(!other.exists(), "nothing was sent");
 }
 
 #[tokio::test(flavor = "multi_thread")]

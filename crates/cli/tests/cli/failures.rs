@@ -1,6 +1,6 @@
 //! Each failure that a user meets: one clear sentence, the right exit code.
 
-use crate::support::{Ran, Stand, bare, run};
+use crate::support::{Ran, Stand, bare, run, run_with};
 
 #[track_caller]
 fn fails(ran: &Ran, code: i32, sentence: &str) {
@@ -70,6 +70,10 @@ async fn files_and_arguments_fail_as_clearly() {
     );
     fails(&run(&mut bare(&["task", "check", "/tmp"])), 2, "/tmp is a folder: name a file.");
     fails(&run(&mut bare(&["task", "check", "--task", "nope", "/dev/null"])), 5, "There is no task \"nope\"");
+    for more in [&[][..], &["--task", "categorize_ticket"], &["--map", "text=Body"]] {
+        let mut piped = bare(&[&["task", "check", "-"], more].concat());
+        fails(&run_with(&mut piped, b"Id,Body\n1,hello\n"), 2, "give --csv");
+    }
     assert_eq!(run(&mut bare(&["task", "chekc"])).code, 2);
     assert_eq!(run(&mut bare(&[])).code, 2);
     assert_eq!(run(&mut bare(&["pause"])).code, 2, "a change needs a reason");

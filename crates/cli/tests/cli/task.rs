@@ -31,12 +31,42 @@ async fn a_check_says_what_the_worker_would_say_by_line_number() {
         lines,
         [["LINE", "REASON"], ["3", "unknown_task"], ["4", "invalid_message"], ["5", "invalid_input"]]
     );
-    assert!(checked.err.contains("3 of 4 lines would be dead letters at once"), "{checked:?}");
 
     let mut csv = bare(&["task", "check", "--csv", "--task", "categorize_ticket", "--map", "text=Body", "-"]);
     let good = run_with(&mut csv, b"Id,Body\n1,hello\n2,\"a, b\"\n").ok();
     assert!(good.out.is_empty() && good.err.contains("2 lines, all of them jobs"), "{good:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_counts_dead_letters_and_what_is_never_sent_apart() {
+    const GOOD: &str = "{\"task\":\"categorize_ticket\",\"input\":{\"text\":\"one\"}}";
+    const UNKNOWN: &str = "{\"task\":\"nope\",\"input\":{}}";
+    for (jobs, code, said) in [
+        (format!("{GOOD}\n{GOOD}\n"), 0, "2 lines, all of them jobs that a worker would work on."),
+        (format!("{GOOD}\n{UNKNOWN}\nhello\n"), 3, "Of 3 lines 2 would be dead letters at once."),
+        (format!("{UNKNOWN}\n"), 3, "Of 1 line 1 would be a dead letter at once."),
+        (format!("{GOOD}\n{LATIN1}\n"), 3, "Of 2 lines 1 holds no job that could be sent."),
+        (
+            format!("{UNKNOWN}\n{LATIN1}\n{GOOD}\n{LATIN1}\n"),
+            3,
+            "Of 4 lines 1 would be a dead letter at once, and 2 hold no job that could be sent.",
+        ),
+    ] {
+        // `LATIN1` stands for a line in another encoding.
+        let bytes: Vec<u8> = jobs.chars().map(|c| u8::try_from(c).unwrap()).collect();
+        let checked = run_with(&mut bare(&["task", "check", "-"]), &bytes);
+        assert_eq!(checked.code, code, "{checked:?}");
+        assert!(checked.err.ends_with(&format!("{said}\n")), "{checked:?}");
+        assert_eq!(
+            checked.out.matches("\tunreadable\t").count(),
+            jobs.matches(LATIN1).count(),
+            "{checked:?}"
+        );
+    }
+}
+
+/// A line that is not UTF-8 where each of its characters is one byte.
+const LATIN1: &str = "Größe";
 
 fn inputs(folder: &std::path::Path) -> String {
     let jobs: String = (1..=4).map(|n| format!("{{\"text\":\"ticket {n}\"}}\n")).collect();
