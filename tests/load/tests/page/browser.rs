@@ -2,10 +2,18 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+
+/// Of what the browser said, so many messages are told when it says no more, each to so many characters.
+const TOLD_MAX: usize = 5;
+const MESSAGE_CHARS_MAX: usize = 300;
 
 /// A browser without a window, and one page in it.
 pub struct Browser {
@@ -15,12 +23,18 @@ pub struct Browser {
     asked: u64,
     events: VecDeque<Value>,
     session: Option<String>,
+    /// What it said last.
+    said: VecDeque<String>,
+    limit: Duration,
+    /// Dropped with this, which ends whoever waits for the deadline.
+    _deadline: Sender<()>,
     _profile: tempfile::TempDir,
 }
 
 impl Browser {
-    /// `None`: this machine has none.
-    pub fn start() -> Option<Self> {
+    /// After `limit` it is ended, whatever it is at, and what is asked then panics with what it said last. `None`: this machine
+    /// has none.
+    pub fn start(limit: Duration) -> Option<Self> {
         let known = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
         let browser = known.into_iter().find(|path| Path::new(path).exists())?;
         let profile = tempfile::tempdir().unwrap();
@@ -32,8 +46,16 @@ impl Browser {
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .process_group(0)
             .spawn()
             .unwrap();
+        let (deadline, over) = mpsc::channel();
+        let group = process.id();
+        thread::spawn(move || {
+            if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                end(group);
+            }
+        });
         let (commands, answers) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
         let mut browser = Self {
             process,
@@ -42,6 +64,9 @@ impl Browser {
             asked: 0,
             events: VecDeque::new(),
             session: None,
+            said: VecDeque::new(),
+            limit,
+            _deadline: deadline,
             _profile: profile,
         };
         let page = browser.call("Target.createTarget", json!({"url": "about:blank"}));
@@ -103,7 +128,8 @@ impl Browser {
         if let Some(session) = &self.session {
             command["sessionId"] = json!(session);
         }
-        self.commands.write_all(format!("{command}\0").as_bytes()).unwrap();
+        // To one that has gone nothing can be written: reading from it tells more.
+        let _ = self.commands.write_all(format!("{command}\0").as_bytes());
         loop {
             let mut message = self.read();
             if message["id"] == self.asked {
@@ -117,14 +143,30 @@ impl Browser {
     fn read(&mut self) -> Value {
         let mut message = Vec::new();
         self.answers.read_until(0, &mut message).unwrap();
-        assert_eq!(message.pop(), Some(0), "the browser has gone");
-        serde_json::from_slice(&message).unwrap()
+        assert_eq!(
+            message.pop(),
+            Some(0),
+            "the browser has gone, or was ended after {:?}; it last said: {:#?}",
+            self.limit,
+            self.said
+        );
+        let text = String::from_utf8(message).unwrap();
+        if self.said.len() == TOLD_MAX {
+            self.said.pop_front();
+        }
+        self.said.push_back(text.chars().take(MESSAGE_CHARS_MAX).collect());
+        serde_json::from_str(&text).unwrap()
     }
+}
+
+/// With all the processes that it has started.
+fn end(group: u32) {
+    let _ = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).stderr(Stdio::null()).status();
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.process.kill();
+        end(self.process.id());
         let _ = self.process.wait();
     }
 }

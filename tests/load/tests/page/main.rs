@@ -3,11 +3,18 @@
 
 mod browser;
 
+use std::io::Write as _;
+use std::panic::catch_unwind;
+use std::time::Duration;
+
 use browser::Browser;
 use nightshift_core::limits::Limits;
 use nightshift_core::load_test::{Plan, Thresholds};
 use nightshift_load::{Load, test};
 use serde_json::Value;
+
+/// All pages together take twenty seconds where nothing else runs.
+const BROWSER_MAX: Duration = Duration::from_secs(300);
 
 /// Names what somebody who cannot see it is told.
 const NAME: &str = "const name = e => e.getAttribute('aria-label') || e.textContent.trim().slice(0, 40);";
@@ -107,13 +114,32 @@ fn page() -> String {
     test(&Load { plan, limits, thresholds, requests_per_minute: 0, seed: 1 }).unwrap().page()
 }
 
+/// The browser; without one, a line says that nothing was looked at.
+fn browser(limit: Duration) -> Option<Browser> {
+    let browser = Browser::start(limit);
+    if browser.is_none() {
+        // Not `println`, which the test harness keeps to itself while a test passes.
+        let why = "skipped: the page in a browser (there is no Chromium on this machine)";
+        let _ = writeln!(std::io::stderr(), "{why}");
+    }
+    browser
+}
+
 #[test]
-#[allow(clippy::print_stdout)] // A skip is shown.
+fn a_page_that_never_answers_ends_with_the_browser_and_what_it_said_last() {
+    let asks = || browser(Duration::from_secs(10)).map(|mut it| it.evaluate("(() => { while (true) {} })()"));
+    match catch_unwind(asks) {
+        Ok(answer) => assert_eq!(answer, None, "there is a browser, and no answer"),
+        Err(panic) => {
+            let said = panic.downcast::<String>().unwrap();
+            assert!(said.contains("was ended after 10s; it last said: ["), "{said}");
+        }
+    }
+}
+
+#[test]
 fn the_page_asks_nobody_and_is_read_without_a_mouse_and_what_is_not_so_is_found() {
-    let Some(mut browser) = Browser::start() else {
-        println!("skipped: the page in a browser (there is no Chromium on this machine)");
-        return;
-    };
+    let Some(mut browser) = browser(BROWSER_MAX) else { return };
     let page = page();
     assert_eq!(faults(&mut browser, &page), [""; 0]);
     let with = |what: &str| what.to_owned() + "</main>";
