@@ -186,7 +186,7 @@ async fn sentinel_run(situation: &sentinel::Situation) -> anyhow::Result<Row> {
         wanted: "≤ 2 s",
         measured: format!("{:.0} ms", median(&mut run.ms)),
         how: format!(
-            "median of {}, the longest {longest_ms:.0} ms; an index of {} for a word; {} requests, of which {} are queries, each of one page",
+            "median of {}, the longest {longest_ms:.0} ms; an index of {} for a word; {} requests, of which {} read a page of the index each",
             run.ms.len(),
             if situation.index_keys() == 1 {
                 "one key".to_owned()
@@ -194,7 +194,7 @@ async fn sentinel_run(situation: &sentinel::Situation) -> anyhow::Result<Row> {
                 format!("{} keys", situation.index_keys())
             },
             run.requests,
-            run.queries,
+            run.pages,
         ),
     })
 }

@@ -80,8 +80,8 @@ pub struct Measured {
     pub ms: Vec<f64>,
     /// Of one run, to all of AWS but Lambda.
     pub requests: u64,
-    /// Of these, queries of the index.
-    pub queries: u64,
+    /// Of these, pages of the index: each query is answered with one.
+    pub pages: u64,
 }
 
 fn done(at_ms: u64) -> State {
@@ -199,9 +199,9 @@ pub async fn measured(situation: &Situation) -> anyhow::Result<Measured> {
         run().await?;
         ms.push(began.elapsed().as_secs_f64() * 1_000.0);
     }
-    let queries = requests.get("DynamoDB.Query").copied().unwrap_or_default();
+    let pages = requests.get("DynamoDB.Query").copied().unwrap_or_default();
     aws.stop().await;
-    Ok(Measured { ms, requests: requests.values().sum(), queries })
+    Ok(Measured { ms, requests: requests.values().sum(), pages })
 }
 
 fn asked_since(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
