@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use nightshift_core::control::{Cause, Control, Entry, Phase};
+use nightshift_core::cost::Price;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
@@ -136,6 +137,21 @@ async fn an_invocation_whose_call_was_refused_says_that_it_lived_and_one_that_wa
         let _ = tokio::time::timeout(Duration::from_secs(30), invoked).await;
         let spent = stage.world.spent(UtcDay::of(START_MS)).await.unwrap();
         assert_eq!((spent.called_at_ms.is_some(), spent.answered_at_ms), (lives, None), "{label}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_without_a_price_is_heard_as_one_with_a_price() {
+    for (says, answers) in [(good(), true), (Says::Fails(FailureClass::Capacity, None), false)] {
+        let label = format!("{says:?}");
+        let stage = Stage::new(move |_, _| says.clone());
+        stage.world.set_price(Price::flat(0, 0));
+        let worker = stage.world.worker(Limits::default());
+        invoke(&worker, vec![stage.message("m-1", "ticket 1")]).await;
+        let spent = stage.world.spent(UtcDay::of(START_MS)).await.unwrap();
+        let heard = (spent.called_at_ms.is_some(), spent.answered_at_ms.is_some());
+        assert_eq!(heard, (true, answers), "{label}");
+        assert_eq!(spent.committed_micro_usd, 0, "{label}");
     }
 }
 

@@ -140,6 +140,7 @@ struct WorldState {
     shards_get_nothing: bool,
     hangs: Option<LastStep>,
     visibility_fails: bool,
+    price: Price,
 }
 
 impl World {
@@ -170,6 +171,7 @@ impl World {
                 shards_get_nothing: false,
                 hangs: None,
                 visibility_fails: false,
+                price: Price::flat(1_000_000, 5_000_000),
             }),
             tokens: AtomicU64::new(0),
             frozen_ms: AtomicU64::new(0),
@@ -209,7 +211,7 @@ impl World {
         let deployment = Deployment {
             stack: "scenario".to_owned(),
             model: "model-1".to_owned(),
-            price: Price::flat(1_000_000, 5_000_000),
+            price: self.state().price,
             spread: Spread::over(limits.concurrency_max, limits.spend_cap_micro_usd, 1),
             limits,
             built_at_ms,
@@ -239,6 +241,11 @@ impl World {
     /// Lambda freezes the process for this long: the wall clock goes on, and monotonic time does not.
     pub fn freeze(&self, frozen: Duration) {
         self.frozen_ms.fetch_add(u64::try_from(frozen.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// What the model costs for the workers that start from now on.
+    pub fn set_price(&self, price: Price) {
+        self.state().price = price;
     }
 
     /// Pauses or resumes the stack.

@@ -33,6 +33,11 @@ use crate::world::{Letter, State, World};
 /// A redrive that is driven ends within this time: five plans of a scan.
 const LASTS_MS_MAX: u64 = 12 * HOUR;
 
+/// How SQS fails one message of a batch: it has taken it and nobody learns that, it has no time for it now, or it never
+/// takes it.
+const SEND_FAILS: [PortErrorKind; 3] =
+    [PortErrorKind::Unavailable, PortErrorKind::Throttled, PortErrorKind::Refused];
+
 /// How often, for each page that is received from `crashed`.
 const SENT_AGAIN: f64 = 0.3;
 
@@ -54,6 +59,8 @@ pub struct Running {
     pub succeeded: u32,
     /// Pages of which nobody may know that they were sent.
     pub unknown_pages: u64,
+    /// How many messages SQS would not take, each time that it said so.
+    pub refused: u64,
     /// When whoever stopped it was told that it will end.
     pub stopped_ms: Option<u64>,
 }
@@ -216,19 +223,20 @@ impl WaitingQueue for SimQueue {
 impl JobsQueue for Process {
     async fn send(&self, letters: &[&Held]) -> Result<Vec<Result<String, PortError>>, PortError> {
         let fails = self.world.faults().letter_fails * 0.3;
-        let fates: Vec<(bool, bool)> =
-            letters.iter().map(|_| self.draw(|rng| (rng.chance(fails), rng.chance(0.5)))).collect();
+        let fates: Vec<(bool, PortErrorKind)> =
+            letters.iter().map(|_| self.draw(|rng| (rng.chance(fails), rng.pick(&SEND_FAILS)))).collect();
         let sent: Result<Vec<Result<String, PortError>>, PortError> = self
             .does("SendMessageBatch", fails * 0.3, |state, now_ms| {
                 if let Some(running) = &mut state.redrive {
                     running.unknown_pages += 1;
                 }
-                let answers = letters.iter().zip(fates).map(|(letter, (fails, sent_all_the_same))| {
-                    let id = (!fails || sent_all_the_same)
-                        .then(|| state.letter_was_sent(now_ms, letter, &self.world.plan).to_string());
-                    // What SQS refuses for good, it has not taken.
-                    let kind =
-                        if sent_all_the_same { PortErrorKind::Unavailable } else { PortErrorKind::Refused };
+                let answers = letters.iter().zip(fates).map(|(letter, (fails, kind))| {
+                    let is_taken = !fails || kind == PortErrorKind::Unavailable;
+                    let id =
+                        is_taken.then(|| state.letter_was_sent(now_ms, letter, &self.world.plan).to_string());
+                    if let Some(running) = &mut state.redrive {
+                        running.refused += u64::from(fails && kind == PortErrorKind::Refused);
+                    }
                     id.filter(|_| !fails).ok_or(error("SendMessageBatch", kind))
                 });
                 answers.collect()
@@ -440,6 +448,7 @@ async fn start(world: &Arc<World>, request: Request, id: u64) -> Option<Redrive>
                 sent: Vec::new(),
                 succeeded: 0,
                 unknown_pages: 0,
+                refused: 0,
                 stopped_ms: None,
             });
             world.lock().stats.redrives_begun += 1;

@@ -123,6 +123,8 @@ pub struct Input {
     pub duplicates: (u64, Option<String>),
     /// The last failure whose letter was noted as sent: its version, and when it was.
     pub failed_for_good: Option<(u64, u64)>,
+    /// The last result that was stored: its version, and when it was made. It may be remade meanwhile.
+    pub done: Option<(u64, u64)>,
     /// True time at which the record was last done or failed, and the earliest at which that was decided.
     pub settled_ms: u64,
     pub decided_ms: u64,
@@ -155,6 +157,7 @@ impl Input {
             record: None,
             duplicates: (0, None),
             failed_for_good: None,
+            done: None,
             settled_ms: 0,
             decided_ms: 0,
             holder: 0,

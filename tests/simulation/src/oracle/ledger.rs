@@ -257,6 +257,7 @@ impl State {
                     self.violate(now_ms, Promise::OnlyValidated, Some(n), what);
                 }
                 self.settled(now_ms, n, asked_ms, done.finished_at_ms, plan);
+                self.inputs[n as usize].done = Some((new.version, done.finished_at_ms));
                 self.redriven_succeeded(&new.message_id);
                 self.stats.results += 1;
             }

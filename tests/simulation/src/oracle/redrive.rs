@@ -220,12 +220,12 @@ impl State {
         let Some((n, _)) = letter.of else { return };
         self.note(now_ms, n, || format!("a redrive deletes its message from {}", source.as_str()));
         let input = &mut self.inputs[n as usize];
-        let is_done = input.record.as_deref().is_some_and(|record| matches!(record.state, Standing::Done(_)));
+        let is_before = |(version, at_ms): (u64, u64)| {
+            letter.version.map_or(letter.sent_at_ms <= at_ms + tolerance_ms(plan), |of| of < version)
+        };
+        let is_over = input.done.is_some_and(is_before) || input.failed_for_good.is_some_and(is_before);
         // An earlier message of what was erased is settled, too: no worker works on it.
         let is_erased = input.erased.is_some_and(|(at_ms, _)| letter.sent_at_ms <= at_ms);
-        let has_failed = input.failed_for_good.is_some_and(|(version, at_ms)| {
-            letter.version.map_or(letter.sent_at_ms <= at_ms + tolerance_ms(plan), |of| of < version)
-        });
         match source {
             Source::DeadLetters => input.letters -= 1,
             Source::Crashed => input.crashed -= 1,
@@ -235,7 +235,7 @@ impl State {
             |other: &&mut Letter| other.letter == letter.letter && !other.moved_back && other.sent > 0;
         let sent = letter.sent > 0
             || self.waiting_letters(source).iter_mut().find(equal).map(|other| other.sent -= 1).is_some();
-        if !(sent || source == Source::Crashed && (is_done || is_erased || has_failed)) {
+        if !(sent || source == Source::Crashed && (is_over || is_erased)) {
             self.violate(
                 now_ms,
                 Promise::NothingLost,
@@ -282,6 +282,13 @@ impl State {
         let source = running.request.source;
         if running.stopped_ms.is_some() && redrive.stop.is_none() {
             let what = format!("who stopped it was told so, and it went on: {redrive:?}");
+            self.violate(now_ms, Promise::Redriven, None, what);
+        }
+        if redrive.progress.refused > running.refused {
+            let what = format!(
+                "{} messages are called refused, and SQS refused {}: {redrive:?}",
+                redrive.progress.refused, running.refused
+            );
             self.violate(now_ms, Promise::Redriven, None, what);
         }
         let skew_ms = tolerance_ms(plan) + SECOND;
