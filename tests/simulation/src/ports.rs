@@ -45,6 +45,8 @@ pub(crate) const OPERATION_TIMEOUT_MS: u64 = 2_500;
 
 /// How long a transaction on a day's record keeps others from it.
 const TRANSACTION_MS: u64 = 20;
+/// What a transaction takes for one small item: twice what a plain write does ("DynamoDB read and write operations").
+const TRANSACTION_UNITS: u32 = 2;
 
 /// What was told of older minutes, nobody reads.
 const TOLD_MINUTES: usize = 10;
@@ -529,11 +531,12 @@ impl SimPorts {
             Repeats::Always,
             "TransactWriteItems",
             |state| {
-                let meets = self.meets_transaction(state, &change);
-                if !meets {
+                let is_taken = !self.meets_transaction(state, &change)
+                    && self.has_units(state, &[(Hot::Spend(change.key), TRANSACTION_UNITS)]);
+                if is_taken {
                     state.transacted.insert(change.day, self.world.now_ms() + TRANSACTION_MS);
                 }
-                !meets
+                is_taken
             },
             |_| (),
             || {
