@@ -3,7 +3,7 @@
 //!
 //! Nothing here depends on how fast the machine is: what must happen in the middle of something is done when the server
 //! says that it is there, and each run must end with all its jobs in a result or a dead letter of an allowed reason.
-//! `scripts/test real-model` runs it; it takes minutes and two packages of 160 MB.
+//! `scripts/test real-model` runs it; it takes minutes and two packages of 130 MB.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)] // a test
 #![allow(clippy::disallowed_methods)] // real processes take real time, and the table tells it
 
@@ -44,7 +44,7 @@ impl Server {
     fn start(port: u16) -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let child = Command::new(root.join("scripts/servers"))
-            .args(["llama", &port.to_string(), "--ctx-size", CONTEXT_TOKENS, "--parallel", "1", "--metrics"])
+            .args(["llama", &port.to_string(), "--ctx-size", CONTEXT_TOKENS, "--parallel", "1"])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -94,13 +94,13 @@ impl Drop for Server {
 /// Why there is no real model on this machine; `None`: there is one.
 fn cannot_run(port: u16) -> Option<&'static str> {
     let Some(mut server) = Server::start(port) else {
-        return Some("no llama-server or no model (scripts/tools model installs both)");
+        return Some("no llama.cpp or no model (scripts/tools model installs both)");
     };
     while !server.is_loaded() {
         if let Some(status) = server.child.try_wait().unwrap() {
             assert_eq!(status.signal(), Some(ILLEGAL_INSTRUCTION), "the server ended with {status}");
             return Some(
-                "the llama-server of that package has instructions that this processor lacks, and was killed (SIGILL)",
+                "llama.cpp of that package has instructions that this processor lacks, and was killed (SIGILL)",
             );
         }
         sleep(POLL);
