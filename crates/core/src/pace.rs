@@ -520,6 +520,39 @@ mod tests {
     }
 
     #[test]
+    fn where_all_is_open_it_is_waited_until_a_call_could_not_end_in_time_any_more() {
+        let mut pace = Pace::new(&limits(10, 0));
+        assert_eq!(start_all(&mut pace, at(20)), 10);
+        let latest_ms = 20 + pace.usual_call_ms();
+        for (deadline_ms, expected) in [
+            (latest_ms + 5, Start::Wait { until: at(25) }),
+            (latest_ms, Start::NotInTime { cause: HandBackCause::Deadline, at_least_ms: 0 }),
+        ] {
+            assert_eq!(pace.may_start(at(20), at(deadline_ms)), expected, "until {deadline_ms}");
+        }
+    }
+
+    #[test]
+    fn of_a_width_each_environment_takes_its_share_and_a_part_of_a_call_as_often_as_it_says() {
+        for (width, environments, fraction, share) in [
+            (0, 10, 0.0, 0),
+            (3, 10, 0.29, 1),
+            (3, 10, 0.3, 0),
+            (10, 10, 0.0, 1),
+            (25, 10, 0.49, 3),
+            (25, 10, 0.5, 2),
+            (7, 1, 0.0, 7),
+            (7, 0, 0.99, 7),
+        ] {
+            assert_eq!(
+                share_of_width(width, environments, fraction),
+                share,
+                "{width} {environments} {fraction}"
+            );
+        }
+    }
+
+    #[test]
     fn what_is_open_grows_by_one_a_round_and_the_less_the_longer_calls_take() {
         for (took_ms, rounds, open) in [
             (100, 12, 8),
