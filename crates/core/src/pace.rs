@@ -533,6 +533,20 @@ mod tests {
     }
 
     #[test]
+    fn on_a_narrow_way_no_more_calls_are_open_than_its_share() {
+        for (way, open) in [
+            (Admits::All, 10),
+            (Admits::Width(2, HandBackCause::Account), 2),
+            (Admits::Width(0, HandBackCause::Account), 0),
+            (Admits::Nothing(HandBackCause::Account), 0),
+        ] {
+            let mut pace = Pace::new(&limits(10, 0));
+            pace.narrow(way);
+            assert_eq!(start_all(&mut pace, at(0)), open, "{way:?}");
+        }
+    }
+
+    #[test]
     fn of_a_width_each_environment_takes_its_share_and_a_part_of_a_call_as_often_as_it_says() {
         for (width, environments, fraction, share) in [
             (0, 10, 0.0, 0),
@@ -743,6 +757,8 @@ mod tests {
             (1_440, Some(720), Some(day_ms / 2), 1.0),
             (600, Some(300), Some(30 * 60_000), 10.0),
             (600, Some(0), Some(60_000), 600.0),
+            // A minute that is rounded up to half a minute more.
+            (600, Some(0), Some(90_000), 600.0),
             (600, Some(599), Some(1_000), 600.0),
             (600, Some(600), Some(day_ms), 600.0),
             (600, Some(300), None, 600.0),
@@ -753,6 +769,24 @@ mod tests {
             assert!((found - minute).abs() < 1e-9, "{window:?}: {found}");
         }
         assert_eq!(per_minute(&Window::default()), None);
+    }
+
+    #[test]
+    fn a_limit_of_tokens_is_paced_by_what_the_last_calls_took_and_the_tighter_limit_counts() {
+        for (requests_per_minute, tokens_per_minute, calls, interval) in [
+            (0, 60_000, &[][..], None),
+            (0, 60_000, &[1_000], Some(1_000)),
+            (0, 60_000, &[1_000, 2_000], Some(1_200)),
+            (0, 0, &[1_000], None),
+            (30, 60_000, &[1_000], Some(2_000)),
+            (600, 60_000, &[1_000], Some(1_000)),
+        ] {
+            let mut pace = Pace::new(&Limits { tokens_per_minute, ..limits(10, requests_per_minute) });
+            for tokens in calls {
+                pace.answered(at(0), 100, *tokens, &Headroom::default());
+            }
+            assert_eq!(interval_ms(&pace), interval, "{requests_per_minute} {tokens_per_minute} {calls:?}");
+        }
     }
 
     #[test]

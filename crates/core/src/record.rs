@@ -397,4 +397,40 @@ mod tests {
             assert_eq!(stored.is_older_than(&deployed), older, "{stored:?}");
         }
     }
+
+    #[test]
+    fn a_refused_write_that_finds_itself_or_what_came_of_it_took_effect() {
+        let standing = |version, token: &str| Record {
+            key: InputHash::of_body("x"),
+            task: None,
+            reference: None,
+            version,
+            token: token.to_owned(),
+            state: State::Open,
+            previous: None,
+            message_id: "m-1".to_owned(),
+            sent_at_ms: 1,
+            first_received_ms: 2,
+            last_claimed_ms: 3,
+            budget: Budget::default(),
+            redrives: 0,
+            history: Vec::new(),
+            letter_version: None,
+            erased: None,
+            kept: None,
+            reviewed: None,
+            expires_at_ms: 9_000,
+        };
+        for (version, token, took_effect) in [
+            (4, "ours", true),
+            (5, "ours", true),
+            (3, "ours", false),
+            (4, "another's", false),
+            (5, "another's", false),
+        ] {
+            let write = RecordWrite { record: standing(4, "ours"), expect: Expect::Absent };
+            let answer = write.answered(WriteAnswer::Refused(Some(Box::new(standing(version, token)))));
+            assert_eq!(matches!(answer, WriteAnswer::Written), took_effect, "v{version} {token}");
+        }
+    }
 }
