@@ -547,6 +547,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_call_usually_takes_follows_the_last_ones_and_how_they_differ() {
+        for (calls, usual_ms) in [
+            (&[1_000][..], 2_000),
+            (&[1_000, 1_000], 1_800),
+            (&[1_000, 2_000], 2_400),
+            (&[1_000, 500], 1_900),
+        ] {
+            let mut pace = Pace::new(&limits(10, 0));
+            for took_ms in calls {
+                pace.answered(at(0), *took_ms, 1, &Headroom::default());
+            }
+            assert_eq!(pace.usual_call_ms(), usual_ms, "{calls:?}");
+        }
+    }
+
+    #[test]
     fn of_a_width_each_environment_takes_its_share_and_a_part_of_a_call_as_often_as_it_says() {
         for (width, environments, fraction, share) in [
             (0, 10, 0.0, 0),
