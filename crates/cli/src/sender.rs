@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use aws_config::retry::RetryConfig;
 use aws_sdk_sqs::Client;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use futures_util::StreamExt;
@@ -18,10 +19,10 @@ use crate::receipt::{Entry, Receipt};
 
 /// Batches that are open at once: at 20 ms each, four thousand messages a second.
 const OPEN_MAX: usize = 8;
-/// How often a message is given to SQS before the command gives up; the SDK's own attempts are inside each.
+/// How often a message is given to SQS before the command gives up: within some eight seconds, as the SDK would.
 const ATTEMPTS_MAX: u32 = 5;
 /// First wait before a message is given to SQS again; doubled each time.
-const AGAIN_AFTER: Duration = Duration::from_millis(200);
+const AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// The longest: what comes back after a minute is not left waiting for another one.
 const AGAIN_AFTER_MAX: Duration = Duration::from_secs(5);
 
@@ -43,12 +44,19 @@ pub struct Tried {
     times: u32,
     /// `None`: not yet.
     since: Option<Instant>,
+    /// SQS may have taken it without our hearing of it.
+    perhaps_taken: bool,
 }
 
 impl Tried {
     /// After one more attempt, which began then.
     fn once_more(self, began: Instant) -> Self {
-        Self { times: self.times + 1, since: self.since.or(Some(began)) }
+        Self { times: self.times + 1, since: self.since.or(Some(began)), ..self }
+    }
+
+    /// SQS may have taken it: 1 where that was not known before.
+    fn now_perhaps_taken(&mut self) -> u64 {
+        u64::from(!std::mem::replace(&mut self.perhaps_taken, true))
     }
 
     /// Whether it is tried again; `out_of_reach_max`: SQS was out of reach, and may be for so long.
@@ -217,7 +225,7 @@ fn filled(
 struct Answer {
     entries: Vec<Entry>,
     again: Vec<Outgoing>,
-    /// How many of those SQS may have taken, counted at their first attempt.
+    /// How many of those SQS may have taken, each counted once.
     unheard: u64,
     /// An error where it did not take a message for the last time; what it took of the others is noted all the same.
     gave_up: Result<(), Failure>,
@@ -231,7 +239,6 @@ async fn send_batch(
     out_of_reach_max: Duration,
 ) -> Result<Answer, Failure> {
     const ACTION: &str = "sqs:SendMessage";
-    let is_first = messages.iter().all(|message| message.tried.times == 0);
     tokio::time::sleep(messages.iter().map(|message| message.tried.waits()).max().unwrap_or_default()).await;
     let began = Instant::now();
     for message in &mut messages {
@@ -247,10 +254,12 @@ async fn send_batch(
             .map_err(|error| Failure::failed(format!("Line {} cannot be sent: {error}.", message.line)))?;
         request = request.entries(entry);
     }
-    let answered = request.send().await;
+    // The SDK would send again by itself what SQS may have taken, and nobody would count it.
+    let once = aws_sdk_sqs::config::Builder::default().retry_config(RetryConfig::disabled());
+    let answered = request.customize().config_override(once).send().await;
     // What was refused, was not taken; of all else nobody knows.
     let is_unheard =
-        matches!(&answered, Err(e) if e.raw_response().is_none_or(|r| r.status().as_u16() >= 500));
+        matches!(&answered, Err(e) if !e.raw_response().is_some_and(|r| r.status().is_client_error()));
     let is_out_of_reach = matches!(&answered, Err(e) if e.raw_response().is_none());
     let out_of_reach_max = is_out_of_reach.then_some(out_of_reach_max);
     let goes_on = |tried: Tried, longest| tried.goes_on(longest, Instant::now());
@@ -260,7 +269,10 @@ async fn send_batch(
             if failure.may_pass()
                 && messages.iter().all(|message| goes_on(message.tried, out_of_reach_max)) =>
         {
-            let unheard = if is_unheard && is_first { messages.len() as u64 } else { 0 };
+            let mut unheard = 0;
+            for message in messages.iter_mut().filter(|_| is_unheard) {
+                unheard += message.tried.now_perhaps_taken();
+            }
             return Ok(Answer { entries: Vec::new(), again: messages, unheard, gave_up: Ok(()) });
         }
         Err(failure) => return Err(failure),
@@ -268,8 +280,9 @@ async fn send_batch(
     let sent_ms = now_ms();
     let mut entries = Vec::with_capacity(messages.len());
     let mut again = Vec::new();
+    let mut unheard = 0;
     let mut gave_up = Ok(());
-    for (index, message) in messages.into_iter().enumerate() {
+    for (index, mut message) in messages.into_iter().enumerate() {
         let id = index.to_string();
         if let Some(taken) = answer.successful().iter().find(|entry| entry.id() == id) {
             entries.push(Entry::Sent {
@@ -286,7 +299,12 @@ async fn send_batch(
                 entries.push(Entry::Bad { line: message.line, not_sent: refused.code().to_owned() });
             }
             // Not our fault, or not even mentioned.
-            _ if goes_on(message.tried, None) => again.push(message),
+            _ if goes_on(message.tried, None) => {
+                if refused.is_none() {
+                    unheard += message.tried.now_perhaps_taken();
+                }
+                again.push(message);
+            }
             refused => {
                 let code = refused.map_or("no answer", |entry| entry.code());
                 let said = format!("SQS did not take line {}", message.line);
@@ -294,7 +312,7 @@ async fn send_batch(
             }
         }
     }
-    Ok(Answer { entries, again, unheard: 0, gave_up })
+    Ok(Answer { entries, again, unheard, gave_up })
 }
 
 /// When the next batch may go.
@@ -344,7 +362,7 @@ mod tests {
             let found = tried.goes_on(out_of_reach_max, now);
             assert_eq!(found, goes_on, "{times} times in {passed_s} s, {out_of_reach_max:?}");
         }
-        let waits_ms = |times| Tried { times, since: None }.waits().as_millis();
-        assert_eq!([0, 1, 2, 5, 6, u32::MAX].map(waits_ms), [0, 200, 400, 3_200, 5_000, 5_000]);
+        let waits_ms = |times| Tried { times, ..Tried::default() }.waits().as_millis();
+        assert_eq!([0, 1, 2, 4, 5, u32::MAX].map(waits_ms), [0, 500, 1_000, 4_000, 5_000, 5_000]);
     }
 }

@@ -178,27 +178,37 @@ async fn a_receipt_that_was_cut_off_in_its_head_is_begun_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_sent_again_because_nothing_was_heard_of_it_is_counted() {
-    for (code, perhaps_sent_twice) in [("ServiceUnavailable", 3), ("InternalFailure", 0)] {
+    // Answered 503, or 403 as what was not carried out; and then taken without an answer.
+    for (code, is_lost, perhaps_sent_twice) in [
+        (Some("ServiceUnavailable"), false, 3),
+        (Some("InternalFailure"), false, 0),
+        (None, true, 3),
+        (Some("ServiceUnavailable"), true, 3),
+        (Some("InternalFailure"), true, 3),
+    ] {
         let stand = Stand::start().await;
         let folder = tempfile::tempdir().unwrap();
         let file = write(folder.path(), "jobs.jsonl", &jobs(1, 3));
         let action = "AmazonSQS:SendMessageBatch";
-        stand.refuse(action, code);
+        code.inspect(|code| stand.refuse(action, code));
+        if is_lost {
+            stand.lose(action);
+        }
         let mut command = stand.command(&["enqueue", &file, "--yes", "--output", "json"]);
         let child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        // One is answered 503, which the SDK asks again by itself; and the other one 403, as what was not carried out.
-        let of_the_sdk = if perhaps_sent_twice > 0 { 6 } else { 1 };
-        let asked = || stand.asked().iter().filter(|(asked, _)| asked == action).count();
+        let is_asked = || stand.asked().iter().any(|(asked, _)| asked == action);
         let output = tokio::task::block_in_place(|| {
-            while asked() < of_the_sdk {
+            while !is_asked() {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
             stand.allow(action);
             child.wait_with_output().unwrap()
         });
-        assert!(output.status.success(), "{code}: {}", String::from_utf8_lossy(&output.stderr));
+        let told = format!("{code:?} {is_lost}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{told}");
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!([&summary["sent"], &summary["perhaps_sent_twice"]], [3, perhaps_sent_twice], "{code}");
+        assert_eq!([&summary["sent"], &summary["perhaps_sent_twice"]], [3, perhaps_sent_twice], "{told}");
+        assert_eq!(texts(&stand).len(), if is_lost { 6 } else { 3 }, "{told}");
     }
 }
 

@@ -134,6 +134,11 @@ impl Stand {
         self.rest.state.lock().unwrap().hung = action.map(str::to_owned);
     }
 
+    /// What this action is asked next is done, and nobody hears the answer.
+    pub fn lose(&self, action: &str) {
+        self.rest.state.lock().unwrap().lost = Some(action.to_owned());
+    }
+
     /// From now on this action is answered so; a list is answered by its members in turn, the last one again and again.
     pub fn say(&self, action: &str, answer: Value) {
         self.rest.state.lock().unwrap().said.insert(action.to_owned(), answer);
@@ -255,6 +260,7 @@ struct State {
     enabled: bool,
     refused: BTreeMap<String, String>,
     said: BTreeMap<String, Value>,
+    lost: Option<String>,
     hung: Option<String>,
     over: bool,
     date: Option<String>,
@@ -272,6 +278,7 @@ impl Rest {
             enabled: true,
             refused: BTreeMap::new(),
             said: BTreeMap::new(),
+            lost: None,
             hung: None,
             over: false,
             date: None,
@@ -327,6 +334,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>, aws: &str) -> Option<()> {
     }
     let is_told = locked.refused.contains_key(&action) || locked.said.contains_key(&action);
     if (action.starts_with("AmazonSQS") || action.starts_with("DynamoDB")) && !is_told {
+        let is_lost = locked.lost.take_if(|lost| *lost == action).is_some();
         drop(locked);
         let mut onward = TcpStream::connect(aws).ok()?;
         if action == "AmazonSQS:ReceiveMessage" {
@@ -337,7 +345,11 @@ fn serve(stream: TcpStream, state: &Mutex<State>, aws: &str) -> Option<()> {
         }
         write!(onward, "{head}connection: close\r\ncontent-length: {}\r\n\r\n", body.len()).ok()?;
         onward.write_all(&body).ok()?;
-        std::io::copy(&mut onward, &mut stream).ok()?;
+        if is_lost {
+            std::io::copy(&mut onward, &mut std::io::sink()).ok()?;
+        } else {
+            std::io::copy(&mut onward, &mut stream).ok()?;
+        }
         return None;
     }
     let (status, kind, answer) = answer(&action, &path, region.unwrap_or_default(), &mut locked);
