@@ -165,31 +165,25 @@ impl Receipt {
     /// # Errors
     /// When it is the receipt of something else, or somebody else is writing to it.
     pub fn open(path: &Path, head: &Head) -> Result<(Self, Before), Failure> {
-        let there = OpenOptions::new().read(true).append(true).custom_flags(no_link()).open(path);
-        match there {
-            Ok(file) => {
-                let mut receipt = Self { path: path.to_owned(), file };
-                receipt.lock()?;
-                let Some((before, torn)) = read_before(path, &receipt.file, head)? else {
-                    // What was cut off in its head says nothing, and nothing was sent yet.
-                    receipt.file.set_len(0).map_err(|error| receipt.failed(&error))?;
-                    receipt.write_line(head)?;
-                    return Ok((receipt, Before::default()));
-                };
-                if torn {
-                    // What a kill cut off becomes a line of its own, which nobody can read and nobody needs.
-                    receipt.file.write_all(b"\n").map_err(|error| receipt.failed(&error))?;
-                }
-                Ok((receipt, before))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut receipt = Self { path: path.to_owned(), file: files::create_private(path)? };
-                receipt.lock()?;
-                receipt.write_line(head)?;
-                Ok((receipt, Before::default()))
-            }
-            Err(error) => Err(Failure::of_path(path, "opened", &error)),
+        let opened = open_private(path).map_err(|error| Failure::of_path(path, "opened", &error))?;
+        Self::begin(path, opened, head)
+    }
+
+    /// Whoever created it may not be the first who locks it, so what stands in it is read in any case.
+    fn begin(path: &Path, file: File, head: &Head) -> Result<(Self, Before), Failure> {
+        let mut receipt = Self { path: path.to_owned(), file };
+        receipt.lock()?;
+        let Some((before, torn)) = read_before(path, &receipt.file, head)? else {
+            // It is new, or what was cut off in its head says nothing: nothing was sent yet.
+            receipt.file.set_len(0).map_err(|error| receipt.failed(&error))?;
+            receipt.write_line(head)?;
+            return Ok((receipt, Before::default()));
+        };
+        if torn {
+            // What a kill cut off becomes a line of its own, which nobody can read and nobody needs.
+            receipt.file.write_all(b"\n").map_err(|error| receipt.failed(&error))?;
         }
+        Ok((receipt, before))
     }
 
     fn lock(&self) -> Result<(), Failure> {
@@ -222,6 +216,12 @@ impl Receipt {
     fn failed(&self, error: &io::Error) -> Failure {
         Failure::of_path(&self.path, "written", error)
     }
+}
+
+/// For appending, and created where it is missing; only its owner may read it then.
+fn open_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o600).custom_flags(no_link()).open(path)
 }
 
 fn no_link() -> i32 {
@@ -486,6 +486,22 @@ mod tests {
             assert_eq!(Receipt::open(&path, &head).unwrap_err().exit_code(), 2, "{other:?}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), other, "nothing is overwritten");
         }
+    }
+
+    #[test]
+    fn who_created_a_receipt_and_locks_it_after_another_writes_over_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jobs.receipt");
+        let head = head("http://q", "abc".to_owned(), 1);
+        let created = open_private(&path).unwrap();
+        let (mut other, _) = Receipt::open(&path, &head).unwrap();
+        other.write(&[sent(1)]).unwrap();
+        drop(other);
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let (mut late, before) = Receipt::begin(&path, created, &head).unwrap();
+        assert!(before.is_sent(1));
+        late.write(&[sent(2)]).unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with(&whole));
     }
 
     #[test]
