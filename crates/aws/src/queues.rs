@@ -254,12 +254,19 @@ fn answers<'a, T>(
         set(id, Ok(answer));
     }
     for entry in failed {
-        let kind = service_kind(&entry.code, if entry.sender_fault { 400 } else { 500 });
+        let kind = entry_kind(entry);
         let said = entry.message.as_deref().unwrap_or("no message");
         let message = cut(&format!("{}: {said}", entry.code), MESSAGE_CHARS_MAX);
         set(&entry.id, Err(PortError { service: SERVICE, operation, kind, message }));
     }
     answers
+}
+
+/// What it means that SQS did not do its part for one entry of a batch: its code says so, and where that says nothing to us,
+/// whose fault it is.
+#[must_use]
+pub fn entry_kind(entry: &BatchResultErrorEntry) -> PortErrorKind {
+    service_kind(&entry.code, if entry.sender_fault { 400 } else { 500 })
 }
 
 fn missing(operation: &'static str, what: &str) -> PortError {

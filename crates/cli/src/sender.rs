@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_sdk_sqs::Client;
+use aws_sdk_sqs::operation::send_message_batch::SendMessageBatchOutput;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use nightshift_aws::queues::entry_kind;
+use nightshift_ports::PortErrorKind::{Misconfigured, Refused};
 use tokio::time::Instant;
 
 use crate::batches::{Batch, Weighed};
@@ -17,6 +20,8 @@ use crate::interrupt::Interrupt;
 use crate::jobs_file::Draft;
 use crate::receipt::{Entry, Receipt};
 
+/// What IAM calls it.
+const ACTION: &str = "sqs:SendMessage";
 /// Batches that are open at once: at 20 ms each, four thousand messages a second.
 const OPEN_MAX: usize = 8;
 /// How often a message is given to SQS before the command gives up: within some eight seconds, as the SDK would.
@@ -238,7 +243,6 @@ async fn send_batch(
     mut messages: Vec<Outgoing>,
     out_of_reach_max: Duration,
 ) -> Result<Answer, Failure> {
-    const ACTION: &str = "sqs:SendMessage";
     tokio::time::sleep(messages.iter().map(|message| message.tried.waits()).max().unwrap_or_default()).await;
     let began = Instant::now();
     for message in &mut messages {
@@ -262,13 +266,10 @@ async fn send_batch(
         matches!(&answered, Err(e) if !e.raw_response().is_some_and(|r| r.status().is_client_error()));
     let is_out_of_reach = matches!(&answered, Err(e) if e.raw_response().is_none());
     let out_of_reach_max = is_out_of_reach.then_some(out_of_reach_max);
-    let goes_on = |tried: Tried, longest| tried.goes_on(longest, Instant::now());
+    let goes_on = |tried: Tried| tried.goes_on(out_of_reach_max, Instant::now());
     let answer = match answered.map_err(|e| error::of_aws(ACTION, &e)) {
         Ok(answer) => answer,
-        Err(failure)
-            if failure.may_pass()
-                && messages.iter().all(|message| goes_on(message.tried, out_of_reach_max)) =>
-        {
+        Err(failure) if failure.may_pass() && messages.iter().all(|message| goes_on(message.tried)) => {
             let mut unheard = 0;
             for message in messages.iter_mut().filter(|_| is_unheard) {
                 unheard += message.tried.now_perhaps_taken();
@@ -277,7 +278,11 @@ async fn send_batch(
         }
         Err(failure) => return Err(failure),
     };
-    let sent_ms = now_ms();
+    Ok(sorted_out(messages, &answer, now_ms()))
+}
+
+/// What becomes of each message of a batch that was answered.
+fn sorted_out(messages: Vec<Outgoing>, answer: &SendMessageBatchOutput, sent_ms: u64) -> Answer {
     let mut entries = Vec::with_capacity(messages.len());
     let mut again = Vec::new();
     let mut unheard = 0;
@@ -294,12 +299,13 @@ async fn send_batch(
             continue;
         }
         let refused = answer.failed().iter().find(|entry| entry.id() == id);
+        let kind = refused.map(entry_kind);
         match refused {
-            Some(refused) if refused.sender_fault() => {
+            Some(refused) if kind == Some(Refused) => {
                 entries.push(Entry::Bad { line: message.line, not_sent: refused.code().to_owned() });
             }
-            // Not our fault, or not even mentioned.
-            _ if goes_on(message.tried, None) => {
+            // It may pass, or is not even mentioned.
+            _ if kind != Some(Misconfigured) && message.tried.goes_on(None, Instant::now()) => {
                 if refused.is_none() {
                     unheard += message.tried.now_perhaps_taken();
                 }
@@ -312,7 +318,7 @@ async fn send_batch(
             }
         }
     }
-    Ok(Answer { entries, again, unheard, gave_up })
+    Answer { entries, again, unheard, gave_up }
 }
 
 /// When the next batch may go.

@@ -329,6 +329,30 @@ async fn what_sqs_took_of_a_batch_is_noted_though_it_did_not_take_the_rest_a_fif
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_what_sqs_refuses_for_what_it_is_is_no_job() {
+    let took = json!({"Successful": [{"Id": "0", "MessageId": "m", "MD5OfMessageBody": "x"}], "Failed": []});
+    for (code, sender_fault, code_of_exit, sent, told) in [
+        ("RequestThrottled", true, 0, 1, ""),
+        ("KmsThrottled", true, 0, 1, ""),
+        ("InternalError", false, 0, 1, ""),
+        ("InvalidMessageContents", true, 3, 0, "1 line was left out"),
+        ("KmsAccessDenied", true, 4, 0, "These credentials may not sqs:SendMessage"),
+    ] {
+        let stand = Stand::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let file = write(folder.path(), "jobs.jsonl", &jobs(1, 1));
+        let failed = json!({"Id": "0", "SenderFault": sender_fault, "Code": code});
+        stand.say("AmazonSQS:SendMessageBatch", json!([{"Successful": [], "Failed": [failed]}, took]));
+        let ended = stand.run(&["enqueue", &file, "--yes"]);
+        assert_eq!(ended.code, code_of_exit, "{code}: {ended:?}");
+        assert!(ended.err.contains(told), "{code}: {ended:?}");
+        let receipt = std::fs::read_to_string(folder.path().join("jobs.jsonl.receipt")).unwrap();
+        assert_eq!(receipt.matches("message_id").count(), sent, "{code}");
+        assert_eq!(receipt.contains("not_sent"), code_of_exit == 3, "{code}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_without_a_job_sends_nothing_and_leaves_no_receipt() {
     let stand = Stand::start().await;
     let folder = tempfile::tempdir().unwrap();
