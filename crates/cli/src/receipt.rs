@@ -94,6 +94,11 @@ impl Before {
         self.bad.has(line)
     }
 
+    /// Whether it says anything of any line.
+    pub fn is_begun(&self) -> bool {
+        [&self.sent, &self.sending, &self.bad].iter().any(|lines| lines.count() > 0)
+    }
+
     /// How many lines SQS took.
     pub fn sent(&self) -> u64 {
         self.sent.count()

@@ -117,7 +117,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let bar = progress(survey.unsent, "{bar:30} {human_pos} of {human_len} sent, {per_sec}, {eta} left");
     let client = aws_sdk_sqs::Client::new(&stack.sdk);
     let mut reading = Reading {
-        lines: arguments.source.lines(from_start(&file, bytes)?, &tasks)?,
+        lines: lines(&arguments.source, from_start(&file, bytes)?, &tasks, &before)?,
         tasks: &tasks,
         worker: &worker,
         before: &before,
@@ -286,6 +286,17 @@ async fn fingerprint(file: &File) -> Result<(String, u64), Failure> {
     Ok((hex(&digest.finalize()), bytes_read))
 }
 
+/// The lines of a file, as they were read before where some of them were sent.
+fn lines<'a>(
+    source: &Source,
+    file: Take<&'a File>,
+    tasks: &Registry,
+    before: &Before,
+) -> Result<Lines<Take<&'a File>>, Failure> {
+    let lines = source.lines(file, tasks)?;
+    Ok(if before.is_begun() { lines.without_header() } else { lines })
+}
+
 /// What is in a file, before anything is sent.
 #[derive(Debug, Default)]
 struct Survey {
@@ -309,7 +320,7 @@ async fn survey(
     before: &Before,
 ) -> Result<Survey, Failure> {
     let mut survey = Survey::default();
-    let mut lines = source.lines(file, tasks)?;
+    let mut lines = lines(source, file, tasks, before)?;
     while let Some((line, draft)) = lines.next()? {
         if line % LINES_AT_A_TIME == 0 {
             tokio::task::yield_now().await;

@@ -39,6 +39,11 @@ impl<R: Read> Jsonl<R> {
         Self { read: BufReader::with_capacity(64 * 1_024, read), shape, number: 0, begun: false }
     }
 
+    /// The first line is a line like all others, whatever it reads like.
+    pub fn without_header(self) -> Self {
+        Self { begun: true, ..self }
+    }
+
     /// The next line that is not blank; `None` at the end.
     ///
     /// # Errors

@@ -148,6 +148,15 @@ enum Kind<R> {
 }
 
 impl<R: Read> Lines<R> {
+    /// Of a file some of which was sent already: a first line of JSONL that reads like a header was left out then.
+    pub fn without_header(self) -> Self {
+        let kind = match self.kind {
+            Kind::Jsonl(lines) => Kind::Jsonl(lines.without_header()),
+            rows => rows,
+        };
+        Self { kind }
+    }
+
     /// The next line; `None` at the end.
     ///
     /// # Errors

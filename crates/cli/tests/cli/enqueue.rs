@@ -1,7 +1,9 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use nightshift_core::input_hash::hex;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use crate::support::{Stand, run, run_with, write};
 
@@ -157,6 +159,30 @@ async fn after_a_kill_the_rest_is_sent_and_what_may_have_been_sent_is_said() {
     );
     assert_eq!(texts(&stand).len(), 40);
     assert!(stand.run(&["enqueue", &file, "--yes"]).ok().err.contains("Nothing to send"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_release_began_is_gone_on_with_though_its_first_line_reads_like_a_header() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("oops, broken\n{}", jobs(2, 4));
+    let file = write(folder.path(), "jobs.jsonl", &text);
+    let refused = stand.run(&["enqueue", &file, "--yes"]);
+    assert!(refused.code == 2 && refused.err.contains("reads like the header of CSV"), "{refused:?}");
+    let head = json!({"receipt": 1, "queue_url": stand.aws.queue_url("nightshift-jobs"),
+        "source_sha256": hex(&Sha256::digest(&text)), "lines": 4, "began_ms": 1});
+    let entries = [
+        json!({"line": 1, "not_sent": "invalid_message"}),
+        json!({"sending": [2]}),
+        json!({"line": 2, "key": "k", "message_id": "m", "sent_ms": 2}),
+    ];
+    let begun = entries.iter().fold(format!("{head}\n"), |begun, entry| format!("{begun}{entry}\n"));
+    write(folder.path(), "jobs.jsonl.receipt", &begun);
+    let resumed = stand.run(&["enqueue", &file, "--yes", "--output", "json"]);
+    assert_eq!(resumed.code, 3, "the first line is left out: {resumed:?}");
+    let summary: Value = serde_json::from_str(&resumed.out).unwrap();
+    assert_eq!([&summary["sent"], &summary["sent_before"], &summary["left_out"]], [2, 1, 1]);
+    assert_eq!(texts(&stand), ["Ticket 3", "Ticket 4"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
