@@ -13,11 +13,17 @@ pub fn unreadable(number: u64, error: &io::Error) -> Failure {
     Failure::failed(format!("The file cannot be read on at line {number}: {error}."))
 }
 
-/// Of a file that is read as JSONL.
-pub fn like_csv() -> Failure {
-    Failure::usage(
-        "The first line is no JSON and reads like the header of CSV: where it is one, give --csv, and --task with the task of its inputs; where not, mend it.",
-    )
+/// Of a file that is read as JSONL, by what stands between the cells of its first line.
+pub fn like_csv(delimiter: char, is_utf8: bool) -> Failure {
+    let save = if is_utf8 { "" } else { "save it as UTF-8, and " };
+    let option = match delimiter {
+        ';' => " --delimiter ';',",
+        '\t' => " --delimiter $'\\t',",
+        _ => "",
+    };
+    Failure::usage(format!(
+        "The first line is no JSON and reads like the header of CSV: where it is one, {save}give --csv,{option} and --task with the task of its inputs; where not, mend it."
+    ))
 }
 
 /// Of a line.

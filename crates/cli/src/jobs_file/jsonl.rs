@@ -57,20 +57,21 @@ impl<R: Read> Jsonl<R> {
             };
             let drafted = match line {
                 Bounded::TooLong => Err(too_long()),
-                Bounded::Line(bytes) => match String::from_utf8(bytes) {
-                    Ok(text) => {
-                        // A byte order mark is no part of the first job.
-                        let text = text.trim_start_matches('\u{feff}').trim();
-                        if text.is_empty() {
-                            continue;
-                        }
-                        if !self.begun && self.shape.would_be_a_header(text) {
-                            return Err(like_csv());
-                        }
-                        self.shape.draft(text)
+                Bounded::Line(bytes) => {
+                    let is_utf8 = std::str::from_utf8(&bytes).is_ok();
+                    let text = String::from_utf8_lossy(&bytes);
+                    // A byte order mark is no part of the first job.
+                    let text = text.trim_start_matches('\u{feff}').trim();
+                    if text.is_empty() {
+                        continue;
                     }
-                    Err(_) => Err(not_utf8()),
-                },
+                    if !self.begun
+                        && let Some(delimiter) = self.shape.delimiter_of_header(text)
+                    {
+                        return Err(like_csv(delimiter, is_utf8));
+                    }
+                    if is_utf8 { self.shape.draft(text) } else { Err(not_utf8()) }
+                }
             };
             self.begun = true;
             return Ok(Some((number, drafted)));
@@ -97,16 +98,17 @@ fn bounded_line(read: &mut impl BufRead) -> io::Result<Option<Bounded>> {
 }
 
 impl Shape {
-    /// Whether a first line is no JSON, and reads like the names of columns. One word alone may be anything, but where lines
-    /// are inputs of a task.
-    fn would_be_a_header(&self, line: &str) -> bool {
-        let is_name = |cell: &str| {
-            let name = cell.trim().trim_matches('"');
-            (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.contains(['{', '}', '[', ']', ':'])
-        };
-        let mut cells = line.split([',', ';', '\t']);
-        let is_row = self.task.is_some() || cells.clone().nth(1).is_some();
-        is_row && cells.all(is_name) && serde_json::from_str::<&RawValue>(line).is_err()
+    /// What stands between the cells of a first line that is no JSON, and reads like the names of columns, some of which may
+    /// be empty. One word alone may be anything, but where lines are inputs of a task.
+    fn delimiter_of_header(&self, line: &str) -> Option<char> {
+        let is_foreign = |c: char| matches!(c, '{' | '}' | '[' | ']' | ':') || c.is_control();
+        let delimiter = ['\t', ';'].into_iter().find(|one| line.contains(*one)).unwrap_or(',');
+        let names: Vec<_> = line.split(delimiter).map(|cell| cell.trim().trim_matches('"')).collect();
+        let is_row = self.task.is_some() || names.len() > 1;
+        let are_names = names.iter().all(|name| name.len() <= NAME_BYTES_MAX && !name.contains(is_foreign))
+            && names.iter().any(|name| !name.is_empty());
+        let is_header = is_row && are_names && serde_json::from_str::<&RawValue>(line).is_err();
+        is_header.then_some(delimiter)
     }
 
     fn draft(&self, text: &str) -> Result<Draft, String> {
@@ -192,29 +194,51 @@ mod tests {
     fn a_file_that_begins_with_the_header_of_csv_is_refused_whole() {
         let whole = source("-", |_| {});
         let of_task = source("-", |s| s.task = Some("categorize_ticket".to_owned()));
-        for (source, text, is_refused) in [
-            (&whole, "Id,text\n1,hello\n", true),
-            (&whole, "\u{feff}\n\n\"Id\";\"text\"\r\n", true),
-            (&whole, "Id\tWhat the customer wrote\n", true),
-            (&of_task, "subject,text\nhello,two\n", true),
-            (&of_task, "text\nhello\n", true),
+        let (comma, semicolon, tab) = (
+            "give --csv, and --task",
+            "give --csv, --delimiter ';', and --task",
+            "give --csv, --delimiter $'\\t', and --task",
+        );
+        let long = format!("Hello, {}\n", "and more ".repeat(8));
+        for (source, text, advice) in [
+            (&whole, &b"Id,text\n1,hello\n"[..], comma),
+            (&whole, b"a, b\n", comma),
+            (&whole, "\u{feff}\n\n\"Id\";\"text\"\r\n".as_bytes(), semicolon),
+            (&whole, b"Id;Name, first\n", semicolon),
+            (&whole, b"Id\tWhat the customer wrote\n", tab),
+            (&of_task, b"subject,text\nhello,two\n", comma),
+            (&of_task, b"text\nhello\n", comma),
+            // Columns without a name, at the end of what a spreadsheet had selected or between others.
+            (&whole, b"Id,text,,\r\n", comma),
+            (&whole, b"Id;;text;\n", semicolon),
+            // In Latin-1.
+            (&whole, b"Gr\xf6\xdfe;Text\n", "save it as UTF-8, and give --csv, --delimiter ';', and --task"),
+            (&of_task, b"Gr\xf6\xdfe\n", "save it as UTF-8, and give --csv, and --task"),
             // One word that is no job is a bad line, and what is whole or broken JSON is JSONL.
-            (&whole, "hello\n", false),
-            (&whole, "{\"task\":\"t\",\"input\":{}}\nId,text\n", false),
-            (&whole, "{\"task\":\"t\",\"input\":{\n", false),
-            (&whole, "\"task\":\"t\",\"input\":1\n", false),
-            (&of_task, "1.5\n", false),
-            (&of_task, "\"hello\"\n", false),
-            (&whole, "a, b\n", true),
-            (&whole, ",\n", false),
-            (&whole, &format!("Hello, {}\n", "and more ".repeat(8)), false),
+            (&whole, b"hello\n", ""),
+            (&whole, b"\xff\n", ""),
+            (&of_task, b"\x1f\x8b\x08\x00\xf6\n", ""),
+            (&whole, b"{\"task\":\"t\",\"input\":{}}\nId,text\n", ""),
+            (&whole, b"{\"task\":\"t\",\"input\":{\n", ""),
+            (&whole, b"\"task\":\"t\",\"input\":1\n", ""),
+            (&of_task, b"1.5\n", ""),
+            (&of_task, b"\"hello\"\n", ""),
+            (&whole, b",\n", ""),
+            (&whole, b";;\n", ""),
+            (&whole, long.as_bytes(), ""),
         ] {
             let tasks = my_tasks::registry();
-            let first = source.lines(text.as_bytes(), &tasks).unwrap().next();
-            let failure =
-                first.err().map(|failure| (failure.exit_code(), failure.sentence().unwrap().to_owned()));
-            assert_eq!(failure.as_ref().map(|(code, _)| *code), is_refused.then_some(2), "{text:?}");
-            assert!(failure.is_none_or(|(_, said)| said.contains("give --csv, and --task")), "{text:?}");
+            let lines = || source.lines(text, &tasks).unwrap();
+            let failure = lines().next().err();
+            let shown = String::from_utf8_lossy(text);
+            assert_eq!(
+                failure.as_ref().map(Failure::exit_code),
+                (!advice.is_empty()).then_some(2),
+                "{shown}"
+            );
+            let told = failure.as_ref().and_then(Failure::sentence).unwrap_or_default();
+            assert!(told.contains(advice), "{shown}: {told}");
+            assert!(lines().without_header().next().is_ok(), "{shown}");
         }
     }
 
