@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
@@ -26,8 +28,10 @@ pub struct Browser {
     /// What it said last.
     said: VecDeque<String>,
     limit: Duration,
-    /// Dropped with this, which ends whoever waits for the deadline.
-    _deadline: Sender<()>,
+    /// A new one begins now. Dropped with this, which ends whoever waits for it.
+    deadline: Sender<Duration>,
+    /// The deadline has come, and it was ended.
+    is_ended: Arc<AtomicBool>,
     _profile: tempfile::TempDir,
 }
 
@@ -49,11 +53,19 @@ impl Browser {
             .process_group(0)
             .spawn()
             .unwrap();
-        let (deadline, over) = mpsc::channel();
-        let group = process.id();
+        let (deadline, changed) = mpsc::channel();
+        let is_ended = Arc::new(AtomicBool::new(false));
+        let (group, ended, mut left) = (process.id(), Arc::clone(&is_ended), limit);
         thread::spawn(move || {
-            if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                end(group);
+            loop {
+                match changed.recv_timeout(left) {
+                    Ok(limit) => left = limit,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Err(RecvTimeoutError::Timeout) => {
+                        ended.store(true, Ordering::SeqCst);
+                        return end(group);
+                    }
+                }
             }
         });
         let (commands, answers) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
@@ -66,7 +78,8 @@ impl Browser {
             session: None,
             said: VecDeque::new(),
             limit,
-            _deadline: deadline,
+            deadline,
+            is_ended,
             _profile: profile,
         };
         let page = browser.call("Target.createTarget", json!({"url": "about:blank"}));
@@ -79,6 +92,12 @@ impl Browser {
         browser.call("Page.setLifecycleEventsEnabled", json!({"enabled": true}));
         browser.call("Emulation.setFocusEmulationEnabled", json!({"enabled": true}));
         Some(browser)
+    }
+
+    /// From now on it has so long.
+    pub fn limit(&mut self, limit: Duration) {
+        self.limit = limit;
+        self.deadline.send(limit).unwrap();
     }
 
     /// Opens a page as a phone does, and waits until it asks for nothing more: what it asked for, itself left out.
@@ -143,13 +162,14 @@ impl Browser {
     fn read(&mut self) -> Value {
         let mut message = Vec::new();
         self.answers.read_until(0, &mut message).unwrap();
-        assert_eq!(
-            message.pop(),
-            Some(0),
-            "the browser has gone, or was ended after {:?}; it last said: {:#?}",
-            self.limit,
-            self.said
-        );
+        if message.pop() != Some(0) {
+            let why = if self.is_ended.load(Ordering::SeqCst) {
+                format!("was ended after {:?}", self.limit)
+            } else {
+                "has gone by itself".to_owned()
+            };
+            panic!("the browser {why}; it last said: {:#?}", self.said);
+        }
         let text = String::from_utf8(message).unwrap();
         if self.said.len() == TOLD_MAX {
             self.said.pop_front();
