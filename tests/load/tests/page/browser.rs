@@ -32,7 +32,7 @@ pub struct Browser {
     deadline: Sender<Duration>,
     /// The deadline has come, and it was ended.
     is_ended: Arc<AtomicBool>,
-    _profile: tempfile::TempDir,
+    _home: tempfile::TempDir,
 }
 
 impl Browser {
@@ -41,13 +41,17 @@ impl Browser {
     pub fn start(limit: Duration) -> Option<Self> {
         let known = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
         let browser = known.into_iter().find(|path| Path::new(path).exists())?;
-        let profile = tempfile::tempdir().unwrap();
+        let home = tempfile::tempdir().unwrap();
         // It reads commands from its descriptor 3, and answers on 4.
         let pipes = r#"exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null 2>&1"#;
         let mut process = Command::new("sh")
             .args(["-c", pipes, browser, "--headless", "--no-sandbox", "--disable-gpu"])
             .args(["--remote-debugging-pipe", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND"])
-            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg(format!("--user-data-dir={}", home.path().join("profile").display()))
+            // What it writes beside its profile, such as reports of its crashes, goes with it.
+            .env("HOME", home.path())
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_CACHE_HOME")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)
@@ -80,7 +84,7 @@ impl Browser {
             limit,
             deadline,
             is_ended,
-            _profile: profile,
+            _home: home,
         };
         let page = browser.call("Target.createTarget", json!({"url": "about:blank"}));
         let attach = json!({"targetId": page["targetId"], "flatten": true});
@@ -179,7 +183,7 @@ impl Browser {
     }
 }
 
-/// With all the processes that it has started.
+/// With all the processes of its group; those that wait for its crashes are in none, and go by themselves when it has gone.
 fn end(group: u32) {
     let _ = Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).stderr(Stdio::null()).status();
 }
