@@ -166,14 +166,10 @@ impl Browser {
     fn read(&mut self) -> Value {
         let mut message = Vec::new();
         self.answers.read_until(0, &mut message).unwrap();
-        if message.pop() != Some(0) {
-            let why = if self.is_ended.load(Ordering::SeqCst) {
-                format!("was ended after {:?}", self.limit)
-            } else {
-                "has gone by itself".to_owned()
-            };
-            panic!("the browser {why}; it last said: {:#?}", self.said);
-        }
+        let is_whole = message.pop() == Some(0);
+        let ended = format!("was ended after {:?}", self.limit);
+        let why = if self.is_ended.load(Ordering::SeqCst) { &*ended } else { "has gone by itself" };
+        assert!(is_whole, "the browser {why}; it last said: {:#?}", self.said);
         let text = String::from_utf8(message).unwrap();
         if self.said.len() == TOLD_MAX {
             self.said.pop_front();
