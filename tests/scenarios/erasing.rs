@@ -3,15 +3,13 @@
 
 use std::time::Duration;
 
-use nightshift_core::erase::tombstone;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::kept::{KeepAnswer, erased_parts};
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::{Answer, FailureClass};
-use nightshift_core::record::{Record, State, WriteAnswer};
-use nightshift_ports::{Clock as _, Ledger};
-use nightshift_tests::memory::{Says, World, again, message};
+use nightshift_core::record::{Record, State};
+use nightshift_ports::PortErrorKind;
+use nightshift_tests::memory::{LedgerFault, Says, World, again, message};
 use nightshift_worker::{Message, Worker};
 use serde_json::json;
 
@@ -19,12 +17,8 @@ use crate::stage::*;
 
 /// As `nightshift results delete` does it; what stands then.
 async fn erase(world: &World, key: &InputHash) -> Record {
-    let write = tombstone(key, world.record(key).as_ref(), "the eraser's", world.now_ms());
-    assert!(matches!(Ledger::put(world, &write).await, Ok(WriteAnswer::Written)));
-    for part in erased_parts(&write.record) {
-        assert_eq!(world.keep(&part, world.now_ms()).await.unwrap(), KeepAnswer::Kept);
-    }
-    write.record
+    nightshift_ports::erase(world, key, world, world).await.unwrap();
+    world.record(key).unwrap()
 }
 
 fn refuses() -> Says {
@@ -134,6 +128,51 @@ async fn a_letter_of_before_an_erasure_is_settled_without_a_call_whenever_it_is_
     assert_is_settled(&stage.worker, &sent_back, "sent back").await;
     assert_eq!(stage.calls(), 0);
     assert_eq!(stage.record("one"), erased);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_erasure_that_is_cut_short_leaves_what_the_next_one_finds_and_erases_whole() {
+    let input = json!({"team": "Checkout", "week": "2026-W47", "entries": ["Shipped it."]});
+    let notes = json!({"task": "weekly_report", "input": input, "reference": "customer 7"}).to_string();
+    let key = InputHash::of_job("weekly_report", &input);
+    let world = World::new(|_, _| Says::Text("I would rather not say.".to_owned()));
+    let worker = world.worker(Limits { reask_limit: 0, ..Limits::default() });
+    invoke(&worker, vec![message(&world, "m-1", notes)]).await;
+    assert!(world.kept_parts(&key).iter().any(|part| !part.bytes.is_empty()), "it waits for review");
+    for fault in
+        [LedgerFault::Fails(PortErrorKind::Throttled), LedgerFault::ReplyLost(PortErrorKind::Unavailable)]
+    {
+        world.parts_meet(Some(fault.clone()));
+        assert!(nightshift_ports::erase(&*world, &key, &*world, &*world).await.is_err(), "{fault:?}");
+        let standing = world.record(&key).unwrap();
+        let found = (standing.state.as_str(), standing.reference.as_deref());
+        assert_eq!(found, ("done", Some("customer 7")), "{fault:?}: by reference it is found again");
+    }
+    world.parts_meet(None);
+    let erased = erase(&world, &key).await;
+    assert_eq!(erased.state, State::Erased);
+    assert_only_the_tombstone_is_left(&world, &erased, "erased again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_a_redrive_sent_while_it_was_erased_is_settled_once_the_erasure_is_repeated() {
+    // It received a crashed message before the erasure, and sent it as a new one after that.
+    for state in ["that waits", "that was worked on"] {
+        let stage = Stage::new(by_text);
+        let first = erase(&stage.world, &key("one")).await;
+        minute().await;
+        let copy = stage.message("m-2", "one");
+        if state == "that was worked on" {
+            stage.invoke(vec![copy.clone()]).await;
+            assert!(stage.is_stored("one"));
+        }
+        let erased = erase(&stage.world, &key("one")).await;
+        assert!(erased.erased.unwrap().at_ms > first.erased.unwrap().at_ms, "{state}");
+        let calls = stage.calls();
+        assert_is_settled(&stage.worker, &again(&copy), state).await;
+        assert_eq!(stage.calls(), calls, "{state}");
+        assert_only_the_tombstone_is_left(&stage.world, &erased, state);
+    }
 }
 
 #[tokio::test(start_paused = true)]

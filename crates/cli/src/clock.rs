@@ -48,6 +48,12 @@ impl Clock {
     }
 }
 
+impl nightshift_ports::Clock for Clock {
+    fn now_ms(&self) -> u64 {
+        Self::now_ms(*self)
+    }
+}
+
 /// Milliseconds since some moment before this program began.
 fn steady_ms() -> u64 {
     let now = clock_gettime(STEADY);

@@ -105,8 +105,8 @@ pub async fn walk(
 /// What was erased, and how many messages of it were deleted.
 pub type Erased = HashMap<InputHash, (Erasure, u64)>;
 
-/// Deletes from a queue what is of before an erasure, and gives the rest back; returns how many messages were hidden from
-/// this look by somebody else.
+/// Deletes from a queue what is of before an erasure, and gives the rest back; returns about how many messages this look did
+/// not see, because somebody else had hidden them before it, or took them meanwhile.
 pub async fn delete(
     stack: &Stack,
     queue_url: &str,
@@ -117,11 +117,12 @@ pub async fn delete(
     let depth = queue.depth().await.map_err(|e| error::of_port(&e))?;
     let mut kept = Vec::new();
     let ended = delete_all(&queue, interrupt, erased, &mut kept).await;
+    let seen = kept.len() as u64;
     for handles in kept.chunks(10) {
         // What is not given back comes back by itself, after `HIDDEN_S`.
         queue.hide(handles).await.map_err(|e| error::of_port(&e))?;
     }
-    ended.map(|()| depth.hidden)
+    ended.map(|deleted| depth.hidden.max((depth.visible + depth.hidden).saturating_sub(seen + deleted)))
 }
 
 async fn delete_all(
@@ -129,8 +130,8 @@ async fn delete_all(
     interrupt: &Interrupt,
     erased: &mut Erased,
     kept: &mut Vec<(String, u32)>,
-) -> Result<(), Failure> {
-    let mut empty = 0;
+) -> Result<u64, Failure> {
+    let (mut empty, mut deleted) = (0, 0);
     while empty < EMPTY_ANSWERS {
         if interrupt.is_asked() {
             return Err(Failure::interrupted(
@@ -148,8 +149,8 @@ async fn delete_all(
                 erasure.is_some_and(|erasure| erasure.covers_letter(told, message.sent_at_ms))
             });
             match of.and_then(|key| erased.get_mut(&key)) {
-                Some((_, deleted)) => {
-                    *deleted += 1;
+                Some((_, of_key)) => {
+                    (*of_key, deleted) = (*of_key + 1, deleted + 1);
                     handles.push(message.receipt_handle);
                 }
                 None => kept.push((message.receipt_handle, 0)),
@@ -163,7 +164,7 @@ async fn delete_all(
             }
         }
     }
-    Ok(())
+    Ok(deleted)
 }
 
 async fn receive_all(

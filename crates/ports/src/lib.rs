@@ -5,6 +5,7 @@
 mod control;
 mod dead_letters;
 mod documents;
+mod erase;
 mod error;
 mod ledger;
 mod ledger_reader;
@@ -21,6 +22,7 @@ mod worker_function;
 pub use control::{ControlAnswer, ControlRecord};
 pub use dead_letters::DeadLetters;
 pub use documents::{Document, DocumentAnswer, Documents};
+pub use erase::erase;
 pub use error::{PortError, chain};
 pub use ledger::Ledger;
 pub use ledger_reader::LedgerReader;

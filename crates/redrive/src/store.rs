@@ -103,7 +103,11 @@ impl Redriver {
 
     /// Makes a redrive known. Of two that begin at the same time, one is refused.
     pub(crate) async fn enter(&self, redrive: &Redrive) -> Result<(), Error> {
-        for _ in 0..TRIES_MAX {
+        for tried in 0..TRIES_MAX {
+            // Refused before, its own entry may have been written all the same, and its reply lost.
+            if tried > 0 && self.directory().await?.holds(&redrive.id) {
+                return Ok(());
+            }
             let mut directory = self.refuse_beside_another(redrive.request.source).await?;
             directory.add(redrive);
             if self.write_directory(&mut directory).await? {

@@ -18,9 +18,9 @@ use crate::error::Failure;
 use crate::export::{self, Written};
 use crate::ledger::{self, Entries};
 use crate::letters::{self, Look};
-use crate::render::{Cell, Row, Rows};
+use crate::render::{Cell, Row, Rows, say};
 use crate::stack::Stack;
-use crate::text::counted;
+use crate::text::{agreeing, counted};
 use crate::times;
 
 /// What failed for good.
@@ -470,6 +470,14 @@ async fn audit(arguments: &AuditArguments, context: &Context) -> Result<(), Fail
         *letters_of.entry(letters::key(message, limit)).or_default() += 1;
     })
     .await?;
+    let unseen = queue.messages.saturating_sub(letters_of.values().sum());
+    if unseen > 0 {
+        say(&format!(
+            "About {} not seen, because somebody else held or took {}, say a redrive: what is only in the ledger may be among them.",
+            agreeing(unseen, "1 message was", &format!("{unseen} messages were")),
+            agreeing(unseen, "it", "them"),
+        ));
+    }
     // An older letter has left the queue by its retention, which has an alarm of its own.
     let since_ms = times::now_ms().saturating_sub(queue.retention_ms);
     let selection = Selection { failed_after_ms: Some(since_ms), ..Selection::all(Unsettled::Failed) };

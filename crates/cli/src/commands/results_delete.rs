@@ -4,12 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 use nightshift_aws::{DynamoLedger, OsEntropy};
-use nightshift_core::erase::tombstone;
 use nightshift_core::input_hash::InputHash;
-use nightshift_core::kept::erased_parts;
-use nightshift_core::listing::Lookup;
-use nightshift_core::record::{Erasure, State, WriteAnswer};
-use nightshift_ports::{Entropy as _, Ledger as _, LedgerReader as _};
+use nightshift_core::record::{Erasure, State};
+use nightshift_ports::{LedgerReader as _, PortErrorKind, erase};
 use serde::Serialize;
 
 use crate::Context;
@@ -18,10 +15,8 @@ use crate::confirm::{self, Consent};
 use crate::error::{self, Failure};
 use crate::letters::{self, Erased};
 use crate::render::{Cell, Row, say};
+use crate::text::agreeing;
 use crate::{ledger, times, trace};
-
-/// How often a record may change while a tombstone is put over it.
-const ROUNDS_MAX: u32 = 8;
 
 /// Whose data.
 #[derive(Debug, Args)]
@@ -93,20 +88,25 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             erased.insert(key.clone(), (put_tombstone(&reader, key, clock).await?, 0));
         }
         // The tombstones first: what is deleted before may be written again by a worker.
-        let mut hidden = 0;
+        let mut unseen = 0;
         for queue in &queues {
-            hidden += letters::delete(&stack, queue, &context.interrupt, &mut erased).await?;
+            unseen += letters::delete(&stack, queue, &context.interrupt, &mut erased).await?;
         }
-        Ok::<u64, Failure>(hidden)
+        // What a redrive held meanwhile, and sent as a new message, is from before this.
+        for key in &keys {
+            let erasure = put_tombstone(&reader, key, clock).await?;
+            erased.entry(key.clone()).and_modify(|(standing, _)| *standing = erasure);
+        }
+        Ok::<u64, Failure>(unseen)
     }
     .await;
     let outcome = match &ended {
         Ok(0) => Ok(format!("{} erased", keys.len())),
-        Ok(hidden) => Ok(format!("{} erased, {hidden} messages not seen", keys.len())),
+        Ok(unseen) => Ok(format!("{} erased, {unseen} messages not seen", keys.len())),
         Err(failure) => Err(Failure::failed(failure.sentence().unwrap_or("ended early"))),
     };
     trace.end(&outcome).await;
-    let hidden = ended?;
+    let unseen = ended?;
     // Of what was erased before, those of which something was still there.
     erased.retain(|key, (_, messages)| *messages > 0 || keys.contains(key));
     let deleted = erased.into_iter().map(|(key, (erasure, messages_deleted))| Deleted {
@@ -115,9 +115,16 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         messages_deleted,
     });
     context.out.before_verdict().all(deleted).map_err(|e| e.although("what was named is erased"))?;
-    if hidden > 0 {
+    if unseen > 0 {
         return Err(Failure::no(format!(
-            "{hidden} messages were hidden by somebody else, say a redrive, and not looked at: run the same command again when that is over."
+            "{} hidden or taken by somebody else, say a redrive, and not looked at: when that is over, run {}.",
+            agreeing(unseen, "1 message was", &format!("{unseen} messages were")),
+            // By reference, what a redrive has sent since would not be found again.
+            if arguments.reference.is_some() && !keys.is_empty() {
+                "the command again with the keys above"
+            } else {
+                "the same command again"
+            }
         )));
     }
     say(
@@ -137,24 +144,13 @@ fn named(keys: &[InputHash]) -> String {
 }
 
 async fn put_tombstone(ledger: &DynamoLedger, key: &InputHash, clock: Clock) -> Result<Erasure, Failure> {
-    for _ in 0..ROUNDS_MAX {
-        let standing = ledger.get(key).await.map_err(|e| error::of_port(&e))?;
-        if let Lookup::Unreadable(why) = standing {
-            return Err(Failure::failed(format!(
-                "The record {key} cannot be read by this build, so a newer one wrote it ({why}): erase with that one."
-            )));
-        }
-        let write = tombstone(key, standing.record(), &OsEntropy.token(), clock.now_ms());
-        let answer = ledger.write(&write).await.map_err(|e| error::of_port(&e))?;
-        if let (WriteAnswer::Written, Some(erasure)) = (answer, write.record.erased) {
-            for part in erased_parts(&write.record) {
-                // Refused, a later request has written it.
-                ledger.keep(&part, clock.now_ms()).await.map_err(|e| error::of_port(&e))?;
-            }
-            return Ok(erasure);
-        }
-    }
-    Err(Failure::failed(format!("The record {key} changes all the time: run the same command again.")))
+    erase(ledger, key, &clock, &OsEntropy).await.map_err(|error| match error.kind {
+        PortErrorKind::Unreadable => Failure::failed(format!(
+            "The record {key} cannot be read by this build, so a newer one wrote it ({}): erase with that one.",
+            error.message
+        )),
+        _ => error::of_port(&error),
+    })
 }
 
 /// The records with this reference, and what was erased before: a tombstone has no reference any more, and a letter of it may

@@ -90,6 +90,25 @@ async fn what_is_erased_is_gone_from_ledger_and_queues_and_all_else_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_holds_meanwhile_is_told_and_a_copy_of_it_is_from_before_the_erasure() {
+    let stand = Stand::start().await;
+    stand.letter("crashed", "theirs", 1).await;
+    let sqs = aws_sdk_sqs::Client::new(&stand.sdk());
+    let held = sqs.receive_message().queue_url(stand.aws.queue_url("nightshift-crashed"));
+    held.visibility_timeout(600).send().await.unwrap();
+    let named = key("theirs");
+    let delete = ["results", "delete", named.as_str(), "--reason", "r", "--output", "json", "--yes"];
+    let deleted = stand.run(&delete);
+    assert_eq!(deleted.code, 3, "{deleted:?}");
+    assert!(deleted.err.contains("1 message was hidden or taken by somebody else"), "{deleted:?}");
+    assert!(deleted.err.contains("run the same command again"), "{deleted:?}");
+    // Once before the queues are looked through, and once after.
+    let Lookup::Found(standing) = stand.stands("theirs").await else { panic!("no tombstone") };
+    let erasure = standing.record.erased.unwrap();
+    assert_eq!(erasure.version, 2, "it is put twice: {erasure:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_by_reference_can_be_repeated() {
     let stand = Stand::start().await;
     let failed = failed(FailureReason::Refused, 9_000);

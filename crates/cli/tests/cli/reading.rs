@@ -339,6 +339,14 @@ async fn an_audit_says_what_stands_in_one_of_the_two_alone_and_gives_all_message
     assert_eq!(stand.aws.messages("nightshift-dead-letters").len(), 2, "{depth:?}");
     let again = stand.run(&["dead-letters", "audit", "--yes"]);
     assert!(again.err.contains("Ledger and queue differ in 2 jobs"), "visible again at once: {again:?}");
+    assert!(!again.err.contains("not seen"), "{again:?}");
+
+    // A redrive holds one of them: it stands in the queue, and nobody sees it.
+    let held = sqs.receive_message().queue_url(stand.aws.queue_url("nightshift-dead-letters"));
+    held.max_number_of_messages(1).visibility_timeout(600).send().await.unwrap();
+    let beside = stand.run(&["dead-letters", "audit", "--yes"]);
+    assert_eq!(beside.code, 3, "{beside:?}");
+    assert!(beside.err.contains("About 1 message was not seen, because somebody else"), "{beside:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

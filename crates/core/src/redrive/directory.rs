@@ -11,7 +11,7 @@ use super::request::Source;
 pub const KEY_PREFIX: &str = "redrive#";
 /// The key of the directory; no redrive is called so.
 pub const DIRECTORY_KEY: &str = "redrive#directory";
-/// How many redrives are remembered.
+/// How many redrives are remembered, beside those that are not known to be over.
 pub const DIRECTORY_MAX: usize = 50;
 
 /// All redrives, the newest first.
@@ -60,11 +60,22 @@ impl Directory {
         self.redrives.iter().filter(|one| !one.over).map(|one| one.id.as_str())
     }
 
-    /// Adds one that begins, and forgets the oldest.
+    /// Whether it is among them.
+    #[must_use]
+    pub fn holds(&self, id: &str) -> bool {
+        self.redrives.iter().any(|one| one.id == id)
+    }
+
+    /// Adds one that begins, and forgets the oldest of those that are over.
     pub fn add(&mut self, redrive: &Redrive) {
         let source = redrive.request.source;
         self.redrives.insert(0, Listed { id: redrive.id.clone(), source, over: false, more: Map::new() });
-        self.redrives.truncate(DIRECTORY_MAX);
+        let mut places = DIRECTORY_MAX - 1;
+        self.redrives.retain(|one| {
+            let stays = !one.over || places > 0;
+            places = places.saturating_sub(usize::from(one.over));
+            stays
+        });
     }
 
     /// Notes that one is over. Returns whether that is news.
@@ -111,11 +122,14 @@ mod tests {
         assert_eq!(directory.running(Source::Crashed), Some("b"));
         assert_eq!(directory.last(Source::DeadLetters), Some("a"));
         assert_eq!(directory.unfinished().collect::<Vec<_>>(), ["b"]);
-        for n in 0..DIRECTORY_MAX {
+        for n in 0..2 * DIRECTORY_MAX {
             directory.add(&redrive(&format!("c-{n}"), Source::DeadLetters));
+            assert!(directory.is_over(&format!("c-{n}")));
         }
-        assert_eq!(directory.redrives.len(), DIRECTORY_MAX);
-        assert_eq!(directory.redrives[0].id, "c-49");
+        assert_eq!(directory.redrives[0].id, "c-99");
+        assert!(!directory.holds("c-49") && !directory.holds("a") && directory.holds("c-51"));
+        assert_eq!(directory.running(Source::Crashed), Some("b"), "what runs is never forgotten");
+        assert_eq!(directory.redrives.len(), DIRECTORY_MAX + 1);
         assert_eq!(Directory::from_json(&directory.to_json()).unwrap(), directory);
     }
 }
