@@ -114,8 +114,8 @@ impl Context {
 
 fn main() -> ExitCode {
     // Help may be on its way into a pager.
-    let size = Term::stdout().size_checked().or_else(|| Term::stderr().size_checked());
-    let width = size.map_or(HELP_WIDTH_MAX, |(_, width)| usize::from(width).min(HELP_WIDTH_MAX));
+    let columns = render::columns(&Term::stdout()).or_else(|| render::columns(&Term::stderr()));
+    let width = columns.map_or(HELP_WIDTH_MAX, |columns| usize::from(columns).min(HELP_WIDTH_MAX));
     let mut arguments = with_whole_examples(Arguments::command().term_width(width), width);
     let matches = arguments.get_matches_mut();
     onward::remember(&matches);

@@ -17,6 +17,9 @@ use serde_json::ser::{CharEscape, Formatter};
 use crate::error::Failure;
 use crate::{onward, text};
 
+/// Of a terminal that does not say how wide it is.
+const COLUMNS_USUAL: u16 = 80;
+
 /// Rows of a table that is written as it comes: some screens.
 const STREAMED_IN_A_TABLE_MAX: usize = 500;
 
@@ -227,9 +230,7 @@ impl Output {
         }
         if self.terminal {
             // Forcing no tty also hides the width, by which cells are wrapped.
-            if let Some(width) = Table::new().width() {
-                table.set_width(width);
-            }
+            table.set_width(columns(&Term::stdout()).unwrap_or(COLUMNS_USUAL));
         }
         table
     }
@@ -460,11 +461,16 @@ impl<F: Formatter> Formatter for Safe<F> {
     }
 }
 
+/// How wide a terminal is. Some, say on a serial line or within `script`, say that they have no columns: nobody knows then.
+pub fn columns(terminal: &Term) -> Option<u16> {
+    terminal.size_checked().map(|(_, columns)| columns).filter(|columns| *columns > 0)
+}
+
 /// Tells a person something, on standard error, its commands complete. Where that is gone there is nobody to tell.
 pub fn say(message: &str) {
     let shown = text::shown_lines(&onward::complete(message));
-    let shown = match Term::stderr().size_checked() {
-        Some((_, width)) => text::wrapped(&shown, width.into()),
+    let shown = match columns(&Term::stderr()) {
+        Some(width) => text::wrapped(&shown, width.into()),
         None => shown,
     };
     let mut err = io::stderr().lock();

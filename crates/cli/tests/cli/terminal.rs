@@ -159,14 +159,18 @@ async fn what_is_appended_to_a_file_while_somebody_reads_its_price_is_not_sent()
 }
 
 #[test]
-fn a_table_fits_into_a_terminal_of_sixty_columns() {
-    let (shown, code) = on_a_terminal(60, bare(&["task", "list"]).env("NO_COLOR", "1"));
-    assert_eq!(code, 0);
-    assert!(!shown.contains('\u{1b}'), "NO_COLOR is kept: {shown:?}");
-    assert!(
-        shown.contains("categorize_ticket") && shown.lines().all(|line| line.chars().count() <= 60),
-        "{shown}"
-    );
+fn a_table_fits_into_a_terminal_of_sixty_columns_and_one_that_knows_of_none_has_eighty() {
+    for (columns, fits) in [(60, 60), (0, 80)] {
+        let (shown, code) = on_a_terminal(columns, bare(&["task", "list"]).env("NO_COLOR", "1"));
+        assert_eq!(code, 0);
+        assert!(!shown.contains('\u{1b}'), "NO_COLOR is kept: {shown:?}");
+        assert!(
+            shown.contains("categorize_ticket") && shown.lines().all(|line| line.chars().count() <= fits),
+            "{columns}: {shown}"
+        );
+        let (help, _) = on_a_terminal(columns, &mut bare(&["--help"]));
+        assert!(help.lines().count() < 100 && help.contains("dead-letters"), "{columns}: {help}");
+    }
 }
 
 #[test]

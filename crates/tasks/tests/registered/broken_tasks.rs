@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
-use nightshift_tasks::{Block, Example, Registry, TaskDefinition};
+use nightshift_tasks::{Block, Example, Line, Registry, TaskDefinition};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use validator::{Validate, ValidationError};
@@ -187,6 +187,35 @@ fn no_words(gist: &str) -> Result<(), ValidationError> {
 
 task!(Wordless, "wordless", Mute = Mute { gist: "words".to_owned() });
 
+#[derive(Deserialize, Serialize, Validate, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Owned {
+    owner: Gist,
+    second: Option<Gist>,
+    #[validate(length(max = 3))]
+    labels: Vec<Line<20>>,
+    #[validate(nested)]
+    checked: Gist,
+    #[validate(nested)]
+    also_checked: Option<Gist>,
+    #[validate(nested, length(min = 1, max = 3))]
+    checked_too: Vec<Line<20>>,
+}
+
+fn owned() -> Owned {
+    Owned {
+        owner: gist("a"),
+        second: Some(gist("b")),
+        labels: vec!["c".into()],
+        checked: gist("d"),
+        also_checked: Some(gist("e")),
+        checked_too: vec!["f".into()],
+    }
+}
+
+task!(Unchecked, "unchecked", Owned = owned());
+task!(UncheckedInput, "unchecked_input", Owned = owned(), Gist = gist("words"), 500, |_| Vec::new());
+
 #[track_caller]
 fn check(tasks: Registry, expected: &[&str]) {
     let broken = rules::broken(&tasks);
@@ -253,6 +282,16 @@ fn a_task_with_a_mistake_is_told_what_to_do() {
             "unbounded_input: the text at $.points[] of Input may be",
         ],
     );
+    let of =
+        |whose: &str, at: &str, what: &str| format!("{whose} takes at {at} what its schema forbids ({what})");
+    for (tasks, whose) in [(one::<Unchecked>(), "Output"), (one::<UncheckedInput>(), "Input")] {
+        let expected = [
+            of(whose, "$.owner.gist", "maxLength, minLength"),
+            of(whose, "$.second.gist", "maxLength, minLength"),
+            of(whose, "$.labels[]", "maxLength, minLength"),
+        ];
+        check(tasks, &expected.each_ref().map(String::as_str));
+    }
     check(
         one::<Wordless>(),
         &["wordless: a rule has no words: \"The value at $.gist breaks the rule words.\" Give its error a"],

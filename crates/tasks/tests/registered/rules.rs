@@ -57,7 +57,8 @@ pub fn broken(tasks: &Registry) -> Vec<String> {
             continue;
         }
         let (Some(task), Some(described)) = (tasks.find(name), tasks.describe(name)) else { continue };
-        let of_one: [Rule; 7] = [examples, same_prompt, keywords, bounds, providers, room, violations];
+        let of_one: [Rule; 8] =
+            [examples, same_prompt, keywords, bounds, unchecked, providers, room, violations];
         broken.extend(
             of_one.iter().flat_map(|rule| rule(task, &described)).map(|what| format!("{name}: {what}")),
         );
@@ -152,10 +153,13 @@ fn bounds(task: &dyn Task, described: &Description) -> Vec<String> {
         };
         let lacks = |limits: &[&str]| limits.iter().all(|limit| schema.get(limit).is_none());
         if is("string") && lacks(&["maxLength", "enum", "const", "pattern", "format"]) {
-            broken.push(format!(
-                "the text at {at} of {whose} may be of any length. Give it #[validate(length(max = …))], or make it an \
-                 enum."
-            ));
+            let mend = if at.ends_with("[]") {
+                "An attribute of the list says nothing of its items: make them of nightshift_tasks::Line<200> with \
+                 #[validate(nested)] on the list, or of an enum."
+            } else {
+                "Give it #[validate(length(max = …))], or make it an enum."
+            };
+            broken.push(format!("the text at {at} of {whose} may be of any length. {mend}"));
         }
         if is("array") && lacks(&["maxItems"]) {
             broken.push(format!(
@@ -172,6 +176,92 @@ fn bounds(task: &dyn Task, described: &Description) -> Vec<String> {
     walk(task.schema(), "$", "Output", &mut broken);
     walk(&described.input_schema, "$", "Input", &mut broken);
     broken
+}
+
+/// A rule that stands in the schema and is not checked: of a type within a type it is, where `nested` says so.
+fn unchecked(task: &dyn Task, described: &Description) -> Vec<String> {
+    let input = &described.example_job["input"];
+    let of_input = beyond(&described.input_schema, input, "$").into_iter().map(|(at, why, value)| {
+        let passes = task.prompt(&value).is_ok();
+        ("Input", at, why, passes)
+    });
+    let of_output =
+        beyond(task.schema(), &described.example_output, "$").into_iter().map(|(at, why, value)| {
+            let passes = task.accept(value).is_ok();
+            ("Output", at, why, passes)
+        });
+    let mut found: Vec<(&str, String, Vec<&str>)> = Vec::new();
+    for (whose, at, why, _) in of_input.chain(of_output).filter(|(.., passes)| *passes) {
+        match found.last_mut().filter(|(last, place, _)| *last == whose && *place == at) {
+            Some((.., whys)) => whys.push(why),
+            None => found.push((whose, at, vec![why])),
+        }
+    }
+    let told = found.into_iter().map(|(whose, at, whys)| {
+        format!(
+            "{whose} takes at {at} what its schema forbids ({}), since nobody checks it there. Put #[validate(nested)] on each \
+             member whose type has rules of its own, lists and options included.",
+            whys.join(", ")
+        )
+    });
+    told.collect()
+}
+
+/// The value with one bound of its schema broken: where, which, and the whole. Of a list, its first item stands for all.
+fn beyond(schema: &Value, value: &Value, at: &str) -> Vec<(String, &'static str, Value)> {
+    let number = |keyword: &str| schema[keyword].as_u64().and_then(|n| usize::try_from(n).ok());
+    let here = |why, value| (at.to_owned(), why, value);
+    let mut all = Vec::new();
+    match value {
+        Value::String(_) => {
+            all.extend(number("maxLength").map(|max| here("maxLength", json!("x".repeat(max + 1)))));
+            let short = number("minLength").filter(|min| *min > 0);
+            all.extend(short.map(|min| here("minLength", json!("x".repeat(min - 1)))));
+            all.extend(schema.get("pattern").map(|_| here("pattern", json!("\u{1}"))));
+        }
+        Value::Number(_) => {
+            all.extend(schema["maximum"].as_f64().map(|max| here("maximum", whole(max.floor() + 1.0))));
+            all.extend(schema["minimum"].as_f64().map(|min| here("minimum", whole(min.ceil() - 1.0))));
+        }
+        Value::Object(members) => {
+            for (name, member) in members {
+                let found = beyond(&schema["properties"][name], member, &format!("{at}.{name}"));
+                all.extend(found.into_iter().map(|(at, why, member)| {
+                    let mut whole = members.clone();
+                    whole.insert(name.clone(), member);
+                    (at, why, Value::Object(whole))
+                }));
+            }
+        }
+        Value::Array(items) => {
+            let Some(first) = items.first() else { return all };
+            let many = |count| Value::Array(vec![first.clone(); count]);
+            all.extend(number("maxItems").map(|max| here("maxItems", many(max + 1))));
+            let few = number("minItems").filter(|min| *min > 0);
+            all.extend(few.map(|min| here("minItems", many(min - 1))));
+            all.extend(beyond(&schema["items"], first, &format!("{at}[]")).into_iter().map(
+                |(at, why, item)| {
+                    let mut whole = items.clone();
+                    whole[0] = item;
+                    (at, why, Value::Array(whole))
+                },
+            ));
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
+    // What one of several forms forbids, another may allow.
+    let forms = schema["anyOf"].as_array().into_iter().flatten().filter(|form| form["type"] != "null");
+    if let [form] = forms.collect::<Vec<_>>()[..] {
+        all.extend(beyond(form, value, at));
+    }
+    all
+}
+
+/// A number without a fraction, as a type of whole numbers reads it.
+fn whole(number: f64) -> Value {
+    #[allow(clippy::cast_possible_truncation)] // bounds of a schema are small
+    let exact = number as i64;
+    json!(exact)
 }
 
 fn providers(task: &dyn Task, _: &Description) -> Vec<String> {

@@ -141,11 +141,13 @@ fn page<'table>(
         return Err("Limit must be greater than or equal to 1".into());
     }
     let mut page = Page { items: Vec::new(), scanned: 0, bytes: 0, last: None };
-    for (_, item) in rows {
+    for (key, item) in rows {
         if let Some(start) = &start {
-            let here = position(item)?;
-            let before = if backwards { here >= *start } else { here <= *start };
-            if before {
+            let here = match index {
+                Some(index) => table.index_position(index, item)?.cmp(start),
+                None => key.cmp(&start.1),
+            };
+            if !(if backwards { here.is_lt() } else { here.is_gt() }) {
                 continue;
             }
         }
