@@ -283,11 +283,15 @@ fn deployed(facts: &Facts) -> Vec<Finding> {
         }),
         facts.executions.and_then(|executions| {
             let there = worker.reserved.unwrap_or_else(|| executions.unreserved.saturating_sub(OTHER_EXECUTIONS));
+            let (who, remedy) = match worker.reserved {
+                Some(_) => ("its own reserved concurrency", "Deploy, which undoes what was set by hand; otherwise raise worker.reserved_concurrency, or lower queues.maximum_concurrency."),
+                None => ("the account", "Lower queues.maximum_concurrency, or ask for a higher quota of Lambda's concurrent executions (Service Quotas, L-B99A9384)."),
+            };
             when(there < needed, || {
                 Finding::fault(
                     "quota_too_low",
-                    format!("The worker may run {needed} times at once, and the account lets it run {there} times ({} in all).", executions.all),
-                    "Lower queues.maximum_concurrency, or ask for a higher quota of Lambda's concurrent executions (Service Quotas, L-B99A9384).",
+                    format!("The worker may run {needed} times at once, and {who} lets it run {there} times ({} in all in the account).", executions.all),
+                    remedy,
                 )
             })
         }),

@@ -109,8 +109,8 @@ fn each_fault_is_named_with_its_remedy() {
         (
             "quota_too_low",
             |f| f.worker.as_mut().unwrap().reserved = Some(5),
-            "lets it run 5",
-            "maximum_concurrency",
+            "its own reserved concurrency lets it run 5",
+            "undoes what was set by hand",
         ),
         ("no_event_source", |f| f.sources = Some(vec![]), "Nothing leads", "Deploy"),
         (

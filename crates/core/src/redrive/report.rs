@@ -398,6 +398,10 @@ mod tests {
         assert_eq!(found.matching, 4);
         // Six calls of at most 0.1 dollars each; one call each of 0.0005 on average.
         assert_eq!((found.cost_usd_max, found.cost_usd_probable), (2.4, Some(0.002)));
+        for (rate, sending_s) in [(0.5, 8), (1.0, 4), (3.0, 2), (50.0, 1)] {
+            let found = report(&Request { rate, ..all() }, &records, Depth { visible: 3, hidden: 1 });
+            assert_eq!(found.sending_s, sending_s, "{rate} a second");
+        }
         assert_eq!(found.sending_s, 1);
         // The invalid message alone would meet the same build.
         assert_eq!(found.warnings.len(), 1, "{:?}", found.warnings);

@@ -85,11 +85,13 @@ pub(super) fn scan(state: &State, input: Search) -> Result<Json, Refusal> {
     let table = state.table(&input.table_name)?;
     let index = find_index(table, &input)?;
     let placeholders = input.reading.placeholders()?;
-    let rows = match index {
-        Some(index) => table.indexed(index, None),
-        None => table.rows(),
-    };
     let segment = input.segment.zip(input.total_segments);
+    let rows = match (index, &input.exclusive_start_key) {
+        (Some(index), _) => table.indexed(index, None),
+        // The place of a row tells its segment.
+        (None, Some(start)) if segment.is_none() => table.rows_from(&table.key_of(&item_from_json(start)?)?),
+        (None, _) => table.rows(),
+    };
     let rows = rows
         .zip(0_u64..)
         .filter(|(_, place)| segment.is_none_or(|(segment, total)| place % total.max(1) == segment));

@@ -199,6 +199,11 @@ impl Table {
         Box::new(self.items.iter())
     }
 
+    /// Those from this key on, whether it stands there or not.
+    pub(super) fn rows_from(&self, start: &Key) -> Rows<'_> {
+        Box::new(self.items.range(start..))
+    }
+
     /// The items of a partition in the order of the sort key, for the table itself.
     pub(super) fn partition(&self, value: &Value) -> Rows<'_> {
         let first = Key { partition: KeyValue(value.clone()), sort: None };
