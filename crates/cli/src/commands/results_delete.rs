@@ -13,8 +13,10 @@ use crate::Context;
 use crate::clock::Clock;
 use crate::confirm::{self, Consent};
 use crate::error::{self, Failure};
+use crate::interrupt::Interrupt;
 use crate::letters::{self, Erased};
 use crate::render::{Cell, Row, say};
+use crate::stack::Stack;
 use crate::text::agreeing;
 use crate::{ledger, times, trace};
 
@@ -83,23 +85,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     context.interrupt.handle("some of it may be erased, so run the same command again");
     let trace = trace::begin(&stack, &format!("results delete {}", named(&keys)), reason).await?;
     let mut erased = before;
-    let ended = async {
-        for key in &keys {
-            erased.insert(key.clone(), (put_tombstone(&reader, key, clock).await?, 0));
-        }
-        // The tombstones first: what is deleted before may be written again by a worker.
-        let mut unseen = 0;
-        for queue in &queues {
-            unseen += letters::delete(&stack, queue, &context.interrupt, &mut erased).await?;
-        }
-        // What a redrive held meanwhile, and sent as a new message, is from before this.
-        for key in &keys {
-            let erasure = put_tombstone(&reader, key, clock).await?;
-            erased.entry(key.clone()).and_modify(|(standing, _)| *standing = erasure);
-        }
-        Ok::<u64, Failure>(unseen)
-    }
-    .await;
+    let ended = everywhere((&stack, &reader), &keys, &queues, clock, &context.interrupt, &mut erased).await;
     let outcome = match &ended {
         Ok(0) => Ok(format!("{} erased", keys.len())),
         Ok(unseen) => Ok(format!("{} erased, {unseen} messages not seen", keys.len())),
@@ -131,6 +117,31 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         "A worker that had failed one of them just now may still send its dead letter: run the same command once more in ten minutes, and it deletes that too.",
     );
     Ok(())
+}
+
+/// Erases these in the ledger, and deletes what is of before from the queues; returns about how many messages were not seen.
+async fn everywhere(
+    (stack, reader): (&Stack, &DynamoLedger),
+    keys: &[InputHash],
+    queues: &[String],
+    clock: Clock,
+    interrupt: &Interrupt,
+    erased: &mut Erased,
+) -> Result<u64, Failure> {
+    for key in keys {
+        erased.insert(key.clone(), (put_tombstone(reader, key, clock).await?, 0));
+    }
+    // The tombstones first: what is deleted before may be written again by a worker.
+    let mut unseen = 0;
+    for queue in queues {
+        unseen += letters::delete(stack, queue, interrupt, erased).await?;
+    }
+    // What a redrive held meanwhile, and sent as a new message, is from before this.
+    for key in keys {
+        let erasure = put_tombstone(reader, key, clock).await?;
+        erased.entry(key.clone()).and_modify(|(standing, _)| *standing = erasure);
+    }
+    Ok(unseen)
 }
 
 fn named(keys: &[InputHash]) -> String {
