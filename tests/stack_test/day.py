@@ -34,7 +34,8 @@ from stack import BUSY, ROOT, require, scripts_stack, stack_of, wait_until
 PREFIX, REGION = "nightshift", "eu-west-1"
 README = ROOT / "README.md"
 HEADING = "### A working day"
-ROWS, COLUMNS = 40, 120
+# So wide that no sentence is wrapped: where it would be depends on the length of times and sums.
+ROWS, COLUMNS = 40, 1_000
 COMMAND_S_MAX = BUSY * 120
 PROMPT = "Go on? [y/N] "
 
