@@ -122,7 +122,7 @@ pub async fn delete(
         // What is not given back comes back by itself, after `HIDDEN_S`.
         queue.hide(handles).await.map_err(|e| error::of_port(&e))?;
     }
-    ended.map(|deleted| depth.hidden.max((depth.visible + depth.hidden).saturating_sub(seen + deleted)))
+    ended.map(|deleted| depth.hidden.max(depth.total().saturating_sub(seen + deleted)))
 }
 
 async fn delete_all(

@@ -473,8 +473,9 @@ async fn audit(arguments: &AuditArguments, context: &Context) -> Result<(), Fail
     let unseen = queue.messages.saturating_sub(letters_of.values().sum());
     if unseen > 0 {
         say(&format!(
-            "About {} not seen, because somebody else held or took {}, say a redrive: what is only in the ledger may be among them.",
-            agreeing(unseen, "1 message was", &format!("{unseen} messages were")),
+            "About {} {} not seen, because somebody else held or took {}, say a redrive: what is only in the ledger may be among them.",
+            counted(unseen, "message"),
+            agreeing(unseen, "was", "were"),
             agreeing(unseen, "it", "them"),
         ));
     }

@@ -17,7 +17,7 @@ use crate::interrupt::Interrupt;
 use crate::letters::{self, Erased};
 use crate::render::{Cell, Row, say};
 use crate::stack::Stack;
-use crate::text::agreeing;
+use crate::text::{agreeing, counted};
 use crate::{ledger, times, trace};
 
 /// Whose data.
@@ -103,8 +103,9 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     context.out.before_verdict().all(deleted).map_err(|e| e.although("what was named is erased"))?;
     if unseen > 0 {
         return Err(Failure::no(format!(
-            "{} hidden or taken by somebody else, say a redrive, and not looked at: when that is over, run {}.",
-            agreeing(unseen, "1 message was", &format!("{unseen} messages were")),
+            "{} {} hidden or taken by somebody else, say a redrive, and not looked at: when that is over, run {}.",
+            counted(unseen, "message"),
+            agreeing(unseen, "was", "were"),
             // By reference, what a redrive has sent since would not be found again.
             if arguments.reference.is_some() && !keys.is_empty() {
                 "the command again with the keys above"

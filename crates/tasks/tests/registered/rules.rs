@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use nightshift_core::task::{Task, Tasks, VIOLATIONS_LISTED_MAX};
 use nightshift_models::lower_schema::{Target, lower};
 use nightshift_tasks::{Description, Registry};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Keywords of JSON Schema that an adapter either sends or says in words ("crates/models/src/lower_schema/").
 const KEYWORDS: [&str; 17] = [
@@ -181,17 +181,16 @@ fn bounds(task: &dyn Task, described: &Description) -> Vec<String> {
 /// A rule that stands in the schema and is not checked: of a type within a type it is, where `nested` says so.
 fn unchecked(task: &dyn Task, described: &Description) -> Vec<String> {
     let input = &described.example_job["input"];
-    let of_input = beyond(&described.input_schema, input, "$").into_iter().map(|(at, why, value)| {
-        let passes = task.prompt(&value).is_ok();
-        ("Input", at, why, passes)
-    });
-    let of_output =
-        beyond(task.schema(), &described.example_output, "$").into_iter().map(|(at, why, value)| {
-            let passes = task.accept(value).is_ok();
-            ("Output", at, why, passes)
-        });
+    let of_input = beyond(&described.input_schema, input, "$").into_iter();
+    let of_output = beyond(task.schema(), &described.example_output, "$").into_iter();
+    let taken = of_input
+        .filter_map(|(at, why, value)| task.prompt(&value).is_ok().then_some(("Input", at, why)))
+        .chain(
+            of_output
+                .filter_map(|(at, why, value)| task.accept(value).is_ok().then_some(("Output", at, why))),
+        );
     let mut found: Vec<(&str, String, Vec<&str>)> = Vec::new();
-    for (whose, at, why, _) in of_input.chain(of_output).filter(|(.., passes)| *passes) {
+    for (whose, at, why) in taken {
         match found.last_mut().filter(|(last, place, _)| *last == whose && *place == at) {
             Some((.., whys)) => whys.push(why),
             None => found.push((whose, at, vec![why])),
@@ -226,11 +225,9 @@ fn beyond(schema: &Value, value: &Value, at: &str) -> Vec<(String, &'static str,
         Value::Object(members) => {
             for (name, member) in members {
                 let found = beyond(&schema["properties"][name], member, &format!("{at}.{name}"));
-                all.extend(found.into_iter().map(|(at, why, member)| {
-                    let mut whole = members.clone();
-                    whole.insert(name.clone(), member);
-                    (at, why, Value::Object(whole))
-                }));
+                all.extend(
+                    found.into_iter().map(|(at, why, new)| (at, why, with_member(members, name, new))),
+                );
             }
         }
         Value::Array(items) => {
@@ -239,13 +236,8 @@ fn beyond(schema: &Value, value: &Value, at: &str) -> Vec<(String, &'static str,
             all.extend(number("maxItems").map(|max| here("maxItems", many(max + 1))));
             let few = number("minItems").filter(|min| *min > 0);
             all.extend(few.map(|min| here("minItems", many(min - 1))));
-            all.extend(beyond(&schema["items"], first, &format!("{at}[]")).into_iter().map(
-                |(at, why, item)| {
-                    let mut whole = items.clone();
-                    whole[0] = item;
-                    (at, why, Value::Array(whole))
-                },
-            ));
+            let found = beyond(&schema["items"], first, &format!("{at}[]"));
+            all.extend(found.into_iter().map(|(at, why, new)| (at, why, with_item(items, 0, new))));
         }
         Value::Null | Value::Bool(_) => {}
     }
@@ -376,23 +368,29 @@ fn replaced(value: &Value, new: &Value) -> Vec<Value> {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
-                all.extend(replaced(member, new).into_iter().map(|member| {
-                    let mut whole = members.clone();
-                    whole.insert(name.clone(), member);
-                    Value::Object(whole)
-                }));
+                all.extend(replaced(member, new).into_iter().map(|new| with_member(members, name, new)));
             }
         }
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                all.extend(replaced(item, new).into_iter().map(|item| {
-                    let mut whole = items.clone();
-                    whole[index] = item;
-                    Value::Array(whole)
-                }));
+                all.extend(replaced(item, new).into_iter().map(|new| with_item(items, index, new)));
             }
         }
         _ => {}
     }
     all
+}
+
+/// The object with another value for one of its members.
+fn with_member(members: &Map<String, Value>, name: &str, new: Value) -> Value {
+    let mut members = members.clone();
+    members.insert(name.to_owned(), new);
+    Value::Object(members)
+}
+
+/// The list with another value for one of its items.
+fn with_item(items: &[Value], index: usize, new: Value) -> Value {
+    let mut items = items.to_vec();
+    items[index] = new;
+    Value::Array(items)
 }
