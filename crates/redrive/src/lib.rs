@@ -19,7 +19,7 @@ use nightshift_ports::{
     SingleRecords, WaitingQueue,
 };
 
-use store::Wrote;
+use store::{Store, Wrote};
 
 /// The world, as a redrive sees it.
 #[derive(Clone)]
@@ -53,6 +53,7 @@ pub struct Stack {
 /// The redrives of one stack.
 pub struct Redriver {
     ports: Ports,
+    store: Store,
     stack: Stack,
 }
 
@@ -111,7 +112,8 @@ impl Redriver {
     /// The redrives of a stack.
     #[must_use]
     pub fn new(ports: Ports, stack: Stack) -> Self {
-        Self { ports, stack }
+        let store = Store { documents: Arc::clone(&ports.documents), clock: Arc::clone(&ports.clock) };
+        Self { ports, store, stack }
     }
 
     /// What a request would do, and what it would cost. Nothing is received, hidden or changed.
@@ -153,15 +155,15 @@ impl Redriver {
         let now_ms = self.ports.clock.now_ms();
         let id = self.name(now_ms);
         let mut redrive = Redrive::begin(id, request, matching, depth, now_ms).map_err(Error::Refused)?;
-        let directory = self.refuse_beside_another(source).await?;
+        let directory = self.store.refuse_beside_another(source).await?;
         if let Some(last) = directory.last(source)
-            && let Some(earlier) = self.read(last).await?
+            && let Some(earlier) = self.store.read(last).await?
         {
             redrive.comes_after(&earlier, now_ms);
         }
         // Its record first: what the directory names is there.
-        self.create(&redrive).await?;
-        self.enter(&redrive).await?;
+        self.store.create(&redrive).await?;
+        self.store.enter(&redrive).await?;
         Ok(redrive)
     }
 
@@ -175,14 +177,14 @@ impl Redriver {
         let began_ms = self.ports.clock.now_ms();
         let mut redrive = self.show(id).await?;
         if redrive.end.is_some() {
-            self.strike_out(&redrive).await?;
+            self.store.strike_out(&redrive).await?;
             return Ok(Stepped::Over(Box::new(redrive)));
         }
         let token = self.ports.entropy.token();
         if let Err(until_ms) = redrive.take_lock(&token, began_ms) {
             return Ok(Stepped::Busy { until_ms });
         }
-        if let Wrote::Others { until_ms } = self.write(&mut redrive, &token).await? {
+        if let Wrote::Others { until_ms } = self.store.write(&mut redrive, &token).await? {
             return Ok(Stepped::Busy { until_ms });
         }
         let until_ms = began_ms.saturating_add(within_ms.min(STEP_MS_MAX));
@@ -194,16 +196,16 @@ impl Redriver {
                 // What was done stands there, and why no more was; the next step need not wait for the lease.
                 redrive.step_failed(&error.to_string(), self.ports.clock.now_ms());
                 redrive.lock = None;
-                let _ = self.write(&mut redrive, &token).await;
+                let _ = self.store.write(&mut redrive, &token).await;
                 return Err(error);
             }
         };
         redrive.lock = None;
-        if let Wrote::Others { until_ms } = self.write(&mut redrive, &token).await? {
+        if let Wrote::Others { until_ms } = self.store.write(&mut redrive, &token).await? {
             return Ok(Stepped::Busy { until_ms });
         }
         if redrive.end.is_some() {
-            self.strike_out(&redrive).await?;
+            self.store.strike_out(&redrive).await?;
             return Ok(Stepped::Over(Box::new(redrive)));
         }
         Ok(Stepped::Again { at_ms, redrive: Box::new(redrive) })
@@ -235,7 +237,7 @@ impl Redriver {
                 }
             }
             redrive.keep_lock(self.ports.clock.now_ms());
-            if let Wrote::Others { until_ms } = self.write(redrive, token).await? {
+            if let Wrote::Others { until_ms } = self.store.write(redrive, token).await? {
                 return Ok(Worked::Others { until_ms });
             }
         }
@@ -274,9 +276,9 @@ impl Redriver {
                 redrive.finish(Finish::Stopped, now_ms);
                 redrive.lock = None;
             }
-            if let Wrote::Ours = self.write(&mut redrive, &token).await? {
+            if let Wrote::Ours = self.store.write(&mut redrive, &token).await? {
                 if redrive.end.is_some() {
-                    self.strike_out(&redrive).await?;
+                    self.store.strike_out(&redrive).await?;
                 }
                 return Ok(redrive);
             }
@@ -289,7 +291,7 @@ impl Redriver {
     /// # Errors
     /// When there is none, when a newer release wrote it, or when AWS does not answer.
     pub async fn show(&self, id: &str) -> Result<Redrive, Error> {
-        self.read(id).await?.ok_or_else(|| Error::NotFound(id.to_owned()))
+        self.store.read(id).await?.ok_or_else(|| Error::NotFound(id.to_owned()))
     }
 
     /// All redrives that are remembered, the newest first. Of those that are known to be over, the record is read only
@@ -299,11 +301,11 @@ impl Redriver {
     /// When AWS does not answer.
     pub async fn list(&self, all: bool) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
-        for Listed { id, source, over, .. } in self.directory().await?.redrives {
+        for Listed { id, source, over, .. } in self.store.directory().await?.redrives {
             if over && !all {
                 continue;
             }
-            let redrive = match self.read(&id).await {
+            let redrive = match self.store.read(&id).await {
                 Ok(None) => continue,
                 Ok(redrive) => redrive,
                 Err(Error::Unreadable(_)) => None,
