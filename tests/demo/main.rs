@@ -156,6 +156,11 @@ fn the_stub_says_what_a_model_might_say_and_the_report_says_that_it_is_a_stub() 
     let report = out(&output);
     assert!(output.status.success(), "{report}{}", err(&output));
     assert!(report.contains("The answers are a stub's, not a model's"), "{report}");
+    let variables = include_str!("../../terraform/variables.tf");
+    let deployed =
+        variables.split("= optional(string, \"claude-").nth(1).and_then(|rest| rest.split('"').next());
+    let price = format!("at the price of claude-{},", deployed.unwrap());
+    assert!(report.contains(&price), "the model that is deployed where nobody names one: {price}\n{report}");
     let written = include_str!("../../crates/demo/answers.jsonl").lines();
     let written: BTreeMap<String, Value> = written
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
@@ -298,6 +303,9 @@ fn what_cannot_start_says_what_to_do() {
             5,
             vec!["/nonexistent/results.jsonl", "another file"],
         ),
+        (vec!["--model", "unheard-of"], 2, vec!["no list has the price of \"unheard-of\"", "--price IN/OUT"]),
+        (vec!["--price", "1/5"], 2, vec!["is known: leave --price out"]),
+        (vec!["--price", "cheap"], 2, vec!["such as 0.8/4"]),
         (vec!["--faults", "rain"], 2, vec!["none, some, storm"]),
         (vec!["--base-url", "http://127.0.0.1:1/v1"], 2, vec!["--provider"]),
         (vec!["--structured-output", "tool"], 2, vec!["--provider"]),

@@ -14,6 +14,8 @@ use crate::text;
 
 /// The longest message of a service that is passed on, in characters.
 const SERVICE_MESSAGE_CHARS_MAX: usize = 400;
+/// Characters of a profile's name.
+const PROFILE_CHARS_MAX: usize = 80;
 
 /// Why a command ended as it did not mean to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -229,9 +231,16 @@ fn credentials_fault(failure: &dyn Error) -> Option<Failure> {
 /// Why there are no credentials, for who needs some.
 pub fn of_credentials(fault: &CredentialsError) -> Failure {
     match fault {
-        CredentialsError::CredentialsNotLoaded(_) => Failure::not_allowed(
-            "There are no AWS credentials: set AWS_PROFILE, sign in (aws sso login), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
-        ),
+        CredentialsError::CredentialsNotLoaded(_) => {
+            let profile = std::env::var("AWS_PROFILE").ok().filter(|name| !name.is_empty());
+            let of_whom = profile.map_or(": set AWS_PROFILE".to_owned(), |name| {
+                let name = cut(&text::shown(&name), PROFILE_CHARS_MAX);
+                format!(" under the profile {name:?}, which AWS_PROFILE names: mend its name (aws configure list-profiles)")
+            });
+            Failure::not_allowed(format!(
+                "There are no AWS credentials{of_whom}, sign in (aws sso login), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            ))
+        }
         _ => Failure::not_allowed(format!(
             "The AWS credentials cannot be had: {}: sign in again, or choose another AWS_PROFILE.",
             cut(text::shown(&chain(fault)).trim_end_matches('.'), SERVICE_MESSAGE_CHARS_MAX)

@@ -59,12 +59,8 @@ pub type Price = (String, String);
 
 /// Reads a price.
 pub fn price(text: &str) -> Result<Price, String> {
-    match text.split_once('/') {
-        Some((input, output)) if dollars(input).is_ok() && dollars(output).is_ok() => {
-            Ok((input.to_owned(), output.to_owned()))
-        }
-        _ => Err("write dollars per million tokens read and written, such as 0.8/4".to_owned()),
-    }
+    prices::typed(text)
+        .ok_or_else(|| "write dollars per million tokens read and written, such as 0.8/4".to_owned())
 }
 
 /// Reads dollars, in millionths of one.

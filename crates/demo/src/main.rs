@@ -16,12 +16,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use nightshift_local::model_stub;
+use nightshift_models::{price_of, prices};
 use secrecy::SecretString;
 
 use refused::Refused;
 
-/// The model where nobody names one.
-const ANTHROPICS: &str = "claude-sonnet-4-5";
+/// The model where nobody names one, here as in a deployment.
+const ANTHROPICS: &str = "claude-haiku-5-5";
 
 /// Puts jobs on a queue, runs the real worker until it is empty, and shows what became of each.
 #[derive(Debug, Parser)]
@@ -50,6 +51,10 @@ pub struct Arguments {
     /// The model's id; `openai` needs one.
     #[arg(long, default_value = ANTHROPICS)]
     pub model: String,
+    /// What the model costs where no list says so: dollars per million tokens read and written; nothing at a server of
+    /// your own.
+    #[arg(long, value_name = "IN/OUT", value_parser = price)]
+    pub price: Option<(String, String)>,
     /// How the answer's schema is sent: the provider's own way, not at all, or as a tool that the model must use.
     #[arg(long, value_enum, requires = "provider")]
     pub structured_output: Option<StructuredOutput>,
@@ -85,6 +90,21 @@ pub enum Provider {
     Anthropic,
     /// Chat completions: OpenAI, or Ollama, llama.cpp, vLLM, LM Studio and others by `--base-url`.
     Openai,
+}
+
+impl Provider {
+    /// The word that the worker knows; the stub speaks Anthropic's protocol.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stub | Self::Anthropic => "anthropic",
+            Self::Openai => "openai",
+        }
+    }
+}
+
+fn price(text: &str) -> Result<(String, String), String> {
+    prices::typed(text)
+        .ok_or_else(|| "write dollars per million tokens read and written, such as 0.8/4".to_owned())
 }
 
 /// How the answer's schema is sent.
@@ -145,11 +165,27 @@ impl Arguments {
         } else if self.provider == Provider::Openai && self.model == ANTHROPICS {
             "--provider openai asks a model that you name: add --model NAME, and --base-url for a server of your own"
         } else {
+            self.check_price()?;
             let Some(path) = &self.results else { return Ok(()) };
             let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
             return opened.map(drop).map_err(|error| unwritable(path, &error));
         };
         Err(Refused::Usage(why.to_owned()).into())
+    }
+
+    /// The spend cap is as true as the price, so that a list's own counts where there is one.
+    fn check_price(&self) -> Result<(), Refused> {
+        let (model, provider) = (&self.model, self.provider.word());
+        let is_known = self.base_url.is_none() && price_of(provider, model).is_some();
+        match (&self.price, is_known) {
+            (Some(_), true) => {
+                Err(Refused::Usage(format!("the price of {model:?} is known: leave --price out")))
+            }
+            (None, false) if self.base_url.is_none() => Err(Refused::Usage(format!(
+                "no list has the price of {model:?} of {provider}: add --price IN/OUT, in dollars per million tokens read and written"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn replaces_its_jobs(&self) -> bool {

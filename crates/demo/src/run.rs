@@ -225,10 +225,11 @@ async fn model_stub(arguments: &Arguments) -> anyhow::Result<Option<ModelStub>> 
 
 fn function(arguments: &Arguments, aws: &LocalAws, stub: Option<&ModelStub>) -> anyhow::Result<Function> {
     let base_url = stub.map(ModelStub::base_url).or_else(|| arguments.base_url.clone());
-    let (provider, key) = match arguments.provider {
-        Provider::Stub => ("anthropic", None),
-        Provider::Anthropic => ("anthropic", arguments.anthropic_api_key.as_ref()),
-        Provider::Openai => ("openai", arguments.openai_api_key.as_ref()),
+    let provider = arguments.provider.word();
+    let key = match arguments.provider {
+        Provider::Stub => None,
+        Provider::Anthropic => arguments.anthropic_api_key.as_ref(),
+        Provider::Openai => arguments.openai_api_key.as_ref(),
     };
     let key = match key {
         Some(key) => key.expose_secret().to_owned(),
@@ -240,10 +241,11 @@ fn function(arguments: &Arguments, aws: &LocalAws, stub: Option<&ModelStub>) -> 
         ))),
     };
     // Where nobody is paid, no number of jobs is too many.
-    let (spend_cap_usd, price) = match &base_url {
-        Some(_) if arguments.provider != Provider::Stub => ("100000", "0"),
-        Some(_) => ("100000", ""),
-        None => (REAL_SPEND_CAP_USD, ""),
+    let spend_cap_usd = if base_url.is_some() { "100000" } else { REAL_SPEND_CAP_USD };
+    let price = match &arguments.price {
+        Some((input, output)) => (input.as_str(), output.as_str()),
+        None if arguments.base_url.is_some() => ("0", "0"),
+        None => ("", ""),
     };
     let call_timeout_ms =
         real(arguments).map_or(STUB_CALL_TIMEOUT_MS, |real| real.call_timeout.as_millis() as u64);
@@ -261,8 +263,8 @@ fn function(arguments: &Arguments, aws: &LocalAws, stub: Option<&ModelStub>) -> 
         ("MODEL", arguments.model.clone()),
         ("MODEL_KEY", key),
         ("MODEL_BASE_URL", base_url.unwrap_or_default()),
-        ("MODEL_INPUT_USD_PER_MTOK", price.to_owned()),
-        ("MODEL_OUTPUT_USD_PER_MTOK", price.to_owned()),
+        ("MODEL_INPUT_USD_PER_MTOK", price.0.to_owned()),
+        ("MODEL_OUTPUT_USD_PER_MTOK", price.1.to_owned()),
         ("STRUCTURED_OUTPUT", arguments.structured_output.map_or("", StructuredOutput::word).to_owned()),
         ("CALL_TIMEOUT_MS", call_timeout_ms.to_string()),
         ("BACKOFF_BASE_MS", "50".to_owned()),

@@ -310,6 +310,8 @@ mod tests {
             (404, openai("invalid_request_error", Some("model_not_found"), "The model `x` does not exist"), Account),
             (404, r#"{"error":"model \"qwen3\" not found, try pulling it first"}"#.to_owned(), Account),
             (404, "404 page not found".to_owned(), Account),
+            (404, r#"{"error":"unknown path /chat/completions"}"#.to_owned(), Account),
+            (404, r#"{"detail":"Not Found"}"#.to_owned(), Account),
             (404, openai("invalid_request_error", None, "No such File object: file-1"), Unclear),
             (429, openai("insufficient_quota", Some("insufficient_quota"), "You exceeded your current quota"), Account),
             (429, openai("requests", Some("rate_limit_exceeded"), "Rate limit reached; try again in 20ms"), Capacity),

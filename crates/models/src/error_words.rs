@@ -204,8 +204,8 @@ pub const DEPLOYMENT_PHRASES: [&str; 39] = [
 /// Names under which a 404 is about the model or the address.
 pub const NOT_FOUND_NAMES: [&str; 3] = ["not_found_error", "notfounderror", "not_found"];
 /// What a 404 says of the model or the address.
-pub const NOT_FOUND_PHRASES: [&str; 7] =
-    ["model", "deployment", "endpoint", "url", "route", "page not found", "not found"];
+pub const NOT_FOUND_PHRASES: [&str; 8] =
+    ["model", "deployment", "endpoint", "url", "route", "path", "page not found", "not found"];
 
 /// Errors that say by their name that what was asked or answered was filtered.
 pub const REFUSAL_NAMES: [&str; 18] = [

@@ -52,6 +52,13 @@ pub fn micro_usd(dollars: &str) -> Option<u64> {
     whole.parse::<u64>().ok().map(|whole| whole * 1_000_000 + fraction)
 }
 
+/// A price as it is typed, `0.8/4`: dollars per million tokens read, and written. `None`: it is no such price.
+#[must_use]
+pub fn typed(text: &str) -> Option<(String, String)> {
+    let (input, output) = text.split_once('/')?;
+    (micro_usd(input).is_some() && micro_usd(output).is_some()).then(|| (input.to_owned(), output.to_owned()))
+}
+
 #[derive(Deserialize)]
 struct Table {
     prices: Vec<Source>,

@@ -18,6 +18,12 @@ async fn each_failure_has_one_sentence_and_its_exit_code() {
     let mut command = stand.command(&pause);
     command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
     fails(&run(&mut command), 4, "There are no AWS credentials: set AWS_PROFILE");
+    command.env("AWS_PROFILE", "prodd");
+    fails(
+        &run(&mut command),
+        4,
+        "There are no AWS credentials under the profile \"prodd\", which AWS_PROFILE names: mend its name",
+    );
 
     let mut command = stand.command(&pause);
     command.env_remove("AWS_REGION");
