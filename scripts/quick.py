@@ -4,6 +4,7 @@ What changed is told by git: everything since the branch left its upstream (or m
 files included. What takes minutes whatever changed is left out and said at the end; `scripts/test` runs all.
 """
 
+import concurrent.futures
 import json
 import pathlib
 import subprocess
@@ -16,6 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 SLOW = {"contracts", "demo", "kills", "newcomer"}
 # The program whose tests read the pages that tell how to use it.
 COMMAND = "nightshift"
+COMMAND_PACKAGE = "nightshift-cli"
 # What decides how everything is built.
 BUILD = {"Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "clippy.toml"}
 
@@ -117,19 +119,29 @@ def run_tests(packages, chosen):
     print("$", *command, flush=True)
     began = time.monotonic()
     built = subprocess.run([*command, "--no-run", "--message-format", "json-render-diagnostics"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    passed = built.returncode == 0
+    programs = []
     for line in built.stdout.splitlines():
         message = json.loads(line)
-        if not passed or message.get("reason") != "compiler-artifact" or not message["profile"]["test"] or not message["executable"]:
+        if message.get("reason") != "compiler-artifact" or not message["profile"]["test"] or not message["executable"]:
             continue
-        target, manifest = message["target"], pathlib.Path(message["manifest_path"])
+        target, manifest = message["target"]["name"], pathlib.Path(message["manifest_path"])
         owner = next(name for name, package in packages.items() if ROOT / package["folder"] == manifest.parent)
-        if owner in chosen["packages"] or target["name"] in chosen["targets"]:
-            done = subprocess.run([message["executable"], "--quiet"], cwd=manifest.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            if done.returncode != 0:
-                print(done.stdout)
-                print(f"  FAILED: {owner}, {target['name']}")
-                passed = False
+        if owner in chosen["packages"] or target in chosen["targets"]:
+            programs.append((owner, target, message["executable"], manifest.parent))
+
+    def test(program):
+        owner, target, executable, folder = program
+        done = subprocess.run([executable, "--quiet"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode != 0:
+            print(f"{done.stdout}\n  FAILED: {owner}, {target}", flush=True)
+        return done.returncode == 0
+
+    passed = built.returncode == 0
+    if passed:
+        # Those of the command wait for most of their time, and are the longest: they begin first, and the others run beside them.
+        programs.sort(key=lambda program: program[0] != COMMAND_PACKAGE)
+        with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
+            passed = all(list(pool.map(test, programs)))
     print(f"  {'passed' if passed else 'FAILED'} in {time.monotonic() - began:.0f} s", flush=True)
     return passed
 

@@ -80,7 +80,10 @@ fn dependencies_point_down() {
         ),
         ("nightshift-local", &[][..]),
         ("nightshift-alarms", &[][..]),
-        ("nightshift-demo", &["nightshift-core", "nightshift-aws", "nightshift-local", "my-tasks"][..]),
+        (
+            "nightshift-demo",
+            &["nightshift-core", "nightshift-aws", "nightshift-models", "nightshift-local", "my-tasks"][..],
+        ),
         (
             "nightshift-cli",
             &[
