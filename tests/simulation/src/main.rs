@@ -1,6 +1,6 @@
 //! `simulate`: runs seeds and says which promise broke, for whom, and how to see it again.
 
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(clippy::print_stderr)]
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -16,6 +16,13 @@ use nightshift_simulation::run::{Outcome, run};
 use nightshift_simulation::shrink::shrink;
 use nightshift_simulation::situations::SITUATIONS;
 use nightshift_simulation::world::Stats;
+
+/// A line on standard output; a reader that has seen enough (`| head`) is no failure.
+macro_rules! println {
+    ($($said:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($said)*);
+    }};
+}
 
 /// A third of a run was the system's allocator.
 #[global_allocator]
