@@ -36,20 +36,22 @@ pub struct Look {
     pub messages: u64,
     /// How long it keeps each.
     pub retention_ms: u64,
+    /// How long one stays hidden that a worker received and neither deleted nor handed back, in seconds.
+    pub visibility_timeout_s: u64,
 }
 
 /// Asks SQS for a queue's numbers; no message is received.
 pub async fn look(stack: &Stack, queue_url: &str) -> Result<Look, Failure> {
     use QueueAttributeName::{
         ApproximateNumberOfMessages, ApproximateNumberOfMessagesDelayed,
-        ApproximateNumberOfMessagesNotVisible, MessageRetentionPeriod,
+        ApproximateNumberOfMessagesNotVisible, MessageRetentionPeriod, VisibilityTimeout,
     };
     let counts = [
         ApproximateNumberOfMessages,
         ApproximateNumberOfMessagesDelayed,
         ApproximateNumberOfMessagesNotVisible,
     ];
-    let names = counts.iter().cloned().chain([MessageRetentionPeriod]).collect();
+    let names = counts.iter().cloned().chain([MessageRetentionPeriod, VisibilityTimeout]).collect();
     let client = Client::new(&stack.sdk);
     let asked =
         client.get_queue_attributes().queue_url(queue_url).set_attribute_names(Some(names)).send().await;
@@ -60,6 +62,7 @@ pub async fn look(stack: &Stack, queue_url: &str) -> Result<Look, Failure> {
     Ok(Look {
         messages: counts.iter().map(number).sum(),
         retention_ms: number(&MessageRetentionPeriod).saturating_mul(1_000),
+        visibility_timeout_s: number(&VisibilityTimeout),
     })
 }
 

@@ -23,17 +23,19 @@ use crate::text;
 use crate::times;
 use crate::trace;
 
-/// How long messages are waited for that workers have: a hand-back may hide one for 15 minutes (README, "Limits"), and an
-/// invocation lasts for five.
-const WAIT_FOR_HIDDEN: Duration = Duration::from_secs(20 * 60);
+/// How long messages are waited for that workers have, at least: a hand-back may hide one for 15 minutes (README, "Limits"),
+/// and an invocation lasts for five.
+const WAIT_FOR_HIDDEN_MIN: Duration = Duration::from_secs(20 * 60);
+/// Between two words on what is waited for, where its number stays the same.
+const SAY_EVERY: Duration = Duration::from_secs(60);
 /// How long they are waited for where nothing says that one of them is a test's: they are other people's jobs then.
 const WAIT_FOR_UNKNOWN: Duration = Duration::from_secs(10);
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long a message is hidden that is received here, in seconds: what is not a test's is given back before, or then.
 const HIDDEN_S: i32 = 30;
-/// The same for one that was seen before and is not a test's, so that it is received three times at most, of the hundred
-/// that a job has: at 0 s, at 30 s, and at 930 s of the 1,200 that are waited.
+/// The same for one that was seen before and is not a test's, so that of the hundred receives that a job has, a clean-up
+/// takes two, and one more for each quarter of an hour.
 const HIDDEN_AGAIN_S: i32 = 900;
 /// Messages of one receive.
 const RECEIVED_AT_A_TIME: i32 = 10;
@@ -139,6 +141,12 @@ pub async fn remove(stack: &Stack, lease: &Lease, known: bool) -> Result<Removed
     Ok(removed)
 }
 
+/// How long messages are waited for that workers have. One whose worker died is hidden for the queue's whole visibility
+/// timeout, which is six times an invocation's or more.
+fn wait_for_hidden(visibility_timeout_s: u64) -> Duration {
+    Duration::from_secs(visibility_timeout_s).max(WAIT_FOR_HIDDEN_MIN)
+}
+
 /// How far queues could be emptied of tests' messages.
 struct Emptied {
     /// Messages of tests that were removed.
@@ -157,11 +165,12 @@ async fn empty(
     queues: &mut [(String, Theirs)],
 ) -> Result<Emptied, Failure> {
     let began = Instant::now();
-    let until = began + WAIT_FOR_HIDDEN;
+    let until = began + wait_for_hidden(letters::look(stack, &stack.jobs_url).await?.visibility_timeout_s);
     // A job that has not ended has a message.
     let mut known = known || !records(stack, Whose::OpenTests, 1, usize::MAX).await?.is_empty();
     let mut looks = EmptyLooks::new(!stack.is_aws());
     let (mut taken_of_all, mut told) = (0, false);
+    let mut waits_for = None;
     loop {
         let (mut taken, mut left) = (0, 0);
         for (url, theirs) in queues.iter_mut() {
@@ -183,10 +192,19 @@ async fn empty(
             Empty::No if left > 0 && Instant::now() > long_enough => {
                 return Ok(Emptied { taken: taken_of_all, left, known });
             }
-            Empty::No if left > 0 && known => say(&format!(
-                "Waits for {} that workers have or handed back (Ctrl-C: the next load test removes what is left).",
-                text::counted(left, "message")
-            )),
+            Empty::No if left > 0 && known => {
+                let is_said = |(of, at): (u64, Instant)| of == left && at.elapsed() < SAY_EVERY;
+                if !waits_for.is_some_and(is_said) {
+                    let now = Instant::now();
+                    waits_for = Some((left, now));
+                    let most = until.saturating_duration_since(now).as_millis();
+                    say(&format!(
+                        "Waits for {} that workers have or handed back, {} at most (Ctrl-C: the next load test removes what is left).",
+                        text::counted(left, "message"),
+                        times::length(u64::try_from(most).unwrap_or(u64::MAX))
+                    ));
+                }
+            }
             Empty::Perhaps | Empty::No => {}
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -423,13 +441,19 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_somebody_else_is_received_three_times_at_most_while_hidden_ones_are_waited_for() {
-        let until_ms = WAIT_FOR_HIDDEN.as_millis() as u64 + LOOK_EVERY.as_millis() as u64;
-        let (mut theirs, mut visible_ms, mut receives) = (Theirs::default(), 0, 0);
-        while visible_ms <= until_ms {
-            visible_ms += u64::from(theirs.received("id", "h", visible_ms).0.unsigned_abs()) * 1_000;
-            receives += 1;
+    fn what_died_with_its_worker_is_waited_for_and_a_message_of_somebody_else_is_received_a_few_times() {
+        for (visibility_timeout_s, waited_s, received) in
+            [(60, 1_200, 3), (1_800, 1_800, 4), (5_400, 5_400, 8)]
+        {
+            let waited = wait_for_hidden(visibility_timeout_s);
+            assert_eq!(waited.as_secs(), waited_s);
+            let until_ms = (waited + LOOK_EVERY).as_millis() as u64;
+            let (mut theirs, mut visible_ms, mut receives) = (Theirs::default(), 0, 0);
+            while visible_ms <= until_ms {
+                visible_ms += u64::from(theirs.received("id", "h", visible_ms).0.unsigned_abs()) * 1_000;
+                receives += 1;
+            }
+            assert_eq!(receives, received, "{visibility_timeout_s}");
         }
-        assert_eq!(receives, 3);
     }
 }
