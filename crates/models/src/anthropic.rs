@@ -183,8 +183,8 @@ struct Message200<'a> {
     content: Vec<Block>,
     #[serde(default)]
     stop_reason: Option<String>,
-    #[serde(default)]
-    stop_details: Option<StopDetails>,
+    #[serde(borrow, default)]
+    stop_details: Option<&'a RawValue>,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
 }
@@ -222,14 +222,15 @@ fn parse(body: &[u8]) -> Result<Parsed, Unread> {
     let mut uses = message.content.iter().filter(|block| block.kind == "tool_use");
     let tool_input = uses.next().filter(|_| uses.next().is_none()).and_then(|block| block.input.as_deref());
     let answer = match stop_reason {
-        "tool_use" if tool_input.is_some() => {
+        "tool_use" | "end_turn" | "stop_sequence" if tool_input.is_some() => {
             text_answer(tool_input.map(RawValue::get).unwrap_or_default().to_owned(), stop_reason)
         }
         "end_turn" | "stop_sequence" => text_answer(text, stop_reason),
         "max_tokens" => Answer::Truncated { text, by: TokenLimit::Answer },
         "model_context_window_exceeded" => Answer::Truncated { text, by: TokenLimit::Context },
         "refusal" => {
-            let category = message.stop_details.and_then(|details| details.category);
+            let details = message.stop_details.and_then(|details| serde_json::from_str(details.get()).ok());
+            let category = details.and_then(|details: StopDetails| details.category);
             let why = category
                 .map_or_else(|| "refusal".to_owned(), |c| format!("refusal: {}", mask::name(&c, None)));
             Answer::Refused { why, text }

@@ -120,10 +120,12 @@ fn class(provider: Provider, status: u16, body: &ErrorBody) -> FailureClass {
     match status {
         401 | 402 | 407 => return Account,
         // Redirects are not followed, and the method and the path are ours: the base URL is wrong.
-        300..=399 | 405 => return Account,
+        300..=399 | 405 | 501 => return Account,
         _ => {}
     }
-    if body.is_named(&words::ACCOUNT_NAMES) {
+    if body.is_named(&words::ACCOUNT_NAMES)
+        || ((400..500).contains(&status) && body.says(&words::SHUT_OUT_PHRASES))
+    {
         return Account;
     }
     let by_status = by_status(status);
@@ -163,15 +165,34 @@ fn class(provider: Provider, status: u16, body: &ErrorBody) -> FailureClass {
     match by_status {
         // "Unavailable" is waited for, whatever else the body calls it.
         Capacity => Capacity,
-        _ if body.is_named(&words::TRANSIENT_NAMES) => Transient,
+        // Ollama calls nearly all of its refusals `api_error`; an exception of AWS has its name whatever the status is.
+        _ if body.is_named(&words::TRANSIENT_NAMES)
+            && (provider == Provider::Bedrock || !(400..500).contains(&status)) =>
+        {
+            Transient
+        }
         FailureClass::Unclear if is_deployment(status, body) => Account,
         class => class,
     }
 }
 
+/// The status of an error within a success that has none of its own: what a 4xx would make of its words, or the
+/// provider's failure.
+pub(crate) fn status_by_words(provider: Provider, body: &ErrorBody) -> u16 {
+    let refused = body.is_named(&words::INVALID_REQUEST_NAMES);
+    if body.says(&words::CAPACITY_PHRASES) {
+        429
+    } else if refused || class(provider, 400, body) != FailureClass::Unclear {
+        400
+    } else {
+        500
+    }
+}
+
 /// Whether the key, the account or its money is the cause, by the words alone.
 fn is_spent(provider: Provider, status: u16, body: &ErrorBody) -> bool {
-    if provider == Provider::Bedrock && status == 429 && body.says(&["per day"]) {
+    let is_throttled = status == 429 || body.is_named_like(&["throttl"]);
+    if provider == Provider::Bedrock && is_throttled && body.says(&["per day"]) {
         return true;
     }
     // Google says of each limit that the quota is exceeded: of a minute's, a day's, and of one that is 0.
@@ -198,7 +219,7 @@ fn is_deployment(status: u16, body: &ErrorBody) -> bool {
         return true;
     }
     // The path holds the model, or nothing of the job; a body that speaks of something else is about the job.
-    status == 404
+    matches!(status, 404 | 410)
         && (!body.is_json
             || body.message.is_empty()
             || body.is_named(&words::NOT_FOUND_NAMES)
@@ -210,8 +231,8 @@ fn by_status(status: u16) -> FailureClass {
     match status {
         // Nothing was done, so nothing was billed: throttled, unavailable, overloaded, Groq's "flex tier capacity
         // exceeded" (498), and Cloudflare's ways to say that it never reached the provider ("Cloudflare 5xx errors": 521
-        // to 523, 525, 526).
-        429 | 498 | 503 | 529 | 521..=523 | 525 | 526 => FailureClass::Capacity,
+        // to 523, 525, 526, 530).
+        429 | 498 | 503 | 529 | 521..=523 | 525 | 526 | 530 => FailureClass::Capacity,
         // The provider may have done the work before it failed. A 502 is a broken connection behind a gateway.
         408 | 409 | 425 | 499 | 500..=599 => FailureClass::Transient,
         _ => FailureClass::Unclear,

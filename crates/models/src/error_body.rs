@@ -8,7 +8,7 @@ use reqwest::header::HeaderMap;
 use serde_json::{Map, Value};
 
 use crate::Provider;
-use crate::error_words::{JOB_MEMBERS, OUR_MEMBERS};
+use crate::error_words::{JOB_MEMBERS, OUR_MEMBERS, status_of_minimax};
 
 /// Errors nest at most so deep: LiteLLM wraps a provider's error, which wraps its model's.
 const DEPTH_MAX: usize = 6;
@@ -190,7 +190,7 @@ pub enum Envelope {
 pub fn envelope(body: &[u8]) -> Envelope {
     let Ok(value) = serde_json::from_slice::<Value>(body) else { return Envelope::Foreign };
     if let Value::Array(list) = &value {
-        let is_error = list.first().and_then(|first| first.get("error")).is_some_and(is_something);
+        let is_error = list.first().and_then(|first| first.get("error")).is_some_and(is_error);
         return if is_error { Envelope::Error } else { Envelope::Foreign };
     }
     let Some(top) = value.as_object() else { return Envelope::Foreign };
@@ -199,7 +199,8 @@ pub fn envelope(body: &[u8]) -> Envelope {
         return Envelope::Blocked;
     }
     let inner = !std::ptr::eq(error_object(top), top);
-    if inner || has("error") || top.get("type").is_some_and(|kind| kind == "error") {
+    if inner || top.get("error").is_some_and(is_error) || top.get("type").is_some_and(|kind| kind == "error")
+    {
         return Envelope::Error;
     }
     let answered = ANSWER_MEMBERS.iter().any(|name| has(name));
@@ -235,6 +236,12 @@ fn is_something(value: &Value) -> bool {
     }
 }
 
+/// Whether an `error` member says that there is one: some write `{}` or `false` beside an answer.
+fn is_error(value: &Value) -> bool {
+    let is_nothing = value == &Value::Bool(false) || value.as_object().is_some_and(Map::is_empty);
+    is_something(value) && !is_nothing
+}
+
 fn is_text(value: &Value) -> bool {
     value.as_str().is_some_and(|text| !text.is_empty())
 }
@@ -258,7 +265,7 @@ fn error_object(top: &Map<String, Value>) -> &Map<String, Value> {
     };
     let output = || top.get("Output").filter(|output| output.get("__type").is_some());
     top.get("error")
-        .filter(|error| error.is_object())
+        .filter(|error| error.is_object() && is_error(error))
         .or_else(listed)
         .or_else(choice)
         .or_else(base)
@@ -343,7 +350,8 @@ impl Found {
                     Value::String(text) => text.parse().ok()?,
                     _ => return None,
                 };
-                u16::try_from(status).ok().filter(|status| (400..600).contains(status))
+                let plain = u16::try_from(status).ok().filter(|status| (400..600).contains(status));
+                plain.or_else(|| (*name == "status_code").then(|| status_of_minimax(status)).flatten())
             });
         }
         let count = |name: &str| object.get(name).and_then(Value::as_u64);

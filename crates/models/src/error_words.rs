@@ -12,7 +12,7 @@
 //! docs); "Exception mapping" (LiteLLM docs); and what users reported of each against other clients.
 
 /// Errors that say by their name that the account, its credit or the model is the cause.
-pub const ACCOUNT_NAMES: [&str; 42] = [
+pub const ACCOUNT_NAMES: [&str; 45] = [
     // Anthropic
     "authentication_error",
     "billing_error",
@@ -25,6 +25,8 @@ pub const ACCOUNT_NAMES: [&str; 42] = [
     "billing_hard_limit_reached",
     "billing_not_active",
     "account_deactivated",
+    "access_terminated",
+    "user_blocked",
     "model_not_found",
     "model_decommissioned",
     "unsupported_country_region_territory",
@@ -45,6 +47,7 @@ pub const ACCOUNT_NAMES: [&str; 42] = [
     "unauthenticated",
     "billing_disabled",
     "service_disabled",
+    "consumer_suspended",
     // Bedrock and AWS's own
     "accessdeniedexception",
     "accessdenied",
@@ -63,7 +66,7 @@ pub const ACCOUNT_NAMES: [&str; 42] = [
 ];
 
 /// What is said when the key, the account or its money is the cause, under a status that says something else.
-pub const ACCOUNT_PHRASES: [&str; 34] = [
+pub const ACCOUNT_PHRASES: [&str; 37] = [
     // Money
     "credit balance is too low",
     "api usage limits",
@@ -77,6 +80,8 @@ pub const ACCOUNT_PHRASES: [&str; 34] = [
     "insufficient balance",
     "insufficient_quota",
     "budget has been exceeded",
+    "doesn't have any credits",
+    "requires a subscription",
     // The account
     "organization has been disabled",
     "account is not active",
@@ -100,7 +105,17 @@ pub const ACCOUNT_PHRASES: [&str; 34] = [
     "api key has expired",
     "token has expired",
     "token is expired",
+    "reported as leaked",
     "authentication fails",
+];
+
+/// What is said when the account was shut out for what it had sent before. It speaks of policies like a refusal, and is
+/// none: every job meets it.
+pub const SHUT_OUT_PHRASES: [&str; 4] = [
+    "resource has been temporarily blocked",
+    "access was terminated",
+    "access has been restricted",
+    "organization has been restricted",
 ];
 
 /// A quota that is used up, rather than the money: a wait helps where the error says how long it is.
@@ -158,7 +173,7 @@ pub const OUR_MEMBER_PHRASES: [&str; 18] = [
 ];
 
 /// What is said when the deployment's model, settings or schema are not to be had.
-pub const DEPLOYMENT_PHRASES: [&str; 39] = [
+pub const DEPLOYMENT_PHRASES: [&str; 41] = [
     "don't have access to the model",
     "do not have access to the model",
     "not have access to this model",
@@ -167,6 +182,7 @@ pub const DEPLOYMENT_PHRASES: [&str; 39] = [
     "invalid model",
     "model not found",
     "model does not exist",
+    "model is no longer available",
     "model not exist",
     "unknown model",
     "no endpoints found",
@@ -189,6 +205,7 @@ pub const DEPLOYMENT_PHRASES: [&str; 39] = [
     "model does not support",
     "model doesn't support",
     "does not support tools",
+    "--enable-auto-tool-choice",
     "action doesn't support the model",
     "maximum tokens you requested exceeds",
     // A schema is the task's, the same for every job: refused once, it is refused for all of them.
@@ -208,7 +225,7 @@ pub const NOT_FOUND_PHRASES: [&str; 8] =
     ["model", "deployment", "endpoint", "url", "route", "path", "page not found", "not found"];
 
 /// Errors that say by their name that what was asked or answered was filtered.
-pub const REFUSAL_NAMES: [&str; 18] = [
+pub const REFUSAL_NAMES: [&str; 21] = [
     "content_filter",
     "content_filter_error",
     "content_filtered",
@@ -227,10 +244,13 @@ pub const REFUSAL_NAMES: [&str; 18] = [
     "guardrail_intervened",
     "safety_error",
     "image_safety",
+    "bio_policy",
+    "cyber_policy",
+    "cyber_policy_violation",
 ];
 
 /// What is said when what was asked or answered was filtered.
-pub const REFUSAL_PHRASES: [&str; 22] = [
+pub const REFUSAL_PHRASES: [&str; 24] = [
     "content filtering policy",
     "content management policy",
     "content filter",
@@ -238,12 +258,14 @@ pub const REFUSAL_PHRASES: [&str; 22] = [
     "content policy",
     "content exists risk",
     "content violates",
+    "new_sensitive",
     "violates usage guidelines",
     "violates our usage policies",
     "violating our usage policy",
     "response was filtered",
     "prompt was filtered",
     "rejected as a result of our safety system",
+    "limited access to this content for safety reasons",
     "input was flagged",
     "prompt was flagged",
     "flagged as potentially violating",
@@ -272,11 +294,37 @@ const FILTER_WORDS: [&str; 13] = [
     "inspection",
 ];
 
+/// Google: a call of a tool that could not be read. Its filter for calls is named with it, and filtered nothing.
+const BROKEN_CALLS: [&str; 2] = ["malformed_function_call", "unexpected_tool_call"];
+
 /// Whether a reason to stop says that the answer was filtered or declined, in whatever words and case.
 #[must_use]
 pub fn is_filtered(stop_reason: &str) -> bool {
     let reason = stop_reason.to_ascii_lowercase();
-    FILTER_WORDS.iter().any(|word| reason.contains(word))
+    let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    has(&FILTER_WORDS) && !has(&BROKEN_CALLS)
+}
+
+/// Reasons to stop that say that the provider broke down, in lower case: DeepSeek's, Zhipu's, vLLM's, and what Mistral,
+/// Cohere and OpenRouter call them.
+pub const BREAKDOWNS: [&str; 6] =
+    ["error", "network_error", "server_error", "abort", "aborted", "insufficient_system_resource"];
+
+/// Errors that say by their name that the request is not accepted, for whatever reason.
+pub const INVALID_REQUEST_NAMES: [&str; 4] =
+    ["invalid_request_error", "badrequesterror", "bad_request", "validation_error"];
+
+/// The status that a code of MiniMax stands for ("Error Codes", MiniMax API docs); it answers with a 200 in any case.
+#[must_use]
+pub fn status_of_minimax(code: u64) -> Option<u16> {
+    Some(match code {
+        1004 | 2049 => 401,
+        1008 => 402,
+        // Requests or tokens a minute, connections, growth; 2056 is a window of five hours.
+        1002 | 1039 | 1041 | 2045 | 2056 => 429,
+        1026 | 1027 | 1042 | 2013 => 400,
+        _ => return None,
+    })
 }
 
 /// Errors that say by their name that the request is longer than a limit.

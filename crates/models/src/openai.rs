@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::error_words::is_filtered;
+use crate::error_words::{BREAKDOWNS, is_filtered};
 use crate::http::{BuildError, Http, checked_model_id, endpoint};
 use crate::lower_schema::{LoweredSchemas, Target};
 use crate::model_id::{least_reasoning, without_date};
@@ -232,40 +232,44 @@ fn body(
 struct Completion<'a> {
     #[serde(borrow, default)]
     id: Option<&'a RawValue>,
-    choices: Vec<Choice>,
+    #[serde(borrow)]
+    choices: Vec<Choice<'a>>,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
 }
 
+/// What those who speak this protocol write in other types is read where it stands: beside it may be an answer that was
+/// paid for.
 #[derive(Deserialize)]
-struct Choice {
+struct Choice<'a> {
     /// `null` beside some reasons to stop.
-    #[serde(default)]
-    message: Option<Said>,
-    #[serde(default)]
-    finish_reason: Option<String>,
+    #[serde(borrow, default)]
+    message: Option<Said<'a>>,
+    #[serde(borrow, default)]
+    finish_reason: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize, Default)]
-struct Said {
-    #[serde(default)]
-    content: Option<Content>,
-    #[serde(default)]
-    refusal: Option<String>,
-    #[serde(default)]
-    tool_calls: Option<Vec<ToolCall>>,
+struct Said<'a> {
+    #[serde(borrow, default)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    refusal: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tool_calls: Option<Vec<ToolCall<'a>>>,
 }
 
 #[derive(Deserialize)]
-struct ToolCall {
-    #[serde(default)]
-    function: Option<CalledFunction>,
+struct ToolCall<'a> {
+    #[serde(borrow, default)]
+    function: Option<CalledFunction<'a>>,
 }
 
 #[derive(Deserialize)]
-struct CalledFunction {
-    #[serde(default)]
-    arguments: Option<String>,
+struct CalledFunction<'a> {
+    /// JSON within a string, and the JSON itself in some releases of llama.cpp's server.
+    #[serde(borrow, default)]
+    arguments: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -277,6 +281,8 @@ enum Content {
 
 #[derive(Deserialize)]
 struct Part {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
     #[serde(default)]
     text: Option<String>,
     #[serde(default)]
@@ -289,7 +295,7 @@ fn parse(body: &[u8]) -> Result<Parsed, Unread> {
         Err(foreign) => return Ok(foreign),
     };
     let answer = match completion.choices.into_iter().next() {
-        Some(choice) => answer(choice),
+        Some(choice) => answer(choice)?,
         None => no_answer(body, "the response has no choice")?,
     };
     let usage = usage(&Counts::of(completion.usage));
@@ -311,39 +317,53 @@ fn usage(counts: &Counts<'_>) -> ReportedUsage {
     ReportedUsage { input_tokens, output_tokens }
 }
 
-fn answer(choice: Choice) -> Answer {
+fn answer(choice: Choice<'_>) -> Result<Answer, Unread> {
     let Said { content, refusal, tool_calls } = choice.message.unwrap_or_default();
     // Only the one tool that we offered can have been used, and its input is the answer.
     let mut inputs = tool_calls.unwrap_or_default().into_iter().map(|call| call.function?.arguments);
     let tool_input = inputs.next().flatten().filter(|_| inputs.next().is_none());
-    let (text, refused_part) = match content {
-        _ if tool_input.is_some() => (tool_input.clone().unwrap_or_default(), None),
+    let (text, refused_part) = match content.and_then(|content| serde_json::from_str(content.get()).ok()) {
+        _ if tool_input.is_some() => (tool_input.map(written).unwrap_or_default(), None),
         Some(Content::Text(text)) => (text, None),
         Some(Content::Parts(parts)) => (
-            parts.iter().filter_map(|part| part.text.as_deref()).collect(),
+            parts.iter().filter(|part| part.is_said()).filter_map(|part| part.text.as_deref()).collect(),
             parts.into_iter().find_map(|part| part.refusal),
         ),
         None => (String::new(), None),
     };
     // A refusal under structured output finishes with `stop` and says so in a member of its own.
-    if let Some(said) = refusal.or(refused_part).filter(|said| !said.is_empty()) {
-        return Answer::Refused { why: "refusal".to_owned(), text: said };
+    if let Some(said) = optional_text(refusal).or(refused_part).filter(|said| !said.is_empty()) {
+        return Ok(Answer::Refused { why: "refusal".to_owned(), text: said });
     }
-    match choice.finish_reason.as_deref() {
-        Some("length" | "max_tokens") => Answer::Truncated { text, by: TokenLimit::Answer },
+    let reason = optional_text(choice.finish_reason).unwrap_or_default();
+    Ok(match reason.to_ascii_lowercase().as_str() {
+        "length" | "max_tokens" => Answer::Truncated { text, by: TokenLimit::Answer },
         // Gateways pass on what the model behind them said.
-        Some("model_context_window_exceeded") => Answer::Truncated { text, by: TokenLimit::Context },
-        Some("tool_calls") if tool_input.is_some() => text_answer(text, "tool_calls"),
-        Some(reason @ ("stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence")) => {
-            text_answer(text, reason)
+        "model_context_window_exceeded" | "model_length" => {
+            Answer::Truncated { text, by: TokenLimit::Context }
         }
+        "tool_calls" if tool_input.is_some() => text_answer(text, "tool_calls"),
+        "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" => text_answer(text, &reason),
         // Some local servers say nothing about why they stopped; what they said is validated like any other answer.
-        None | Some("") => text_answer(text, "none"),
-        Some(reason) if is_filtered(reason) => Answer::Refused { why: mask::name(reason, None), text },
-        Some(other) => {
-            Answer::Unusable { why: format!("stopped for the reason {}", mask::name(other, None)) }
+        "" => text_answer(text, "none"),
+        broken if BREAKDOWNS.contains(&broken) => {
+            return Err(Unread::BrokeOff { reason: mask::name(&reason, None) });
         }
+        filtered if is_filtered(filtered) => Answer::Refused { why: mask::name(&reason, None), text },
+        _ => Answer::Unusable { why: format!("stopped for the reason {}", mask::name(&reason, None)) },
+    })
+}
+
+impl Part {
+    /// Thoughts stand in parts of other kinds, with a text as well.
+    fn is_said(&self) -> bool {
+        self.kind.as_deref().is_none_or(|kind| matches!(kind, "text" | "output_text"))
     }
+}
+
+/// The JSON that a tool was called with.
+fn written(arguments: &RawValue) -> String {
+    serde_json::from_str(arguments.get()).unwrap_or_else(|_| arguments.get().to_owned())
 }
 
 #[cfg(test)]
@@ -496,11 +516,6 @@ mod tests {
                 json!("tool_calls"),
                 Answer::Unusable { why: "stopped for the reason tool_calls".into() },
             ),
-            (
-                json!({"content": "{}"}),
-                json!("abort"),
-                Answer::Unusable { why: "stopped for the reason abort".into() },
-            ),
         ] {
             let body = json!({"choices": [{"message": message, "finish_reason": finish_reason}]}).to_string();
             assert_eq!(parse(body.as_bytes()).unwrap().answer, answer, "{body}");
@@ -525,6 +540,8 @@ mod tests {
         assert_eq!(unread(in_choice), Some(Unread::Error));
         let quoted = br#"{"error":null,"choices":[{"message":{"content":"{\"error\":1}"}}]}"#;
         assert!(matches!(parse(quoted).unwrap().answer, Answer::Text(_)));
+        let aborted = br#"{"choices":[{"message":{"content":"{}"},"finish_reason":"Abort"}]}"#;
+        assert_eq!(unread(aborted), Some(Unread::BrokeOff { reason: "Abort".to_owned() }));
         // Nothing was said, and nothing was counted.
         assert_eq!(unread(br#"{"error":null,"choices":[]}"#), Some(Unread::Empty));
         assert_eq!(unread(br#"{"id":null,"choices":null,"usage":null}"#), Some(Unread::Empty));

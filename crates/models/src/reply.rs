@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::classify::{self, no_response};
 use crate::error_body::{Envelope, ErrorBody, envelope};
-use crate::error_words::{ANSWER_REJECTED_NAMES, CAPACITY_PHRASES};
+use crate::error_words::ANSWER_REJECTED_NAMES;
 use crate::http::Reply;
 use crate::mask;
 use crate::{Provider, headroom};
@@ -93,7 +93,7 @@ pub fn conclude(
         // An error under a success: gateways in front of providers do that, with the real status inside, or in prose.
         Err(Unread::Error) => {
             let error = error();
-            let status = error.status.unwrap_or(if error.says(&CAPACITY_PHRASES) { 429 } else { 500 });
+            let status = error.status.unwrap_or_else(|| classify::status_by_words(provider, &error));
             match rejected_answer(&error) {
                 Some(answer) => {
                     Ok(answered(Parsed { answer, usage: ReportedUsage::default(), id: error.request_id }))
@@ -107,6 +107,12 @@ pub fn conclude(
             error_type: "empty_reply".to_owned(),
             message: "the response has a place for an answer, and neither an answer nor a token in it"
                 .to_owned(),
+            ..failed(reply.status, &ErrorBody::default())
+        }),
+        Err(Unread::BrokeOff { reason }) => Err(ModelFailure {
+            class: FailureClass::Transient,
+            error_type: "broke_off".to_owned(),
+            message: format!("the provider broke off its answer (stop reason {reason})"),
             ..failed(reply.status, &ErrorBody::default())
         }),
         // Something answered in the provider's place, or the answer lost its end on the way. It may have been paid for.
@@ -145,6 +151,11 @@ pub enum Unread {
     Error,
     /// It has a place for an answer, and nothing in it.
     Empty,
+    /// The provider broke down while it answered, and may bill for what was written until then.
+    BrokeOff {
+        /// What it calls that.
+        reason: String,
+    },
     /// It is not JSON.
     NotJson {
         /// What the parser met, without the text.

@@ -12,5 +12,6 @@
 
 mod documented_errors;
 mod error_kinds;
+mod replies;
 mod support;
 mod wire;
