@@ -691,6 +691,17 @@ fn every_place_lists_every_failure_reason() {
     let reasons =
         first_column.flat_map(|(reasons, _)| reasons.split(['`', ',', ' '])).filter(|w| !w.is_empty());
     assert_lists("runbook/dead-letters-present.md", reasons, &all);
+    let page = read("runbook/dead-letters-rising.md");
+    let diagnosis = page.split_once("## Diagnosis").unwrap().1.split_once("\n## ").unwrap().0;
+    // A person rejects one result after the other.
+    let untold: Vec<_> = all
+        .iter()
+        .filter(|reason| **reason != "review_rejected" && !diagnosis.contains(&format!("`{reason}`")))
+        .collect();
+    assert!(
+        untold.is_empty(),
+        "runbook/dead-letters-rising.md, Diagnosis, does not say what it means when {untold:?} rises"
+    );
 }
 
 #[test]
@@ -763,6 +774,8 @@ fn the_readme_counts_the_metrics_that_it_prices() {
             usd_a_month * 200.0 / 730.0
         ),
         format!("{} gauges", Gauge::ALL.len()),
+        // `Paused` is published for one cause, too.
+        format!("| the sentinel: {} metrics × 0.30, ", Gauge::ALL.len() + 1),
     ] {
         assert!(readme.contains(&expected), "README.md, \"What it costs\", does not say {expected:?}");
     }

@@ -168,6 +168,22 @@ mod tests {
         assert_eq!(Limits::default().contradictions(), Vec::<String>::new());
     }
 
+    /// Only whoever adds a limit knows what it can contradict.
+    #[test]
+    fn every_limit_has_its_rule_or_needs_none() {
+        const NEED_NONE: [&str; 3] = ["requests_per_minute", "tokens_per_minute", "spend_cap_micro_usd"];
+        let source = include_str!("limits.rs").split("#[cfg(test)]").next().unwrap();
+        let rules = source.split("pub fn contradictions").nth(1).unwrap();
+        let ruled: Vec<&str> = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+        let shown = format!("{:#?}", Limits::default());
+        for (limit, _) in shown.lines().filter_map(|line| line.trim().split_once(": ")) {
+            assert!(
+                ruled.contains(&limit) != NEED_NONE.contains(&limit),
+                "{limit}: say in contradictions() which values cannot be (0, or beside another limit), or name it in NEED_NONE"
+            );
+        }
+    }
+
     #[test]
     fn each_contradiction_says_what_to_change() {
         type Change = fn(&mut Limits);
