@@ -160,6 +160,20 @@ resource "aws_iam_role_policy" "events" {
   })
 }
 
+# A pipe tries its role on its stream when it is made, and for more than 90 seconds a new stream or a new policy is refused:
+# "Cannot access stream" (hashicorp/terraform-provider-aws, issue 40572). So the pipes of a new stream, or of a new role, wait.
+resource "terraform_data" "stream_is_open" {
+  count = length(aws_iam_role.events)
+
+  triggers_replace = [aws_dynamodb_table.ledger.stream_arn, aws_iam_role.events[0].unique_id]
+
+  depends_on = [aws_iam_role_policy.events]
+
+  provisioner "local-exec" {
+    command = "sleep $${NIGHTSHIFT_STREAM_WAIT_S:-120}" # 0 where something stands in for AWS.
+  }
+}
+
 resource "aws_pipes_pipe" "events" {
   for_each = { for key, pipe in local.event_pipes : key => pipe if var.events }
 
@@ -211,6 +225,5 @@ resource "aws_pipes_pipe" "events" {
     }
   }
 
-  # A pipe tries its role when it is made.
-  depends_on = [aws_iam_role_policy.events]
+  depends_on = [aws_iam_role_policy.events, terraform_data.stream_is_open]
 }

@@ -4,6 +4,10 @@
 # depends on everything is destroyed first, and Terraform goes no further when that fails. Preconditions would not do:
 # they are not looked at when something is destroyed.
 #
+# There are two, because what depends on everything is also made last, and not at all when something fails before it. The
+# first leaves out what an apply may well fail at, so that what such an apply made is protected; the second, which
+# depends on the first, is what guards everything of a stack that is whole.
+#
 # It refuses as it was applied, so that letting go is a step of its own. Not in its reach: an apply with -target, a state
 # that was edited, and a configuration that this file was taken out of, as by removing the block of a module that is called:
 # Terraform runs no provisioner that is not in the configuration any more.
@@ -44,13 +48,11 @@ resource "terraform_data" "protection" {
     aws_lambda_function_event_invoke_config.redrive,
     aws_lambda_function_event_invoke_config.sentinel,
     aws_lambda_function_event_invoke_config.worker,
-    aws_pipes_pipe.events,
     aws_scheduler_schedule.sentinel,
     aws_secretsmanager_secret.model_key,
     aws_sns_topic.severity,
     aws_sns_topic_policy.severity,
     aws_sns_topic_subscription.email,
-    aws_sns_topic_subscription.https,
     aws_sqs_queue.crashed,
     aws_sqs_queue.dead_letters,
     aws_sqs_queue.events_failed,
@@ -60,6 +62,24 @@ resource "terraform_data" "protection" {
     aws_sqs_queue_redrive_allow_policy.crashed,
     aws_sqs_queue_redrive_allow_policy.dead_letters,
     terraform_data.composite_children,
+  ]
+
+  provisioner "local-exec" {
+    when    = destroy
+    quiet   = true
+    command = self.output.protect_data ? "echo 'The data of stack ${self.output.prefix} is protected, and nothing was removed. To let go of it: terraform apply -var protect_data=false, or protect_data = false where this module is called (runbook/procedures/destroy-and-recreate.md)' && exit 1" : "true"
+  }
+}
+
+resource "terraform_data" "protection_of_all" {
+  input = terraform_data.protection.input
+
+  triggers_replace = [terraform_data.protection.id]
+
+  depends_on = [
+    aws_pipes_pipe.events,
+    aws_sns_topic_subscription.https,
+    terraform_data.stream_is_open,
   ]
 
   provisioner "local-exec" {

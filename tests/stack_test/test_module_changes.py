@@ -82,7 +82,35 @@ def test_a_change_of_the_streams_view_replaces_its_pipes_and_the_plan_says_so(ac
     # Somebody changed the view outside: the plan makes the stream anew, and with it both pipes.
     account.change("aws_dynamodb_table", stream_view_type="NEW_IMAGE")
     replaced = {address: actions for address, actions in account.planned(events=True).items() if "delete" in actions}
-    assert replaced == {f'aws_pipes_pipe.events["{name}"]': ["delete", "create"] for name in ("large", "results")}
+    pipes = [f'aws_pipes_pipe.events["{name}"]' for name in ("large", "results")]
+    assert replaced == {address: ["delete", "create"] for address in [*pipes, "terraform_data.stream_is_open[0]"]}, "new pipes wait for the new stream"
+
+
+def test_pipes_wait_for_a_new_stream_alone(account, monkeypatch):
+    account.apply(events=True, protect_data=False)
+    monkeypatch.setenv("NIGHTSHIFT_STREAM_WAIT_S", "refuse")  # Who waits fails.
+    account.apply(events=True, protect_data=False, customer_key=True, page_emails=["oncall@example.com"])
+    account.apply(events=False, protect_data=False)
+    assert "NIGHTSHIFT_STREAM_WAIT_S" in account.apply(ok=False, events=True, protect_data=False)
+
+
+def test_what_a_failed_first_apply_made_is_protected(account, monkeypatch):
+    monkeypatch.setenv("NIGHTSHIFT_STREAM_WAIT_S", "refuse")
+    assert "NIGHTSHIFT_STREAM_WAIT_S" in account.apply(ok=False, events=True)
+    assert account.of("aws_pipes_pipe") == [] and len(account.of("aws_sqs_queue")) == 4
+    before = account.resources()
+    assert "The data of stack nightshift is protected" in account.destroy(ok=False, events=True)
+    assert account.resources() == before
+
+    monkeypatch.delenv("NIGHTSHIFT_STREAM_WAIT_S")
+    account.apply(events=True)
+    whole = account.resources()
+    assert len(account.of("aws_pipes_pipe")) == 2
+    assert "The data of stack nightshift is protected" in account.destroy(ok=False, events=True)
+    assert account.resources() == whole
+    account.apply(events=True, protect_data=False)
+    account.destroy(events=True, protect_data=False)
+    assert account.resources() == {}
 
 
 def test_a_composite_lets_go_of_its_child_first(account):
