@@ -398,13 +398,18 @@ variable "customer_key" {
 }
 
 variable "customer_key_arn" {
-  description = "ARN of an existing key to be used instead of one of this stack's own, with customer_key = true. Its policy is yours: the output key_statements says what it has to allow. From a key of the stack's own to this one and back: runbook/procedures/customer-key.md."
+  description = "ARN of an existing key of this account and region to be used instead of one of this stack's own, with customer_key = true. Its policy is yours: the output key_statements says what it has to allow. From a key of the stack's own to this one and back: runbook/procedures/customer-key.md."
   type        = string
   default     = null
 
   validation {
     condition     = var.customer_key_arn == null || (can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", var.customer_key_arn)) && try(split(":", var.customer_key_arn)[3], "") == local.region)
     error_message = "customer_key_arn must be the ARN of a key (not of an alias) in the stack's region."
+  }
+  validation {
+    # Of another account, a key's policy is not enough: each role would have to allow it too, and none speaks of KMS.
+    condition     = try(split(":", var.customer_key_arn)[4], local.account) == local.account
+    error_message = "customer_key_arn must be a key of the stack's own account, ${local.account}: roles of the stack may not use another account's."
   }
   validation {
     condition     = var.customer_key_arn == null || var.customer_key

@@ -204,6 +204,17 @@ run "a_key_of_another_region" {
   expect_failures = [var.customer_key_arn]
 }
 
+run "a_key_of_another_account" {
+  command = plan
+
+  variables {
+    customer_key     = true
+    customer_key_arn = "arn:aws:kms:eu-central-1:111122223333:key/0a1b2c3d-0000-4444-8888-123456789012"
+  }
+
+  expect_failures = [var.customer_key_arn]
+}
+
 run "a_key_that_is_not_used" {
   command = plan
 
