@@ -380,7 +380,7 @@ variable "ledger" {
 }
 
 variable "events" {
-  description = "true sends an event for each result, review and dead letter to the EventBridge bus <prefix>-results (terraform/events.schema.json), by two pipes from the table's stream, which then has both images. DynamoDB lets two read a stream at once: these are the two, and further consumers are rules on the bus. The apply that makes the pipes waits two minutes for their stream. Switched on or off, a stream that `ledger.stream` made is made anew, with another ARN."
+  description = "true sends an event for each result, review and dead letter to the EventBridge bus <prefix>-results (terraform/events.schema.json), by two pipes from the table's stream, which then has both images. DynamoDB lets two read a stream at once: these are the two, and further consumers are rules on the bus. The apply that makes the pipes waits two minutes for their stream. Before it is switched off, the rules on the bus have to go, and the policy consumer to be detached (runbook/procedures/destroy-and-recreate.md). Switched on or off, a stream that `ledger.stream` made is made anew, with another ARN."
   type        = bool
   default     = false
 }

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -151,6 +152,36 @@ def test_a_deploy_with_a_value_that_is_refused_says_which_stack_and_what_is_wron
     said = " ".join(re.sub(r"\x1b\[[0-9;]*m|│", " ", done.stdout + done.stderr).split())
     assert done.returncode == 1 and "deploy: account 123456789012, region eu-central-1, workspace default, prefix nightshift" in said, said
     assert "which is not one of allowed_account_ids" in said, said
+
+
+def test_a_destroy_that_would_stop_half_way_is_not_begun(account):
+    account.apply(events=True, protect_data=False)
+    before = account.resources()
+    cli = account.folder / "aws"
+    cli.write_text("""#!/bin/sh
+echo "$*" >>"${0%/*}/asked"
+case "$*" in
+  sts*) echo 123456789012 ;;
+  *list-entities-for-policy*-consumer-*) echo '{"PolicyRoles": [{"RoleName": "billing"}]}' ;;
+  *list-entities-for-policy*) echo '{}' ;;
+  *"list-rules --event-bus-name nightshift-results"*) echo '{"Rules": [{"Name": "to-billing"}]}' ;;
+  *) exit 1 ;;
+esac
+""")
+    cli.chmod(0o755)
+    (account.folder / "python3").symlink_to(sys.executable)  # pyenv's would put another `aws` before this one.
+    done = subprocess.run(
+        [ROOT / "tests/fake_provider/run", "--directory", account.root, ROOT / "scripts/destroy", "--yes", "--", *account.options({"events": True, "protect_data": False})],
+        env={**os.environ, "PATH": f"{account.folder}:{os.environ['PATH']}", "NIGHTSHIFT_MODULE": str(account.root), "AWS_REGION": "eu-central-1",
+             "FAKE_AWS_STORE": str(account.store), "TF_IN_AUTOMATION": "1"},
+        capture_output=True, text=True, timeout=BUSY * 300,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "Nothing was changed" in said and account.resources() == before, said
+    assert "aws iam detach-role-policy --role-name billing --policy-arn arn:aws:iam::123456789012:policy/nightshift-consumer-eu-central-1" in said, said
+    assert "aws events delete-rule --region eu-central-1 --event-bus-name nightshift-results --name to-billing" in said, said
+    asked = (account.folder / "asked").read_text()
+    assert asked.count("list-entities-for-policy") == 6, asked
 
 
 def test_a_key_that_exists_takes_the_place_of_the_stacks_own(account):
