@@ -70,6 +70,8 @@ def known(kind, name):
         return name in _ledger_words() | reasons()
     if kind == "MessageBodyAttributeMap":
         return f'"{name}"' in (ROOT / "crates/core/src/dead_letter.rs").read_text()
+    if kind == "TopicAttributesMap":
+        return name == "KmsMasterKeyId"  # "GetTopicAttributes", Amazon SNS API Reference.
     return kind == "EnvironmentVariables" and re.search(rf"\b{name} *=", terraform()) is not None
 
 
