@@ -10,16 +10,18 @@ locals {
   bus_name = "${var.prefix}-results"
   bus_arn  = "arn:${local.partition}:events:${local.region}:${local.account}:event-bus/${local.bus_name}"
 
-  # EventBridge takes entries of 256 KB ("PutEvents"), though newer pages say 1 MB. A stream record has both images, and as
-  # JSON in JSON an output at most doubles: up to this size it fits. What is larger comes without its output.
+  # EventBridge takes 256 KB in a request, all of its entries together ("PutEvents"; newer pages say 1 MB of an entry). A
+  # stream record has both images, and as JSON in JSON an output at most doubles: up to this size one fits, and so the pipe
+  # that sends outputs sends one in a request. What is larger comes without its output.
   event_record_bytes_max = 120000
 
   # A numeric comparison belongs to the pattern, and jsonencode would write its sign as an escape.
   event_pipes = { for name, pipe in {
-    results = { size = "<=", output = "<$.dynamodb.NewImage.output>", left_out = false }
-    large   = { size = ">", output = null, left_out = true }
+    results = { size = "<=", output = "<$.dynamodb.NewImage.output>", left_out = false, batch = 1 }
+    large   = { size = ">", output = null, left_out = true, batch = 10 } # As many as a bus takes in one request.
     } : name => {
-    name = name == "results" ? local.bus_name : "${local.bus_name}-${name}"
+    name  = name == "results" ? local.bus_name : "${local.bus_name}-${name}"
+    batch = pipe.batch
 
     patterns = [for images in local.changes_of_state : replace(replace(jsonencode({
       dynamodb = merge(images, { SizeBytes = [{ numeric = [pipe.size, local.event_record_bytes_max] }] })
@@ -190,8 +192,9 @@ resource "aws_pipes_pipe" "events" {
   source_parameters {
     dynamodb_stream_parameters {
       # So that nothing is between a new stream and its pipes; a pipe that is replaced repeats the last day's events.
-      starting_position = "TRIM_HORIZON"
-      batch_size        = 10 # As many as a bus takes in one request.
+      starting_position      = "TRIM_HORIZON"
+      batch_size             = each.value.batch
+      parallelization_factor = 10 # Its highest, batches of one shard at a time: one by one, a burst would take long.
 
       # One record that cannot be sent holds up those behind it in its shard. So the batch is halved until that one is alone,
       # given up after its attempts, and named in the queue. What AWS itself fails at is tried again for as long as the

@@ -60,9 +60,13 @@ run "on" {
   }
   assert {
     condition = alltrue([for pipe in aws_pipes_pipe.events : alltrue([for stream in pipe.source_parameters[0].dynamodb_stream_parameters :
-      stream.maximum_retry_attempts == 10 && stream.maximum_record_age_in_seconds == 43200 && stream.on_partial_batch_item_failure == "AUTOMATIC_BISECT" && stream.dead_letter_config[0].arn == aws_sqs_queue.events_failed[0].arn && stream.batch_size == 10
+      stream.maximum_retry_attempts == 10 && stream.maximum_record_age_in_seconds == 43200 && stream.on_partial_batch_item_failure == "AUTOMATIC_BISECT" && stream.dead_letter_config[0].arn == aws_sqs_queue.events_failed[0].arn
     ])])
     error_message = "One bad record blocks no shard: attempts, age, bisecting and a queue are set."
+  }
+  assert {
+    condition     = { for key, pipe in aws_pipes_pipe.events : key => pipe.source_parameters[0].dynamodb_stream_parameters[0].batch_size } == { results = 1, large = 10 }
+    error_message = "What has its output is alone in its request, which takes 256 KB."
   }
   assert {
     condition     = alltrue([for pipe in aws_pipes_pipe.events : length(pipe.source_parameters[0].filter_criteria[0].filter) <= 5 && alltrue([for filter in pipe.source_parameters[0].filter_criteria[0].filter : length(filter.pattern) <= 4096]) && length(pipe.target_parameters[0].input_template) <= 8192])

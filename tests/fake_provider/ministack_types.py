@@ -1119,6 +1119,7 @@ class Pipe(Handler):
             SourceParameters={
                 "DynamoDBStreamParameters": given(
                     StartingPosition=stream["starting_position"], BatchSize=_known(stream.get("batch_size")),
+                    ParallelizationFactor=_known(stream.get("parallelization_factor")),
                     OnPartialBatchItemFailure=stream.get("on_partial_batch_item_failure"),
                     MaximumRetryAttempts=stream.get("maximum_retry_attempts"), MaximumRecordAgeInSeconds=_known(stream.get("maximum_record_age_in_seconds")),
                     DeadLetterConfig={"Arn": one(stream["dead_letter_config"])["arn"]} if one(stream.get("dead_letter_config")) else None,

@@ -281,6 +281,7 @@ RULES = {
         },
         "ranges": {
             "source_parameters.dynamodb_stream_parameters.batch_size": (1, 10000),
+            "source_parameters.dynamodb_stream_parameters.parallelization_factor": (1, 10),
             "source_parameters.dynamodb_stream_parameters.maximum_retry_attempts": (-1, 10000),
             "source_parameters.dynamodb_stream_parameters.maximum_record_age_in_seconds": (-1, 604800),
         },
