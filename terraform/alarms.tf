@@ -363,11 +363,14 @@ locals {
       metrics = {
         failed       = ["pipe", "ExecutionFailed", "Sum"]
         failed_large = ["pipe_large", "ExecutionFailed", "Sum"]
+        partly       = ["pipe", "ExecutionPartiallyFailed", "Sum"]
+        partly_large = ["pipe_large", "ExecutionPartiallyFailed", "Sum"]
         given_up     = ["given_up", "ApproximateNumberOfMessagesVisible", "Maximum"]
         looked_at    = ["given_up", "ApproximateNumberOfMessagesNotVisible", "Maximum"]
       }
+      # A batch of which the bus refused some events is no failed execution, but a partly failed one.
       # A pipe that fails for long is disabled by AWS and then says nothing; what it gave up until then stays in the queue.
-      expression = "FILL(failed, 0) + FILL(failed_large, 0) + FILL(given_up, 0) + FILL(looked_at, 0)"
+      expression = "FILL(failed, 0) + FILL(failed_large, 0) + FILL(partly, 0) + FILL(partly_large, 0) + FILL(given_up, 0) + FILL(looked_at, 0)"
       threshold  = 1
       period_s   = 5 * local.minute_s
       periods    = 6

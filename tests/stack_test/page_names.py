@@ -29,6 +29,7 @@ AWS_METRICS = {
     ("AWS/DynamoDB", "SystemErrors"): ["Operation", "TableName"],
     ("AWS/DynamoDB", "ThrottledRequests"): ["Operation", "TableName"],
     ("AWS/EventBridge/Pipes", "ExecutionFailed"): ["PipeName"],
+    ("AWS/EventBridge/Pipes", "ExecutionPartiallyFailed"): ["PipeName"],
 }
 STATISTICS = {"Average", "Maximum", "Minimum", "SampleCount", "Sum"}
 # What takes its times in milliseconds; all else that pages ask takes seconds ("Amazon CloudWatch Logs API Reference", FilterLogEvents and
