@@ -271,4 +271,9 @@ resource "aws_iam_policy" "stack" {
     Version   = "2012-10-17"
     Statement = each.value.statements
   })
+
+  lifecycle {
+    # IAM cannot change it: another wording would be another policy, and IAM does not delete one that is attached.
+    ignore_changes = [description]
+  }
 }

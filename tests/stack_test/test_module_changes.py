@@ -126,6 +126,15 @@ def test_a_composite_lets_go_of_its_child_first(account):
     assert account.planned() == {}
 
 
+def test_a_policy_that_is_attached_is_not_replaced_for_its_wording(account):
+    account.apply()
+    policies = account.folder / "terraform" / "policies.tf"
+    text = policies.read_text()
+    assert "Send jobs to" in text
+    policies.write_text(text.replace("Send jobs to", "Sends jobs to"))
+    assert account.planned() == {}
+
+
 def test_credentials_of_another_account_change_nothing(account):
     other = {"allowed_account_ids": ["111122223333"]}
     says = "credentials of account 123456789012, which is not one of allowed_account_ids"
