@@ -72,6 +72,8 @@ resource "aws_sns_topic_subscription" "https" {
   protocol               = "https"
   endpoint               = each.value.address
   endpoint_auto_confirms = true
+
+  confirmation_timeout_in_minutes = 5 # The provider's one minute is short for a service that confirms by and by.
 }
 
 resource "aws_sns_topic_subscription" "email" {
