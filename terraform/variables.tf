@@ -254,6 +254,7 @@ variable "worker" {
   description = <<-EOT
     The worker function.
     reserved_concurrency: null reserves none (a new account may have ten executions in all); where it is set, account_concurrency must say what the account has.
+    account_concurrency: the account's executions in all (aws lambda get-account-settings), where the plan should see that queues.maximum_concurrency leaves some.
     log_class: STANDARD, or INFREQUENT_ACCESS at half the price, which costs two things: FilterLogEvents, which the runbook reads logs with, is refused there (runbook/README.md says what to do instead), and the numbers of an invocation whose PutMetricData failed are lost, because no metrics are made of its log lines. Another class is another log group: what is logged so far goes. Set it before the first apply.
   EOT
   type = object({

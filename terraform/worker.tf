@@ -275,6 +275,11 @@ resource "aws_lambda_event_source_mapping" "worker" {
       error_message = "Each environment gets its share of the provider's limit, and less than one request a minute is none: queues.maximum_concurrency (${var.queues.maximum_concurrency}) must not exceed model.requests_per_minute (${var.model.requests_per_minute})."
     }
     precondition {
+      # For the sentinel and a redrive.
+      condition     = var.worker.account_concurrency == null ? true : var.queues.maximum_concurrency <= var.worker.account_concurrency - 2
+      error_message = "The sentinel and a redrive need executions too: queues.maximum_concurrency (${var.queues.maximum_concurrency}) must leave two of worker.account_concurrency (${coalesce(var.worker.account_concurrency, 0)}). Lower the first, or ask AWS for more executions (Service Quotas, AWS Lambda, Concurrent executions) and raise the second."
+    }
+    precondition {
       # Half of what SQS allows in flight (120,000); beyond that it stops delivering without an error.
       condition     = var.queues.batch_size * var.queues.maximum_concurrency <= 60000
       error_message = "queues.batch_size × queues.maximum_concurrency (${var.queues.batch_size * var.queues.maximum_concurrency}) must be at most 60000: SQS allows 120,000 messages in flight, and jobs that wait for a hand-back are among them."
