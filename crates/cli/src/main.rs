@@ -29,6 +29,7 @@ mod ledger;
 mod letters;
 mod load_run;
 mod load_watch;
+mod looked_at;
 mod mapping;
 mod metrics;
 mod onward;

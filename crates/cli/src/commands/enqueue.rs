@@ -1,27 +1,27 @@
 //! `enqueue`: jobs from a file onto the queue.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Take};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use nightshift_core::cost::usd;
-use nightshift_core::input_hash::{InputHash, hex};
+use nightshift_core::input_hash::InputHash;
 use nightshift_core::job;
 use nightshift_core::ready::ready;
 use nightshift_tasks::Registry;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::Context;
 use crate::confirm;
 use crate::error::Failure;
 use crate::files;
 use crate::jobs_file::{Draft, Lines, Source};
+use crate::looked_at::{Again, LookedAt};
 use crate::receipt::{self, Before, Entry, Receipt};
 use crate::render::{Cell, Row, progress, say};
-use crate::sender::{Outgoing, Rate, Sender, Tried};
+use crate::sender::{Outgoing, Rate, Sender, Sent, Tried};
 use crate::stack::{Stack, Worker};
 use crate::text::{agreeing, counted, dollars};
 use crate::times;
@@ -96,11 +96,17 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let file = at_hand(&arguments.source).await?;
     let stack = context.stack().await?;
     let worker = stack.worker()?;
-    let (source_sha256, bytes) = fingerprint(&file).await?;
-    let mut head = receipt::head(&stack.jobs_url, source_sha256, times::now_ms());
+    let mut head = receipt::head(&stack.jobs_url, file.sha256.clone(), times::now_ms());
     head.read_as = Some(arguments.source.read_as());
     let before = Receipt::peek(&receipt_path, &head)?;
-    let survey = survey(&arguments.source, from_start(&file, bytes)?, &tasks, &worker, &before).await?;
+    let surveyed = survey(&arguments.source, &file, &tasks, &worker, &before).await;
+    let survey = surveyed.map_err(|failure| {
+        if file.is_changed() {
+            failure.after("nothing was sent, so run the same command again")
+        } else {
+            failure
+        }
+    })?;
     head.lines = survey.lines;
     if survey.unsent == 0 {
         let why = nothing_to_send(&survey, &before, &arguments.source, &receipt_path);
@@ -116,12 +122,6 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         .handle("the receipt says which jobs were sent or may have been, so run the same command again");
     let bar = progress(survey.unsent, "{bar:30} {human_pos} of {human_len} sent, {per_sec}, {eta} left");
     let client = aws_sdk_sqs::Client::new(&stack.sdk);
-    let mut reading = Reading {
-        lines: lines(&arguments.source, from_start(&file, bytes)?, &tasks, &before)?,
-        tasks: &tasks,
-        worker: &worker,
-        before: &before,
-    };
     let (sent, ended) = {
         let mut sender = Sender {
             client: &client,
@@ -133,18 +133,16 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
             interrupt: &context.interrupt,
             may_send: &|| Ok(()),
         };
-        sender.send(|receipt| reading.next(receipt), |more| bar.inc(more)).await
+        match lines(&arguments.source, &file, &tasks, &before) {
+            Ok(lines) => {
+                let mut reading = Reading { lines, tasks: &tasks, worker: &worker, before: &before };
+                sender.send(|receipt| reading.next(receipt), |more| bar.inc(more)).await
+            }
+            Err(failure) => (Sent::default(), Err(failure)),
+        }
     };
     bar.finish_and_clear();
-    ended.map_err(|failure| {
-        failure.after(&format!(
-            "{} of {} {} sent, and {} says which: run the same command again to go on",
-            sent.sent,
-            counted(survey.unsent, "job"),
-            agreeing(survey.unsent, "was", "were"),
-            receipt_path.display()
-        ))
-    })?;
+    ended.map_err(|failure| failure.after(&until_then(sent, &survey, &file, &receipt_path)))?;
     let shown = context.out.before_verdict().one(&Summary {
         sent: sent.sent,
         sent_before: before.sent(),
@@ -158,6 +156,22 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         e.although(&format!("{sent} sent, as {} says", receipt_path.display()))
     })?;
     left_out(survey.bad + sent.refused)
+}
+
+/// What was done until a failure, and how it is gone on with.
+fn until_then(sent: Sent, survey: &Survey, file: &LookedAt, receipt_path: &Path) -> String {
+    let go_on = if file.is_changed() {
+        "put the file back as it was and run the same command again, or enqueue the lines that are missing as a file of their own"
+    } else {
+        "run the same command again to go on"
+    };
+    format!(
+        "{} of {} {} sent, and {} says which: {go_on}",
+        sent.sent,
+        counted(survey.unsent, "job"),
+        agreeing(survey.unsent, "was", "were"),
+        receipt_path.display()
+    )
 }
 
 fn left_out(lines: u64) -> Result<(), Failure> {
@@ -238,17 +252,18 @@ fn intent(survey: &Survey, before: &Before, worker: &Worker, stack: &Stack, sour
 
 /// The file, or standard input put into a file that has no name and goes with this process: it is read three times, for
 /// its fingerprint, for what it costs, and to be sent.
-async fn at_hand(source: &Source) -> Result<File, Failure> {
-    if !source.is_stdin() {
-        let file = files::open(&source.file)?;
-        if file.metadata().is_ok_and(|metadata| !metadata.is_file()) {
-            return Err(Failure::usage(format!(
-                "{} is no regular file, and it has to be read more than once: pipe it in, with - as the file.",
-                source.file.display()
-            )));
-        }
-        return Ok(file);
+async fn at_hand(source: &Source) -> Result<LookedAt, Failure> {
+    let file = if source.is_stdin() { standard_input().await? } else { files::open(&source.file)? };
+    if file.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(Failure::usage(format!(
+            "{} is no regular file, and it has to be read more than once: pipe it in, with - as the file.",
+            source.file.display()
+        )));
     }
+    LookedAt::read(file).await.map_err(|error| Failure::failed(format!("The file cannot be read: {error}.")))
+}
+
+async fn standard_input() -> Result<File, Failure> {
     let copied = tokio::task::spawn_blocking(|| {
         let mut file = tempfile::tempfile()?;
         io::copy(&mut io::stdin().lock(), &mut file)?;
@@ -260,40 +275,16 @@ async fn at_hand(source: &Source) -> Result<File, Failure> {
     }
 }
 
-/// So many bytes of the file: what is appended to it after its fingerprint was neither priced nor agreed to.
-fn from_start(mut file: &File, bytes: u64) -> Result<Take<&File>, Failure> {
-    let rewound = file.seek(SeekFrom::Start(0));
-    rewound
-        .map(|_| file.take(bytes))
-        .map_err(|error| Failure::failed(format!("The file cannot be read again: {error}.")))
-}
-
-/// SHA-256 of all, and how many bytes that is.
-async fn fingerprint(file: &File) -> Result<(String, u64), Failure> {
-    let mut file = from_start(file, u64::MAX)?;
-    let mut bytes_read = 0;
-    let mut digest = Sha256::new();
-    let mut buffer = vec![0; 256 * 1_024];
-    loop {
-        let read = file
-            .read(&mut buffer)
-            .map_err(|error| Failure::failed(format!("The file cannot be read: {error}.")))?;
-        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };
-        digest.update(bytes);
-        bytes_read += bytes.len() as u64;
-        tokio::task::yield_now().await;
-    }
-    Ok((hex(&digest.finalize()), bytes_read))
-}
-
 /// The lines of a file, as they were read before where some of them were sent.
 fn lines<'a>(
     source: &Source,
-    file: Take<&'a File>,
+    file: &'a LookedAt,
     tasks: &Registry,
     before: &Before,
-) -> Result<Lines<Take<&'a File>>, Failure> {
-    let lines = source.lines(file, tasks)?;
+) -> Result<Lines<Again<'a>>, Failure> {
+    let again =
+        file.again().map_err(|error| Failure::failed(format!("The file cannot be read again: {error}.")))?;
+    let lines = source.lines(again, tasks)?;
     Ok(if before.is_begun() { lines.without_header() } else { lines })
 }
 
@@ -314,7 +305,7 @@ struct Survey {
 
 async fn survey(
     source: &Source,
-    file: Take<&File>,
+    file: &LookedAt,
     tasks: &Registry,
     worker: &Worker,
     before: &Before,
@@ -352,7 +343,7 @@ async fn survey(
 
 /// The lines again, now to be sent.
 struct Reading<'a> {
-    lines: Lines<Take<&'a File>>,
+    lines: Lines<Again<'a>>,
     tasks: &'a Registry,
     worker: &'a Worker,
     before: &'a Before,

@@ -275,6 +275,44 @@ async fn ctrl_c_lets_what_is_open_come_back_and_the_rest_is_sent_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_saved_while_it_is_sent_sends_no_job_that_was_not_agreed_to() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    // Of more than a block, so that a part of it is still to be read.
+    let padded = |from, to| jobs(from, to).replace("\"Ticket", &format!("\"{} Ticket", "x".repeat(40_000)));
+    let agreed = padded(1, 60);
+    for (name, saved) in [("front", padded(1_001, 1_030) + &agreed), ("cut", String::new())] {
+        let file = write(folder.path(), &format!("{name}.jsonl"), &agreed);
+        let mut command = stand.command(&["enqueue", &file, "--yes", "--rate", "40"]);
+        let child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let output = tokio::task::block_in_place(|| {
+            while stand.aws.messages("nightshift-jobs").is_empty() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            std::fs::write(&file, saved).unwrap();
+            child.wait_with_output().unwrap()
+        });
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{name}: {said}");
+        let mut sent = texts(&stand);
+        assert!(
+            said.contains("it was changed after it was looked at")
+                && said.contains(&format!("{} of 60 jobs were sent, and ", sent.len()))
+                && said.contains("put the file back as it was and run the same command again"),
+            "{name}: {said}"
+        );
+        assert!(sent.iter().all(|text| agreed.contains(&format!("{text}\""))), "{name}");
+        write(folder.path(), &format!("{name}.jsonl"), &agreed);
+        let resumed = stand.run(&["enqueue", &file, "--yes"]).ok();
+        sent = texts(&stand);
+        sent.sort_unstable();
+        sent.dedup();
+        assert!(sent.len() == 60 && texts(&stand).len() == 60, "{name}: {resumed:?}");
+        stand.empty("nightshift-jobs").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn csv_from_standard_input_is_mapped_grouped_and_receipted() {
     let stand = Stand::start().await;
     let folder = tempfile::tempdir().unwrap();
