@@ -303,9 +303,9 @@ impl<R: Row> Rows<R> {
             Sink::Csv(out, headed) => {
                 if !*headed {
                     *headed = true;
-                    out.write_record(R::COLUMNS)?;
+                    out.write_record(R::COLUMNS).map_err(of_csv)?;
                 }
-                out.write_record(cells()).map_err(io::Error::from)
+                out.write_record(cells()).map_err(of_csv)
             }
         }
     }
@@ -370,11 +370,20 @@ impl<R: Row> Rows<R> {
             }
             Sink::Csv(mut out, headed) => {
                 if !headed {
-                    out.write_record(R::COLUMNS)?;
+                    out.write_record(R::COLUMNS).map_err(of_csv)?;
                 }
                 out.flush()
             }
         }
+    }
+}
+
+/// What a writer of CSV failed with: as an error of I/O it would have lost its kind, by which a reader that is gone and a full
+/// disk are known.
+fn of_csv(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }
 

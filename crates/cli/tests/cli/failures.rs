@@ -90,6 +90,14 @@ async fn a_full_disk_is_named_and_a_reader_that_leaves_is_no_failure() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let ran = run(bare(&["task", "schema", "categorize_ticket"]).stdout(full));
     fails(&ran, 1, "The disk is full, so standard output is incomplete");
+    let folder = tempfile::tempdir().unwrap();
+    // More than a writer holds back.
+    let jobs = crate::support::write(folder.path(), "jobs.jsonl", &"no job\n".repeat(1_000));
+    for form in ["columns", "json", "csv"] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ran = run(bare(&["task", "check", &jobs, "--output", form]).stdout(full));
+        fails(&ran, 1, "The disk is full, so standard output is incomplete");
+    }
 
     let mut child = bare(&["task", "schema", "categorize_ticket"])
         .stdout(std::process::Stdio::piped())
@@ -101,8 +109,6 @@ async fn a_full_disk_is_named_and_a_reader_that_leaves_is_no_failure() {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 
     // But a verdict is one whether its reasons are read or not.
-    let folder = tempfile::tempdir().unwrap();
-    let jobs = crate::support::write(folder.path(), "jobs.jsonl", "no job\n");
     for form in ["columns", "json", "csv", "table"] {
         let mut child = bare(&["task", "check", &jobs, "--output", form])
             .stdout(std::process::Stdio::piped())
