@@ -1,7 +1,7 @@
 //! `pause` and `resume`.
 
 use clap::Args;
-use nightshift_core::control::{Cause, Control, Entry};
+use nightshift_core::control::{Cause, Control, Entry, Phase};
 use nightshift_ports::ControlRecord;
 
 use crate::Context;
@@ -147,10 +147,17 @@ fn standing(control: &Control) -> Option<control::Pause> {
 
 /// What holds work back and did not when somebody was asked.
 fn unseen(asked: &Control, stands: &Control) -> Option<control::Pause> {
-    let seen = control::pauses(asked);
-    let of = |pause: &control::Pause| (pause.cause.clone(), pause.since_ms, pause.reason.clone());
-    let is_seen = |pause: &control::Pause| seen.iter().any(|seen| of(seen) == of(pause));
-    control::pauses(stands).into_iter().find(|pause| !is_seen(pause))
+    let of = |entry: &Entry| (entry.since_ms, entry.reason.clone(), entry.who.clone());
+    // A probe of what was seen is no pause of its own; a pause that replaced it is, whatever it says.
+    let is_of = |entry: &Entry, seen: &Entry| {
+        of(entry) == of(seen) && (entry.phase != Phase::Paused || entry.phase_since_ms == seen.phase_since_ms)
+    };
+    let is_seen = |cause, entry| asked.holding().any(|(of, seen)| of == cause && is_of(entry, seen));
+    let known =
+        stands.holding().filter(|(cause, entry)| !is_seen(*cause, entry)).map(|(cause, _)| cause.as_str());
+    let foreign = stands.foreign.keys().filter(|word| !asked.foreign.contains_key(*word)).map(String::as_str);
+    let unseen = known.chain(foreign).next()?;
+    control::pauses(stands).into_iter().find(|pause| pause.cause == unseen)
 }
 
 fn kept(stack: &Stack) -> String {
@@ -160,8 +167,6 @@ fn kept(stack: &Stack) -> String {
 
 #[cfg(test)]
 mod tests {
-    use nightshift_core::control::Phase;
-
     use super::*;
 
     #[test]
@@ -178,6 +183,21 @@ mod tests {
             (outage().with(Cause::Outage, entry(9, "down again")), Some("outage")),
         ] {
             let found = unseen(&outage(), &stands).map(|pause| pause.cause);
+            assert_eq!(found.as_deref(), expected, "{stands:?}");
+        }
+    }
+
+    #[test]
+    fn a_pause_of_somebody_else_or_of_later_is_another_one_though_it_gives_the_same_reason() {
+        let paused =
+            |by: &Control, now_ms, who| by.with(Cause::Operator, Entry::paused(now_ms, "maintenance", who));
+        let asked = paused(&Control::default(), 1, "ann");
+        for (stands, expected) in [
+            (asked.clone(), None),
+            (paused(&asked, 2, "bob"), Some("bob")),
+            (paused(&asked, 2, "ann"), Some("ann")),
+        ] {
+            let found = unseen(&asked, &stands).map(|pause| pause.who);
             assert_eq!(found.as_deref(), expected, "{stands:?}");
         }
     }
