@@ -204,13 +204,37 @@ impl Receipt {
 
     /// Writes entries, all of them in one write.
     pub fn write(&mut self, entries: &[Entry]) -> Result<(), Failure> {
+        self.note(entries).1
+    }
+
+    /// Writes entries; returns beside a failure how many of them stand in it all the same.
+    pub fn note(&mut self, entries: &[Entry]) -> (usize, Result<(), Failure>) {
         let mut text = Vec::new();
         for entry in entries {
             // Plain structs always serialise, and memory takes every write.
             let _ = serde_json::to_writer(&mut text, entry);
             text.push(b'\n');
         }
-        self.file.write_all(&text).map_err(|error| self.failed(&error))
+        let began = self.length();
+        match self.file.write_all(&text) {
+            Ok(()) => (entries.len(), Ok(())),
+            Err(error) => (self.cut_to_whole_lines(began, &text), Err(self.failed(&error))),
+        }
+    }
+
+    fn length(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    /// After a write that ended in the middle: how many of its lines stand. The one that was cut off is taken away, since what
+    /// is written next would become a part of it.
+    fn cut_to_whole_lines(&self, began: u64, text: &[u8]) -> usize {
+        let written = usize::try_from(self.length().saturating_sub(began)).unwrap_or_default();
+        let written = text.get(..written).unwrap_or(text);
+        let whole = written.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        // Where that fails too, it stays a line that nobody can read.
+        let _ = self.file.set_len(began + whole as u64);
+        written.iter().filter(|byte| **byte == b'\n').count()
     }
 
     fn write_line(&mut self, head: &Head) -> Result<(), Failure> {

@@ -95,6 +95,8 @@ pub struct Sent {
     /// Nothing was heard of them, and they were sent again.
     pub perhaps_twice: u64,
 }
+    /// Of these, those of which the receipt does not say so, because it could not be written.
+    pub unnoted: u64,
 
 /// How fast jobs are sent.
 #[derive(Debug, Clone, Copy)]
@@ -186,7 +188,9 @@ impl Sender<'_> {
                             if !rest.is_empty() {
                                 again.push(rest);
                             }
-                            self.receipt.write(&entries).and(gave_up)
+                            let (noted, written) = self.receipt.note(&entries);
+                            sent.unnoted += count(entries.get(noted..).unwrap_or_default()).sent;
+                            written.and(gave_up)
                         }
                         Err(failure) => Err(failure),
                     };
@@ -209,7 +213,7 @@ impl Sender<'_> {
 
 fn count(entries: &[Entry]) -> Sent {
     let sent = entries.iter().filter(|entry| matches!(entry, Entry::Sent { .. })).count();
-    Sent { sent: sent as u64, refused: (entries.len() - sent) as u64, perhaps_twice: 0 }
+    Sent { sent: sent as u64, refused: (entries.len() - sent) as u64, ..Sent::default() }
 }
 
 /// The next full batch, or what is left.

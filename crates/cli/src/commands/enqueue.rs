@@ -165,9 +165,13 @@ fn until_then(sent: Sent, survey: &Survey, file: &LookedAt, receipt_path: &Path)
     } else {
         "run the same command again to go on"
     };
+    let unnoted = match sent.unnoted {
+        0 => String::new(),
+        unnoted => format!(", and that {unnoted} more may have been, all of which SQS took"),
+    };
     format!(
-        "{} of {} {} sent, and {} says which: {go_on}",
-        sent.sent,
+        "{} of {} {} sent, and {} says which{unnoted}: {go_on}",
+        sent.sent - sent.unnoted,
         counted(survey.unsent, "job"),
         agreeing(survey.unsent, "was", "were"),
         receipt_path.display()

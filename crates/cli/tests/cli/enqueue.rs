@@ -1,5 +1,5 @@
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use nightshift_core::input_hash::hex;
 use serde_json::{Value, json};
@@ -235,6 +235,39 @@ async fn what_was_sent_again_because_nothing_was_heard_of_it_is_counted() {
         let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!([&summary["sent"], &summary["perhaps_sent_twice"]], [3, perhaps_sent_twice], "{told}");
         assert_eq!(texts(&stand).len(), if is_lost { 6 } else { 3 }, "{told}");
+    }
+}
+
+/// The files of this command are full at so many KiB.
+fn on_a_disk_of(kib: usize, plain: &Command) -> Command {
+    let mut command = Command::new("bash");
+    command.arg("-c").arg(format!("trap '' XFSZ; ulimit -f {kib}; exec \"$0\" \"$@\""));
+    command.arg(plain.get_program()).args(plain.get_args()).env_clear().stdin(Stdio::null());
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_before_a_full_disk_is_told_apart_by_what_the_receipt_says_of_it() {
+    for kib in 1..=5 {
+        let stand = Stand::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let file = write(folder.path(), "jobs.jsonl", &jobs(1, 60));
+        let full = run(&mut on_a_disk_of(kib, &stand.command(&["enqueue", &file, "--yes"])));
+        let receipt = std::fs::read_to_string(folder.path().join("jobs.jsonl.receipt")).unwrap();
+        let noted = receipt.lines().filter(|line| line.contains("message_id") && line.ends_with('}')).count();
+        let sent = texts(&stand).len();
+        assert_eq!(full.code, 1, "{kib} KiB: {full:?}");
+        assert!(full.err.contains(&format!("{noted} of 60 jobs were sent, and ")), "{kib} KiB: {full:?}");
+        let unnoted = format!("that {} more may have been, all of which SQS took", sent - noted);
+        assert_eq!(full.err.contains(&unnoted), sent > noted, "{kib} KiB, {sent} sent: {full:?}");
+        let resumed = stand.run(&["enqueue", &file, "--yes", "--output", "json"]).ok();
+        let summary: Value = serde_json::from_str(&resumed.out).unwrap();
+        assert_eq!(
+            [&summary["sent_before"], &summary["sent"]],
+            [noted, 60 - noted],
+            "{kib} KiB: {resumed:?}"
+        );
     }
 }
 
