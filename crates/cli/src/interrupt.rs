@@ -25,22 +25,32 @@ impl Interrupt {
     /// Listens for Ctrl-C and for SIGTERM from now on. Within a runtime.
     pub fn listen() -> Self {
         let (tell, asked) = watch::channel(0);
-        let tell = Arc::new(tell);
-        let is_of_another = Arc::new(AtomicBool::new(false));
-        // Registered before anything is begun: a signal that comes earlier than the first poll counts too. Where a signal
-        // cannot be listened for, it ends the program as it does by itself.
-        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-            let Ok(mut signals) = signal(kind) else { continue };
-            let (tell, is_of_another) = (Arc::clone(&tell), Arc::clone(&is_of_another));
-            tokio::spawn(async move {
-                while signals.recv().await.is_some() {
-                    if kind != SignalKind::interrupt() || !is_of_another.load(Ordering::Relaxed) {
-                        tell.send_modify(|times| *times += 1);
-                    }
+        let (tell, is_of_another) = (Arc::new(tell), Arc::default());
+        let interrupt = Self { tell, asked, handled: Arc::default(), is_of_another, left: Arc::default() };
+        // Registered before anything is begun: a signal that comes earlier than the first poll counts too.
+        interrupt.hear(SignalKind::interrupt());
+        interrupt.hear(SignalKind::terminate());
+        interrupt
+    }
+
+    /// Listens for a terminal that goes away and for SIGQUIT, too: for a command that has something to take away, once. No
+    /// other one does, since what `nohup` began would end with its terminal all the same.
+    pub fn listen_for_hangups(&self) {
+        self.hear(SignalKind::hangup());
+        self.hear(SignalKind::quit());
+    }
+
+    /// Where a signal cannot be listened for, it ends the program as it does by itself.
+    fn hear(&self, kind: SignalKind) {
+        let Ok(mut signals) = signal(kind) else { return };
+        let (tell, is_of_another) = (Arc::clone(&self.tell), Arc::clone(&self.is_of_another));
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                if kind != SignalKind::interrupt() || !is_of_another.load(Ordering::Relaxed) {
+                    tell.send_modify(|times| *times += 1);
                 }
-            });
-        }
-        Self { tell, asked, handled: Arc::default(), is_of_another, left: Arc::default() }
+            }
+        });
     }
 
     /// Works with another program on this terminal: a Ctrl-C meanwhile reaches both, and is meant for that one alone.

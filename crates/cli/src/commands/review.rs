@@ -32,6 +32,9 @@ use crate::{text, times};
 /// The longest output that is read, in bytes: more than any that can be stored.
 const OUTPUT_BYTES_MAX: u64 = 1_048_576;
 
+/// The name of an editor's copy, by whose end it knows what it is.
+const EDITED: &str = "output.json";
+
 /// What a Ctrl-C leaves that nobody waits for.
 const LEFT: &str = "`nightshift jobs show` says whether the decision stands, and a rejection that is repeated sends the dead letter that it lacks";
 
@@ -60,7 +63,8 @@ Examples:
     Accept(DecisionArguments),
     /// Puts an output of yours in its place, which the task has to accept like any other.
     #[command(after_help = "\
-The output is opened in VISUAL or EDITOR, as a private copy that is removed afterwards.
+The output is opened in VISUAL or EDITOR, as a private copy that is removed afterwards. What you wrote and is not stored, \
+because you said no or somebody was faster, is kept in a private file that is named.
 
 Examples:
   nightshift review edit 3ed7af6e0c5f… --reason 'wrote the headline'
@@ -278,43 +282,68 @@ async fn edit(arguments: &EditArguments, context: &Context) -> Result<(), Failur
     let done = waiting(&record, decision.seen, clock.now_ms()).map_err(refused)?;
     let message = message(&ledger, &record).await?;
     let limits = stack.worker()?.limits;
-    let edited = match from {
-        Some(file) => accepted(&record, &read(file)?, message.as_ref(), &limits)?.map_err(|why| {
-            Failure::no(format!("The output is not accepted, and nothing was changed: {why}"))
-        })?,
-        None => in_editor(&record, &done.output, message.as_ref(), &limits, context).await?,
+    let (edited, typed) = match from {
+        Some(file) => {
+            let edited = accepted(&record, &read(file)?, message.as_ref(), &limits)?.map_err(|why| {
+                Failure::no(format!("The output is not accepted, and nothing was changed: {why}"))
+            });
+            (edited?, None)
+        }
+        None => {
+            let (edited, text) = in_editor(&record, &done.output, message.as_ref(), &limits, context).await?;
+            (edited, Some(text))
+        }
+    };
+    let not_stored = |failure: Failure| match &typed {
+        Some(text) => kept_aside(failure, text),
+        None => failure,
     };
     if *edited.output() == done.output {
         return Err(Failure::failed(
             "The output is what it was, and nothing was changed: `nightshift review accept` lets it stand.",
         ));
     }
-    ask(decision, &stack, "Stores this output instead", edited.output()).await?;
+    ask(decision, &stack, "Stores this output instead", edited.output()).await.map_err(not_stored)?;
     context.interrupt.handle(LEFT);
-    let trace = begin(&stack, "edit", decision).await?;
+    let trace = begin(&stack, "edit", decision).await.map_err(not_stored)?;
     let by = trace.caller.arn.clone();
     let token = OsEntropy.token();
     let written =
         put(&ledger, reviewer(decision, clock, &by, &token).edit(&record, decision.seen, edited)).await;
-    end(trace, written, context).await
+    let is_stored = written.is_ok();
+    let ended = end(trace, written, context).await;
+    if is_stored { ended } else { ended.map_err(not_stored) }
 }
 
-/// Asks until the task accepts what a person wrote, or they give up.
+/// The same failure, and where what a person wrote is, which nobody should have to write twice.
+fn kept_aside(failure: Failure, text: &str) -> Failure {
+    match editor::keep(text, EDITED) {
+        Ok(path) => failure.after(&format!(
+            "what you wrote is in {}, which only you may read: give it with --from, or remove it",
+            path.display()
+        )),
+        Err(_) => failure.after("what you wrote could not be kept"),
+    }
+}
+
+/// Asks until the task accepts what a person wrote, or they give up; returns their text with it.
 async fn in_editor(
     record: &Record,
     output: &Value,
     message: Option<&KeptMessage>,
     limits: &Limits,
     context: &Context,
-) -> Result<Edited, Failure> {
+) -> Result<(Edited, String), Failure> {
     // Plain JSON always serialises.
     let mut text = serde_json::to_string_pretty(output).unwrap_or_default() + "\n";
+    context.interrupt.listen_for_hangups();
     loop {
-        text = context.interrupt.of_another(|| editor::edit(&text, "output.json")).await?;
+        text = context.interrupt.of_another(|| editor::edit(&text, EDITED)).await?;
         match accepted(record, &text, message, limits)? {
-            Ok(edited) => return Ok(edited),
+            Ok(edited) => return Ok((edited, text)),
             Err(why) => {
-                confirm::ask(false, &format!("The output is not accepted: {why}\nEdit it again?")).await?;
+                let again = format!("The output is not accepted: {why}\nEdit it again?");
+                confirm::ask(false, &again).await.map_err(|failure| kept_aside(failure, &text))?;
             }
         }
     }

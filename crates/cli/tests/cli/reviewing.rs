@@ -1,5 +1,7 @@
 //! `review`: what waits for a person is decided on once, checked like any other output, and never lost.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use aws_sdk_sqs::types::Message;
 use nightshift_aws::DynamoLedger;
 use nightshift_core::input_hash::InputHash;
@@ -183,6 +185,45 @@ async fn an_edit_is_stored_only_when_the_task_accepts_it() {
     let failed = run(stand.command(&edit).env("EDITOR", "false"));
     assert!(failed.code == 1 && failed.err.contains("EDITOR"), "{failed:?}");
     assert_eq!(stand.stood("others").await.version, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_signal_leaves_the_copy_that_was_edited_behind() {
+    let stand = Stand::start().await;
+    let key = stand.waits("notes of a customer").await;
+    for signal in ["HUP", "QUIT", "TERM", "INT"] {
+        let copies = tempfile::tempdir().unwrap();
+        let mut command = stand.command(&["review", "edit", &key, "--reason", "x", "--yes"]);
+        command.env("TMPDIR", copies.path()).env("EDITOR", format!("kill -{signal} $PPID; sleep 0.1; true"));
+        let ran = run(&mut command);
+        assert!(ran.code > 0 && ran.err.contains("nothing was changed"), "{signal}: {ran:?}");
+        assert_eq!(std::fs::read_dir(copies.path()).unwrap().count(), 0, "{signal}: {ran:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_typed_and_is_not_stored_is_kept_for_who_typed_it() {
+    let stand = Stand::start().await;
+    let (folder, copies) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let key = stand.waits("notes").await;
+    let accept = format!("{} review accept {key} --yes --reason x", env!("CARGO_BIN_EXE_nightshift"));
+    for (typed, before) in [("{\"headline\":", "true"), (REPORT, "true"), (REPORT, accept.as_str())] {
+        let script = format!("{before} > /dev/null 2>&1; printf '%s' '{typed}' > \"$1\"\n");
+        let editor = format!("sh {}", write(folder.path(), "editor", &script));
+        let consent: &[&str] = if before == "true" { &[] } else { &["--yes"] };
+        let args = [&["review", "edit", &key, "--reason", "x"], consent].concat();
+        let ran = run(stand.command(&args).env("TMPDIR", copies.path()).env("EDITOR", &editor));
+        assert!(ran.code == 1 || ran.code == 2, "{ran:?}");
+        let kept: Vec<_> =
+            std::fs::read_dir(copies.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(kept.len(), 1, "{ran:?}");
+        let file = kept[0].join("output.json");
+        assert!(ran.err.contains(&format!("what you wrote is in {}", file.display())), "{ran:?}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), typed);
+        let mode = |path| std::fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&file), mode(&kept[0])), (0o600, 0o700));
+        std::fs::remove_dir_all(&kept[0]).unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
