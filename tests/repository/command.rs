@@ -78,9 +78,10 @@ fn every_request_of_the_command_names_its_action() {
 }
 
 /// What `nightshift review` asks through ports, and the action of each.
-const REVIEWER: [(&str, &str); 7] = [
+const REVIEWER: [(&str, &str); 8] = [
     ("Entries::new(", "dynamodb:Query"),
     ("ledger::record(", "dynamodb:BatchGetItem"),
+    ("ledger.get(", "dynamodb:BatchGetItem"),
     ("ledger.parts(", "dynamodb:GetItem"),
     ("ledger.write(", "dynamodb:UpdateItem"),
     ("ledger.note_letter_sent(", "dynamodb:UpdateItem"),

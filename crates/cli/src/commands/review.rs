@@ -423,7 +423,8 @@ async fn reject(arguments: &DecisionArguments, context: &Context) -> Result<(), 
     end(trace, sent, context).await
 }
 
-/// Sends the dead letter, then notes that it is sent: a note that is lost costs one letter too many.
+/// Sends the dead letter, then notes that it is sent: a note that is lost costs one letter too many. Who reviews may take
+/// nothing out of the queue, so that a letter of what was erased meanwhile is told.
 async fn send(
     stack: &Stack,
     ledger: &DynamoLedger,
@@ -437,7 +438,17 @@ async fn send(
     queue.send(&letter).await.map_err(|e| {
         error::of_port(&e).after("the result is rejected and its dead letter is not sent: repeat the command")
     })?;
-    ledger.note_letter_sent(&record.key, record.version).await.map_err(|e| error::of_port(&e))
+    ledger.note_letter_sent(&record.key, record.version).await.map_err(|e| error::of_port(&e))?;
+    // Whoever erases looks through the queue after the record, and so may have looked before this letter was there.
+    let standing = ledger.get(&record.key).await.map_err(|e| error::of_port(&e))?;
+    let erasure = standing.record().and_then(|standing| standing.erased);
+    if erasure.is_some_and(|erasure| erasure.version > record.version) {
+        return Err(Failure::failed(format!(
+            "It was erased meanwhile, and its dead letter was sent with its body: have that erased too, with `nightshift results delete {}`.",
+            record.key
+        )));
+    }
+    Ok(())
 }
 
 /// The message that the result was made for, where it is kept.

@@ -1,6 +1,7 @@
 //! `review`: what waits for a person is decided on once, checked like any other output, and never lost.
 
 use std::os::unix::fs::MetadataExt as _;
+use std::process::Stdio;
 
 use aws_sdk_sqs::types::Message;
 use nightshift_aws::DynamoLedger;
@@ -14,7 +15,7 @@ use nightshift_core::review::{Rejecting, Reviewer};
 use nightshift_ports::{Ledger as _, LedgerReader as _};
 use serde_json::{Value, json};
 
-use crate::support::{CALLER, LEDGER, Stand, run, write};
+use crate::support::{CALLER, LEDGER, Ran, Stand, run, write};
 
 pub const REPORT: &str = r#"{"headline":"Shipped.","highlights":["It shipped."],"risks":[],"next_steps":[],"nothing_to_report":false}"#;
 
@@ -224,6 +225,30 @@ async fn what_was_typed_and_is_not_stored_is_kept_for_who_typed_it() {
         assert_eq!((mode(&file), mode(&kept[0])), (0o600, 0o700));
         std::fs::remove_dir_all(&kept[0]).unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejection_beside_an_erasure_says_that_its_dead_letter_is_still_to_be_erased() {
+    let stand = Stand::start().await;
+    let key = stand.waits("notes").await;
+    let action = "AmazonSQS:SendMessage";
+    stand.refuse(action, "ServiceUnavailable");
+    let mut command = stand.command(&["review", "reject", &key, "--reason", "r", "--yes"]);
+    let child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    tokio::task::block_in_place(|| {
+        while !stand.asked().iter().any(|(asked, _)| asked == action) {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    });
+    let erase = ["results", "delete", &key, "--reason", "request 12", "--yes", "--output", "json"];
+    stand.run(&erase).ok();
+    stand.allow(action);
+    let rejected = Ran::of(tokio::task::block_in_place(|| child.wait_with_output().unwrap()));
+    assert!(rejected.code == 1 && rejected.out.is_empty(), "{rejected:?}");
+    assert!(rejected.err.contains(&format!("nightshift results delete {key}")), "{rejected:?}");
+    let erased = stand.run(&erase).ok();
+    assert!(erased.out.contains("\"messages_deleted\":1"), "{erased:?}");
+    assert!(stand.letters().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
