@@ -81,9 +81,9 @@ locals {
       description = "Erase a person's data in ${var.prefix}"
       statements = [
         {
-          Sid      = "EraseRecords"
+          Sid      = "EraseRecords" # A tombstone takes the place of the whole item.
           Effect   = "Allow"
-          Action   = ["dynamodb:UpdateItem"]
+          Action   = ["dynamodb:PutItem"]
           Resource = [aws_dynamodb_table.ledger.arn]
           Condition = { # Records of jobs alone.
             "ForAllValues:StringNotLike" = { "dynamodb:LeadingKeys" = ["*#*", "control"] }

@@ -30,7 +30,7 @@ use nightshift_core::spend::{SpendAnswer, SpendChange, SpendKey, SpendKind, Spen
 use nightshift_core::spread::Spread;
 use nightshift_ports::{
     Clock, ControlAnswer, ControlRecord, DeadLetters, Entropy, Ledger, LedgerReader, LedgerWatch, Metrics,
-    Model, PortError, PortErrorKind, Visibility, WriteAnswer,
+    Model, PortError, PortErrorKind, Tombstones, Visibility, WriteAnswer,
 };
 use nightshift_worker::paid_call::PaidModel;
 use nightshift_worker::{Deployment, Message, Ports, Worker};
@@ -591,6 +591,17 @@ impl Ledger for World {
             day.reserved_at_ms = Some(change.at_ms);
         }
         Ok(SpendAnswer::Counted)
+    }
+}
+
+#[async_trait]
+impl Tombstones for World {
+    async fn put_tombstone(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
+        let answer = Ledger::put(self, write).await?;
+        if matches!(answer, WriteAnswer::Written) {
+            self.state().duplicates.remove(write.record.key.as_str());
+        }
+        Ok(answer)
     }
 }
 

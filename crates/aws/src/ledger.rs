@@ -27,7 +27,7 @@ use nightshift_core::kept::{KeepAnswer, Part};
 use nightshift_core::record::RecordWrite;
 use nightshift_core::sentinel::Calls;
 use nightshift_core::spend::{SpendAnswer, SpendChange};
-use nightshift_ports::{Ledger, PortError, PortErrorKind, WriteAnswer};
+use nightshift_ports::{Ledger, PortError, PortErrorKind, Tombstones, WriteAnswer};
 
 use self::item::{Item, Unreadable};
 use crate::clients::SdkConfig;
@@ -75,6 +75,13 @@ impl Ledger for DynamoLedger {
 
     async fn spend(&self, change: &SpendChange) -> Result<SpendAnswer, PortError> {
         spend::change(self, change).await
+    }
+}
+
+#[async_trait]
+impl Tombstones for DynamoLedger {
+    async fn put_tombstone(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
+        write::tombstone(self, write).await
     }
 }
 

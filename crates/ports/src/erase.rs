@@ -1,15 +1,24 @@
 //! Putting a tombstone over a record, and empty parts over its message.
 
+use async_trait::async_trait;
 use nightshift_core::erase::tombstone;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::kept::erased_parts;
 use nightshift_core::listing::Lookup;
-use nightshift_core::record::{Erasure, WriteAnswer};
+use nightshift_core::record::{Erasure, RecordWrite, WriteAnswer};
 
 use crate::{Clock, Entropy, Ledger, LedgerReader, PortError, PortErrorKind};
 
 /// How often a record may change while a tombstone is put over it.
 const ROUNDS_MAX: u32 = 8;
+
+/// The table of records, for whoever erases: no function does.
+#[async_trait]
+pub trait Tombstones: Ledger + LedgerReader {
+    /// Puts a tombstone under its condition in place of the whole item, in one request, and says what the table answered. What
+    /// a newer release wrote beside what this one knows, and every other write leaves alone, is erased with it.
+    async fn put_tombstone(&self, write: &RecordWrite) -> Result<WriteAnswer, PortError>;
+}
 
 /// Erases what the ledger knows of an input; repeated, it moves the time of the erasure to now.
 ///
@@ -20,7 +29,7 @@ const ROUNDS_MAX: u32 = 8;
 /// # Errors
 /// Of kind `Unreadable` where a newer release wrote the record, and `Throttled` where it changes all the time; what the
 /// ports say. Something may be erased by then: repeat it.
-pub async fn erase<L: Ledger + LedgerReader + ?Sized>(
+pub async fn erase<L: Tombstones + ?Sized>(
     ledger: &L,
     key: &InputHash,
     clock: &(dyn Clock + '_),
@@ -37,7 +46,8 @@ pub async fn erase<L: Ledger + LedgerReader + ?Sized>(
             // Refused, a later request has written it, which the tombstone finds too.
             ledger.keep(&part, clock.now_ms()).await?;
         }
-        if let (WriteAnswer::Written, Some(erasure)) = (ledger.write(&write).await?, write.record.erased) {
+        let answer = write.answered(ledger.put_tombstone(&write).await?);
+        if let (WriteAnswer::Written, Some(erasure)) = (answer, write.record.erased) {
             return Ok(erasure);
         }
     }

@@ -22,7 +22,7 @@ mod worker_function;
 pub use control::{ControlAnswer, ControlRecord};
 pub use dead_letters::DeadLetters;
 pub use documents::{Document, DocumentAnswer, Documents};
-pub use erase::erase;
+pub use erase::{Tombstones, erase};
 pub use error::{PortError, chain};
 pub use ledger::Ledger;
 pub use ledger_reader::LedgerReader;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
@@ -16,6 +17,7 @@ use super::{Change, DynamoLedger, SERVICE, map, unreadable};
 use crate::error::port_error;
 
 pub(super) const UPDATE: &str = "UpdateItem";
+const PUT: &str = "PutItem";
 /// About as long as the expression of a whole record is.
 const EXPRESSION_BYTES: usize = 1_536;
 
@@ -28,8 +30,57 @@ pub(super) async fn record(ledger: &DynamoLedger, write: &RecordWrite) -> Result
             Ok(()) => return Ok(WriteAnswer::Written),
             Err(error) => refused_by(error)?,
         };
-    let standing = refused.map(|old| item::record(&old)).transpose().map_err(|e| unreadable(UPDATE, &e))?;
+    standing(UPDATE, refused)
+}
+
+fn standing(operation: &'static str, refused: Option<Item>) -> Result<WriteAnswer, PortError> {
+    let standing =
+        refused.map(|old| item::record(&old)).transpose().map_err(|e| unreadable(operation, &e))?;
     Ok(WriteAnswer::Refused(standing.map(Box::new)))
+}
+
+/// Puts a whole record in place of a whole item, as `record` writes it into one.
+pub(super) async fn tombstone(ledger: &DynamoLedger, write: &RecordWrite) -> Result<WriteAnswer, PortError> {
+    let attributes = item::attributes(&write.record, ledger.known_index_keys()).into_iter();
+    let known = attributes.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let item = known.chain([(ID.to_owned(), text(write.record.key.as_str()))]).collect();
+    let (condition, values) = condition(write);
+    let names = ["version", "token"].map(|name| (["#", name].concat(), name.to_owned()));
+    let is_named = !matches!(write.expect, Expect::Absent);
+    let put = ledger
+        .client
+        .put_item()
+        .table_name(&ledger.table)
+        .set_item(Some(item))
+        .condition_expression(condition)
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+        .set_expression_attribute_names(is_named.then(|| HashMap::from(names)))
+        .set_expression_attribute_values(is_named.then_some(values));
+    match put.send().await {
+        Ok(_) => Ok(WriteAnswer::Written),
+        Err(SdkError::ServiceError(context)) if context.err().is_conditional_check_failed_exception() => {
+            match context.into_err() {
+                PutItemError::ConditionalCheckFailedException(refusal) => standing(PUT, refusal.item),
+                _ => standing(PUT, None),
+            }
+        }
+        Err(error) => Err(port_error(SERVICE, PUT, &error)),
+    }
+}
+
+/// What a write asks of what stands, over the names `#version` and `#token`, and the values that it asks for.
+fn condition(write: &RecordWrite) -> (String, Item) {
+    match &write.expect {
+        Expect::Absent => (format!("attribute_not_exists({ID})"), Item::new()),
+        Expect::Exactly { version, token } => (
+            "#version = :expected_version AND #token = :expected_token".to_owned(),
+            map([(":expected_version", number(version)), (":expected_token", text(token))]),
+        ),
+        Expect::Fence => (
+            "#token = :token AND #version < :version".to_owned(),
+            map([(":token", text(&write.record.token)), (":version", number(write.record.version))]),
+        ),
+    }
 }
 
 /// Counts a further message.
@@ -108,15 +159,8 @@ impl Change {
                 values.insert([":", name].concat(), value);
             }
         }
-        let condition = match &write.expect {
-            Expect::Absent => format!("attribute_not_exists({ID})"),
-            Expect::Exactly { version, token } => {
-                values.insert(":expected_version".to_owned(), number(version));
-                values.insert(":expected_token".to_owned(), text(token));
-                "#version = :expected_version AND #token = :expected_token".to_owned()
-            }
-            Expect::Fence => "#token = :token AND #version < :version".to_owned(),
-        };
+        let (condition, expected) = condition(write);
+        values.extend(expected);
         set.push_str(&remove);
         Self { update: set, condition, names, values }
     }

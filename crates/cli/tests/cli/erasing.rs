@@ -1,5 +1,6 @@
 //! `results delete`: nothing of what was erased stands in the ledger or its queues, and nothing else is gone.
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::types::MessageAttributeValue;
 use nightshift_aws::DynamoLedger;
 use nightshift_core::failure::FailureReason;
@@ -106,6 +107,23 @@ async fn what_somebody_else_holds_meanwhile_is_told_and_a_copy_of_it_is_from_bef
     let Lookup::Found(standing) = stand.stands("theirs").await else { panic!("no tombstone") };
     let erasure = standing.record.erased.unwrap();
     assert_eq!(erasure.version, 2, "it is put twice: {erasure:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_newer_release_wrote_beside_a_record_is_erased_with_it() {
+    let stand = Stand::start().await;
+    let key = stand.put(record("theirs", failed(FailureReason::Refused, 9_000))).await;
+    let newer = aws_sdk_dynamodb::Client::new(&stand.sdk())
+        .update_item()
+        .table_name(LEDGER)
+        .key("id", AttributeValue::S(key.clone()))
+        .update_expression("SET output_v2 = :text")
+        .expression_attribute_values(":text", AttributeValue::S("what theirs says".to_owned()));
+    newer.send().await.unwrap();
+    let deleted = stand.run(&["results", "delete", &key, "--reason", "r", "--yes"]).ok();
+    assert!(!deleted.err.contains("No record stood"), "{deleted:?}");
+    let stands = stand.items(&key);
+    assert!(stands[0]["state"] == "erased" && stands[0].get("output_v2").is_none(), "{stands:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
