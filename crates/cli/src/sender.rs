@@ -54,6 +54,11 @@ pub struct Tried {
 }
 
 impl Tried {
+    /// Before the first attempt of this run; SQS may have taken it in one of before.
+    pub fn not_yet(perhaps_taken: bool) -> Self {
+        Self { perhaps_taken, ..Self::default() }
+    }
+
     /// After one more attempt, which began then.
     fn once_more(self, began: Instant) -> Self {
         Self { times: self.times + 1, since: self.since.or(Some(began)), ..self }
@@ -90,13 +95,13 @@ impl Weighed for Outgoing {
 pub struct Sent {
     /// SQS took them.
     pub sent: u64,
+    /// Of these, those of which the receipt does not say so, because it could not be written.
+    pub unnoted: u64,
     /// SQS refused them for what they are.
     pub refused: u64,
     /// Nothing was heard of them, and they were sent again.
     pub perhaps_twice: u64,
 }
-    /// Of these, those of which the receipt does not say so, because it could not be written.
-    pub unnoted: u64,
 
 /// How fast jobs are sent.
 #[derive(Debug, Clone, Copy)]

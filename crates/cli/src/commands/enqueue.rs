@@ -361,7 +361,8 @@ impl Reading<'_> {
             }
             match judge(draft, self.tasks, self.worker) {
                 Ok((draft, key, _)) => {
-                    return Ok(Some(Outgoing { line, key: key.to_string(), draft, tried: Tried::default() }));
+                    let tried = Tried::not_yet(self.before.may_be_sent(line));
+                    return Ok(Some(Outgoing { line, key: key.to_string(), draft, tried }));
                 }
                 Err((reason, _)) if !self.before.is_bad(line) => {
                     receipt.write(&[Entry::Bad { line, not_sent: reason }])?;

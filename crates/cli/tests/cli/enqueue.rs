@@ -238,6 +238,22 @@ async fn what_was_sent_again_because_nothing_was_heard_of_it_is_counted() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_line_of_which_nothing_was_heard_in_two_runs_is_counted_once() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "jobs.jsonl", &jobs(1, 1));
+    stand.run(&["enqueue", &file, "--yes"]).ok();
+    // As if it had been killed before the answer.
+    let receipt = folder.path().join("jobs.jsonl.receipt");
+    let whole = std::fs::read_to_string(&receipt).unwrap();
+    std::fs::write(&receipt, &whole[..whole.find("{\"line\":").unwrap()]).unwrap();
+    stand.lose("AmazonSQS:SendMessageBatch");
+    let again = stand.run(&["enqueue", &file, "--yes", "--output", "json"]).ok();
+    let summary: Value = serde_json::from_str(&again.out).unwrap();
+    assert_eq!([&summary["sent"], &summary["perhaps_sent_twice"]], [1, 1], "{again:?}");
+}
+
 /// The files of this command are full at so many KiB.
 fn on_a_disk_of(kib: usize, plain: &Command) -> Command {
     let mut command = Command::new("bash");
