@@ -519,12 +519,17 @@ fn state(record: &Record) -> &'static str {
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let read = if file.as_os_str() == "-" {
-        std::io::stdin().lock().take(OUTPUT_BYTES_MAX).read_to_string(&mut text)
+        std::io::stdin().lock().take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut bytes)
     } else {
-        files::open(file)?.take(OUTPUT_BYTES_MAX).read_to_string(&mut text)
+        files::open(file)?.take(OUTPUT_BYTES_MAX + 1).read_to_end(&mut bytes)
     };
     read.map_err(|error| Failure::of_path(file, "read", &error))?;
-    Ok(text)
+    if bytes.len() as u64 > OUTPUT_BYTES_MAX {
+        return Err(Failure::no(format!(
+            "The output is not accepted, and nothing was changed: it has more than {OUTPUT_BYTES_MAX} bytes, and no record holds so much."
+        )));
+    }
+    std::io::read_to_string(&*bytes).map_err(|error| Failure::of_path(file, "read", &error))
 }

@@ -228,6 +228,18 @@ async fn what_was_typed_and_is_not_stored_is_kept_for_who_typed_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_is_longer_than_what_is_read_is_refused_whole() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = stand.waits("notes").await;
+    let text = REPORT.to_owned() + &" ".repeat(1_048_576) + "} and this is no JSON {";
+    let file = write(folder.path(), "out.json", &text);
+    let refused = stand.run(&["review", "edit", &key, "--from", &file, "--reason", "r", "--yes"]);
+    assert!(refused.code == 3 && refused.err.contains("more than 1048576 bytes"), "{refused:?}");
+    assert_eq!(stand.stood("notes").await.version, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rejection_beside_an_erasure_says_that_its_dead_letter_is_still_to_be_erased() {
     let stand = Stand::start().await;
     let key = stand.waits("notes").await;
