@@ -237,6 +237,12 @@ impl Erasure {
         sent_at_ms <= self.at_ms
     }
 
+    /// Whether nothing stood where its tombstone was put.
+    #[must_use]
+    pub fn is_of_nothing(&self) -> bool {
+        self.version == 1
+    }
+
     /// Whether a dead letter or crashed message is from before it. A letter is as old as the failure that it tells of,
     /// which it names by the record's version; where it names none, its own time says.
     #[must_use]

@@ -87,12 +87,12 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     let mut erased = before;
     let ended = everywhere((&stack, &reader), &keys, &queues, clock, &context.interrupt, &mut erased).await;
     let outcome = match &ended {
-        Ok(0) => Ok(format!("{} erased", keys.len())),
-        Ok(unseen) => Ok(format!("{} erased, {unseen} messages not seen", keys.len())),
+        Ok((0, _)) => Ok(format!("{} erased", keys.len())),
+        Ok((unseen, _)) => Ok(format!("{} erased, {unseen} messages not seen", keys.len())),
         Err(failure) => Err(Failure::failed(failure.sentence().unwrap_or("ended early"))),
     };
     trace.end(&outcome).await;
-    let unseen = ended?;
+    let (unseen, unknown) = ended?;
     // Of what was erased before, those of which something was still there.
     erased.retain(|key, (_, messages)| *messages > 0 || keys.contains(key));
     let deleted = erased.into_iter().map(|(key, (erasure, messages_deleted))| Deleted {
@@ -101,6 +101,13 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         messages_deleted,
     });
     context.out.before_verdict().all(deleted).map_err(|e| e.although("what was named is erased"))?;
+    // Of the two keys that a job can have, one has no record.
+    if !unknown.is_empty() && (arguments.job.is_none() || unknown.len() == keys.len()) {
+        let unknown = unknown.iter().map(InputHash::as_str).collect::<Vec<_>>().join(", ");
+        say(&format!(
+            "No record stood under {unknown}: check that this is what was meant. A tombstone stands there all the same, so that no message from before is worked on."
+        ));
+    }
     if unseen > 0 {
         return Err(Failure::no(format!(
             "{} {} hidden or taken by somebody else, say a redrive, and not looked at: when that is over, run {}.",
@@ -120,7 +127,8 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     Ok(())
 }
 
-/// Erases these in the ledger, and deletes what is of before from the queues; returns about how many messages were not seen.
+/// Erases these in the ledger, and deletes what is of before from the queues; returns about how many messages were not seen,
+/// and under which keys nothing stood.
 async fn everywhere(
     (stack, reader): (&Stack, &DynamoLedger),
     keys: &[InputHash],
@@ -128,9 +136,14 @@ async fn everywhere(
     clock: Clock,
     interrupt: &Interrupt,
     erased: &mut Erased,
-) -> Result<u64, Failure> {
+) -> Result<(u64, Vec<InputHash>), Failure> {
+    let mut unknown = Vec::new();
     for key in keys {
-        erased.insert(key.clone(), (put_tombstone(reader, key, clock).await?, 0));
+        let erasure = put_tombstone(reader, key, clock).await?;
+        if erasure.is_of_nothing() {
+            unknown.push(key.clone());
+        }
+        erased.insert(key.clone(), (erasure, 0));
     }
     // The tombstones first: what is deleted before may be written again by a worker.
     let mut unseen = 0;
@@ -142,7 +155,7 @@ async fn everywhere(
         let erasure = put_tombstone(reader, key, clock).await?;
         erased.entry(key.clone()).and_modify(|(standing, _)| *standing = erasure);
     }
-    Ok(unseen)
+    Ok((unseen, unknown))
 }
 
 fn named(keys: &[InputHash]) -> String {

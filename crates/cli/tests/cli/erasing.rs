@@ -127,6 +127,18 @@ async fn what_a_newer_release_wrote_beside_a_record_is_erased_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_of_what_nobody_has_says_that_nothing_stood_there() {
+    let stand = Stand::start().await;
+    let unknown = key("nobody's");
+    let delete = ["results", "delete", unknown.as_str(), "--reason", "r", "--yes"];
+    let deleted = stand.run(&delete).ok();
+    assert!(deleted.err.contains(&format!("No record stood under {unknown}")), "{deleted:?}");
+    assert_eq!(stand.stands("nobody's").await.record().unwrap().state, State::Erased);
+    let again = stand.run(&delete).ok();
+    assert!(!again.err.contains("No record stood"), "its tombstone stood: {again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_by_reference_can_be_repeated() {
     let stand = Stand::start().await;
     let failed = failed(FailureReason::Refused, 9_000);
