@@ -1,6 +1,7 @@
 //! `dead-letters list`, `show`, `export`: what failed, from the ledger. No message is received, hidden or counted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -153,6 +154,30 @@ pub struct AuditArguments {
 struct Difference {
     key: InputHash,
     found: String,
+}
+
+/// Where a failed job stands.
+enum Found {
+    OnlyInTheLedger,
+    OnlyInTheQueue,
+    Times(u64),
+}
+
+impl Found {
+    /// More than one letter of a job is no fault.
+    fn is_one_sided(&self) -> bool {
+        !matches!(self, Self::Times(_))
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OnlyInTheLedger => f.write_str("only in the ledger"),
+            Self::OnlyInTheQueue => f.write_str("only in the queue"),
+            Self::Times(copies) => write!(f, "{copies} times in the queue"),
+        }
+    }
 }
 
 impl Row for Difference {
@@ -464,13 +489,14 @@ async fn audit(arguments: &AuditArguments, context: &Context) -> Result<(), Fail
     let stack = context.stack().await?;
     let queue = receive_from(&stack, "to compare them with the ledger", arguments.yes).await?;
     context.interrupt.handle(letters::LEFT);
-    let mut letters_of: HashMap<InputHash, u64> = HashMap::new();
-    let limit = stack.worker()?.limits.body_bytes_max;
-    letters::walk(&stack, &stack.dead_letters_url, &context.interrupt, |message| {
-        *letters_of.entry(letters::key(message, limit)).or_default() += 1;
-    })
-    .await?;
-    let unseen = queue.messages.saturating_sub(letters_of.values().sum());
+    let (mut differences, mut unseen) = compare(&stack, queue, context).await?;
+    if differences.iter().any(|(_, found)| found.is_one_sided()) {
+        // A job that failed, or was sent on, after the look into the queue and before that into the ledger.
+        let before: HashSet<_> = differences.into_iter().map(|(key, _)| key).collect();
+        let queue = letters::look(&stack, &stack.dead_letters_url).await?;
+        (differences, unseen) = compare(&stack, queue, context).await?;
+        differences.retain(|(key, _)| before.contains(key));
+    }
     if unseen > 0 {
         say(&format!(
             "About {} {} not seen, because somebody else held or took {}, say a redrive: what is only in the ledger may be among them.",
@@ -479,33 +505,43 @@ async fn audit(arguments: &AuditArguments, context: &Context) -> Result<(), Fail
             agreeing(unseen, "it", "them"),
         ));
     }
+    let one_sided = differences.iter().filter(|(_, found)| found.is_one_sided()).count();
+    let rows = differences.into_iter().map(|(key, found)| Difference { key, found: found.to_string() });
+    context.out.before_verdict().all(rows)?;
+    match one_sided {
+        0 => Ok(()),
+        n => Err(Failure::no(format!("Ledger and queue differ in {}.", counted(n as u64, "job")))),
+    }
+}
+
+/// Looks into the queue and then into the ledger: what differs, and about how many messages it did not see.
+async fn compare(
+    stack: &Stack,
+    queue: Look,
+    context: &Context,
+) -> Result<(Vec<(InputHash, Found)>, u64), Failure> {
+    let mut letters_of: HashMap<InputHash, u64> = HashMap::new();
+    let limit = stack.worker()?.limits.body_bytes_max;
+    letters::walk(stack, &stack.dead_letters_url, &context.interrupt, |message| {
+        *letters_of.entry(letters::key(message, limit)).or_default() += 1;
+    })
+    .await?;
+    let unseen = queue.messages.saturating_sub(letters_of.values().sum());
     // An older letter has left the queue by its retention, which has an alarm of its own.
     let since_ms = times::now_ms().saturating_sub(queue.retention_ms);
     let selection = Selection { failed_after_ms: Some(since_ms), ..Selection::all(Unsettled::Failed) };
-    let reader = ledger::of(&stack);
+    let reader = ledger::of(stack);
     let mut entries = Entries::new(&reader, selection, Order::OldestFirst);
-    let mut rows = context.out.before_verdict().rows::<Difference>();
-    let mut different = 0_u64;
+    let mut differences = Vec::new();
     while let Some(page) = entries.page().await? {
         for entry in page {
-            let found = match letters_of.remove(&entry.key) {
-                Some(1) => continue,
-                Some(copies) => format!("{copies} times in the queue"),
-                None => {
-                    different += 1;
-                    "only in the ledger".to_owned()
-                }
-            };
-            rows.write(&Difference { key: entry.key, found })?;
+            match letters_of.remove(&entry.key) {
+                Some(1) => {}
+                Some(copies) => differences.push((entry.key, Found::Times(copies))),
+                None => differences.push((entry.key, Found::OnlyInTheLedger)),
+            }
         }
     }
-    for key in letters_of.into_keys() {
-        different += 1;
-        rows.write(&Difference { key, found: "only in the queue".to_owned() })?;
-    }
-    rows.end()?;
-    match different {
-        0 => Ok(()),
-        n => Err(Failure::no(format!("Ledger and queue differ in {}.", counted(n, "job")))),
-    }
+    differences.extend(letters_of.into_keys().map(|key| (key, Found::OnlyInTheQueue)));
+    Ok((differences, unseen))
 }

@@ -1,5 +1,7 @@
 //! Commands that read the ledger: dead letters, jobs, results, and what became of what was enqueued.
 
+use std::process::Stdio;
+
 use nightshift_aws::DynamoLedger;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
@@ -7,7 +9,7 @@ use nightshift_core::record::{Budget, Done, Expect, Failed, Record, RecordWrite,
 use nightshift_ports::Ledger;
 use serde_json::{Value, json};
 
-use crate::support::{LEDGER, Stand, write};
+use crate::support::{LEDGER, Ran, Stand, write};
 
 const HOUR_MS: u64 = 3_600_000;
 /// Late in 2026, and not on the hour.
@@ -347,6 +349,28 @@ async fn an_audit_says_what_stands_in_one_of_the_two_alone_and_gives_all_message
     let beside = stand.run(&["dead-letters", "audit", "--yes"]);
     assert_eq!(beside.code, 3, "{beside:?}");
     assert!(beside.err.contains("About 1 message was not seen, because somebody else"), "{beside:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_fails_while_an_audit_looks_is_no_finding() {
+    let stand = Stand::start().await;
+    let action = "DynamoDB_20120810:Query";
+    stand.refuse(action, "ServiceUnavailable");
+    let mut command = stand.command(&["dead-letters", "audit", "--yes", "--output", "json"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    tokio::task::block_in_place(|| {
+        while !stand.asked().iter().any(|(asked, _)| asked == action) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    });
+    stand.put(record("a", failed(FailureReason::Refused, 3_900_000_000_000))).await;
+    let letter = json!({"task": "categorize_ticket", "input": {"text": "a"}}).to_string();
+    let url = stand.aws.queue_url("nightshift-dead-letters");
+    let sqs = aws_sdk_sqs::Client::new(&stand.sdk());
+    sqs.send_message().queue_url(url).message_body(letter).send().await.unwrap();
+    stand.allow(action);
+    let audit = Ran::of(tokio::task::block_in_place(|| child.wait_with_output().unwrap())).ok();
+    assert_eq!(audit.out, "", "{audit:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
