@@ -73,7 +73,9 @@ pub fn escaped(text: &str) -> String {
 /// For a cell of a CSV file: what a spreadsheet would run gets a leading `'` ("CSV Injection", OWASP).
 pub fn guarded(text: &str) -> String {
     match text.chars().next() {
-        Some('=' | '+' | '-' | '@' | '\t' | '\r') => format!("'{text}"),
+        Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠') => {
+            format!("'{text}")
+        }
         _ => text.to_owned(),
     }
 }
@@ -178,6 +180,11 @@ mod tests {
             ("@SUM(A1)", "'@SUM(A1)"),
             ("\t=1", "'\t=1"),
             ("\r=1", "'\r=1"),
+            ("\n=1", "'\n=1"),
+            ("＝1+1", "'＝1+1"),
+            ("＋49", "'＋49"),
+            ("－5", "'－5"),
+            ("＠SUM(A1)", "'＠SUM(A1)"),
             ("a=1", "a=1"),
             ("'=1", "'=1"),
             ("", ""),
