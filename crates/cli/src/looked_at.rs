@@ -60,6 +60,19 @@ impl LookedAt {
         Ok(Again { rest, blocks, block: Cursor::default(), is_changed: &self.is_changed })
     }
 
+    /// Reads it through once more, to see that it is what it was.
+    ///
+    /// # Errors
+    /// Where it is not, or cannot be read again.
+    pub async fn check(&self) -> io::Result<()> {
+        let mut again = self.again()?;
+        let mut buffer = vec![0; 256 * 1_024];
+        while again.read(&mut buffer)? > 0 {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
     /// Whether a reading ended because the file is not what it was.
     pub fn is_changed(&self) -> bool {
         self.is_changed.get()

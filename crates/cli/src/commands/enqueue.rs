@@ -100,13 +100,7 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     head.read_as = Some(arguments.source.read_as());
     let before = Receipt::peek(&receipt_path, &head)?;
     let surveyed = survey(&arguments.source, &file, &tasks, &worker, &before).await;
-    let survey = surveyed.map_err(|failure| {
-        if file.is_changed() {
-            failure.after("nothing was sent, so run the same command again")
-        } else {
-            failure
-        }
-    })?;
+    let survey = surveyed.map_err(|failure| before_a_receipt(failure, &file))?;
     head.lines = survey.lines;
     if survey.unsent == 0 {
         let why = nothing_to_send(&survey, &before, &arguments.source, &receipt_path);
@@ -115,6 +109,8 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
     }
     confirm::ask(arguments.yes, &intent(&survey, &before, &worker, &stack, &arguments.source)).await?;
 
+    // What was saved while the question waited is seen before a receipt of the file as it was begins.
+    file.check().await.map_err(|error| before_a_receipt(unread_again(&error), &file))?;
     let (mut receipt, before) = Receipt::open(&receipt_path, &head)?;
     // From now on Ctrl-C lets what is open come back, and the receipt is complete.
     context
@@ -156,6 +152,14 @@ pub async fn run(arguments: &Arguments, context: &Context) -> Result<(), Failure
         e.although(&format!("{sent} sent, as {} says", receipt_path.display()))
     })?;
     left_out(survey.bad + sent.refused)
+}
+
+fn before_a_receipt(failure: Failure, file: &LookedAt) -> Failure {
+    if file.is_changed() { failure.after("nothing was sent, so run the same command again") } else { failure }
+}
+
+fn unread_again(error: &io::Error) -> Failure {
+    Failure::failed(format!("The file cannot be read again: {error}."))
 }
 
 /// What was done until a failure, and how it is gone on with.
@@ -254,8 +258,8 @@ fn intent(survey: &Survey, before: &Before, worker: &Worker, stack: &Stack, sour
     text
 }
 
-/// The file, or standard input put into a file that has no name and goes with this process: it is read three times, for
-/// its fingerprint, for what it costs, and to be sent.
+/// The file, or standard input put into a file that has no name and goes with this process: it is read for its
+/// fingerprint, for what it costs, once it is agreed to, and to be sent.
 async fn at_hand(source: &Source) -> Result<LookedAt, Failure> {
     let file = if source.is_stdin() { standard_input().await? } else { files::open(&source.file)? };
     if file.metadata().is_ok_and(|metadata| !metadata.is_file()) {
@@ -286,8 +290,7 @@ fn lines<'a>(
     tasks: &Registry,
     before: &Before,
 ) -> Result<Lines<Again<'a>>, Failure> {
-    let again =
-        file.again().map_err(|error| Failure::failed(format!("The file cannot be read again: {error}.")))?;
+    let again = file.again().map_err(|error| unread_again(&error))?;
     let lines = source.lines(again, tasks)?;
     Ok(if before.is_begun() { lines.without_header() } else { lines })
 }

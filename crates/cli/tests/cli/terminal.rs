@@ -158,6 +158,32 @@ async fn what_is_appended_to_a_file_while_somebody_reads_its_price_is_not_sent()
     assert!(!bodies.contains("Ticket 3") && !bodies.contains("more") && !bodies.contains("six"), "{bodies}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_saved_while_somebody_reads_its_price_is_not_sent_and_begins_no_receipt() {
+    let stand = Stand::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let job = |n: u32| format!("{{\"task\":\"categorize_ticket\",\"input\":{{\"text\":\"Ticket {n}\"}}}}\n");
+    let file = write(folder.path(), "jobs.jsonl", &(job(1) + &job(2)));
+    let (mut terminal, inside) = terminal(400);
+    let other = || Stdio::from(inside.try_clone().unwrap());
+    let mut command = stand.command(&["enqueue", &file]);
+    let mut child = command.stdin(other()).stdout(other()).stderr(other()).spawn().unwrap();
+    drop(command);
+    drop(inside);
+    let (said, code) = tokio::task::block_in_place(|| {
+        let mut said = until(&mut terminal, "Go on? [y/N] ");
+        std::fs::write(&file, job(3) + &job(1) + &job(2)).unwrap();
+        terminal.write_all(b"y\n").unwrap();
+        let _ = terminal.read_to_end(&mut said);
+        (String::from_utf8(said).unwrap(), child.wait().unwrap().code())
+    });
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("nothing was sent, so run the same command again"), "{said}");
+    assert!(stand.aws.messages("nightshift-jobs").is_empty());
+    stand.run(&["enqueue", &file, "--yes"]).ok();
+    assert_eq!(stand.aws.messages("nightshift-jobs").len(), 3);
+}
+
 #[test]
 fn a_table_fits_into_a_terminal_of_sixty_columns_and_one_that_knows_of_none_has_eighty() {
     for (columns, fits) in [(60, 60), (0, 80)] {
