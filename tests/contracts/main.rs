@@ -211,15 +211,21 @@ fn far_away() -> AttributeValue {
     AttributeValue::N("4102444800".to_owned())
 }
 
+/// Puts a record of another release with attributes that this one does not know, and that never expires.
+async fn put_with_unknown(table: &Table, item: &mut records::Item) -> (String, InputHash) {
+    item.extend(records::unknown());
+    item.insert("expires_at".to_owned(), far_away());
+    table.put(item).await;
+    let id = item["id"].as_s().unwrap().clone();
+    let key = InputHash::from_stored(id.clone());
+    (id, key)
+}
+
 /// Every record of every release is read, taken over, finished, begun again, failed and explained; and whatever this
 /// release does not know of it stands all the while as it stood.
 async fn what_other_releases_wrote_is_taken_over_and_kept(ledger: &dyn Ledger, table: &Table) {
     for (name, mut item) in records::released() {
-        item.extend(records::unknown());
-        item.insert("expires_at".to_owned(), far_away());
-        table.put(&item).await;
-        let id = item["id"].as_s().unwrap().clone();
-        let key = InputHash::from_stored(id.clone());
+        let (id, key) = put_with_unknown(table, &mut item).await;
         let mut standing = ledger_suite::standing(ledger, &key).await.unwrap();
         assert_eq!(standing.version.to_string(), *item["version"].as_n().unwrap(), "{name}");
         assert!(name.starts_with(standing.state.as_str()), "{name}: {}", standing.state.as_str());
@@ -250,11 +256,7 @@ async fn what_other_releases_wrote_is_taken_over_and_kept(ledger: &dyn Ledger, t
 /// An erasure leaves nothing of what this release does not know, and stands in its place under its condition alone.
 async fn an_erasure_takes_the_place_of_all_that_stood(ledger: &DynamoLedger, table: &Table) {
     for (name, mut item) in records::released() {
-        item.extend(records::unknown());
-        item.insert("expires_at".to_owned(), far_away());
-        table.put(&item).await;
-        let id = item["id"].as_s().unwrap().clone();
-        let key = InputHash::from_stored(id.clone());
+        let (id, key) = put_with_unknown(table, &mut item).await;
         let standing = ledger_suite::standing(ledger, &key).await.unwrap();
         let late = Record { version: standing.version + 1, ..standing.clone() };
         // 2090: the table may delete what is expired while a test looks at it.

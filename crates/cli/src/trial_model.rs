@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use aws_credential_types::provider::ProvideCredentials as _;
 use clap::{Args, ValueEnum};
 use nightshift_aws::clients::{BehaviorVersion, SdkConfig};
-use nightshift_models::{price_of, prices};
+use nightshift_models::price_of;
+use nightshift_models::prices::{self, Typed};
 use nightshift_shell::settings::{KeySettings, PRICES, ProviderName, ProviderSettings};
 
 use crate::Context;
@@ -46,21 +47,12 @@ pub struct ModelArguments {
     pub model: Option<String>,
     /// What --model costs where no list says so: dollars per million tokens read and written; nothing at a server of your
     /// own. Without --model, it is of model:NAME of --against.
-    #[arg(long, value_name = "IN/OUT", value_parser = price)]
-    pub price: Option<Price>,
+    #[arg(long, value_name = "IN/OUT", value_parser = prices::typed)]
+    pub price: Option<Typed>,
     /// How the model is sent the schema, instead of as it is there: by the provider's own way, as a tool that it must use, or
     /// in the prompt alone.
     #[arg(long, value_name = "HOW", value_parser = ["on", "tool", "off"])]
     structured_output: Option<String>,
-}
-
-/// Dollars per million tokens read and written, as they were typed.
-pub type Price = (String, String);
-
-/// Reads a price.
-pub fn price(text: &str) -> Result<Price, String> {
-    prices::typed(text)
-        .ok_or_else(|| "write dollars per million tokens read and written, such as 0.8/4".to_owned())
 }
 
 /// Reads dollars, in millionths of one.
@@ -133,7 +125,7 @@ impl Found {
     ///
     /// # Errors
     /// Where nobody knows its price.
-    pub fn with_model(&self, model: &str, given: Option<&Price>, option: &str) -> Result<Settings, Failure> {
+    pub fn with_model(&self, model: &str, given: Option<&Typed>, option: &str) -> Result<Settings, Failure> {
         let mut settings = self.settings.clone();
         let former = settings.insert("NIGHTSHIFT_MODEL".to_owned(), model.to_owned());
         let [input, output] = PRICES;

@@ -53,8 +53,8 @@ pub struct Arguments {
     pub model: String,
     /// What the model costs where no list says so: dollars per million tokens read and written; nothing at a server of
     /// your own.
-    #[arg(long, value_name = "IN/OUT", value_parser = price)]
-    pub price: Option<(String, String)>,
+    #[arg(long, value_name = "IN/OUT", value_parser = prices::typed)]
+    pub price: Option<prices::Typed>,
     /// How the answer's schema is sent: the provider's own way, not at all, or as a tool that the model must use.
     #[arg(long, value_enum, requires = "provider")]
     pub structured_output: Option<StructuredOutput>,
@@ -100,11 +100,6 @@ impl Provider {
             Self::Openai => "openai",
         }
     }
-}
-
-fn price(text: &str) -> Result<(String, String), String> {
-    prices::typed(text)
-        .ok_or_else(|| "write dollars per million tokens read and written, such as 0.8/4".to_owned())
 }
 
 /// How the answer's schema is sent.

@@ -123,9 +123,8 @@ fn class(provider: Provider, status: u16, body: &ErrorBody) -> FailureClass {
         300..=399 | 405 | 501 => return Account,
         _ => {}
     }
-    if body.is_named(&words::ACCOUNT_NAMES)
-        || ((400..500).contains(&status) && body.says(&words::SHUT_OUT_PHRASES))
-    {
+    let is_4xx = (400..500).contains(&status);
+    if body.is_named(&words::ACCOUNT_NAMES) || (is_4xx && body.says(&words::SHUT_OUT_PHRASES)) {
         return Account;
     }
     let by_status = by_status(status);
@@ -135,7 +134,7 @@ fn class(provider: Provider, status: u16, body: &ErrorBody) -> FailureClass {
     if is_refusal {
         return Refused;
     }
-    if (400..500).contains(&status) {
+    if is_4xx {
         if is_spent(provider, status, body) {
             return Account;
         }
@@ -166,9 +165,7 @@ fn class(provider: Provider, status: u16, body: &ErrorBody) -> FailureClass {
         // "Unavailable" is waited for, whatever else the body calls it.
         Capacity => Capacity,
         // Ollama calls nearly all of its refusals `api_error`; an exception of AWS has its name whatever the status is.
-        _ if body.is_named(&words::TRANSIENT_NAMES)
-            && (provider == Provider::Bedrock || !(400..500).contains(&status)) =>
-        {
+        _ if body.is_named(&words::TRANSIENT_NAMES) && (provider == Provider::Bedrock || !is_4xx) => {
             Transient
         }
         FailureClass::Unclear if is_deployment(status, body) => Account,

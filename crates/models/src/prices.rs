@@ -52,11 +52,20 @@ pub fn micro_usd(dollars: &str) -> Option<u64> {
     whole.parse::<u64>().ok().map(|whole| whole * 1_000_000 + fraction)
 }
 
-/// A price as it is typed, `0.8/4`: dollars per million tokens read, and written. `None`: it is no such price.
-#[must_use]
-pub fn typed(text: &str) -> Option<(String, String)> {
-    let (input, output) = text.split_once('/')?;
-    (micro_usd(input).is_some() && micro_usd(output).is_some()).then(|| (input.to_owned(), output.to_owned()))
+/// Dollars per million tokens read, and written, as they were typed.
+pub type Typed = (String, String);
+
+/// Reads a price as it is typed, `0.8/4`.
+///
+/// # Errors
+/// What to write, where it is no such price.
+pub fn typed(text: &str) -> Result<Typed, &'static str> {
+    match text.split_once('/') {
+        Some((input, output)) if micro_usd(input).is_some() && micro_usd(output).is_some() => {
+            Ok((input.to_owned(), output.to_owned()))
+        }
+        _ => Err("write dollars per million tokens read and written, such as 0.8/4"),
+    }
 }
 
 #[derive(Deserialize)]

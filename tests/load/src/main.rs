@@ -2,7 +2,6 @@
 
 #![allow(clippy::print_stderr)]
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,13 +9,7 @@ use clap::Parser;
 use nightshift_core::limits::Limits;
 use nightshift_core::load_test::{Holds, Plan, Thresholds};
 use nightshift_load::{Load, test};
-
-/// A line on standard output; a reader that has seen enough (`| head`) is no failure.
-macro_rules! println {
-    ($($said:tt)*) => {{
-        let _ = writeln!(std::io::stdout(), $($said)*);
-    }};
-}
+use nightshift_simulation::println;
 
 /// A run spends most of its time in the allocator.
 #[global_allocator]

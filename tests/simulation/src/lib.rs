@@ -13,6 +13,15 @@
 )]
 #![allow(missing_docs)]
 
+/// A line on standard output; a reader that has seen enough (`| head`) is no failure.
+#[macro_export]
+macro_rules! println {
+    ($($said:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($said)*);
+    }};
+}
+
 pub mod environments;
 pub mod eraser;
 pub mod fleet;

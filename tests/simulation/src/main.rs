@@ -12,17 +12,11 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use nightshift_simulation::environments::live;
 use nightshift_simulation::oracle::Promise;
 use nightshift_simulation::plan::{DAY, HOUR, MINUTE, Plan, Profile, REMOVABLE};
+use nightshift_simulation::println;
 use nightshift_simulation::run::{Outcome, run};
 use nightshift_simulation::shrink::shrink;
 use nightshift_simulation::situations::SITUATIONS;
 use nightshift_simulation::world::Stats;
-
-/// A line on standard output; a reader that has seen enough (`| head`) is no failure.
-macro_rules! println {
-    ($($said:tt)*) => {{
-        let _ = writeln!(std::io::stdout(), $($said)*);
-    }};
-}
 
 /// A third of a run was the system's allocator.
 #[global_allocator]

@@ -10,6 +10,7 @@ use nightshift_core::cost::usd;
 use nightshift_core::job::{self, Job};
 use nightshift_core::ready::ready;
 use nightshift_core::trial::{Case, Difference, Summary, differing, in_short};
+use nightshift_models::prices::{self, Typed};
 use nightshift_shell::settings::ProviderSettings;
 use serde::Serialize;
 use serde_json::Value;
@@ -20,7 +21,7 @@ use crate::other_build::{self, OtherBuild};
 use crate::render::{Cell, Row, progress, say};
 use crate::stack::stored_key;
 use crate::trial::{Trial, Tried};
-use crate::trial_model::{ModelArguments, Price, Settings, dollars, price};
+use crate::trial_model::{ModelArguments, Settings, dollars};
 use crate::{Context, confirm, files, text, times};
 
 /// More lines are a load test; all that was tried is held, so that it can be compared.
@@ -34,8 +35,8 @@ pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     /// The same for model:NAME of --against, beside --model.
-    #[arg(long, value_name = "IN/OUT", value_parser = price)]
-    against_price: Option<Price>,
+    #[arg(long, value_name = "IN/OUT", value_parser = prices::typed)]
+    against_price: Option<Typed>,
     /// Inputs at a time.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=100))]
     concurrency: u16,

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use nightshift_core::model::{Answer, FailureClass};
 use serde_json::{Value, json};
 
-use crate::support::{Keys, Server, Step, adapter, request, response};
+use crate::support::{Keys, Server, Step, adapter, request, response, word};
 
 /// What a reply came to, in one word.
 async fn meaning(provider: &str, status: u16, body: &Value) -> (&'static str, usize) {
@@ -16,23 +16,16 @@ async fn meaning(provider: &str, status: u16, body: &Value) -> (&'static str, us
     let server = Server::start(vec![vec![Step::Send(response(status, &[], text.as_bytes()))]]).await;
     let keys = Keys::working();
     let result = adapter(provider, &server.url(), keys.clone()).call(&request(5_000)).await;
-    let word = match &result {
+    let meant = match &result {
         Ok(reply) => match &reply.answer {
             Answer::Text(_) => "answer",
             Answer::Refused { .. } => "refused",
             Answer::Truncated { .. } => "truncated",
             Answer::Unusable { .. } => "unusable",
         },
-        Err(failure) => match failure.class {
-            FailureClass::Capacity => "capacity",
-            FailureClass::Transient => "transient",
-            FailureClass::Account => "account",
-            FailureClass::Rejected => "rejected",
-            FailureClass::Refused => "refused",
-            FailureClass::Unclear => "unclear",
-        },
+        Err(failure) => word(failure.class),
     };
-    (word, keys.forgotten.load(Ordering::SeqCst))
+    (meant, keys.forgotten.load(Ordering::SeqCst))
 }
 
 async fn check(expected: &str, rows: Vec<(&str, u16, Value)>) {

@@ -1,10 +1,10 @@
 //! What providers and those who speak like them were seen to reply, by their documentation and by reports of users: one
 //! reply a row, and what it must mean.
 
-use nightshift_core::model::{Answer, FailureClass, TokenLimit};
+use nightshift_core::model::{Answer, TokenLimit};
 use serde_json::{Value, json};
 
-use crate::support::{Keys, Server, Step, adapter, request, response};
+use crate::support::{Keys, Server, Step, adapter, request, response, word};
 
 type Row = (&'static str, &'static str, u16, Value);
 
@@ -20,14 +20,7 @@ async fn meaning(provider: &str, status: u16, body: &Value) -> &'static str {
             Answer::Truncated { by: TokenLimit::Context, .. } => "cut off by the context",
             Answer::Unusable { .. } => "unusable",
         },
-        Err(failure) => match failure.class {
-            FailureClass::Account => "account",
-            FailureClass::Capacity => "capacity",
-            FailureClass::Transient => "transient",
-            FailureClass::Rejected => "rejected",
-            FailureClass::Refused => "refused",
-            FailureClass::Unclear => "unclear",
-        },
+        Err(failure) => word(failure.class),
     }
 }
 

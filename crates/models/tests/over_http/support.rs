@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use nightshift_core::model::{ModelRequest, Turn};
+use nightshift_core::model::{FailureClass, ModelRequest, Turn};
 use nightshift_models::{
     Anthropic, AnthropicSettings, Bedrock, BedrockAuth, BedrockSettings, Http, OpenAi, OpenAiSettings,
     StructuredOutput,
@@ -294,5 +294,17 @@ pub fn request(timeout_ms: u64) -> ModelRequest {
         ),
         output_tokens_max: 64,
         timeout_ms,
+    }
+}
+
+/// A class in one word.
+pub fn word(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::Capacity => "capacity",
+        FailureClass::Transient => "transient",
+        FailureClass::Account => "account",
+        FailureClass::Rejected => "rejected",
+        FailureClass::Refused => "refused",
+        FailureClass::Unclear => "unclear",
     }
 }
