@@ -513,4 +513,27 @@ mod tests {
             .collect();
         assert_eq!(sizes, [150, 150, 100]);
     }
+
+    /// A series that nothing divides by costs a month's price for each zero.
+    #[test]
+    fn an_invocation_without_work_publishes_the_zeroes_that_are_asked_for_and_no_more() {
+        let batch = InvocationMetrics::new(0).into_batch("s", 1);
+        let names: Vec<_> = batch.data.iter().map(|datum| datum.name).collect();
+        let zeroes = [
+            "JobsReceived",
+            "JobsSucceeded",
+            "JobsDuplicate",
+            "JobsHandedBack",
+            "JobsNeedingReview",
+            "DeadLetters",
+            "ModelCalls",
+            "ModelThrottled",
+            "ModelErrors",
+            "AccountFailures",
+            "OutputRejections",
+            "LedgerErrors",
+        ];
+        assert_eq!(names, zeroes);
+        assert!(batch.data.iter().all(|datum| datum.values.iter().all(|value| *value == 0.0)));
+    }
 }

@@ -296,4 +296,10 @@ mod tests {
             assert_eq!(failure.may_be_billed(), may_be_billed, "{class:?} {status:?}");
         }
     }
+
+    #[test]
+    fn what_a_call_took_is_what_it_read_and_what_it_wrote() {
+        assert_eq!(Usage { input_tokens: 100, output_tokens: 20 }.total(), 120);
+        assert_eq!(Usage { input_tokens: u64::MAX, output_tokens: 1 }.total(), u64::MAX);
+    }
 }

@@ -816,4 +816,60 @@ mod tests {
         pace.answered(at(0), 100, 1, &Headroom::default());
         is(&pace, 0.719);
     }
+
+    #[test]
+    fn what_no_call_fits_before_is_not_held_against_the_provider() {
+        let pace = Pace::new(&limits(10, 0));
+        let expected = Start::NotInTime { cause: HandBackCause::Deadline, at_least_ms: 0 };
+        assert_eq!(pace.may_start(at(20), at(10)), expected, "the deadline is over");
+    }
+
+    #[test]
+    fn a_pause_that_is_too_long_is_waited_for_only_until_a_call_could_not_end_in_time() {
+        let mut pace = Pace::new(&limits(10, 0));
+        for _ in 0..1_000 {
+            pace.failed(at(0), &timeout(), 3_000, 0);
+        }
+        assert_eq!(start_all(&mut pace, at(0)), 1);
+        pace.ended();
+        let latest_ms = 1_000;
+        let deadline = at(latest_ms + pace.usual_call_ms());
+        assert_eq!(pace.may_start(at(0), deadline), Start::Wait { until: at(latest_ms) });
+    }
+
+    #[test]
+    fn an_environment_is_idle_while_no_call_is_open() {
+        let mut pace = Pace::new(&limits(10, 0));
+        assert!(pace.is_idle());
+        pace.started(at(0), || 0.5);
+        assert!(!pace.is_idle());
+        pace.ended();
+        assert!(pace.is_idle());
+    }
+
+    #[test]
+    fn an_answer_at_the_moment_of_the_refusal_shows_no_limit() {
+        let mut pace = Pace::new(&limits(10, 0));
+        pace.answered(at(5), 100, 1, &Headroom::default());
+        pace.failed(at(5), &refusal(), 50, 0);
+        assert_eq!(interval_ms(&pace), None);
+    }
+
+    #[test]
+    fn environments_share_by_what_is_left_of_the_limit() {
+        for (limit, remaining, factor) in [
+            (60, 30, Some(1.0)),
+            (60, 60, Some(STEER_MARGIN * 10.0)),
+            (60, 0, Some(1.0 / (STEER_MARGIN * 10.0))),
+            (60, 15, Some((STEER_MARGIN * 10.0).powf(-0.5))),
+            (0, 0, None),
+        ] {
+            let mut pace = Pace::new(&Limits { concurrency_max: 10, ..limits(10, 600) });
+            let before = pace.rate.factor;
+            let requests = Window { limit: Some(limit), remaining: Some(remaining), reset_ms: None };
+            pace.rate.steer(&Headroom { requests, tokens: Window::default() });
+            let (found, expected) = (pace.rate.factor, factor.unwrap_or(before));
+            assert!((found - expected).abs() < 1e-9, "{remaining} of {limit}: {found}, not {expected}");
+        }
+    }
 }

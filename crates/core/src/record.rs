@@ -439,4 +439,15 @@ mod tests {
             assert_eq!(matches!(answer, WriteAnswer::Written), took_effect, "v{version} {token}");
         }
     }
+
+    #[test]
+    fn an_erasure_is_of_nothing_where_its_tombstone_is_the_first_version() {
+        for (version, is_of_nothing) in [(1, true), (2, false), (9, false)] {
+            assert_eq!(
+                Erasure { at_ms: 5, version, until_ms: 9 }.is_of_nothing(),
+                is_of_nothing,
+                "v{version}"
+            );
+        }
+    }
 }

@@ -404,16 +404,16 @@ mod tests {
             answered_at_ms: None,
             called_at_ms: None,
         };
-        for (kind, gives) in [
-            (SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2, shard: None }, false),
-            (SpendKind::Check { cap_micro_usd: 2 }, false),
-            (SpendKind::Draw { micro_usd: 1 }, false),
-            (SpendKind::Fund { micro_usd: 1 }, true),
-            (settle(4), true),
-            (settle(5), false),
-            (settle(6), false),
+        for (kind, gives, takes) in [
+            (SpendKind::Reserve { micro_usd: 1, cap_micro_usd: 2, shard: None }, false, Some(1)),
+            (SpendKind::Check { cap_micro_usd: 2 }, false, None),
+            (SpendKind::Draw { micro_usd: 3 }, false, Some(3)),
+            (SpendKind::Fund { micro_usd: 1 }, true, None),
+            (settle(4), true, None),
+            (settle(5), false, None),
+            (settle(6), false, None),
         ] {
-            assert_eq!(kind.gives(), gives, "{kind:?}");
+            assert_eq!((kind.gives(), kind.takes()), (gives, takes), "{kind:?}");
         }
     }
 
@@ -438,6 +438,10 @@ mod tests {
             (1_709_251_200_000, "2024-03-01"),
             (1_795_478_399_999, "2026-11-23"),
             (1_798_761_600_000, "2027-01-01"),
+            // A hundredth year without the day, and a four hundredth with it.
+            (4_107_456_000_000, "2100-02-28"),
+            (4_107_542_400_000, "2100-03-01"),
+            (13_574_563_200_000, "2400-02-29"),
         ] {
             let found = UtcDay::of(now_ms);
             assert_eq!(found.to_string(), day, "{now_ms}");

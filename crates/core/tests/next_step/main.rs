@@ -17,6 +17,7 @@ mod claim;
 mod hand_back;
 mod invariants;
 mod panic;
+mod prices;
 mod records;
 mod settle;
 mod support;

@@ -2,11 +2,12 @@
 
 use nightshift_core::control::{Admits, Cause, Control, Entry, Phase};
 use nightshift_core::failure::{FailureReason, Rejection};
+use nightshift_core::kept::KeepAnswer;
 use nightshift_core::limits::Limits;
 use nightshift_core::message::Original;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::FailureClass;
-use nightshift_core::next_step::{AfterCall, Settlement, admits_work, after_own_write};
+use nightshift_core::next_step::{AfterCall, Settlement, admits_work, after_own_part, after_own_write};
 use nightshift_core::port_error::PortErrorKind;
 use nightshift_core::record::WriteAnswer;
 use serde_json::json;
@@ -83,6 +84,34 @@ fn an_own_write_says_whether_the_claim_still_stands() {
         (Err(PortErrorKind::Refused), Err(HandBackCause::Ledger)),
     ] {
         assert_eq!(after_own_write(&answer), expected, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_part_of_a_kept_message_says_whether_the_claim_still_stands() {
+    for (answer, expected) in [
+        (Ok(KeepAnswer::Kept), Ok(())),
+        (Ok(KeepAnswer::Refused), Err(HandBackCause::LostClaim)),
+        (Err(PortErrorKind::Unreadable), Err(HandBackCause::Unreadable)),
+        (Err(PortErrorKind::Throttled), Err(HandBackCause::Ledger)),
+    ] {
+        assert_eq!(after_own_part(&answer), expected, "{answer:?}");
+    }
+}
+
+#[test]
+fn an_output_is_rejected_where_the_task_did_not_accept_it_and_by_nothing_else() {
+    let fail = |reason| AfterCall::Fail(Rejection::new(reason, "no"));
+    for (last, is_rejected) in [
+        (AfterCall::Store { output: json!({"n": 7}), needs_review: false }, false),
+        (AfterCall::Store { output: json!({"n": 7}), needs_review: true }, true),
+        (AfterCall::CallAgain { delay_ms: 0 }, true),
+        (hand_back(HandBackCause::Deadline, 0), false),
+        (fail(FailureReason::InvalidOutput), true),
+        (fail(FailureReason::Refused), false),
+        (fail(FailureReason::Truncated), false),
+    ] {
+        assert_eq!(last.rejects_output(), is_rejected, "{last:?}");
     }
 }
 
