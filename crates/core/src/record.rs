@@ -441,6 +441,24 @@ mod tests {
     }
 
     #[test]
+    fn a_letter_is_as_old_as_the_failure_that_it_names_and_else_as_its_own_time_says() {
+        let erasure = Erasure { at_ms: 500, version: 5, until_ms: 900 };
+        for (told_version, sent_at_ms, covered) in [
+            (Some(4), 501, true),
+            (Some(6), 499, false),
+            (None, 499, true),
+            (None, 500, true),
+            (None, 501, false),
+        ] {
+            assert_eq!(
+                erasure.covers_letter(told_version, sent_at_ms),
+                covered,
+                "{told_version:?} {sent_at_ms}"
+            );
+        }
+    }
+
+    #[test]
     fn an_erasure_is_of_nothing_where_its_tombstone_is_the_first_version() {
         for (version, is_of_nothing) in [(1, true), (2, false), (9, false)] {
             assert_eq!(
