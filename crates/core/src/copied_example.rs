@@ -189,6 +189,7 @@ mod tests {
                 "The answer",
             ),
             (whole(&|o| o["confidence"] = json!(0.900)), "The answer"),
+            (whole(&|o| o["tags"] = json!(["Refund!"])), "The answer"),
             (serde_json::from_str(&whole(&|_| {}).to_string()).unwrap(), "The answer"),
             (whole(&short_of_tags), "The value at $.reason"),
             (json!({"reason": format!("Summary: {REASON} Thanks.")}), "The value at $.reason"),

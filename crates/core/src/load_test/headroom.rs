@@ -302,4 +302,17 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_batch_of_several_takes_as_long_as_its_slow_jobs() {
+        // Half of the jobs take two seconds, and one in twenty four.
+        let measured = measured();
+        let measured = Measured { work: Percentiles { p95_ms: 4_000, ..measured.work }, ..measured };
+        for (batch_size, per_hour) in [(1, 1_800.0), (10, 9_000.0)] {
+            let limits = Limits { batch_size, concurrency_max: 1, ..Limits::default() };
+            let known = computed(&measured, &limits);
+            let workers = known.iter().find(|limit| limit.limited == Limited::Concurrency);
+            assert_eq!(workers.map(|limit| limit.per_hour), Some(per_hour), "{batch_size}");
+        }
+    }
 }
