@@ -206,6 +206,27 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_compared_by_its_value_and_signs_alone_by_what_they_are() {
+        let example = ExampleOfPrompt::new(
+            &json!({"text": TICKET}),
+            json!({"reason": REASON, "score": 1, "mark": "!?", "list": [1, 2]}),
+            &[],
+        );
+        for (score, mark, list, at) in [
+            (json!(1.0), " !?", json!([1, 2.0]), "The answer"),
+            (json!(2), "!?", json!([1, 2]), "The value at $.reason"),
+            (json!("1"), "!?", json!([1, 2]), "The value at $.reason"),
+            (json!(1), "?!", json!([1, 2]), "The value at $.reason"),
+            (json!(1), "a", json!([1, 2]), "The value at $.reason"),
+            (json!(1), "!?", json!([1, 2, 3]), "The value at $.reason"),
+        ] {
+            let output = json!({"reason": REASON, "score": score, "mark": mark, "list": list});
+            let found = example.copied_by(&json!({"text": "Where is my parcel?"}), &output);
+            assert!(found.len() == 1 && found[0].starts_with(at), "{output}: {found:?}");
+        }
+    }
+
+    #[test]
     fn what_may_be_right_is_accepted() {
         let other = json!({"text": "Where is my parcel?"});
         let copy = example().output;

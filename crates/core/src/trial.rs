@@ -275,6 +275,11 @@ mod tests {
                 json!({"text": "Invoice."}),
                 "text: The customer asks for the third time wh… → Invoice.",
             ),
+            (
+                json!({"text": long}),
+                json!({"text": "The customer asks for the third time."}),
+                "text: …third time where the invoice of Octobe… → …third time.",
+            ),
             (json!({"x".repeat(80): 1}), json!({}), &format!("{}…: 1 → none", "x".repeat(59))),
         ] {
             let differing = differing(&[case(1, true, ours, 1)], &[case(1, true, theirs, 1)]);
