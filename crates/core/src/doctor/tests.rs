@@ -243,6 +243,24 @@ fn a_page_that_reached_everybody_is_no_finding() {
 }
 
 #[test]
+fn what_the_worker_is_told_is_compared_with_nothing_where_it_could_not_be_read() {
+    let unlike = Facts {
+        worker: healthy().worker.map(|worker| Function { timeout_ms: 60_000, ..worker }),
+        queue: healthy().queue.map(|queue| Queue { visibility_ms: 30_000, receive_count_max: 3, ..queue }),
+        executions: Some(Executions { all: 10, unreserved: 2 }),
+        sources: Some(vec![EventSource {
+            batch_size: 1,
+            concurrency_max: 2,
+            ..source(&mut healthy()).clone()
+        }]),
+        ..healthy()
+    };
+    assert_eq!(findings(&Facts { limits: None, ..unlike.clone() }), []);
+    let unreadable = findings(&Facts { limits: Some(Err("X is missing.".to_owned())), ..unlike });
+    assert_eq!(unreadable.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["settings_unreadable"]);
+}
+
+#[test]
 fn the_worst_comes_first() {
     let mut facts = healthy();
     (facts.built_at_ms, facts.account_failures) = (3_000, Some(1));

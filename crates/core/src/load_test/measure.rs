@@ -667,7 +667,7 @@ mod tests {
 
     #[test]
     fn each_job_counts_once_by_what_became_of_it() {
-        let letter = |reason| Fate::DeadLetter(reason);
+        let letter = Fate::DeadLetter;
         let fates = [
             (30, Fate::Result),
             (15, Fate::Review),

@@ -452,5 +452,8 @@ mod tests {
             assert_eq!(found, expected);
         }
         assert!(after(STEPS_MAX, &[], u64::MAX).is_ok());
+        // What the test itself warmed up is warm.
+        let warmed_up = Plan { warm_up_s: 60, ..plan() };
+        assert_eq!(next(&warmed_up, 2.0, &[held], u64::MAX).map(|plan| plan.jobs()), Ok(360));
     }
 }
