@@ -189,6 +189,7 @@ mod tests {
                 "The answer",
             ),
             (whole(&|o| o["confidence"] = json!(0.900)), "The answer"),
+            (whole(&|o| o["tags"] = json!(["Refund!"])), "The answer"),
             (serde_json::from_str(&whole(&|_| {}).to_string()).unwrap(), "The answer"),
             (whole(&short_of_tags), "The value at $.reason"),
             (json!({"reason": format!("Summary: {REASON} Thanks.")}), "The value at $.reason"),
@@ -201,6 +202,27 @@ mod tests {
             assert_eq!(found.len(), 1, "{output}: {found:?}");
             assert!(found[0].starts_with(at), "{output}: {found:?}");
             assert!(!found[0].contains("invoice"), "no text is quoted: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_compared_by_its_value_and_signs_alone_by_what_they_are() {
+        let example = ExampleOfPrompt::new(
+            &json!({"text": TICKET}),
+            json!({"reason": REASON, "score": 1, "mark": "!?", "list": [1, 2]}),
+            &[],
+        );
+        for (score, mark, list, at) in [
+            (json!(1.0), " !?", json!([1, 2.0]), "The answer"),
+            (json!(2), "!?", json!([1, 2]), "The value at $.reason"),
+            (json!("1"), "!?", json!([1, 2]), "The value at $.reason"),
+            (json!(1), "?!", json!([1, 2]), "The value at $.reason"),
+            (json!(1), "a", json!([1, 2]), "The value at $.reason"),
+            (json!(1), "!?", json!([1, 2, 3]), "The value at $.reason"),
+        ] {
+            let output = json!({"reason": REASON, "score": score, "mark": mark, "list": list});
+            let found = example.copied_by(&json!({"text": "Where is my parcel?"}), &output);
+            assert!(found.len() == 1 && found[0].starts_with(at), "{output}: {found:?}");
         }
     }
 

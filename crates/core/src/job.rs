@@ -97,6 +97,10 @@ mod tests {
             ("hello", "The body cannot be read: it is not valid JSON at column 1: expected value."),
             ("{}", "The member task is missing: name the task to run."),
             (r#"{"task":1,"input":{}}"#, "The member task is a number, not a string."),
+            (r#"{"task":{},"input":{}}"#, "The member task is an object, not a string."),
+            (r#"{"task":null,"input":{}}"#, "The member task is null, not a string."),
+            (r#"{"task":true,"input":{}}"#, "The member task is a boolean, not a string."),
+            (r#""task""#, "The body is a string, not an object with task and input."),
             (r#"{"task":"","input":{}}"#, "The member task must have 1 to 64 bytes."),
             (r#"{"task":"t"}"#, "The member input is missing: give the task something to work on."),
             (
@@ -122,5 +126,23 @@ mod tests {
             parse(&long, 100).unwrap_err().detail,
             "The body has 123 bytes and the limit is 100: send less text, or a reference to it."
         );
+    }
+
+    #[test]
+    fn the_longest_body_and_names_that_are_allowed_are() {
+        let body = |task: usize, reference: usize| {
+            format!(r#"{{"task":"{}","input":1,"reference":"{}"}}"#, "t".repeat(task), "r".repeat(reference))
+        };
+        let longest = body(TASK_BYTES_MAX, REFERENCE_BYTES_MAX);
+        assert!(parse(&longest, longest.len()).is_ok());
+        for (body, bytes_max, said) in [
+            (longest.clone(), longest.len() - 1, "the limit is"),
+            (body(TASK_BYTES_MAX + 1, 1), 10_000, "1 to 64 bytes"),
+            (body(1, REFERENCE_BYTES_MAX + 1), 10_000, "longer than 1024 bytes"),
+        ] {
+            let detail = parse(&body, bytes_max).unwrap_err().detail;
+            assert!(detail.contains(said), "{detail}");
+        }
+        assert_eq!(parse(r#"{"task":"t","input":null,"reference":null}"#, 100).unwrap().reference, None);
     }
 }

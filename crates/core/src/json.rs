@@ -341,11 +341,33 @@ mod tests {
             ("1E+30", true),
             ("9007199254740993.0", false),
             ("9.007199254740993e15", false),
+            ("123456789012345e3", true),
+            ("1234567890123456e3", false),
             ("0.1000000000000000055511151231257827", true),
             ("333333333.33333329", true),
             ("-0", true),
         ] {
             assert_eq!(exact_numbers(text).is_ok(), exact, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_value_is_kept_as_it_was_written() {
+        let text = r#"{"a":[-5,5,-0.5,1e3,18446744073709551615,-9223372036854775808],"b":{"c":null,"d":true,"e":false},"f":"\u00e4\n"}"#;
+        assert_eq!(parse(text).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(parse("[-5,null,true]").unwrap(), serde_json::json!([-5, null, true]));
+    }
+
+    #[test]
+    fn integers_of_64_bits_are_kept_and_longer_ones_refused() {
+        for (text, kept) in [
+            ("[18446744073709551615,-9223372036854775808]", true),
+            ("18446744073709551616", false),
+            ("[1,-9223372036854775809]", false),
+            ("[1e30,-123456789012345678901234.5]", true),
+            (r#"{"a\"":"12345678901234567890123"}"#, true),
+        ] {
+            assert_eq!(exact_integers(text).is_ok(), kept, "{text}");
         }
     }
 }

@@ -276,10 +276,13 @@ mod tests {
             let part = |part: &Part| Part { claim_version: 4 - u64::from(part.index == 1), ..part.clone() };
             whole.iter().map(part).collect()
         };
+        // Left by a longer message of before.
+        let beyond = Part { index: 3, ..whole[0].clone() };
         let mut cut = whole.clone();
         cut[0].bytes.truncate(3);
         for (parts, is_whole) in [
             (whole.clone(), true),
+            ([whole.clone(), vec![beyond]].concat(), true),
             (without(0), false),
             (without(2), false),
             (of_another(), false),
@@ -326,5 +329,20 @@ mod tests {
         assert!(!parts[0].allowed(Some(&erased[0]), 3_000), "and stays there");
         let mut anew = claimed(erased[0].claim_version + 1, "next");
         assert!(kept(&mut anew, "body", &[])[0].allowed(Some(&erased[0]), 3_000), "a new request may");
+    }
+
+    #[test]
+    fn each_part_stands_in_an_item_of_its_own_that_says_whose_it_is() {
+        let mut write = claimed(4, "a");
+        let parts = kept(&mut write, &"b".repeat(2 * PART_BYTES_MAX), &[]);
+        let ids: std::collections::BTreeSet<_> = parts.iter().map(Part::id).collect();
+        assert_eq!(ids.len(), 3, "{ids:?}");
+        let key = write.record.key.as_str();
+        for id in &ids {
+            assert_eq!(record_of_part(id), Some(key));
+        }
+        for id in [key, "body#", "spend#2026-01-01#0", ""] {
+            assert_eq!(record_of_part(id), None, "{id}");
+        }
     }
 }

@@ -494,7 +494,10 @@ mod tests {
 
     /// An index of several keys, looked through `step` entries at a time, of which those with an even time are asked for.
     fn walk(order: Order, keys: &[Vec<Entry>], step: usize) -> Vec<Entry> {
-        let before = |a: &Entry, b: &Entry| order.is_before(a.first_received_ms, b.first_received_ms);
+        let before = |a: &Entry, b: &Entry| match order {
+            Order::OldestFirst => a.first_received_ms < b.first_received_ms,
+            Order::NewestFirst => a.first_received_ms > b.first_received_ms,
+        };
         let mut position = Some(Position::start(keys.len()));
         let mut walked: Vec<Entry> = Vec::new();
         let mut pages = 0;
@@ -578,6 +581,35 @@ mod tests {
     fn a_scan_reads_eight_kilobytes_with_a_unit() {
         for (bytes, units) in [(0, 0), (1, 1), (8_192, 1), (8_193, 2), (3_000_000_000, 366_211)] {
             assert_eq!(TableSize { items: 1, bytes }.scan_read_units(), units, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn only_what_can_be_read_is_a_record() {
+        let standing = Standing { record: record(State::Open), duplicates: 0 };
+        assert_eq!(Lookup::Found(Box::new(standing.clone())).record(), Some(&standing.record));
+        for nothing in [Lookup::Absent, Lookup::Unreadable("version 9".to_owned())] {
+            assert_eq!(nothing.record(), None);
+        }
+    }
+
+    #[test]
+    fn each_state_has_its_word_in_the_index() {
+        assert_eq!(Unsettled::ALL.map(Unsettled::as_str), ["open", "claimed", "failed", "needs_review"]);
+    }
+
+    #[test]
+    fn an_entry_says_when_its_record_was_settled_and_until_when_it_is_claimed() {
+        for (state, reason, settled_at_ms, lease_until_ms) in [
+            (State::Open, None, None, None),
+            (State::Claimed { lease_until_ms: 5, alone: false }, None, None, Some(5)),
+            (failed(FailureReason::Refused, 6), Some("refused"), Some(6), None),
+            (done(true, false), None, Some(7), None),
+        ] {
+            let entry = Entry::of(&record(state));
+            assert_eq!((entry.task.as_deref(), entry.first_received_ms), (Some("a"), 2));
+            assert_eq!(entry.reason.as_deref(), reason, "{entry:?}");
+            assert_eq!((entry.settled_at_ms, entry.lease_until_ms), (settled_at_ms, lease_until_ms));
         }
     }
 }

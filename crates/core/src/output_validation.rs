@@ -124,6 +124,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_reserved_is_used_to_the_last_byte_and_no_further() {
+        let frame = reask_text(&Violations(vec![])).len() + SEPARATOR.len();
+        let line = |bytes: usize| format!("{}{}", "é".repeat(bytes / 2), "x".repeat(bytes % 2));
+        for (more, told) in [(0, 5), (1, 4)] {
+            let mut violations = vec![line(800); 4];
+            let left = REASK_BYTES_MAX - frame - 4 * "- \n".len() - 4 * 800;
+            violations.push(line(left - "- \n".len() + more));
+            let text = reask_text(&Violations(violations));
+            assert_eq!(text.lines().filter(|line| line.starts_with("- ")).count(), told);
+            assert_eq!(text.len() + SEPARATOR.len() == REASK_BYTES_MAX, more == 0);
+        }
+    }
+
+    #[test]
     fn anything_that_needs_repair_or_a_guess_is_refused() {
         for (text, expected) in [
             ("", "The answer holds no JSON object."),

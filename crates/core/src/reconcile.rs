@@ -163,4 +163,19 @@ mod tests {
         assert_eq!(fate(Some(&record), sent(SENT_MS), true, 2_000), Fate::Erased);
         assert_eq!(fate(Some(&record), sent(SENT_MS + 1), true, 2_000), Fate::Waiting);
     }
+
+    #[test]
+    fn programs_know_a_fate_by_its_word() {
+        for (fate, word) in [
+            (Fate::Result, "result"),
+            (Fate::Review, "review"),
+            (Fate::DeadLetter(FailureReason::Refused), "dead_letter"),
+            (Fate::Erased, "erased"),
+            (Fate::Waiting, "waiting"),
+            (Fate::Missing, "missing"),
+        ] {
+            assert_eq!(fate.as_str(), word);
+            assert_eq!(fate.is_settled(), !matches!(word, "waiting" | "missing"), "{word}");
+        }
+    }
 }

@@ -387,6 +387,7 @@ mod tests {
         let small = Limits { output_bytes_max: 6, ..Limits::default() };
         for (text, limits, said) in [
             (r#"{"n":1}"#, Limits::default(), None),
+            (r#"{"n": 1}"#, Limits { output_bytes_max: 7, ..Limits::default() }, None),
             ("```json\n{\"n\": 1}\n```", Limits::default(), None),
             (r#"{"n":2}"#, Limits::default(), Some("It is not 1.")),
             (r#"{"n":1,"n":1}"#, Limits::default(), Some("not one JSON object")),

@@ -37,4 +37,9 @@ mod tests {
             assert_eq!(cut(text, 3), cut_to_3);
         }
     }
+
+    #[test]
+    fn nothing_but_plain_ascii_is_left_in_a_json_text() {
+        assert_eq!(ascii_json("{\"a\": \"ä😀\u{7f}~\"}"), r#"{"a": "\u00e4\ud83d\ude00\u007f~"}"#);
+    }
 }

@@ -347,6 +347,9 @@ mod tests {
             ("[BEGIN FINAL RESPONSE]", "[END FINAL RESPONSE]"),
             ("", "<|im_end|>"),
             ("", "<|end|>"),
+            ("<details>\n", "\n</details>"),
+            ("\n analysisHm. assistantfinal", ""),
+            ("", "\n<think>hm</reflection></think>"),
             ("", "\n<think>was that right? {\"a\":\"draft\"}</think>"),
         ] {
             let text = format!("{before}{ANSWER}{after}");
@@ -382,9 +385,20 @@ mod tests {
 
     #[test]
     fn prose_that_only_looks_like_a_frame_stays_prose() {
-        for before in
-            ["", "x < y, and z > w:\n", "Analysis: fine.\n", "My reasoning: none.\n", "<b>Result</b>\n"]
-        {
+        let (long_tag, long_name) =
+            (format!("<think {}>\n", "of it ".repeat(50)), format!("<{}>\n", "think-".repeat(8)));
+        for before in [
+            "",
+            "x < y, and z > w:\n",
+            "Analysis: fine.\n",
+            "My reasoning: none.\n",
+            "An analysis of it follows.\n",
+            "<b>Result</b>\n",
+            "<think,then-write>\n",
+            "```json, as I think\n",
+            &long_tag,
+            &long_name,
+        ] {
             assert_eq!(extract(&format!("{before}{ANSWER}")), Ok(json!({"a": "answer"})), "{before}");
         }
         assert!(extract(&format!("{DRAFT}\n{ANSWER}")).is_err(), "two values are none, as before");
@@ -404,6 +418,15 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in "(<think>|</think>|<\\|channel\\|>|\\[/?THINK\\]|◁|```|analysis|[{}\":a◁▷<>|/ \n]){0,30}") {
             let _ = super::without_thinking(&text);
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_frame_is_left() {
+        for (before, between) in FRAMES {
+            let text = format!("{before}hm{between}{ANSWER}");
+            let left = super::without_thinking(&text).unwrap().replace(['…', '\n', ' '], "");
+            assert_eq!(left, ANSWER, "{text}");
         }
     }
 }

@@ -181,15 +181,16 @@ mod tests {
     #[test]
     fn a_threshold_is_reached_by_the_share_that_passed() {
         let of = |passed: u64, cases: u64| Summary { passed, cases, ..Summary::default() };
-        for (summary, least, reaches) in [
-            (of(19, 20), 95.0, true),
-            (of(18, 20), 95.0, false),
-            (of(20, 20), 100.0, true),
-            (of(999, 1_000), 100.0, false),
-            (of(1, 3), 33.4, false),
-            (of(0, 20), 0.0, true),
-            (of(0, 0), 0.0, false),
+        for (summary, percent, least, reaches) in [
+            (of(19, 20), 95.0, 95.0, true),
+            (of(18, 20), 90.0, 95.0, false),
+            (of(20, 20), 100.0, 100.0, true),
+            (of(999, 1_000), 99.9, 100.0, false),
+            (of(1, 4), 25.0, 25.1, false),
+            (of(0, 20), 0.0, 0.0, true),
+            (of(0, 0), 0.0, 0.0, false),
         ] {
+            assert_eq!(summary.pass_percent(), percent, "{summary:?}");
             assert_eq!(summary.reaches(least), reaches, "{summary:?} {least}");
         }
     }
@@ -273,6 +274,11 @@ mod tests {
                 json!({"text": long}),
                 json!({"text": "Invoice."}),
                 "text: The customer asks for the third time wh… → Invoice.",
+            ),
+            (
+                json!({"text": long}),
+                json!({"text": "The customer asks for the third time."}),
+                "text: …third time where the invoice of Octobe… → …third time.",
             ),
             (json!({"x".repeat(80): 1}), json!({}), &format!("{}…: 1 → none", "x".repeat(59))),
         ] {

@@ -69,6 +69,7 @@ fn a_healthy_stack_and_one_that_nobody_looked_at_have_no_findings() {
 fn each_fault_is_named_with_its_remedy() {
     let rows: &[(&str, Breaks, &str, &str)] = &[
         ("clock_skew", |f| f.clock_ahead_ms = Some(-61_000), "61 s behind AWS's", "Set the clock"),
+        ("clock_skew", |f| f.clock_ahead_ms = Some(61_000), "61 s ahead of AWS's", "Set the clock"),
         (
             "settings_unreadable",
             |f| f.limits = Some(Err("X is missing.".to_owned())),
@@ -233,6 +234,30 @@ fn each_fault_is_named_with_its_remedy() {
         assert_eq!(found[0].code, *code);
         assert!(found[0].what.contains(what) && found[0].remedy.contains(remedy), "{found:?}");
     }
+}
+
+#[test]
+fn a_page_that_reached_everybody_is_no_finding() {
+    let page = Page { topic: "s-page".to_owned(), expected: 2, delivered: 2 };
+    assert_eq!(findings(&Facts { page: Some(page), ..healthy() }), []);
+}
+
+#[test]
+fn what_the_worker_is_told_is_compared_with_nothing_where_it_could_not_be_read() {
+    let unlike = Facts {
+        worker: healthy().worker.map(|worker| Function { timeout_ms: 60_000, ..worker }),
+        queue: healthy().queue.map(|queue| Queue { visibility_ms: 30_000, receive_count_max: 3, ..queue }),
+        executions: Some(Executions { all: 10, unreserved: 2 }),
+        sources: Some(vec![EventSource {
+            batch_size: 1,
+            concurrency_max: 2,
+            ..source(&mut healthy()).clone()
+        }]),
+        ..healthy()
+    };
+    assert_eq!(findings(&Facts { limits: None, ..unlike.clone() }), []);
+    let unreadable = findings(&Facts { limits: Some(Err("X is missing.".to_owned())), ..unlike });
+    assert_eq!(unreadable.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["settings_unreadable"]);
 }
 
 #[test]

@@ -302,4 +302,39 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_batch_of_several_takes_as_long_as_its_slow_jobs() {
+        // Half of the jobs take two seconds, and one in twenty four.
+        let measured = measured();
+        let measured = Measured { work: Percentiles { p95_ms: 4_000, ..measured.work }, ..measured };
+        for (batch_size, per_hour) in [(1, 1_800.0), (10, 9_000.0)] {
+            let limits = Limits { batch_size, concurrency_max: 1, ..Limits::default() };
+            let known = computed(&measured, &limits);
+            let workers = known.iter().find(|limit| limit.limited == Limited::Concurrency);
+            assert_eq!(workers.map(|limit| limit.per_hour), Some(per_hour), "{batch_size}");
+        }
+    }
+
+    #[test]
+    fn what_a_job_takes_of_the_provider_and_of_the_money_divides_their_limits() {
+        let of = |calls_per_job, tokens_per_job, usd_per_job| {
+            let measured = measured();
+            let cost = Cost { calls_per_job, tokens_per_job, usd_per_job, ..measured.cost };
+            let limits = Limits {
+                requests_per_minute: 100,
+                tokens_per_minute: 50_000,
+                spend_cap_micro_usd: 24_000_000,
+                ..Limits::default()
+            };
+            let known = computed(&Measured { cost, ..measured }, &limits);
+            [Limited::ProviderRequests, Limited::ProviderTokens, Limited::SpendCap].map(|limited| {
+                known.iter().find(|limit| limit.limited == limited).map(|limit| limit.per_hour.round())
+            })
+        };
+        assert_eq!(of(2.0, 500.0, 0.02), [Some(3_000.0), Some(6_000.0), Some(50.0)]);
+        assert_eq!(of(1.25, 2_000.0, 0.5), [Some(4_800.0), Some(1_500.0), Some(2.0)]);
+        // Of what no job took anything, nothing is known.
+        assert_eq!(of(0.0, 0.0, 0.0), [None, None, None]);
+    }
 }

@@ -609,4 +609,86 @@ mod tests {
         assert_eq!(stalled.len(), 1, "{stalled:?}");
         assert_eq!(stalled[0].backlog, found.backlog_max);
     }
+
+    #[test]
+    fn the_charts_columns_say_what_was_sent_and_taken_and_ended_in_them() {
+        // Two minutes are 60 columns of two seconds, and what comes at the very end.
+        let samples: Vec<_> = (0..70).map(|job| sample(job, 5_000, Fate::Result)).collect();
+        let found = measure(&plan(), &samples, 70, 120_000);
+        assert_eq!((found.course.len(), found.ended_per_hour), (61, 3_600.0));
+        for (column, at_s, offered, accepted, settled, backlog, of) in [
+            (0, 0.0, 1.0, 1.0, 0.0, 2, 2),
+            (2, 4.0, 1.0, 1.0, 0.5, 5, 2),
+            (3, 6.0, 1.0, 1.0, 1.0, 5, 2),
+            (34, 68.0, 1.0, 1.0, 1.0, 5, 2),
+            (35, 70.0, 0.0, 0.0, 1.0, 5, 0),
+            (37, 74.0, 0.0, 0.0, 0.5, 1, 0),
+            (60, 120.0, 0.0, 0.0, 0.0, 0, 0),
+        ] {
+            let point = &found.course[column];
+            assert_eq!((point.at_s, point.offered, point.accepted), (at_s, offered, accepted), "{point:?}");
+            assert_eq!(
+                (point.settled, point.backlog, point.latency.count),
+                (settled, backlog, of),
+                "{point:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_ended_before_it_was_taken_by_another_clock_waits_no_longer() {
+        let at = |ms, ended_ms| Sample {
+            accepted_ms: Some(ms),
+            settled_ms: Some(ended_ms),
+            ..sample(0, 0, Fate::Result)
+        };
+        let found = measure(&plan(), &[at(500, 400), at(500, 500), at(5_000, 6_000)], 3, 10_000);
+        let backlogs: Vec<_> = found.course.iter().map(|point| point.backlog).collect();
+        assert_eq!((found.backlog_max, backlogs), (2, vec![2, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0]));
+    }
+
+    #[test]
+    fn only_a_queue_may_hold_what_has_no_record_or_one_that_nobody_works_on() {
+        let standing = |state| Record {
+            state,
+            erased: None,
+            ..crate::erase::tombstone(&crate::input_hash::InputHash::of_body("x"), None, "t", 1).record
+        };
+        let claimed = |lease_until_ms| standing(State::Claimed { lease_until_ms, alone: false });
+        for (record, is_untraced) in [
+            (None, true),
+            (Some(standing(State::Open)), true),
+            (Some(claimed(1_000)), true),
+            (Some(claimed(1_001)), false),
+        ] {
+            assert_eq!(Sample::is_untraced(record.as_ref(), 1_000), is_untraced, "{record:?}");
+        }
+    }
+
+    #[test]
+    fn each_job_counts_once_by_what_became_of_it() {
+        let letter = Fate::DeadLetter;
+        let fates = [
+            (30, Fate::Result),
+            (15, Fate::Review),
+            (7, letter(FailureReason::Refused)),
+            (4, letter(FailureReason::Poison)),
+            // As many as are missing.
+            (7, Fate::Waiting),
+            (6, Fate::Missing),
+            (1, Fate::Erased),
+        ];
+        let fates = fates.into_iter().flat_map(|(jobs, fate)| vec![fate; jobs]);
+        let samples: Vec<_> = (0..).zip(fates).map(|(job, fate)| sample(job, 100, fate)).collect();
+        let found = measure(&Plan { warm_up_s: 0, ..plan() }, &samples, 70, 100_000);
+        let outcomes = Outcomes {
+            results: 30,
+            reviews: 15,
+            dead_letters: BTreeMap::from([("refused".to_owned(), 7), ("poison".to_owned(), 4)]),
+            waiting: 7,
+            missing: 7,
+        };
+        assert_eq!((found.outcomes, found.accepted, found.drain_s), (outcomes, 70, None));
+        assert_eq!((found.success_percent * 70.0).round(), 4_500.0);
+    }
 }

@@ -197,6 +197,7 @@ mod tests {
             (plan(3_600, 1.0, 1.0, 0), 1_000, 2),
             (plan(36_000, 1.0, 1.0, 0), 199, 2),
             (plan(3_600, 1.0, 1.0, 0), 600_000, 60),
+            (plan(1_000_000, 2.0, 1.0, 0), 30_000, 16_670),
         ] {
             assert_eq!(plan.due(after_ms), due, "{plan:?} after {after_ms} ms");
         }
@@ -214,5 +215,13 @@ mod tests {
         assert!(plan(1, 1.0, 1.0, 0).refused().is_some_and(|why| why.contains("raise")));
         assert!(plan(10_000_000, 2.0, 60.0, 0).refused().is_some_and(|why| why.contains("lower")));
         assert_eq!(plan(5_000, 2.0, 10.0, 60).refused(), None);
+    }
+
+    #[test]
+    fn a_tests_jobs_are_known_by_their_references() {
+        let references = [reference("r1", 0), reference("r1", 1), reference("r2", 0)];
+        assert!(references.iter().all(|reference| reference.starts_with(REFERENCE_PREFIX)), "{references:?}");
+        let different: std::collections::BTreeSet<_> = references.iter().collect();
+        assert_eq!(different.len(), references.len());
     }
 }

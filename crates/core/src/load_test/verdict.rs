@@ -467,4 +467,27 @@ mod tests {
                 .contains(&"offered load")
         );
     }
+
+    #[test]
+    fn calls_that_cost_nothing_are_within_any_budget() {
+        let free = measured(|_, sample| sample.cost_micro_usd = 0);
+        let thresholds = Thresholds { cost_usd_max: Some(0.0), ..Thresholds::default() };
+        assert!(broken(&free, &observed(), &Limits::default(), &thresholds).is_empty());
+    }
+
+    #[test]
+    fn what_a_thousand_jobs_cost_is_said_unless_none_has_ended() {
+        let free = measured(|_, sample| sample.cost_micro_usd = 0);
+        let begun = measured(|_, sample| (sample.fate, sample.settled_ms) = (Fate::Waiting, None));
+        for (measured, said) in [
+            (measured(|_, _| {}), "cost 0.0120 USD, 0.1000 for 1,000 jobs."),
+            (free, "cost 0.0000 USD, 0.0000 for 1,000 jobs."),
+            (begun, "cost 0.0120 USD."),
+        ] {
+            let (limits, thresholds) = (Limits::default(), Thresholds::default());
+            let verdict = judge(&plan(), &measured, &observed(), &limits, &thresholds, Above::not_asked());
+            let cost = verdict.findings.iter().find(|finding| finding.what == "cost").unwrap();
+            assert!(cost.words.ends_with(said), "{cost:?}");
+        }
+    }
 }
