@@ -382,4 +382,34 @@ mod tests {
             assert_eq!(serde_json::to_value(source).unwrap(), Value::from(source.as_str()));
         }
     }
+
+    #[test]
+    fn what_just_fits_is_no_fault() {
+        let mut largest = all();
+        largest.tasks = vec!["t".repeat(64); 500];
+        largest.keys = vec![InputHash::from_stored("f".repeat(64)); 500];
+        largest.references = vec!["r".repeat(1_024); 500];
+        (largest.reason, largest.caller) = ("é".repeat(500), "c".repeat(500));
+        (largest.failed_after_ms, largest.failed_before_ms) = (Some(4), Some(5));
+        (largest.limit, largest.rate) = (Some(u64::MAX), 500.0);
+        largest.canary =
+            Some(Canary { messages: Some(200), percent: None, success_percent: 100, wait_s: 6 * 3_600 });
+        let mut least = Request { limit: Some(1), rate: 0.1, ..all() };
+        least.canary = Some(Canary { messages: Some(1), percent: None, success_percent: 1, wait_s: 1 });
+        let share = |percent| {
+            let canary = Canary { messages: None, percent: Some(percent), success_percent: 90, wait_s: 60 };
+            Request { canary: Some(canary), ..all() }
+        };
+        for request in [largest, least, share(1), share(100)] {
+            assert_eq!(request.faults(), Vec::<String>::new(), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_canary_of_which_nobody_said_more_must_nearly_all_succeed_within_ten_minutes() {
+        let request = json!({"source": "crashed", "reason": "r", "caller": "c", "canary": {"messages": 5}});
+        let request: Request = serde_json::from_value(request).unwrap();
+        let expected = Canary { messages: Some(5), percent: None, success_percent: 90, wait_s: 600 };
+        assert_eq!(request.canary, Some(expected));
+    }
 }

@@ -169,3 +169,28 @@ impl Snapshot {
         claims.iter().filter_map(|entry| entry.lease_until_ms).filter(has_died)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_judged_only_by_all_that_counts() {
+        let read = Snapshot {
+            claimed: Some(Vec::new()),
+            counted: Some(Vec::new()),
+            spent: Some(Spent::default()),
+            control: Some(Control::default()),
+            ..Snapshot::default()
+        };
+        assert!(read.dead_are_known());
+        for unread in [
+            Snapshot { claimed: None, ..read.clone() },
+            Snapshot { counted: None, ..read.clone() },
+            Snapshot { spent: None, ..read.clone() },
+            Snapshot { control: None, ..read },
+        ] {
+            assert!(!unread.dead_are_known(), "{unread:?}");
+        }
+    }
+}
