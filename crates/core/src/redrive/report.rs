@@ -485,6 +485,8 @@ mod tests {
             let warned =
                 found.warnings.iter().any(|w| w.contains("whether work was resumed since is not known"));
             assert_eq!(warned, resumed_unknown > 0, "{:?}", found.warnings);
+            let claims = found.warnings.iter().any(|w| w.contains("no work was resumed since"));
+            assert!(!claims, "{:?}", found.warnings);
         }
         // What is deployed for a task that nobody knows says nothing.
         let mut tally = Tally::default();

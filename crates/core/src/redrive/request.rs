@@ -333,6 +333,7 @@ mod tests {
             ),
             (Box::new(|r| r.tasks = vec!["t".to_owned(); 501]), "tasks has 501 entries and may have 500"),
             (Box::new(|r| r.tasks = vec![String::new()]), "a name has 1 to 64 bytes"),
+            (Box::new(|r| r.tasks = vec!["t".repeat(65)]), "a name has 1 to 64 bytes"),
             (Box::new(|r| r.keys = vec![InputHash::from_stored("ticket-1")]), "64 lower-case hex"),
             (Box::new(|r| r.keys = vec![InputHash::from_stored("A".repeat(64))]), "64 lower-case hex"),
             (Box::new(|r| r.references = vec!["r".repeat(1_025)]), "none is longer than 1024"),
@@ -411,5 +412,22 @@ mod tests {
         let request: Request = serde_json::from_value(request).unwrap();
         let expected = Canary { messages: Some(5), percent: None, success_percent: 90, wait_s: 600 };
         assert_eq!(request.canary, Some(expected));
+    }
+
+    #[test]
+    fn each_filter_alone_chooses() {
+        let filters: [fn(&mut Request); 6] = [
+            |r| r.reasons = vec![FailureReason::Poison],
+            |r| r.tasks = vec!["t".to_owned()],
+            |r| r.keys = vec![InputHash::of_body("x")],
+            |r| r.references = vec!["ticket-1".to_owned()],
+            |r| r.failed_after_ms = Some(1),
+            |r| r.failed_before_ms = Some(1),
+        ];
+        for filter in filters {
+            let mut request = all();
+            filter(&mut request);
+            assert!(request.chooses(), "{request:?}");
+        }
     }
 }
