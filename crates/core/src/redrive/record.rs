@@ -388,6 +388,7 @@ mod tests {
         full.ask_to_stop(stop());
         full.step_failed("SQS did not carry out ReceiveMessage", 2_500);
         full.canary = Some(CanaryRun { count: 3, ..CanaryRun::default() });
+        (full.earlier_until_ms, full.next_send_ms) = (9_000, 2_700);
         full.end(Ended::Stopped, "Stopped.".to_owned(), 3_000);
         for record in [redrive(), full] {
             assert_eq!(Redrive::from_json(&record.to_json()).unwrap(), record);

@@ -147,6 +147,7 @@ fn the_way_back_is_a_probe_and_then_a_width_that_doubles_while_jobs_succeed() {
         (healthy(), Reopening { width: 64 }, STEP_MS, Some(Open)),
         // What failed before the way was opened says nothing.
         (in_outage(), Reopening { width: 1 }, STEP_MS - 1, Some(Reopening { width: 1 })),
+        (in_outage(), Reopening { width: 1 }, STEP_MS, Some(Paused)),
         (in_outage(), Reopening { width: 2 }, STEP_MS - 1, Some(Paused)),
         (in_outage(), Reopening { width: 8 }, STEP_MS, Some(Paused)),
         (in_outage(), Open, MINUTE_MS, Some(Paused)),
