@@ -651,6 +651,8 @@ mod tests {
             ),
             ("by a clock that is behind", outage(Reopening { width: 2 }, 20)(&narrow), Some(30)),
             ("after one that was hours ahead", operator_of(3 * 60 * 60_000)(&none).resumed(37), Some(37)),
+            ("by one that AWS still takes", operator_of(300_037)(&none).resumed(37), Some(300_037)),
+            ("by one that AWS refuses", operator_of(300_038)(&none).resumed(37), Some(37)),
             ("as narrow", outage(Reopening { width: 1 }, 31)(&narrow), Some(30)),
             ("something else is looked at", at(Cause::Deaths, Open, 31)(&narrow), Some(30)),
             ("open", outage(Open, 32)(&narrow), Some(32)),

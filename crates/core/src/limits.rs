@@ -188,28 +188,62 @@ mod tests {
     fn each_contradiction_says_what_to_change() {
         type Change = fn(&mut Limits);
         let cases: Vec<(Change, &str)> = vec![
-            (|l| l.call_limit = 0, "CALL_LIMIT"),
+            (|l| l.call_limit = 0, "CALL_LIMIT and PAID_CALL_LIMIT must be"),
+            (|l| l.paid_call_limit = 0, "CALL_LIMIT and PAID_CALL_LIMIT must be"),
             (|l| l.crash_limit = 0, "CRASH_LIMIT"),
             (|l| l.batch_size = 0, "BATCH_SIZE"),
+            (|l| l.concurrency_max = 0, "MAXIMUM_CONCURRENCY"),
             (|l| l.reask_limit = 6, "PAID_CALL_LIMIT (6) must exceed REASK_LIMIT (6)"),
-            (|l| l.call_timeout_ms = 10, "CALL_TIMEOUT_MS must be"),
-            (|l| l.call_timeout_ms = 295_000, "CALL_TIMEOUT_MS (295000) does not fit"),
+            (|l| l.call_timeout_ms = 999, "CALL_TIMEOUT_MS must be"),
+            (|l| l.call_timeout_ms = 290_001, "CALL_TIMEOUT_MS (290001) does not fit"),
             (|l| l.visibility_timeout_ms = 300_000, "VISIBILITY_TIMEOUT_MS (300000)"),
-            (|l| l.visibility_timeout_ms = VISIBILITY_MS_MAX + 1, "43200000"),
-            (|l| l.retention_ms = 86_400_000, "must fit into RETENTION_MS"),
+            (|l| l.visibility_timeout_ms = 43_200_001, "must not exceed 43200000"),
+            (|l| l.retention_ms = 223_199_999, "(223200000) must fit into RETENTION_MS"),
             (|l| l.hand_back_base_ms = 0, "HAND_BACK_BASE_MS"),
-            (|l| l.receive_count_max = 60, "MAX_RECEIVE_COUNT (60)"),
+            (|l| l.hand_back_base_ms = 900_001, "HAND_BACK_BASE_MS"),
+            (|l| l.receive_count_max = 96, "MAX_RECEIVE_COUNT (96)"),
             (|l| l.backoff_base_ms = 0, "BACKOFF_BASE_MS"),
-            (|l| l.failure_expiry_ms = 1, "FAILURE_EXPIRY_DAYS"),
+            (|l| l.backoff_base_ms = 30_001, "BACKOFF_BASE_MS"),
+            (|l| l.failure_expiry_ms = l.retention_ms, "FAILURE_EXPIRY_DAYS"),
+            (|l| l.result_expiry_ms = l.retention_ms, "RESULT_EXPIRY_DAYS"),
             (|l| l.lease_margin_ms = 0, "LEASE_MARGIN_MS"),
-            (|l| l.output_bytes_max = 500_000, "OUTPUT_BYTES_MAX"),
-            (|l| l.body_bytes_max = 2_000_000, "BODY_BYTES_MAX"),
+            (|l| l.deadline_margin_ms = 0, "DEADLINE_MARGIN_MS"),
+            (|l| l.output_bytes_max = 358_401, "OUTPUT_BYTES_MAX"),
+            (|l| l.body_bytes_max = 921_601, "BODY_BYTES_MAX"),
         ];
         for (change, expected) in cases {
             let mut limits = Limits::default();
             change(&mut limits);
             let found = limits.contradictions();
             assert!(found.iter().any(|message| message.contains(expected)), "{expected}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_just_fits_is_no_contradiction() {
+        const DAY_MS: u64 = 86_400_000;
+        let changes: [fn(&mut Limits); 11] = [
+            |l| (l.call_limit, l.crash_limit, l.batch_size, l.concurrency_max) = (1, 1, 1, 1),
+            |l| (l.paid_call_limit, l.reask_limit) = (1, 0),
+            |l| l.call_timeout_ms = 1_000,
+            |l| l.call_timeout_ms = 290_000,
+            // 97 times 12 hours, and the wait for capacity.
+            |l| {
+                (l.visibility_timeout_ms, l.receive_count_max, l.retention_ms) =
+                    (43_200_000, 97, 49 * DAY_MS);
+                (l.result_expiry_ms, l.failure_expiry_ms) = (50 * DAY_MS, 50 * DAY_MS);
+            },
+            |l| l.retention_ms = 223_200_000,
+            |l| (l.hand_back_base_ms, l.hand_back_ms_max) = (900_000, 900_000),
+            |l| (l.backoff_base_ms, l.backoff_ms_max) = (1, 1),
+            |l| (l.result_expiry_ms, l.failure_expiry_ms) = (l.retention_ms + 1, l.retention_ms + 1),
+            |l| (l.lease_margin_ms, l.deadline_margin_ms) = (1, 1),
+            |l| (l.output_bytes_max, l.body_bytes_max) = (358_400, 921_600),
+        ];
+        for change in changes {
+            let mut limits = Limits::default();
+            change(&mut limits);
+            assert_eq!(limits.contradictions(), Vec::<String>::new(), "{limits:?}");
         }
     }
 }

@@ -54,3 +54,19 @@ impl fmt::Display for PortErrorKind {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_told_by_a_word_of_its_own() {
+        use PortErrorKind::{Misconfigured, Refused, Throttled, Unavailable, Unreadable};
+        let kinds = [Throttled, Unavailable, Misconfigured, Unreadable, Refused];
+        for (place, kind) in kinds.iter().enumerate() {
+            let word = kind.to_string();
+            assert!(!word.is_empty(), "{kind:?}");
+            assert!(kinds[..place].iter().all(|other| other.to_string() != word), "{kind:?}");
+        }
+    }
+}

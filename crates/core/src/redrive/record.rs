@@ -388,6 +388,7 @@ mod tests {
         full.ask_to_stop(stop());
         full.step_failed("SQS did not carry out ReceiveMessage", 2_500);
         full.canary = Some(CanaryRun { count: 3, ..CanaryRun::default() });
+        (full.earlier_until_ms, full.next_send_ms) = (9_000, 2_700);
         full.end(Ended::Stopped, "Stopped.".to_owned(), 3_000);
         for record in [redrive(), full] {
             assert_eq!(Redrive::from_json(&record.to_json()).unwrap(), record);
@@ -493,5 +494,24 @@ mod tests {
         assert_eq!(redrive.history.len(), HISTORY_MAX);
         assert_eq!(redrive.history[0].what, "ops began it: the prompt is mended");
         assert_eq!(redrive.history[HISTORY_MAX - 1].what, "event 99");
+    }
+
+    #[test]
+    fn a_record_is_kept_for_ninety_days_from_its_beginning() {
+        let mut redrive = redrive();
+        redrive.end(Ended::Finished, "Done.".to_owned(), 9_000);
+        assert_eq!(redrive.expires_at_ms(), 1_000 + 90 * 86_400_000);
+    }
+
+    #[test]
+    fn why_a_step_last_failed_is_told_beside_the_history_and_is_never_long() {
+        let mut redrive = redrive();
+        let before = redrive.history.clone();
+        redrive.step_failed("SQS did not carry out ReceiveMessage", 2_000);
+        redrive.step_failed(&"é".repeat(FAILURE_CHARS_MAX + 1), 2_500);
+        let failure = redrive.last_failure.unwrap();
+        assert_eq!((failure.at_ms, redrive.history), (2_500, before));
+        assert!(failure.what.starts_with("éé"), "{}", failure.what);
+        assert!(failure.what.chars().count() <= FAILURE_CHARS_MAX, "{}", failure.what);
     }
 }

@@ -485,6 +485,8 @@ mod tests {
             let warned =
                 found.warnings.iter().any(|w| w.contains("whether work was resumed since is not known"));
             assert_eq!(warned, resumed_unknown > 0, "{:?}", found.warnings);
+            let claims = found.warnings.iter().any(|w| w.contains("no work was resumed since"));
+            assert!(!claims, "{:?}", found.warnings);
         }
         // What is deployed for a task that nobody knows says nothing.
         let mut tally = Tally::default();
@@ -512,7 +514,12 @@ mod tests {
         );
         let dear = vec![of(FailureReason::Refused, "a", "old", 100_000); 20_000];
         assert!(warns(&all(), &dear[..10_001], 20_000).contains("more than a day may cost, 5.00 USD"));
-        assert!(!warns(&all(), &dear[..5_000], 5_000).contains("more than a day may cost"));
+        assert!(!warns(&all(), &dear[..10_000], 10_000).contains("more than a day may cost"));
+        let few = Request { limit: Some(10), ..all() };
+        assert!(
+            !warns(&few, &dear[..10_001], 20_000).contains("more than a day may cost"),
+            "only ten are sent"
+        );
         let large = warns(&choosing, &[of(FailureReason::Refused, "a", "old", 1)], 200_000);
         assert!(large.contains("It would be refused. dead-letters holds 200000 messages"), "{large}");
     }

@@ -333,6 +333,7 @@ mod tests {
             ),
             (Box::new(|r| r.tasks = vec!["t".to_owned(); 501]), "tasks has 501 entries and may have 500"),
             (Box::new(|r| r.tasks = vec![String::new()]), "a name has 1 to 64 bytes"),
+            (Box::new(|r| r.tasks = vec!["t".repeat(65)]), "a name has 1 to 64 bytes"),
             (Box::new(|r| r.keys = vec![InputHash::from_stored("ticket-1")]), "64 lower-case hex"),
             (Box::new(|r| r.keys = vec![InputHash::from_stored("A".repeat(64))]), "64 lower-case hex"),
             (Box::new(|r| r.references = vec!["r".repeat(1_025)]), "none is longer than 1024"),
@@ -380,6 +381,53 @@ mod tests {
     fn a_source_is_called_as_its_queue_is() {
         for source in [Source::DeadLetters, Source::Crashed] {
             assert_eq!(serde_json::to_value(source).unwrap(), Value::from(source.as_str()));
+        }
+    }
+
+    #[test]
+    fn what_just_fits_is_no_fault() {
+        let mut largest = all();
+        largest.tasks = vec!["t".repeat(64); 500];
+        largest.keys = vec![InputHash::from_stored("f".repeat(64)); 500];
+        largest.references = vec!["r".repeat(1_024); 500];
+        (largest.reason, largest.caller) = ("é".repeat(500), "c".repeat(500));
+        (largest.failed_after_ms, largest.failed_before_ms) = (Some(4), Some(5));
+        (largest.limit, largest.rate) = (Some(u64::MAX), 500.0);
+        largest.canary =
+            Some(Canary { messages: Some(200), percent: None, success_percent: 100, wait_s: 6 * 3_600 });
+        let mut least = Request { limit: Some(1), rate: 0.1, ..all() };
+        least.canary = Some(Canary { messages: Some(1), percent: None, success_percent: 1, wait_s: 1 });
+        let share = |percent| {
+            let canary = Canary { messages: None, percent: Some(percent), success_percent: 90, wait_s: 60 };
+            Request { canary: Some(canary), ..all() }
+        };
+        for request in [largest, least, share(1), share(100)] {
+            assert_eq!(request.faults(), Vec::<String>::new(), "{request:?}");
+        }
+    }
+
+    #[test]
+    fn a_canary_of_which_nobody_said_more_must_nearly_all_succeed_within_ten_minutes() {
+        let request = json!({"source": "crashed", "reason": "r", "caller": "c", "canary": {"messages": 5}});
+        let request: Request = serde_json::from_value(request).unwrap();
+        let expected = Canary { messages: Some(5), percent: None, success_percent: 90, wait_s: 600 };
+        assert_eq!(request.canary, Some(expected));
+    }
+
+    #[test]
+    fn each_filter_alone_chooses() {
+        let filters: [fn(&mut Request); 6] = [
+            |r| r.reasons = vec![FailureReason::Poison],
+            |r| r.tasks = vec!["t".to_owned()],
+            |r| r.keys = vec![InputHash::of_body("x")],
+            |r| r.references = vec!["ticket-1".to_owned()],
+            |r| r.failed_after_ms = Some(1),
+            |r| r.failed_before_ms = Some(1),
+        ];
+        for filter in filters {
+            let mut request = all();
+            filter(&mut request);
+            assert!(request.chooses(), "{request:?}");
         }
     }
 }

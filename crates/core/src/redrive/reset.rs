@@ -86,7 +86,7 @@ pub(super) mod tests {
     use super::*;
     use crate::failure::FailureReason;
     use crate::input_hash::InputHash;
-    use crate::record::{Done, Failed, HISTORY_MAX, Revision};
+    use crate::record::{Done, Erasure, Failed, HISTORY_MAX, Revision};
 
     /// A record in some state, at version 4, last claimed at 1,000 and kept until 1,000,000.
     pub(in crate::redrive) fn record(state: State) -> Record {
@@ -221,5 +221,18 @@ pub(super) mod tests {
             standing.budget.calls = 1;
         }
         assert_eq!((standing.expires_at_ms, standing.history.len()), (80_000, HISTORY_MAX));
+    }
+
+    #[test]
+    fn a_message_from_before_an_erasure_is_never_sent() {
+        let erased = |state| {
+            let erased = Some(Erasure { at_ms: 2_000, version: 3, until_ms: 900_000 });
+            Record { erased, ..record(state) }
+        };
+        // The tombstone, and a job of the same input that came later and crashed, too.
+        for standing in [erased(State::Erased), erased(State::Open)] {
+            assert_eq!(before(Some(&standing), 2_000, None), BeforeSending::Settled, "{standing:?}");
+            assert_ne!(before(Some(&standing), 2_001, None), BeforeSending::Settled, "{standing:?}");
+        }
     }
 }

@@ -716,6 +716,53 @@ mod tests {
         assert_eq!(redrive.end.unwrap().detail, "Stopped; 5 sent. The rest is where it was.");
     }
 
+    #[test]
+    fn an_end_names_only_what_was_left() {
+        for (unreadable, refused, unsaid) in [(3, 0, "SQS would not"), (0, 1, "newer release")] {
+            let (_, detail) = Left { unreadable, refused }.ending(5);
+            assert!(!detail.contains(unsaid), "{detail}");
+        }
+    }
+
+    /// At the slowest rate, where the whole queue would take days.
+    #[test]
+    fn a_plan_is_for_what_matches_and_for_the_whole_queue_where_the_ledger_knows_of_none() {
+        let begins = |matching| {
+            let request = Request { rate: 0.1, ..choosing() };
+            Redrive::begin("r-1".to_owned(), request, matching, depth(90_000, 0), NOW).is_ok()
+        };
+        assert!(begins(10));
+        assert!(!begins(0));
+    }
+
+    #[test]
+    fn nothing_is_hidden_for_longer_than_sqs_allows_less_what_a_page_takes() {
+        assert_eq!(scanning(choosing()).hide_s_max(), 12 * 3_600 - 600);
+    }
+
+    #[test]
+    fn a_canary_is_open_from_the_beginning_until_it_has_passed() {
+        assert!(!scanning(choosing()).canary_is_open());
+        let mut redrive = with_canary(2, None, 2);
+        redrive.judge_canary(&[CanaryOutcome::Succeeded, CanaryOutcome::Pending], NOW);
+        assert!(redrive.canary_is_open());
+        redrive.judge_canary(&[CanaryOutcome::Succeeded], NOW);
+        assert!(!redrive.canary_is_open());
+    }
+
+    /// Of five one says nothing, none can be sent in its place, and three of four are not eight tenths.
+    #[test]
+    fn a_canary_that_fails_by_those_that_tell_is_not_told_as_a_limit_that_was_reached() {
+        let mut redrive = with_canary(10, Some(5), 5);
+        redrive.request.canary.as_mut().unwrap().success_percent = 80;
+        redrive.judge_canary(&[CanaryOutcome::LeftOut], NOW);
+        let Next::Rest { until_ms } = redrive.next(NOW) else { panic!("{:?}", redrive.next(NOW)) };
+        let mut outcomes = vec![CanaryOutcome::Succeeded; 3];
+        outcomes.push(CanaryOutcome::Failed("refused".to_owned()));
+        redrive.judge_canary(&outcomes, until_ms);
+        assert_eq!(redrive.end.map(|end| end.how), Some(Ended::CanaryFailed));
+    }
+
     proptest! {
         /// No rate, limit or depth makes a plan that SQS cannot hide for, or a page that it does not know.
         #[test]

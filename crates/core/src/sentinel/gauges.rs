@@ -280,7 +280,7 @@ mod tests {
         let at = |age_ms: u64| entry(Some(NOW_MS - age_ms), None);
         for (depth, failed, expected_s) in [
             (waits, vec![at(2_000), at(9_000)], 9.0),
-            (waits, vec![at(15 * DAY_MS), at(2_000)], 2.0),
+            (waits, vec![at(14 * DAY_MS), at(2_000)], 2.0),
             (waits, vec![], 0.0),
             (Some(Depth::default()), vec![at(9_000)], 0.0),
         ] {

@@ -169,3 +169,57 @@ impl Snapshot {
         claims.iter().filter_map(|entry| entry.lease_until_ms).filter(has_died)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_judged_only_by_all_that_counts() {
+        let read = Snapshot {
+            claimed: Some(Vec::new()),
+            counted: Some(Vec::new()),
+            spent: Some(Spent::default()),
+            control: Some(Control::default()),
+            ..Snapshot::default()
+        };
+        assert!(read.dead_are_known());
+        for unread in [
+            Snapshot { claimed: None, ..read.clone() },
+            Snapshot { counted: None, ..read.clone() },
+            Snapshot { spent: None, ..read.clone() },
+            Snapshot { control: None, ..read },
+        ] {
+            assert!(!unread.dead_are_known(), "{unread:?}");
+        }
+    }
+
+    #[test]
+    fn what_two_tell_of_their_calls_is_told_together() {
+        let one = Calls {
+            answered: 3,
+            failed: 20,
+            failing_since_ms: Some(5),
+            failing_until_ms: Some(70),
+            refused_micro_usd: Some(9),
+        };
+        let other = Calls {
+            answered: 1,
+            failed: 2,
+            failing_since_ms: Some(4),
+            failing_until_ms: Some(60),
+            refused_micro_usd: Some(8),
+        };
+        let both = Calls {
+            answered: 4,
+            failed: 22,
+            failing_since_ms: Some(4),
+            failing_until_ms: Some(70),
+            refused_micro_usd: Some(8),
+        };
+        assert_eq!((one.and(other), other.and(one)), (both, both));
+        // Who says nothing takes nothing away.
+        let silent = Calls::default();
+        assert_eq!((one.and(silent), silent.and(one)), (one, one));
+    }
+}

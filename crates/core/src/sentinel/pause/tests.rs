@@ -147,6 +147,8 @@ fn the_way_back_is_a_probe_and_then_a_width_that_doubles_while_jobs_succeed() {
         (healthy(), Reopening { width: 64 }, STEP_MS, Some(Open)),
         // What failed before the way was opened says nothing.
         (in_outage(), Reopening { width: 1 }, STEP_MS - 1, Some(Reopening { width: 1 })),
+        (in_outage(), Reopening { width: 1 }, STEP_MS, Some(Paused)),
+        (in_outage(), Reopening { width: 2 }, STEP_MS - 1, Some(Paused)),
         (in_outage(), Reopening { width: 8 }, STEP_MS, Some(Paused)),
         (in_outage(), Open, MINUTE_MS, Some(Paused)),
         (healthy(), Open, RELAPSE_MS - 1, Some(Open)),
@@ -675,5 +677,42 @@ fn nothing_that_a_kill_leaves_behind_stays_locked() {
             }
             assert!(opened.is_some_and(|minute| minute <= 30), "{begun:?}, {relapses}: {opened:?}");
         }
+    }
+}
+
+/// In seconds, up to which nothing changes.
+#[test]
+fn the_way_back_takes_as_long_as_operators_are_told() {
+    use Phase::{Open, Paused, Probing, Reopening};
+    let quiet = Signs { calls: None, answered_at_ms: None, ..healthy() };
+    for (label, signs, cause, standing, seconds, expected) in [
+        ("a minute to the first probe", in_outage(), Cause::Outage, Paused, 50, Some(Probing)),
+        ("three to the next where it was lost", in_outage(), Cause::Outage, Probing, 180, Some(Probing)),
+        (
+            "a minute to a wider way",
+            healthy(),
+            Cause::Outage,
+            Reopening { width: 1 },
+            50,
+            Some(Reopening { width: 2 }),
+        ),
+        (
+            "ten where nobody is heard",
+            quiet,
+            Cause::Outage,
+            Reopening { width: 1 },
+            600,
+            Some(Reopening { width: 2 }),
+        ),
+        ("ten in which it comes back as a relapse", healthy(), Cause::Outage, Open, 600, None),
+        ("a day and an hour for a cap", healthy(), Cause::SpendCap, Open, 25 * 3_600, None),
+    ] {
+        let after = |for_ms| {
+            let before = entry(standing, for_ms);
+            let next = signs.decide(&Control::default().with(cause, before.clone())).entries.remove(&cause);
+            (next.as_ref() != Some(&before)).then_some(next.map(|next| next.phase))
+        };
+        assert_eq!(after(seconds * 1_000 - 1), None, "{label}");
+        assert_eq!(after(seconds * 1_000), Some(expected), "{label}");
     }
 }
