@@ -138,7 +138,7 @@ def test_what_a_run_that_was_killed_left_goes_before_anything_else(clone, where,
         killed = clone.begin(*where, "--expected-per-hour", "60")
         clone.wait_for("test")
         os.killpg(killed.pid, signal.SIGKILL)
-        os.killpg(int((clone.folder / "pid").read_text()), signal.SIGKILL)
+        os.killpg(os.getpgid(int((clone.folder / "pid").read_text())), signal.SIGKILL)
         killed.communicate()
         assert clone.log()[0] == up and down not in clone.log()
         assert clone.left() != []

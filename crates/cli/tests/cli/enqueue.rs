@@ -332,7 +332,8 @@ async fn a_file_that_is_saved_while_it_is_sent_sends_no_job_that_was_not_agreed_
     let agreed = padded(1, 60);
     for (name, saved) in [("front", padded(1_001, 1_030) + &agreed), ("cut", String::new())] {
         let file = write(folder.path(), &format!("{name}.jsonl"), &agreed);
-        let mut command = stand.command(&["enqueue", &file, "--yes", "--rate", "40"]);
+        // Slow enough that it is saved long before the end.
+        let mut command = stand.command(&["enqueue", &file, "--yes", "--rate", "2"]);
         let child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = tokio::task::block_in_place(|| {
             while stand.aws.messages("nightshift-jobs").is_empty() {
