@@ -59,12 +59,13 @@ class Clone:
 
     def begin(self, *arguments, **streams):
         environment = {**os.environ, "NIGHTSHIFT": str(self.folder / "nightshift"), **self.environment}
-        return subprocess.Popen(
+        self.begun = subprocess.Popen(
             [self.folder / "scripts" / "load-test", *arguments], env=environment, cwd=self.folder, text=True,
             start_new_session=True, **(streams or {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}),
             # What a shell starts in the background ignores it, and so would all that is started from there.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
+        return self.begun
 
     def run(self, *arguments):
         process = self.begin(*arguments)
@@ -80,7 +81,11 @@ class Clone:
 
     def wait_for(self, line):
         log = self.folder / "log"
-        while not (log.exists() and line in log.read_text()):
+        while True:
+            ended = self.begun.poll() is not None
+            if log.exists() and line in log.read_text():
+                return
+            assert not ended, f"it ended before it said: {line}"
             time.sleep(0.05)
 
     def left(self):
