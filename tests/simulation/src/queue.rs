@@ -40,6 +40,8 @@ pub struct Queued {
     pub delivered_twice: bool,
     /// Deliveries that a kill or a fault of the dead-letter queue kept from settling it; for the oracle.
     pub prevented: u32,
+    /// Whether a dead letter of it has arrived, its sender told so or not.
+    pub told: bool,
 }
 
 /// Where a message is.
@@ -103,6 +105,7 @@ impl Queue {
             not_before_ms: 0,
             delivered_twice: false,
             prevented: 0,
+            told: false,
         });
         self.live += 1;
         self.waiting.push(Reverse((now_ms, id, 0)));

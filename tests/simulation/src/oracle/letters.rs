@@ -84,6 +84,7 @@ impl State {
         self.inputs[n as usize].failures.told.extend(version);
         *self.stats.letters.entry(reason.as_str().to_owned()).or_default() += 1;
         self.inputs[n as usize].letters += 1;
+        self.queue.messages[message as usize].told = true;
         if let Some(running) = self.invocations.get_mut(&invocation) {
             running.letters.push((message, reason));
         }

@@ -20,9 +20,14 @@ impl State {
         }
     }
 
-    /// SQS deleted a message for its age.
+    /// SQS deleted a message for its age. With a dead letter of it in its queue it is not lost: a worker that was not told so
+    /// would have sent one more.
     pub fn expired(&mut self, now_ms: u64, message: u32) {
-        let n = self.queue.messages[message as usize].input;
+        let queued = &self.queue.messages[message as usize];
+        let n = queued.input;
+        if queued.told {
+            return;
+        }
         self.violate(
             now_ms,
             Promise::NothingLost,
