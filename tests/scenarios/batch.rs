@@ -7,6 +7,7 @@ use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::FailureClass;
+use nightshift_core::record::State;
 use nightshift_shell::runtime::Handler as _;
 use nightshift_tests::memory::{LastStep, START_MS, Says, World, again, message};
 use nightshift_worker_function::handler::{BatchHandler, InvocationError};
@@ -26,6 +27,43 @@ async fn b1_two_good_records_are_stored_and_none_is_reported() {
     assert_eq!(reported(&report), [""; 0]);
     assert!(stage.is_stored("one") && stage.is_stored("two"));
     assert_eq!(stage.calls(), 2);
+}
+
+/// A job whose worker died may have killed it: beside it no other call is open.
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_worker_died_is_worked_on_when_all_others_have_ended() {
+    let takes = Duration::from_secs(20);
+    for neighbours in [0, 2] {
+        let stage = Stage::new(move |_, _| Says::After(takes, Box::new(good())));
+        // Killed in mid-call; SQS delivers it again after its visibility timeout.
+        let died = stage.message("m-1", "one");
+        let _ = tokio::time::timeout(takes / 2, stage.invoke(vec![died.clone()])).await;
+        tokio::time::advance(Duration::from_millis(Limits::default().visibility_timeout_ms)).await;
+        let mut batch = vec![again(&died)];
+        batch.extend((0..neighbours).map(|n| stage.message(&format!("m-2{n}"), &format!("two {n}"))));
+        let began = Instant::now();
+        let report = stage.invoke(batch).await;
+        assert_eq!(report.outcomes, vec![Outcome::Succeeded; 1 + neighbours]);
+        let rounds = if neighbours == 0 { 1 } else { 2 };
+        assert_eq!(began.elapsed().as_secs() / takes.as_secs(), rounds, "{neighbours} neighbours");
+        let claims = stage.world.writes().into_iter().filter(|write| write.record.key == key("one"));
+        let alone = claims.filter(|write| matches!(write.record.state, State::Claimed { alone: true, .. }));
+        assert!(alone.count() >= 1, "{neighbours} neighbours");
+    }
+}
+
+/// The adapter keeps the timeout; the worker cuts off what does not, and not the answer that comes at the last moment.
+#[tokio::test(start_paused = true)]
+async fn an_answer_at_the_end_of_its_timeout_is_stored() {
+    for (later_ms, calls) in [(0, 1), (60_000, 2)] {
+        let stage = Stage::new(move |nth, request| {
+            let takes_ms = if nth == 0 { request.timeout_ms + later_ms } else { 1 };
+            Says::After(Duration::from_millis(takes_ms), Box::new(good()))
+        });
+        let report = stage.invoke(vec![stage.message("m-1", "one")]).await;
+        assert_eq!(report.outcomes, [Outcome::Succeeded], "{later_ms} ms later");
+        assert_eq!(stage.calls(), calls, "{later_ms} ms later");
+    }
 }
 
 #[tokio::test(start_paused = true)]

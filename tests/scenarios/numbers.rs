@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use nightshift_core::cost::Price;
 use nightshift_core::failure::FailureReason;
 use nightshift_core::limits::Limits;
 use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::{FailureClass, ReportedUsage};
 use nightshift_core::spend::UtcDay;
+use nightshift_core::spread::{FULL_FOR_MS, WITHIN_CAP_FOR_MS};
 use nightshift_ports::{Clock, LedgerWatch};
 use nightshift_tests::memory::{Says, again, message};
 
@@ -128,6 +130,17 @@ async fn a_settlement_that_fails_leaves_the_reservation_and_is_counted_in_the_ne
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_nothing_was_reserved_nothing_is_settled() {
+    let stage = Stage::new(|_, _| good());
+    // A settlement that was tried would be counted in the numbers of the next invocation.
+    stage.world.fail_settlements(true);
+    for id in ["m-1", "m-2"] {
+        stage.invoke(vec![message(&stage.world, id, "no JSON")]).await;
+    }
+    assert_eq!(sums(&stage).get("LedgerErrors"), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_reservation_there_is_no_call() {
     // None for the first call, or none for a further one.
     for (reservations, calls, committed_micro_usd) in [(0, 0, 0), (1, 1, 200)] {
@@ -186,6 +199,38 @@ async fn whatever_the_provider_counts_the_answer_is_stored_and_the_day_pays_what
         }
         assert_eq!(stage.record("one").budget.cost_micro_usd, committed, "{usage:?}");
         assert_eq!(sums(&stage)["CostUsd"], committed as f64, "{usage:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_is_odd_is_logged_and_no_other() {
+    // A million tokens that are read cost a dollar, and those that are written nothing, so that the most is a whole number.
+    let most = {
+        let stage = Stage::new(|_, _| good());
+        stage.world.set_price(Price::flat(1_000_000, 0));
+        stage.world.fail_settlements(true);
+        invoke(&stage.world.worker(Limits::default()), vec![stage.message("m-1", "one")]).await;
+        stage.world.committed_micro_usd()
+    };
+    let (missing, more) = ("is missing or cannot be right", "more than a call can take");
+    for (input_tokens, said) in
+        [(Some(100), None), (Some(most), None), (Some(most + 1), Some(more)), (None, Some(missing))]
+    {
+        let usage = ReportedUsage { input_tokens, output_tokens: Some(20) };
+        let stage = Stage::new(move |_, _| Says::Counted(output().to_string(), usage));
+        stage.world.set_price(Price::flat(1_000_000, 0));
+        let worker = stage.world.worker(Limits::default());
+        let log = Log::default();
+        let kept = log.keep();
+        let report = invoke(&worker, vec![stage.message("m-1", "one")]).await;
+        drop(kept);
+        assert_eq!(report.outcomes, [Outcome::Succeeded], "{usage:?}");
+        let lines = log.lines();
+        let odd: Vec<_> = lines.iter().filter(|line| line.contains("provider")).collect();
+        match said {
+            Some(words) => assert!(odd.len() == 1 && odd[0].contains(words), "{usage:?}: {odd:?}"),
+            None => assert!(odd.is_empty(), "{usage:?}: {odd:?}"),
+        }
     }
 }
 
@@ -260,6 +305,44 @@ async fn the_last_call_that_the_day_can_pay_is_made_whichever_shard_holds_its_mo
     }
     let spent = stage.world.spent(UtcDay::of(stage.world.now_ms())).await.unwrap();
     assert_eq!((spent.committed_micro_usd, spent.in_shards_micro_usd), (100 * one_call, 0));
+    // Asked again, it would now be the ledger that hands back.
+    stage.world.fail_reservations_after(Some(0));
+    for (later, cause) in [(FULL_FOR_MS - 1, HandBackCause::SpendCap), (1, HandBackCause::Ledger)] {
+        tokio::time::advance(Duration::from_millis(later)).await;
+        let report = stage.invoke(vec![stage.message("m-201", "201")]).await;
+        assert_eq!(report.outcomes, [handed_back(cause)], "{later} ms later");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_that_was_within_its_cap_is_asked_again_after_a_minute_or_on_the_next_day() {
+    let day_ms = 24 * 60 * 60 * 1_000;
+    for (later_ms, asks) in [(0, 1), (WITHIN_CAP_FOR_MS - 1, 1), (WITHIN_CAP_FOR_MS, 2), (day_ms, 3)] {
+        let mut stage = Stage::new(|_, _| good());
+        stage.worker = stage.world.worker(Limits { concurrency_max: 250, ..Limits::default() });
+        stage.invoke(vec![stage.message("m-1", "100")]).await;
+        tokio::time::advance(Duration::from_millis(later_ms)).await;
+        // Its shard of the same day has money; that of the next one is empty, and the day itself is asked for some.
+        for (reservations, outcome) in
+            [(asks - 1, handed_back(HandBackCause::Ledger)), (asks, Outcome::Succeeded)]
+        {
+            stage.world.fail_reservations_after(Some(reservations));
+            let report = stage.invoke(vec![stage.message("m-2", "200")]).await;
+            assert_eq!(report.outcomes, [outcome], "{later_ms} ms later, {reservations} reservations");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_for_which_some_room_is_left_is_not_told_as_refused() {
+    let one_call = call_cost_max("1").await;
+    let mut stage = Stage::new(|_, _| good());
+    stage.world.fail_settlements(true);
+    with_cap(&mut stage, 2 * one_call);
+    stage.invoke(vec![stage.message("m-1", "1")]).await;
+    let report = stage.invoke(vec![stage.message("m-2", "2"), stage.message("m-3", "3")]).await;
+    assert_eq!(report.outcomes, [Outcome::Succeeded, handed_back(HandBackCause::SpendCap)]);
+    assert_eq!(stage.world.told().refused_micro_usd, None, "what is left pays the cheapest call");
 }
 
 #[tokio::test(start_paused = true)]

@@ -155,6 +155,17 @@ async fn a_model_without_a_price_is_heard_as_one_with_a_price() {
     }
 }
 
+/// Something was told a moment ago, so that what comes now would wait; but nothing else is open that would tell it later.
+#[tokio::test(start_paused = true)]
+async fn the_failure_of_the_last_open_call_is_told_at_once() {
+    let stage = Stage::new(|_, _| good());
+    stage.invoke(vec![stage.message("m-1", "ticket 1")]).await;
+    assert_eq!(stage.world.told().failed, 0);
+    stage.world.on_call(|_, _| Says::Fails(FailureClass::Capacity, Some(3_600)));
+    stage.invoke(vec![stage.message("m-2", "ticket 2")]).await;
+    assert_eq!(stage.world.told().failed, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_cheapest_call_that_the_cap_refused_is_told() {
     // An invocation that was killed in mid-call leaves what it reserved.

@@ -1,6 +1,7 @@
 //! What all scenarios start from: tickets, a worker, and words about how they ended.
 
-use std::sync::Arc;
+use std::io::Write;
+use std::sync::{Arc, Mutex};
 
 use nightshift_core::dead_letter::{CONTEXT_ATTRIBUTE, DeadLetter, REASON_ATTRIBUTE};
 use nightshift_core::failure::FailureReason;
@@ -14,6 +15,7 @@ use nightshift_tests::memory::{Says, World, message};
 pub use nightshift_tests::ticket_answer as output;
 use nightshift_worker::{BatchReport, Message, Worker};
 use serde_json::{Value, json};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The function's timeout.
 pub const TIMEOUT_MS: u64 = 300_000;
@@ -110,5 +112,30 @@ pub fn failed_with(record: &Record) -> Option<FailureReason> {
     match &record.state {
         State::Failed(failed) => Some(failed.reason),
         _ => None,
+    }
+}
+
+/// What this thread logs while it is kept.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub fn keep(&self) -> impl Drop + use<> {
+        let log = self.clone();
+        tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).set_default()
+    }
+
+    pub fn lines(&self) -> Vec<String> {
+        let log = self.0.lock().unwrap();
+        String::from_utf8_lossy(&log).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -108,6 +108,8 @@ mod tests {
             (None, Some(""), None),
             (None, Some("99999999999999999999999"), None),
             (None, Some("86400"), Some(86_400_000)),
+            (None, Some("604800"), Some(604_800_000)),
+            (None, Some("604801"), None),
             (None, Some("Fri, 29 Sep 2023 16:26:57 GMT"), Some(20_000)),
             (None, Some("Friday, 29-Sep-23 16:26:57 GMT"), Some(20_000)),
             (None, Some("Fri Sep 29 16:26:57 2023"), Some(20_000)),

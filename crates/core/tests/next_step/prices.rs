@@ -10,15 +10,24 @@ use serde_json::json;
 
 use crate::support::*;
 
-/// One task.
-struct One(Digit);
+/// Three tasks, of which the second has the longest instructions.
+struct Three([Digit; 3]);
 
-impl Tasks for One {
+impl Three {
+    fn new() -> Self {
+        let mut long = Digit::new(None);
+        long.overhead_bytes = 900;
+        Self([Digit::new(None), long, Digit::new(None)])
+    }
+}
+
+impl Tasks for Three {
     fn find(&self, name: &str) -> Option<&dyn Task> {
-        (name == "digit").then_some(&self.0 as &dyn Task)
+        let at = self.names().iter().position(|known| *known == name)?;
+        Some(&self.0[at])
     }
     fn names(&self) -> Vec<&'static str> {
-        vec!["digit"]
+        vec!["digit", "long", "short"]
     }
 }
 
@@ -33,17 +42,16 @@ fn a_call_is_priced_by_all_that_it_may_carry() {
 }
 
 #[test]
-fn the_dearest_call_is_that_of_the_longest_body() {
-    let tasks = One(Digit::new(None));
-    let dearest = dearest_call_micro_usd(&tasks, 5_000, PER_BYTE);
-    assert_eq!(dearest, call_price(&tasks.0, 5_000, PER_BYTE).most_micro_usd());
+fn the_dearest_call_is_that_of_the_longest_body_and_instructions() {
+    let dearest = dearest_call_micro_usd(&Three::new(), 5_000, PER_BYTE);
+    assert_eq!(dearest, 900 + 5_000 + REASK_BYTES_MAX as u64 + 64);
 }
 
 #[test]
 fn a_call_may_cost_the_cap_of_a_day_and_not_more() {
-    let tasks = One(Digit::new(None));
+    let tasks = Three::new();
     let job = Job { task: "digit".to_owned(), input: json!("seven"), reference: None };
-    let cost = call_price(&tasks.0, 500, PER_BYTE).most_micro_usd();
+    let cost = call_price(&tasks.0[0], 500, PER_BYTE).most_micro_usd();
     for (cap, refused) in [(cost + 1, None), (cost, None), (cost - 1, Some(FailureReason::InvalidInput))] {
         let found = ready(&job, 500, &tasks, PER_BYTE, cap).err().map(|rejection| rejection.reason);
         assert_eq!(found, refused, "a cap of {cap}, a call of {cost}");

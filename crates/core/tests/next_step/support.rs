@@ -36,12 +36,18 @@ pub const PRICE: Price = Price::flat(2_000_000, 10_000_000);
 pub struct Digit {
     pub fallback: Option<Value>,
     pub fingerprint: &'static str,
+    pub overhead_bytes: usize,
     schema: Arc<Value>,
 }
 
 impl Digit {
     pub fn new(fallback: Option<Value>) -> Self {
-        Self { fallback, fingerprint: "digit-1", schema: Arc::new(json!({"type": "object"})) }
+        Self {
+            fallback,
+            fingerprint: "digit-1",
+            overhead_bytes: 10,
+            schema: Arc::new(json!({"type": "object"})),
+        }
     }
 }
 
@@ -68,7 +74,7 @@ impl Task for Digit {
         64
     }
     fn overhead_bytes(&self) -> usize {
-        10
+        self.overhead_bytes
     }
     fn fingerprint(&self) -> &str {
         self.fingerprint

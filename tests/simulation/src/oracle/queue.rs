@@ -20,8 +20,8 @@ impl State {
         }
     }
 
-    /// SQS deleted a message for its age. With a dead letter of it in its queue it is not lost: a worker that was not told so
-    /// would have sent one more.
+    /// SQS deleted a message for its age: it is lost, unless its dead letter is in its queue. The letter counts whatever the
+    /// worker was told: one that was told of a failed send leaves the message, to send the letter again.
     pub fn expired(&mut self, now_ms: u64, message: u32) {
         let queued = &self.queue.messages[message as usize];
         let n = queued.input;
