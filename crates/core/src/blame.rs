@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::input_hash::InputHash;
-use crate::model::{FailureClass, ModelFailure};
+use crate::model::{FailureClass, ModelFailure, Oversize, SizeUnit};
 
 /// So many different jobs in a row with the same kind of refusal, and no answer among them, are the deployment's fault.
 /// Two may be one sender's; of three that are refused alike, nobody else's answer in between, one would be answered if
@@ -24,6 +24,8 @@ pub const REFUSALS_BESIDE_ANSWERS: u32 = 3;
 /// A job that is refused so often, while nothing is heard of others, is taken for being at fault: four hand-backs, about
 /// four to eight minutes with the default delays, in which others would come by if there were any.
 pub const REFUSALS_ALONE: u32 = 5;
+/// A context of so many tokens has room for a task's instructions and its answer; a smaller one may be at fault itself.
+const WIDE_LIMIT_TOKENS: u64 = 32_768;
 /// Refusals for the account that are further apart are no row.
 const ACCOUNT_ROW_MS: u64 = 10 * 60_000;
 /// Refusals in a row that are remembered. Those of a kind count, and a row is cut by each answer.
@@ -85,6 +87,14 @@ pub struct Evidence {
     account_since_ms: u64,
 }
 
+/// Whether a job is said to be longer than a limit under which others have room.
+fn exceeds_a_wide_limit(oversize: Oversize) -> bool {
+    let Oversize { unit: SizeUnit::Tokens, requested: Some(requested), limit: Some(limit) } = oversize else {
+        return false;
+    };
+    requested > limit && limit >= WIDE_LIMIT_TOKENS
+}
+
 impl Evidence {
     /// A call of this task was answered, whatever it said. `began_ms`: when it was sent; only what is sent after a refusal
     /// says anything about it.
@@ -102,8 +112,9 @@ impl Evidence {
             return Blame::AsSaid;
         }
         let answered_ms = self.answered_ms.get(refusal.task).copied();
-        if said == FailureClass::Rejected && answered_ms.is_some() {
-            // A limit that this deployment keeps to for others.
+        let exceeds_a_wide_limit = refusal.failure.oversize.is_some_and(exceeds_a_wide_limit);
+        if said == FailureClass::Rejected && (answered_ms.is_some() || exceeds_a_wide_limit) {
+            // A limit that this deployment keeps to for others, or would.
             return Blame::AsSaid;
         }
         let times = refusal.before.map_or(0, |before| before.times).saturating_add(1);
@@ -297,6 +308,24 @@ mod tests {
             ("A B C + A", vec![AsSaid, AsSaid, Deployment, AsSaid]),
         ] {
             assert_eq!(blames(events, &too_long), expected, "{events}");
+        }
+        for (unit, requested, limit, expected) in [
+            (SizeUnit::Tokens, Some(210_001), Some(200_000), AsSaid),
+            (SizeUnit::Tokens, Some(32_769), Some(32_768), AsSaid),
+            // It may be too small for anything, or not what was exceeded, or not known.
+            (SizeUnit::Tokens, Some(32_768), Some(32_767), Deployment),
+            (SizeUnit::Tokens, Some(200_000), Some(200_000), Deployment),
+            (SizeUnit::Tokens, None, Some(200_000), Deployment),
+            (SizeUnit::Tokens, Some(210_001), None, Deployment),
+            (SizeUnit::Characters, Some(210_001), Some(200_000), Deployment),
+        ] {
+            let oversize = Some(Oversize { unit, requested, limit });
+            let too_long = ModelFailure { oversize, ..too_long.clone() };
+            assert_eq!(
+                blames("A B C", &too_long).last(),
+                Some(&expected),
+                "{requested:?} of {limit:?} {unit:?}"
+            );
         }
         for class in
             [FailureClass::Account, FailureClass::Capacity, FailureClass::Transient, FailureClass::Refused]

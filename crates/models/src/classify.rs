@@ -333,6 +333,8 @@ mod tests {
             (404, openai("invalid_request_error", None, "No such File object: file-1"), Unclear),
             (429, openai("insufficient_quota", Some("insufficient_quota"), "You exceeded your current quota"), Account),
             (429, openai("requests", Some("rate_limit_exceeded"), "Rate limit reached; try again in 20ms"), Capacity),
+            (429, r#"{"error":"you (x) have reached your weekly usage limit, upgrade for higher limits: https://ollama.com/upgrade"}"#.to_owned(), Account),
+            (429, r#"{"error":"you've reached your hourly usage limit, please wait or upgrade to continue"}"#.to_owned(), Account),
             (429, openai("tokens", Some("rate_limit_exceeded"), "Limit 200 requests per day. Try again in 7m"), Capacity),
             (500, openai("server_error", None, "x"), Transient),
             (503, openai("service_unavailable_error", Some("server_is_overloaded"), "x"), Capacity),

@@ -66,11 +66,15 @@ pub const ACCOUNT_NAMES: [&str; 45] = [
 ];
 
 /// What is said when the key, the account or its money is the cause, under a status that says something else.
-pub const ACCOUNT_PHRASES: [&str; 37] = [
+pub const ACCOUNT_PHRASES: [&str; 41] = [
     // Money
     "credit balance is too low",
     "api usage limits",
     "monthly usage limit",
+    "weekly usage limit",
+    "session usage limit",
+    "hourly usage limit",
+    "upgrade for higher limits",
     "exceeded your current quota",
     "check your plan and billing",
     "spend limit",
@@ -173,7 +177,7 @@ pub const OUR_MEMBER_PHRASES: [&str; 18] = [
 ];
 
 /// What is said when the deployment's model, settings or schema are not to be had.
-pub const DEPLOYMENT_PHRASES: [&str; 41] = [
+pub const DEPLOYMENT_PHRASES: [&str; 42] = [
     "don't have access to the model",
     "do not have access to the model",
     "not have access to this model",
@@ -208,6 +212,8 @@ pub const DEPLOYMENT_PHRASES: [&str; 41] = [
     "--enable-auto-tool-choice",
     "action doesn't support the model",
     "maximum tokens you requested exceeds",
+    // LM Studio, under a 200, to an address without its `/v1`.
+    "unexpected endpoint or method",
     // A schema is the task's, the same for every job: refused once, it is refused for all of them.
     "invalid schema",
     "compiled grammar is too large",
@@ -414,3 +420,7 @@ pub const TRANSIENT_NAMES: [&str; 9] = [
 /// "Tool use").
 pub const ANSWER_REJECTED_NAMES: [&str; 3] =
     ["json_validate_failed", "tool_use_failed", "output_parse_failed"];
+
+/// What is said in an error's place when the model wrote, or thought, until the answer's token limit: OpenAI's models that
+/// think, and Groq under a schema. It was generated, and it is billed.
+pub const CUT_OFF_PHRASES: [&str; 2] = ["model output limit was reached", "max completion tokens reached"];

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use nightshift_core::model::{Answer, FailureClass, Headroom, ModelFailure, ModelReply, ReportedUsage};
+use nightshift_core::model::{
+    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ReportedUsage, TokenLimit,
+};
 use nightshift_ports::{ModelKey, PortErrorKind};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -12,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::classify::{self, no_response};
 use crate::error_body::{Envelope, ErrorBody, envelope};
-use crate::error_words::ANSWER_REJECTED_NAMES;
+use crate::error_words::{ANSWER_REJECTED_NAMES, CUT_OFF_PHRASES};
 use crate::http::Reply;
 use crate::mask;
 use crate::{Provider, headroom};
@@ -83,7 +85,7 @@ pub fn conclude(
     };
     if !(200..300).contains(&reply.status) {
         let error = error();
-        return match rejected_answer(&error) {
+        return match answer_within(&error) {
             Some(answer) => Ok(answered(Parsed { answer, usage: ReportedUsage::default(), id: None })),
             None => Err(failed(reply.status, &error)),
         };
@@ -94,7 +96,7 @@ pub fn conclude(
         Err(Unread::Error) => {
             let error = error();
             let status = error.status.unwrap_or_else(|| classify::status_by_words(provider, &error));
-            match rejected_answer(&error) {
+            match answer_within(&error) {
                 Some(answer) => {
                     Ok(answered(Parsed { answer, usage: ReportedUsage::default(), id: error.request_id }))
                 }
@@ -125,9 +127,14 @@ pub fn conclude(
     }
 }
 
-/// What the model wrote and the provider's own grammar did not accept: an answer, to be judged and asked again like any
-/// other. Where the provider keeps it to itself, the answer is unusable.
-fn rejected_answer(error: &ErrorBody) -> Option<Answer> {
+/// The answer that an error tells of: one that met its token limit, or what the model wrote and the provider's own grammar
+/// did not accept, which is judged and asked again like any other. Where the provider keeps that to itself, the answer is
+/// unusable.
+fn answer_within(error: &ErrorBody) -> Option<Answer> {
+    let instead = error.failed_generation.as_deref().unwrap_or_default().to_ascii_lowercase();
+    if error.says(&CUT_OFF_PHRASES) || CUT_OFF_PHRASES.iter().any(|phrase| instead.contains(phrase)) {
+        return Some(Answer::Truncated { text: String::new(), by: TokenLimit::Answer });
+    }
     if !error.is_named(&ANSWER_REJECTED_NAMES) {
         return None;
     }

@@ -156,6 +156,8 @@ pub enum Away {
     Gateway,
     /// The provider: overloaded or not reachable.
     Provider,
+    /// What is behind the provider: it fails at once, with a status under which a call may have been paid for.
+    Backend,
     /// The provider's answers: it takes calls, and says nothing.
     Answers,
     /// DynamoDB.

@@ -1114,6 +1114,9 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
     if plan.away(Away::Provider, elapsed_ms) {
         return verdict(CallEnd::Capacity, Err(overloaded(coin)), quick_ms);
     }
+    if plan.away(Away::Backend, elapsed_ms) {
+        return verdict(CallEnd::Transient, Err(broke_down()), quick_ms);
+    }
     if plan.away(Away::Answers, elapsed_ms) {
         let result = Err(failure(FailureClass::Transient, None, "timeout"));
         return Verdict { micro_usd: unheard_micro_usd, ..verdict(CallEnd::Transient, result, u64::MAX) };
@@ -1212,6 +1215,10 @@ fn refuses_all(plan: &Plan, elapsed_ms: u64) -> Option<(CallEnd, ModelFailure)> 
         .then(|| (CallEnd::Unclear, failure(FailureClass::Unclear, Some(400), "bad_request")))
 }
 
+fn broke_down() -> ModelFailure {
+    failure(FailureClass::Transient, Some(500), "api_error")
+}
+
 fn overloaded(coin: f64) -> ModelFailure {
     let mut failed = failure(FailureClass::Capacity, Some(529), "overloaded_error");
     if coin < 0.3 {
@@ -1241,6 +1248,8 @@ impl SimPorts {
                 (Err(failed), quick_ms)
             } else if world.plan.away(Away::Provider, elapsed_ms) {
                 (Err(overloaded(coin)), quick_ms)
+            } else if world.plan.away(Away::Backend, elapsed_ms) {
+                (Err(broke_down()), quick_ms)
             } else if limited {
                 (Err(failure(FailureClass::Capacity, Some(429), "rate_limit_error")), quick_ms)
             } else {

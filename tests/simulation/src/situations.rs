@@ -44,10 +44,16 @@ enum Happens {
 }
 
 /// All of them.
-pub const SITUATIONS: [Situation; 9] = [
+pub const SITUATIONS: [Situation; 10] = [
     Situation {
         name: "the provider is down for two hours",
         happens: Happens::Away(Away::Provider),
+        pauses: Some((Cause::Outage, 2 * MINUTE)),
+        may_bury: false,
+    },
+    Situation {
+        name: "every call fails at once for two hours",
+        happens: Happens::Away(Away::Backend),
         pauses: Some((Cause::Outage, 2 * MINUTE)),
         may_bury: false,
     },
@@ -154,6 +160,11 @@ impl Situation {
         match self.happens {
             Happens::Away(what) => {
                 plan.windows = vec![Window { what, from_ms: FROM_MS, until_ms: FROM_MS + FOR_MS }];
+                if what == Away::Backend {
+                    // Nobody says a limit, so that all that comes is called for at once.
+                    (plan.requests_per_minute, plan.limits.requests_per_minute, plan.headers) = (0, 0, false);
+                    plan.arrival_ms = 2 * FROM_MS;
+                }
             }
             Happens::CapAtTwoFifths => {
                 plan.limits.spend_cap_micro_usd = u64::from(jobs) * JOB_MICRO_USD * 2 / 5;
@@ -205,6 +216,7 @@ impl Situation {
         let minutes = |ms: u64| ms as f64 / MINUTE as f64;
         let used = match self.happens {
             Happens::HalfTheCallsFail | Happens::RefusesAFirstBurst | Happens::Nothing => None,
+            Happens::Away(Away::Backend) => None,
             Happens::Away(Away::NineTenths) => {
                 let done = within(&state.settlements_ms);
                 Some(done as f64 / (plan.requests_per_minute as f64 / 10.0 * minutes(FOR_MS)))

@@ -18,6 +18,10 @@ use crate::spend::CallPrice;
 use crate::task::{Task, Violations};
 use crate::text::cut;
 
+/// The last call that a job may pay for waits this long after the one before, if hand-backs may take as long: without, an
+/// outage that fails fast would use up its calls within half a minute, before the sentinel has seen it and paused.
+const LAST_CALL_WAIT_MS: u64 = 150_000;
+
 /// What is fixed for a job while it is worked on.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
@@ -271,6 +275,8 @@ impl JobRun {
                 return AfterCall::HandBack { cause: HandBackCause::CallFailed, at_least_ms };
             }
             FailureClass::Account => {
+                // What it waits for now is not capacity.
+                self.budget.waiting_since_ms = None;
                 return AfterCall::HandBack { cause: HandBackCause::Account, at_least_ms };
             }
             FailureClass::Capacity => {
@@ -292,6 +298,10 @@ impl JobRun {
             FailureClass::Transient => {
                 if self.budget.calls >= work.limits.paid_call_limit {
                     return AfterCall::Fail(self.exhausted(work));
+                }
+                if self.budget.calls + 1 == work.limits.paid_call_limit {
+                    let at_least_ms = at_least_ms.max(LAST_CALL_WAIT_MS.min(work.limits.hand_back_ms_max));
+                    return AfterCall::HandBack { cause: HandBackCause::CallFailed, at_least_ms };
                 }
                 HandBackCause::CallFailed
             }

@@ -4,7 +4,7 @@ use nightshift_core::blame::{Evidence, Refusals};
 use nightshift_core::failure::FailureReason;
 use nightshift_core::input_hash::InputHash;
 use nightshift_core::limits::Limits;
-use nightshift_core::metric::Outcome;
+use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::{
     Answer, FailureClass, ModelFailure, ModelReply, Oversize, ReportedUsage, RetryAdvice, SizeUnit,
     TokenLimit, Turn,
@@ -233,7 +233,9 @@ fn the_wait_doubles_and_stops_at_the_calls_of_a_claim() {
 fn transient_failures_spend_the_jobs_paid_calls_and_then_it_fails() {
     for (calls, expected) in [
         (0, "call again in 500; claims 1 calls 1 reasks 0 crashes 0"),
-        (4, "call again in 500; claims 1 calls 5 reasks 0 crashes 0"),
+        (3, "call again in 500; claims 1 calls 4 reasks 0 crashes 0"),
+        // The last one waits until an outage would have been seen.
+        (4, "hand back call_failed 150000; claims 1 calls 5 reasks 0 crashes 0"),
         (5, "fail attempts_exhausted; claims 1 calls 6 reasks 0 crashes 0"),
         (6, "fail attempts_exhausted; claims 1 calls 7 reasks 0 crashes 0"),
     ] {
@@ -242,6 +244,35 @@ fn transient_failures_spend_the_jobs_paid_calls_and_then_it_fails() {
     check_failure(
         Failed { used: used(5, 0), ..after(Capacity) },
         "call again in 500; claims 1 calls 5 reasks 0 crashes 0 waiting 0 s",
+    );
+}
+
+#[test]
+fn the_last_call_waits_no_longer_than_hand_backs_may_take_and_no_shorter_than_the_provider_says() {
+    for (hand_back_ms_max, advice, expected) in [
+        (900_000, None, 150_000),
+        (20_000, None, 20_000),
+        (900_000, Some("600"), 600_000),
+        (20_000, Some("60"), 60_000),
+    ] {
+        let limits = Limits { hand_back_ms_max, ..Limits::default() };
+        let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
+        let mut run = run_with(&limits, used(4, 0));
+        let mut failure = failure(Transient);
+        failure.advice = advice.map_or_else(RetryAdvice::default, retry_after);
+        let step = run.after_failure(work(&task, &input, &limits, &revision), &failure, NOW, PLENTY, 0.5);
+        let expected = AfterCall::HandBack { cause: HandBackCause::CallFailed, at_least_ms: expected };
+        assert_eq!(step, expected, "{hand_back_ms_max} ms, {advice:?}");
+    }
+}
+
+/// It is in the account's hands meanwhile, and no time in them says anything of capacity.
+#[test]
+fn a_refusal_for_the_account_ends_the_wait_for_capacity() {
+    let waiting = Budget { waiting_since_ms: Some(NOW - 1_000), ..used(0, 0) };
+    check_failure(
+        Failed { used: waiting, ..after(Account) },
+        "hand back account 0; claims 1 calls 0 reasks 0 crashes 0",
     );
 }
 

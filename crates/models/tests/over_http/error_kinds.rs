@@ -326,6 +326,16 @@ async fn an_error_inside_a_success_is_what_it_says() {
         ],
     )
     .await;
+    // An address that lacks its `/v1`.
+    check(
+        "account",
+        vec![(
+            "openai",
+            200,
+            json!({"error": "Unexpected endpoint or method. (POST /chat/completions). Returning 200 anyway"}),
+        )],
+    )
+    .await;
     // An answer that speaks of errors is an answer.
     check(
         "answer",

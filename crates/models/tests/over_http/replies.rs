@@ -524,6 +524,13 @@ async fn what_the_context_cut_off_says_so() {
     check("cut off by the context", rows).await;
 }
 
+fn thought_to_the_end(by: &str) -> Value {
+    let message = format!(
+        "{by}Could not finish the message because max_tokens or model output limit was reached. Please try again with higher max_tokens."
+    );
+    json!({"error": {"message": message, "type": "invalid_request_error", "param": null, "code": null}})
+}
+
 #[tokio::test]
 async fn what_the_limit_of_the_answer_cut_off_says_so() {
     let rows = vec![
@@ -542,6 +549,27 @@ async fn what_the_limit_of_the_answer_cut_off_says_so() {
             "anthropic",
             200,
             json!({"id": "m", "content": [{"type": "thinking", "thinking": "x", "signature": "s"}], "stop_reason": "max_tokens", "usage": {"input_tokens": 1, "output_tokens": 2}}),
+        ),
+        // It thought until the limit, and said nothing.
+        ("openai 400", "openai", 400, thought_to_the_end("")),
+        (
+            "azure behind a gateway",
+            "openai",
+            400,
+            thought_to_the_end("400 Bad Request: azure-openai error: "),
+        ),
+        ("the same under a 200", "openai", 200, thought_to_the_end("")),
+        (
+            "groq 400 json_validate_failed",
+            "openai",
+            400,
+            json!({"error": {"message": "Failed to generate JSON.", "type": "invalid_request_error", "code": "json_validate_failed", "failed_generation": "max completion tokens reached before generating a valid document"}}),
+        ),
+        (
+            "groq, said in the message",
+            "openai",
+            400,
+            json!({"error": {"message": "Failed to generate JSON: max completion tokens reached before generating a valid document.", "type": "invalid_request_error", "code": "json_validate_failed", "failed_generation": ""}}),
         ),
     ];
     check("cut off by the answer's limit", rows).await;
