@@ -1248,8 +1248,6 @@ impl SimPorts {
                 (Err(failed), quick_ms)
             } else if world.plan.away(Away::Provider, elapsed_ms) {
                 (Err(overloaded(coin)), quick_ms)
-            } else if world.plan.away(Away::Backend, elapsed_ms) {
-                (Err(broke_down()), quick_ms)
             } else if limited {
                 (Err(failure(FailureClass::Capacity, Some(429), "rate_limit_error")), quick_ms)
             } else {
@@ -1263,8 +1261,13 @@ impl SimPorts {
                 );
                 let answer = Answer::Text("{}".to_owned());
                 let reply = ModelReply { answer, usage: usage.into(), request_id: None, headroom };
-                let failed = failure(FailureClass::Transient, None, "timeout");
-                if fails { (Err(failed), request.timeout_ms) } else { (Ok(reply), usual_ms) }
+                if world.plan.away(Away::Backend, elapsed_ms) {
+                    (Err(broke_down()), quick_ms)
+                } else if fails {
+                    (Err(failure(FailureClass::Transient, None, "timeout")), request.timeout_ms)
+                } else {
+                    (Ok(reply), usual_ms)
+                }
             }
         };
         sleep(Duration::from_millis(after_ms)).await;

@@ -65,22 +65,35 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// The redrives that are not over, or all that are remembered.
+    #[command(after_help = "\
+Examples:
+  nightshift redrive list
+  nightshift redrive list --all")]
     List {
         /// Those that are over, too.
         #[arg(long)]
         all: bool,
     },
     /// One redrive, with its history.
+    #[command(after_help = "\
+Examples:
+  nightshift redrive show ID     with an id from nightshift redrive list --all")]
     Show {
         /// Its name.
         id: String,
     },
     /// Goes on with a redrive whose terminal was closed.
+    #[command(after_help = "\
+Examples:
+  nightshift redrive watch ID    with an id from nightshift redrive list")]
     Watch {
         /// Its name.
         id: String,
     },
     /// Ends a redrive; what it did not send stays where it is.
+    #[command(after_help = "\
+Examples:
+  nightshift redrive stop ID --reason 'INC-42 is not over'    with an id from nightshift redrive list")]
     Stop {
         /// Its name.
         id: String,
