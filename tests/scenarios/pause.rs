@@ -155,6 +155,18 @@ async fn a_model_without_a_price_is_heard_as_one_with_a_price() {
     }
 }
 
+/// Neither money nor its turn in a long queue is what the provider lacks.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_nobody_worked_on_did_not_wait_for_capacity() {
+    let stage = Stage::new(|_, _| Says::Fails(FailureClass::Capacity, None));
+    let job = stage.message("m-1", "ticket 1");
+    assert_eq!(stage.invoke(vec![job.clone()]).await.outcomes, [handed_back(HandBackCause::Capacity)]);
+    tokio::time::advance(Duration::from_secs(16 * 3_600)).await;
+    assert_eq!(stage.invoke(vec![again(&job)]).await.outcomes, [handed_back(HandBackCause::Capacity)]);
+    stage.world.on_call(|_, _| good());
+    assert_eq!(stage.invoke(vec![again(&again(&job))]).await.outcomes, [Outcome::Succeeded]);
+}
+
 /// Something was told a moment ago, so that what comes now would wait; but nothing else is open that would tell it later.
 #[tokio::test(start_paused = true)]
 async fn the_failure_of_the_last_open_call_is_told_at_once() {
@@ -378,11 +390,13 @@ async fn no_time_in_a_pause_counts_as_waiting_for_capacity() {
         tokio::time::advance(48 * HOUR).await;
         assert_eq!(again().await, [handed_back(cause.of_hand_back())], "{label}");
         end(&stage);
-        tokio::time::advance(11 * HOUR).await;
-        assert_eq!(again().await, [handed_back(HandBackCause::Capacity)], "{label}");
+        // Twelve hours after it, and not before, the wait that begins then ends as any other.
+        for _ in 0..23 {
+            tokio::time::advance(HOUR / 2).await;
+            assert_eq!(again().await, [handed_back(HandBackCause::Capacity)], "{label}");
+        }
         assert!(stage.world.letters().is_empty(), "{label}");
-        // The wait that begins then ends as any other.
-        tokio::time::advance(2 * HOUR).await;
+        tokio::time::advance(HOUR).await;
         again().await;
         assert_eq!(failed_with(&stage.record("ticket 1")), Some(FailureReason::CapacityTimeout), "{label}");
     }

@@ -21,6 +21,9 @@ use crate::text::cut;
 /// The last call that a job may pay for waits this long after the one before, if hand-backs may take as long: without, an
 /// outage that fails fast would use up its calls within half a minute, before the sentinel has seen it and paused.
 const LAST_CALL_WAIT_MS: u64 = 150_000;
+/// A job that is handed back comes by a few times as late as it may, where others wait, too. One that comes later than that
+/// on average waited for something else.
+const HAND_BACKS_MISSED_MAX: u64 = 4;
 
 /// What is fixed for a job while it is worked on.
 #[derive(Clone, Copy)]
@@ -284,7 +287,8 @@ impl JobRun {
                 // A redriven message has not waited before it was sent, and what was paused waited for that.
                 let from_ms = since_ms.max(self.record.sent_at_ms).max(work.opened_at_ms);
                 let waited_ms = now_ms.saturating_sub(from_ms);
-                if waited_ms > work.limits.capacity_wait_ms_max {
+                let was_refused_all_along = self.hand_backs_fill(waited_ms, at_least_ms, work.limits);
+                if waited_ms > work.limits.capacity_wait_ms_max && was_refused_all_along {
                     return AfterCall::Fail(Rejection::new(
                         FailureReason::CapacityTimeout,
                         format!(
@@ -307,6 +311,13 @@ impl JobRun {
             }
         };
         self.again_or_back(work, failure, cause, at_least_ms, time, fraction)
+    }
+
+    /// Whether a job was worked on so often that it can have been refused for all of that time. For want of money, or of its
+    /// turn in a long queue, it waits without being worked on.
+    fn hand_backs_fill(&self, waited_ms: u64, at_least_ms: u64, limits: &Limits) -> bool {
+        let longest_ms = limits.hand_back_ms_max.saturating_mul(HAND_BACKS_MISSED_MAX).max(at_least_ms);
+        u64::from(self.budget.claims).saturating_mul(longest_ms) >= waited_ms
     }
 
     /// A call that may be repeated: in this invocation, where it still fits, or in a later one.

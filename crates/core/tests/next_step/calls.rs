@@ -329,7 +329,7 @@ fn should_retry_wins_over_the_status() {
 
 #[test]
 fn a_job_waits_for_capacity_as_long_as_it_may_and_no_longer() {
-    let waiting = |since_ms| Budget { waiting_since_ms: Some(since_ms), ..used(2, 0) };
+    let waiting = |since_ms| Budget { waiting_since_ms: Some(since_ms), claims: 60, ..used(2, 0) };
     let limits = Limits::default();
     let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
     let work = work(&task, &input, &limits, &revision);
@@ -371,6 +371,23 @@ fn a_job_waits_for_capacity_as_long_as_it_may_and_no_longer() {
             0.5,
         );
         assert_eq!(show_after(&step), expected, "opened {opened_at_ms}");
+    }
+    // A job that was hardly ever worked on waited for something else: for money, or for its turn.
+    for (claims, advice, expected) in [
+        (13, None, "fail capacity_timeout"),
+        (12, None, "call again in 500"),
+        (1, None, "call again in 500"),
+        // Where the provider itself says to stay away for so long, few claims are enough.
+        (3, Some("21600"), "fail capacity_timeout"),
+        (2, Some("21600"), "hand back capacity 21600000"),
+    ] {
+        let mut record = first_claim(&limits);
+        record.sent_at_ms = NOW - DAY;
+        record.budget = Budget { claims, ..waiting(NOW - 12 * HOUR - 1) };
+        let mut failure = failure(Capacity);
+        failure.advice = advice.map_or_else(RetryAdvice::default, retry_after);
+        let step = JobRun::new(record, &prompt()).after_failure(work, &failure, NOW, PLENTY, 0.5);
+        assert_eq!(show_after(&step), expected, "{claims} claims, {advice:?}");
     }
     // Any other failure is no answer, so the wait goes on; an answer ends it.
     let mut run = run_with(&limits, waiting(NOW - HOUR));
