@@ -167,15 +167,17 @@ async fn a_job_that_nobody_worked_on_did_not_wait_for_capacity() {
     assert_eq!(stage.invoke(vec![again(&again(&job))]).await.outcomes, [Outcome::Succeeded]);
 }
 
-/// Something was told a moment ago, so that what comes now would wait; but nothing else is open that would tell it later.
+/// Something was told a moment ago, so that what comes now would wait; but nothing else is open that would tell it later. Three
+/// are told so within ten seconds, and whatever comes then is told with what comes after them.
 #[tokio::test(start_paused = true)]
 async fn the_failure_of_the_last_open_call_is_told_at_once() {
-    let stage = Stage::new(|_, _| good());
-    stage.invoke(vec![stage.message("m-1", "ticket 1")]).await;
-    assert_eq!(stage.world.told().failed, 0);
-    stage.world.on_call(|_, _| Says::Fails(FailureClass::Capacity, Some(3_600)));
-    stage.invoke(vec![stage.message("m-2", "ticket 2")]).await;
-    assert_eq!(stage.world.told().failed, 1);
+    let stage = Stage::new(|_, _| Says::Fails(FailureClass::Transient, None));
+    let worker = stage.world.worker(Limits { call_limit: 1, ..Limits::default() });
+    for (n, later_s, told) in [(1, 0, 1), (2, 1, 2), (3, 1, 3), (4, 1, 3), (5, 10, 5)] {
+        tokio::time::advance(Duration::from_secs(later_s)).await;
+        invoke(&worker, vec![stage.message(&format!("m-{n}"), &format!("ticket {n}"))]).await;
+        assert_eq!((stage.calls(), stage.world.told().failed), (n, told));
+    }
 }
 
 #[tokio::test(start_paused = true)]
