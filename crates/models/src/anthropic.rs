@@ -433,7 +433,14 @@ mod tests {
             Err(Unread::Error)
         ));
         assert_eq!(parse(b"{\"id\":null,\"content\":null}").err(), Some(Unread::Empty));
-        for foreign in ["{}", "[]", "null", "{\"choices\":[{}]}", "{\"content\":\"text\"}"] {
+        for elsewhere in ["{}", "[]", "null", "{\"status\":\"ok\"}"] {
+            assert_eq!(parse(elsewhere.as_bytes()).err(), Some(Unread::Elsewhere), "{elsewhere}");
+        }
+        for foreign in [
+            "{\"choices\":[{}]}",
+            "{\"content\":\"text\"}",
+            "{\"text\":\"{}\",\"usage\":{\"output_tokens\":3}}",
+        ] {
             let parsed = parse(foreign.as_bytes()).unwrap();
             assert!(matches!(parsed.answer, Answer::Unusable { .. }), "{foreign}");
         }

@@ -164,6 +164,13 @@ impl ErrorBody {
         phrases.iter().any(|phrase| self.lower_messages.contains(phrase))
     }
 
+    /// Whether one of these phrases stands where the model's own words would.
+    #[must_use]
+    pub fn generated(&self, phrases: &[&str]) -> bool {
+        let lower = self.failed_generation.as_deref().unwrap_or_default().to_lowercase();
+        phrases.iter().any(|phrase| lower.contains(phrase))
+    }
+
     /// Whether more was requested than the whole limit ("Limit 30000, Requested 342389"): no wait makes room for that.
     #[must_use]
     pub fn asks_for_more_than_the_limit(&self) -> bool {
@@ -181,19 +188,21 @@ pub enum Envelope {
     Empty,
     /// The prompt was blocked: Google says so beside an empty answer.
     Blocked,
-    /// Something else.
+    /// An answer in a shape that the provider does not document.
     Foreign,
+    /// Nothing of an answer, and no token counted: something else than the provider was reached.
+    Elsewhere,
 }
 
 /// Says what a body is that came with a success and is not the provider's answer.
 #[must_use]
 pub fn envelope(body: &[u8]) -> Envelope {
-    let Ok(value) = serde_json::from_slice::<Value>(body) else { return Envelope::Foreign };
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return Envelope::Elsewhere };
     if let Value::Array(list) = &value {
         let is_error = list.first().and_then(|first| first.get("error")).is_some_and(is_error);
-        return if is_error { Envelope::Error } else { Envelope::Foreign };
+        return if is_error { Envelope::Error } else { Envelope::Elsewhere };
     }
-    let Some(top) = value.as_object() else { return Envelope::Foreign };
+    let Some(top) = value.as_object() else { return Envelope::Elsewhere };
     let has = |name: &str| top.get(name).is_some_and(is_something);
     if block_reason(top) {
         return Envelope::Blocked;
@@ -209,7 +218,11 @@ pub fn envelope(body: &[u8]) -> Envelope {
         return Envelope::Error;
     }
     let has_place = ANSWER_MEMBERS.iter().any(|name| top.contains_key(*name));
-    if has_place && !answered && !counted(top) { Envelope::Empty } else { Envelope::Foreign }
+    match (answered || counted(top), has_place) {
+        (true, _) => Envelope::Foreign,
+        (false, true) => Envelope::Empty,
+        (false, false) => Envelope::Elsewhere,
+    }
 }
 
 /// Whether any token was counted.

@@ -546,8 +546,11 @@ mod tests {
         assert_eq!(unread(br#"{"error":null,"choices":[]}"#), Some(Unread::Empty));
         assert_eq!(unread(br#"{"id":null,"choices":null,"usage":null}"#), Some(Unread::Empty));
         assert!(matches!(parse(b"Bad Gateway"), Err(Unread::NotJson { .. })));
+        for elsewhere in ["{}", "[]", "{\"status\":\"ok\"}", "{\"models\":[]}"] {
+            assert_eq!(unread(elsewhere.as_bytes()), Some(Unread::Elsewhere), "{elsewhere}");
+        }
         for foreign in
-            ["{}", "{\"choices\":{}}", "{\"choices\":[{}]}", "{\"choices\":[{\"message\":{\"content\":7}}]}"]
+            ["{\"choices\":{}}", "{\"choices\":[{}]}", "{\"choices\":[{\"message\":{\"content\":7}}]}"]
         {
             assert!(
                 matches!(parse(foreign.as_bytes()).unwrap().answer, Answer::Unusable { .. }),

@@ -117,6 +117,15 @@ pub fn conclude(
             message: format!("the provider broke off its answer (stop reason {reason})"),
             ..failed(reply.status, &ErrorBody::default())
         }),
+        // What a load balancer's or a server's own page says: nothing there calls a model, and the next job would hear the same.
+        Err(Unread::Elsewhere) => Err(ModelFailure {
+            class: FailureClass::Transient,
+            error_type: "unreadable_reply".to_owned(),
+            message:
+                "the response is not the provider's: it has no place for an answer; look at the base URL"
+                    .to_owned(),
+            ..failed(reply.status, &ErrorBody::default())
+        }),
         // Something answered in the provider's place, or the answer lost its end on the way. It may have been paid for.
         Err(Unread::NotJson { why }) => Err(ModelFailure {
             class: FailureClass::Transient,
@@ -131,8 +140,7 @@ pub fn conclude(
 /// did not accept, which is judged and asked again like any other. Where the provider keeps that to itself, the answer is
 /// unusable.
 fn answer_within(error: &ErrorBody) -> Option<Answer> {
-    let instead = error.failed_generation.as_deref().unwrap_or_default().to_ascii_lowercase();
-    if error.says(&CUT_OFF_PHRASES) || CUT_OFF_PHRASES.iter().any(|phrase| instead.contains(phrase)) {
+    if error.says(&CUT_OFF_PHRASES) || error.generated(&CUT_OFF_PHRASES) {
         return Some(Answer::Truncated { text: String::new(), by: TokenLimit::Answer });
     }
     if !error.is_named(&ANSWER_REJECTED_NAMES) {
@@ -158,6 +166,8 @@ pub enum Unread {
     Error,
     /// It has a place for an answer, and nothing in it.
     Empty,
+    /// It is JSON that has nothing of an answer.
+    Elsewhere,
     /// The provider broke down while it answered, and may bill for what was written until then.
     BrokeOff {
         /// What it calls that.
@@ -170,7 +180,7 @@ pub enum Unread {
     },
 }
 
-/// Reads a body as `T`, or as the unusable answer that JSON of a foreign shape is.
+/// Reads a body as `T`, or as the unusable answer that one of a foreign shape is.
 pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Result<T, Parsed>, Unread> {
     match serde_json::from_slice::<T>(body) {
         // An error member says more than whatever else is there, and most shapes here accept anything.
@@ -185,6 +195,7 @@ pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Result<T, Parsed>,
     let answer = match envelope(body) {
         Envelope::Error => return Err(Unread::Error),
         Envelope::Empty => return Err(Unread::Empty),
+        Envelope::Elsewhere => return Err(Unread::Elsewhere),
         Envelope::Blocked => blocked_prompt(),
         Envelope::Foreign => Answer::Unusable {
             why: "the response has a shape that the provider does not document".to_owned(),
@@ -197,6 +208,7 @@ pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Result<T, Parsed>,
 pub fn no_answer(body: &[u8], why: &str) -> Result<Answer, Unread> {
     match envelope(body) {
         Envelope::Empty => Err(Unread::Empty),
+        Envelope::Elsewhere => Err(Unread::Elsewhere),
         Envelope::Blocked => Ok(blocked_prompt()),
         Envelope::Error | Envelope::Foreign => Ok(Answer::Unusable { why: why.to_owned() }),
     }

@@ -1137,7 +1137,7 @@ fn verdict(state: &mut State, world: &World, n: u32, request: &ModelRequest) -> 
     }
     match fault {
         Some(0) => {
-            let mut failed = failure(FailureClass::Transient, Some(500), "api_error");
+            let mut failed = broke_down();
             if coin < 0.2 {
                 failed.advice.should_retry = Some(false);
             }

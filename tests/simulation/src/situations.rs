@@ -215,8 +215,10 @@ impl Situation {
         let drained_after_ms = last_ms.saturating_sub(until_ms);
         let minutes = |ms: u64| ms as f64 / MINUTE as f64;
         let used = match self.happens {
-            Happens::HalfTheCallsFail | Happens::RefusesAFirstBurst | Happens::Nothing => None,
-            Happens::Away(Away::Backend) => None,
+            Happens::Away(Away::Backend)
+            | Happens::HalfTheCallsFail
+            | Happens::RefusesAFirstBurst
+            | Happens::Nothing => None,
             Happens::Away(Away::NineTenths) => {
                 let done = within(&state.settlements_ms);
                 Some(done as f64 / (plan.requests_per_minute as f64 / 10.0 * minutes(FOR_MS)))

@@ -326,6 +326,17 @@ async fn an_error_inside_a_success_is_what_it_says() {
         ],
     )
     .await;
+    // What answers everything alike is no model: an outage, which ends nobody's job.
+    check(
+        "transient",
+        vec![
+            ("openai", 200, json!({"status": "ok"})),
+            ("openai", 200, json!({"models": []})),
+            ("anthropic", 200, json!({"status": "ok"})),
+            ("bedrock", 200, json!({})),
+        ],
+    )
+    .await;
     // An address that lacks its `/v1`.
     check(
         "account",
