@@ -213,9 +213,14 @@ async fn a_count_that_is_odd_is_logged_and_no_other() {
         stage.world.committed_micro_usd()
     };
     let (missing, more) = ("is missing or cannot be right", "more than a call can take");
-    for (input_tokens, said) in
-        [(Some(100), None), (Some(most), None), (Some(most + 1), Some(more)), (None, Some(missing))]
-    {
+    let few = "it may have read only a part";
+    for (input_tokens, said) in [
+        (Some(1), Some(few)),
+        (Some(500), None),
+        (Some(most), None),
+        (Some(most + 1), Some(more)),
+        (None, Some(missing)),
+    ] {
         let usage = ReportedUsage { input_tokens, output_tokens: Some(20) };
         let stage = Stage::new(move |_, _| Says::Counted(output().to_string(), usage));
         stage.world.set_price(Price::flat(1_000_000, 0));

@@ -39,6 +39,17 @@ pub struct ModelRequest {
     pub timeout_ms: u64,
 }
 
+impl ModelRequest {
+    /// Bytes of what the model is given to read, without the schema, which not every provider shows it.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let turns = self.turns.iter().map(|turn| match turn {
+            Turn::User(text) | Turn::Assistant(text) => text.len(),
+        });
+        turns.sum::<usize>().saturating_add(self.system.len())
+    }
+}
+
 /// Tokens of one call, or of several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Usage {

@@ -13,6 +13,11 @@ use crate::model::{Answer, ModelReply, Usage};
 /// bill.
 pub const UNASKED_TOKENS_MAX: u64 = 200_000;
 
+/// A text with more bytes than this for each token that was counted was not read whole. English has about four
+/// characters a token ("What are tokens and how to count them?", OpenAI help center); four times as many leave room for
+/// scripts of three bytes a letter.
+const BYTES_PER_TOKEN_MAX: u64 = 16;
+
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// What one call for a job may take, and at which price.
@@ -69,6 +74,14 @@ impl CallPrice {
         let as_reported = input_tokens.is_some() && output_tokens.is_some();
         Counted { usage, micro_usd: self.price.of(usage), as_reported }
     }
+}
+
+/// Whether a count of tokens says that the model cannot have read all of a text of so many bytes: some servers cut what is
+/// longer than their context, and answer what is left of it.
+#[must_use]
+pub fn was_cut(text_bytes: usize, input_tokens: Option<u64>) -> bool {
+    let text_bytes = u64::try_from(text_bytes).unwrap_or(u64::MAX);
+    input_tokens.is_some_and(|tokens| tokens.saturating_mul(BYTES_PER_TOKEN_MAX) < text_bytes)
 }
 
 /// A day, by UTC: dollars per day are counted from midnight to midnight there. Shown as `YYYY-MM-DD`.
@@ -345,6 +358,21 @@ mod tests {
         assert_eq!(CALL().most_micro_usd(), 4_800);
         let endless = CallPrice::new(Price::flat(u64::MAX, u64::MAX), usize::MAX, u32::MAX);
         assert_eq!(endless.most_micro_usd(), u64::MAX);
+    }
+
+    #[test]
+    fn a_text_of_which_few_tokens_were_counted_was_cut() {
+        for (text_bytes, input_tokens, cut) in [
+            (16_000, Some(1_000), false),
+            (16_001, Some(1_000), true),
+            (70_000, Some(4_096), true),
+            (0, Some(0), false),
+            (1, Some(0), true),
+            (70_000, None, false),
+            (usize::MAX, Some(u64::MAX), false),
+        ] {
+            assert_eq!(was_cut(text_bytes, input_tokens), cut, "{text_bytes} {input_tokens:?}");
+        }
     }
 
     #[test]

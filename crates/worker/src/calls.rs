@@ -12,7 +12,7 @@ use nightshift_core::metric::{HandBackCause, Latency, Metric, Outcome};
 use nightshift_core::model::{FailureClass, ModelFailure, ModelReply, ModelRequest, Prompt};
 use nightshift_core::next_step::{AfterCall, BeforeCall, JobRun, Work, after_own_write};
 use nightshift_core::record::Record;
-use nightshift_core::spend::Counted;
+use nightshift_core::spend::{Counted, was_cut};
 use tokio::time::Instant;
 
 use crate::flow::{Admission, Permit};
@@ -77,7 +77,9 @@ impl<'a> Job<'a> {
         let (Called { result, unused }, took_ms) = self.call(reservation, &request).await;
         *first_or_unused = unused;
         let (next, why) = match self.judged(run, result, took_ms) {
-            Ok(answer) => (self.answered(work, run, &answer, took_ms), Cow::from("answer not accepted")),
+            Ok(answer) => {
+                (self.answered(work, run, &request, &answer, took_ms), Cow::from("answer not accepted"))
+            }
             Err(failure) => (self.failed(work, run, &failure, took_ms), Cow::from(failure.error_type)),
         };
         drop(permit);
@@ -175,11 +177,13 @@ impl<'a> Job<'a> {
         &self,
         work: Work<'_>,
         run: &mut JobRun,
+        request: &ModelRequest,
         answer: &(ModelReply, Counted),
         took_ms: u64,
     ) -> AfterCall {
         let (reply, counted) = answer;
-        self.count_reply(work, answer, took_ms);
+        self.count_reply(counted, took_ms);
+        warn_of_odd_count(work, request, answer);
         self.worker().flow.answered(took_ms, counted.usage.total(), &reply.headroom);
         let next = run.after_reply(work, reply);
         if next.rejects_output() {
@@ -215,31 +219,38 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn count_reply(&self, work: Work<'_>, (reply, counted): &(ModelReply, Counted), took_ms: u64) {
+    fn count_reply(&self, counted: &Counted, took_ms: u64) {
         self.invocation.numbers(|n| {
             n.add(self.item.task, Metric::ModelCalls, 1.0);
             n.sample_ms(self.item.task, Latency::ModelLatency, took_ms);
             n.usage(self.item.task, counted.usage, counted.micro_usd);
         });
-        let reserved_micro_usd = work.price.most_micro_usd();
-        let odd = if !counted.as_reported {
-            "the provider's count of tokens is missing or cannot be right: it counts as the most that it can be"
-        } else if counted.micro_usd > reserved_micro_usd {
-            "the provider counted more than a call can take by what was sent and allowed: it counts as billed"
-        } else {
-            return;
-        };
-        tracing::warn!(
-            provider_request_id = reply.request_id,
-            reported_input_tokens = reply.usage.input_tokens,
-            reported_output_tokens = reply.usage.output_tokens,
-            input_tokens = counted.usage.input_tokens,
-            output_tokens = counted.usage.output_tokens,
-            cost_micro_usd = counted.micro_usd,
-            reserved_micro_usd,
-            "{odd}"
-        );
     }
+}
+
+fn warn_of_odd_count(work: Work<'_>, request: &ModelRequest, (reply, counted): &(ModelReply, Counted)) {
+    let reserved_micro_usd = work.price.most_micro_usd();
+    let text_bytes = request.text_bytes();
+    let odd = if !counted.as_reported {
+        "the provider's count of tokens is missing or cannot be right: it counts as the most that it can be"
+    } else if counted.micro_usd > reserved_micro_usd {
+        "the provider counted more than a call can take by what was sent and allowed: it counts as billed"
+    } else if was_cut(text_bytes, reply.usage.input_tokens) {
+        "the provider counted few tokens for what was sent: it may have read only a part; give its server a longer context"
+    } else {
+        return;
+    };
+    tracing::warn!(
+        provider_request_id = reply.request_id,
+        reported_input_tokens = reply.usage.input_tokens,
+        reported_output_tokens = reply.usage.output_tokens,
+        input_tokens = counted.usage.input_tokens,
+        output_tokens = counted.usage.output_tokens,
+        cost_micro_usd = counted.micro_usd,
+        reserved_micro_usd,
+        text_bytes,
+        "{odd}"
+    );
 }
 
 impl Invocation<'_> {

@@ -149,7 +149,10 @@ fn live_situations(words: &[String], jobs: u32) -> ExitCode {
         eprintln!("no night is called so; there are: {}", SITUATIONS.map(|night| night.name).join("; "));
         return ExitCode::from(2);
     }
-    println!("{jobs} jobs, which a limit of {} calls a minute lets through in five hours", jobs / 300);
+    println!(
+        "{jobs} jobs, which a limit of {} calls a minute lets through in five hours, where there is one",
+        jobs / 300
+    );
     println!(
         "{:<42} {:>12} {:>7} {:>8} {:>12} {:>8} {:>12} {:>10} {:>8}",
         "", "paused after", "pauses", "calls", "invocations", "letters", "first job", "drained", "of limit"
