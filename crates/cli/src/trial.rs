@@ -282,7 +282,7 @@ impl Trial {
                     cost_instead(0);
                 }
                 let now_ms = times::now_ms();
-                let failure = run.judged(failure, work.task.name(), evidence, (now_ms, 0));
+                let failure = run.judged(work, failure, evidence, (now_ms, 0));
                 let next = run.after_failure(work, &failure, now_ms, time, OsEntropy.fraction());
                 if matches!(next, AfterCall::CallAgain { .. }) && !self.is_repeating_told.replace(true) {
                     self.unsaid.set(Some(format!(

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::input_hash::InputHash;
-use crate::model::{FailureClass, ModelFailure, Oversize, SizeUnit};
+use crate::model::{FailureClass, ModelFailure, NOT_A_MODEL, Oversize, SizeUnit};
 
 /// So many different jobs in a row with the same kind of refusal, and no answer among them, are the deployment's fault.
 /// Two may be one sender's; of three that are refused alike, nobody else's answer in between, one would be answered if
@@ -45,9 +45,10 @@ pub struct Refusals {
 pub enum Blame {
     /// Whose its words say: nothing else was asked.
     AsSaid,
-    /// The deployment's: different jobs in a row were refused alike.
+    /// The deployment's: different jobs in a row were refused alike, or the limit is less than what was answered before.
     Deployment,
-    /// The account's, for all that is known: it is forbidden, and nobody of the task was answered since.
+    /// The account's, for all that is known: it is forbidden, or no model was reached, and nobody of the task was answered
+    /// since.
     Forbidden,
     /// The job's: others of its task were answered.
     JobBesideAnswers,
@@ -80,11 +81,25 @@ type Kind = (Option<u16>, String);
 pub struct Evidence {
     /// Those that were refused since their task was last answered, the oldest first; each job once for a kind.
     row: VecDeque<(Kind, String, InputHash)>,
-    /// When the last call of each task began that was answered.
-    answered_ms: BTreeMap<String, u64>,
+    /// What is known of each task that was answered.
+    answered: BTreeMap<String, Answered>,
     /// The jobs that were refused for the account since anybody was answered, and when that was first heard.
     account: BTreeSet<InputHash>,
     account_since_ms: u64,
+}
+
+/// The answered calls of a task.
+#[derive(Debug, Default)]
+struct Answered {
+    /// When the last of them began.
+    began_ms: u64,
+    /// The most tokens that one of them gave to read.
+    tokens_max: u64,
+}
+
+/// Whether a request is refused by a limit that has become less: the model had room for more before it was started anew.
+fn shrank(oversize: Oversize, answered: &Answered) -> bool {
+    oversize.unit == SizeUnit::Tokens && oversize.limit.is_some_and(|limit| limit < answered.tokens_max)
 }
 
 /// Whether a job is said to be longer than a limit under which others have room.
@@ -97,12 +112,13 @@ fn exceeds_a_wide_limit(oversize: Oversize) -> bool {
 
 impl Evidence {
     /// A call of this task was answered, whatever it said. `began_ms`: when it was sent; only what is sent after a refusal
-    /// says anything about it.
-    pub fn answered(&mut self, task: &str, began_ms: u64) {
+    /// says anything about it. `tokens`: what it gave to read.
+    pub fn answered(&mut self, task: &str, began_ms: u64, tokens: u64) {
         self.row.retain(|(_, of, _)| of != task);
         self.account.clear();
-        let last_ms = self.answered_ms.entry(task.to_owned()).or_default();
-        *last_ms = (*last_ms).max(began_ms);
+        let answered = self.answered.entry(task.to_owned()).or_default();
+        answered.began_ms = answered.began_ms.max(began_ms);
+        answered.tokens_max = answered.tokens_max.max(tokens);
     }
 
     /// Whose fault a refusal is, with what is known now.
@@ -111,28 +127,36 @@ impl Evidence {
         if !matches!(said, FailureClass::Unclear | FailureClass::Rejected) {
             return Blame::AsSaid;
         }
-        let answered_ms = self.answered_ms.get(refusal.task).copied();
-        let exceeds_a_wide_limit = refusal.failure.oversize.is_some_and(exceeds_a_wide_limit);
-        if said == FailureClass::Rejected && (answered_ms.is_some() || exceeds_a_wide_limit) {
+        let answered = self.answered.get(refusal.task);
+        if said == FailureClass::Rejected {
+            let oversize = refusal.failure.oversize;
+            if oversize.zip(answered).is_some_and(|(oversize, answered)| shrank(oversize, answered)) {
+                return Blame::Deployment;
+            }
             // A limit that this deployment keeps to for others, or would.
-            return Blame::AsSaid;
+            if answered.is_some() || oversize.is_some_and(exceeds_a_wide_limit) {
+                return Blame::AsSaid;
+            }
         }
         let times = refusal.before.map_or(0, |before| before.times).saturating_add(1);
-        let beside_answers =
-            answered_ms.zip(refusal.before).is_some_and(|(answered, before)| answered > before.since_ms);
+        let beside_answers = answered
+            .zip(refusal.before)
+            .is_some_and(|(answered, before)| answered.began_ms > before.since_ms);
         if beside_answers {
             return if times >= REFUSALS_BESIDE_ANSWERS { Blame::JobBesideAnswers } else { Blame::Unknown };
         }
         if self.in_a_row(refusal) >= JOBS_IN_A_ROW {
             return Blame::Deployment;
         }
-        match refusal.failure.status {
-            _ if said == FailureClass::Rejected => Blame::AsSaid,
-            // Forbidden: a key or an address more often than a text. The first time it may be a firewall's word for one
-            // text, while those beside it are on their way.
-            Some(403) if times > 1 => Blame::Forbidden,
-            Some(403) => Blame::Unknown,
-            _ if times >= REFUSALS_ALONE => Blame::JobAlone,
+        if said == FailureClass::Rejected {
+            return Blame::AsSaid;
+        }
+        // Forbidden, or a page: a key or an address more often than a text. The first time it may be a firewall's word for
+        // one text, while those beside it are on their way.
+        let is_shut_out = refusal.failure.status == Some(403) || refusal.failure.error_type == NOT_A_MODEL;
+        match (is_shut_out, times) {
+            (true, 2..) => Blame::Forbidden,
+            (false, REFUSALS_ALONE..) => Blame::JobAlone,
             _ => Blame::Unknown,
         }
     }
@@ -226,7 +250,7 @@ mod tests {
             self.now_ms += 60_000;
             let (who, task) = event.split_once('@').unwrap_or((event, "task"));
             if who == "+" || who == "-" {
-                self.evidence.answered(task, if who == "+" { self.now_ms - 1 } else { 1 });
+                self.evidence.answered(task, if who == "+" { self.now_ms - 1 } else { 1 }, 1_000);
                 return None;
             }
             let key = InputHash::of_body(who);
@@ -285,14 +309,37 @@ mod tests {
     #[test]
     fn what_is_forbidden_is_the_accounts_until_others_are_answered() {
         use Blame::{Deployment, Forbidden, JobBesideAnswers, Unknown};
-        let page = failure(FailureClass::Unclear, 403, "http_403");
+        let forbidden = failure(FailureClass::Unclear, 403, "http_403");
+        let page = failure(FailureClass::Unclear, 200, NOT_A_MODEL);
         for (events, expected) in [
             ("A A A A A A", vec![Unknown, Forbidden, Forbidden, Forbidden, Forbidden, Forbidden]),
             ("A + A + A", vec![Unknown, Unknown, JobBesideAnswers]),
             ("A A A A A + A", vec![Unknown, Forbidden, Forbidden, Forbidden, Forbidden, JobBesideAnswers]),
             ("A B C A", vec![Unknown, Unknown, Deployment, Deployment]),
         ] {
+            assert_eq!(blames(events, &forbidden), expected, "{events}");
             assert_eq!(blames(events, &page), expected, "{events}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_less_than_what_was_answered_is_the_deployments() {
+        use Blame::{AsSaid, Deployment};
+        // What is answered here has 1,000 tokens.
+        for (unit, limit, events, expected) in [
+            (SizeUnit::Tokens, Some(999), "+ A B", vec![Deployment; 2]),
+            (SizeUnit::Tokens, Some(1_000), "+ A B", vec![AsSaid; 2]),
+            (SizeUnit::Tokens, None, "+ A B", vec![AsSaid; 2]),
+            (SizeUnit::Characters, Some(999), "+ A B", vec![AsSaid; 2]),
+            (SizeUnit::Tokens, Some(999), "A B", vec![AsSaid; 2]),
+            (SizeUnit::Tokens, Some(999), "+@other A B", vec![AsSaid; 2]),
+        ] {
+            let oversize = Some(Oversize { unit, requested: Some(1_407), limit });
+            let too_long = ModelFailure {
+                oversize,
+                ..failure(FailureClass::Rejected, 400, "exceed_context_size_error")
+            };
+            assert_eq!(blames(events, &too_long), expected, "{limit:?} {unit:?} {events}");
         }
     }
 
@@ -365,7 +412,7 @@ mod tests {
                 match event.split_once('@').unwrap_or((event, "task")) {
                     (".", _) => {}
                     ("!", _) => evidence.forget_account(),
-                    ("+", task) => evidence.answered(task, 1),
+                    ("+", task) => evidence.answered(task, 1, 1),
                     (who, _) => {
                         let key = InputHash::of_body(who);
                         if evidence.account_refused(&key, now_ms - took_ms, now_ms) {

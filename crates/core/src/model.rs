@@ -210,6 +210,9 @@ pub struct RetryAdvice {
 /// What an adapter calls the failure of a call that it gave up on, since its time was over.
 pub const TIMEOUT: &str = "timeout";
 
+/// What an adapter calls the failure of a call that something else than a model answered: a page, a server's state.
+pub const NOT_A_MODEL: &str = "not_a_model";
+
 /// A call that was not answered.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("the model call failed: {error_type}{}: {message}", status.map(|s| format!(" (HTTP {s})")).unwrap_or_default())]
@@ -263,7 +266,7 @@ impl ModelFailure {
     pub fn is_sign_of_outage(&self) -> bool {
         match self.class {
             FailureClass::Transient => true,
-            FailureClass::Capacity => self.status != Some(429),
+            FailureClass::Capacity => !matches!(self.status, Some(402 | 429)),
             FailureClass::Account
             | FailureClass::Rejected
             | FailureClass::Unclear

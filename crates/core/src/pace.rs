@@ -126,6 +126,10 @@ pub enum Start {
     },
 }
 
+/// Others wait no longer than this for what one was told; then one of them asks. A provider may say a day where a minute is
+/// meant ("Please retry after 86400 seconds", reported against Azure OpenAI's client for Java).
+const HOLD_MS_MAX: u64 = 15 * 60_000;
+
 impl Pace {
     /// The pace of a fresh environment.
     #[must_use]
@@ -259,7 +263,7 @@ impl Pace {
 
     /// All others wait too.
     fn refused(&mut self, now: Duration, wait_ms: u64, headroom: &Headroom) {
-        let hold_until = now.saturating_add(Duration::from_millis(wait_ms));
+        let hold_until = now.saturating_add(Duration::from_millis(wait_ms.min(HOLD_MS_MAX)));
         self.hold_until = Some(self.hold_until.map_or(hold_until, |until| until.max(hold_until)));
         // Calls that were opened together are refused together: that is one signal.
         let one_call = Duration::from_millis(self.usual_call_ms());
@@ -516,6 +520,22 @@ mod tests {
             (7_999 + usual_ms, Start::NotInTime { cause: HandBackCause::Capacity, at_least_ms: 7_980 }),
         ] {
             assert_eq!(pace.may_start(at(20), at(deadline_ms)), expected, "until {deadline_ms}");
+        }
+    }
+
+    #[test]
+    fn what_one_was_told_holds_all_others_for_a_quarter_of_an_hour_at_most() {
+        let quarter_ms = 15 * 60_000;
+        for (told_ms, held_ms) in
+            [(quarter_ms - 1, quarter_ms - 1), (quarter_ms, quarter_ms), (86_400_000, quarter_ms)]
+        {
+            let mut pace = Pace::new(&limits(10, 0));
+            pace.failed(at(0), &refusal(), 100, told_ms);
+            assert_eq!(
+                pace.may_start(at(20), at(100_000_000)),
+                Start::Wait { until: at(held_ms) },
+                "{told_ms}"
+            );
         }
     }
 

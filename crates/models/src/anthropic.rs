@@ -425,7 +425,8 @@ mod tests {
 
     #[test]
     fn bodies_that_are_no_message() {
-        assert!(matches!(parse(b"<html>"), Err(Unread::NotJson { .. })));
+        assert_eq!(parse(b"\n<html>").err(), Some(Unread::Elsewhere));
+        assert!(matches!(parse(b"Bad Gateway"), Err(Unread::NotJson { .. })));
         assert!(matches!(parse(b""), Err(Unread::NotJson { .. })));
         assert!(matches!(parse(b"{\"content\": [{\"type\": \"te"), Err(Unread::NotJson { .. })));
         assert!(matches!(

@@ -118,12 +118,18 @@ fn short(text: &str) -> Option<String> {
 fn class(provider: Provider, status: u16, body: &ErrorBody) -> FailureClass {
     use FailureClass::{Account, Capacity, Refused, Rejected, Transient};
     match status {
+        // Credit that is held for calls under way, and comes back with them.
+        402 if body.is_named(&words::IN_FLIGHT_NAMES) => return Capacity,
         401 | 402 | 407 => return Account,
         // Redirects are not followed, and the method and the path are ours: the base URL is wrong.
         300..=399 | 405 | 501 => return Account,
         _ => {}
     }
     let is_4xx = (400..500).contains(&status);
+    // It calls this what it calls a key that may not do something.
+    if is_4xx && body.says(&words::INJECTION_PHRASES) {
+        return Refused;
+    }
     if body.is_named(&words::ACCOUNT_NAMES) || (is_4xx && body.says(&words::SHUT_OUT_PHRASES)) {
         return Account;
     }
@@ -147,10 +153,12 @@ fn class(provider: Provider, status: u16, body: &ErrorBody) -> FailureClass {
     }
     // A name is more specific than a status: gateways and Bedrock return the same meaning under several, and llama.cpp
     // refused a long prompt with a 500 for a while.
-    if status >= 500 && body.is_named(&words::TOO_LARGE_NAMES) {
+    if status >= 500 && (body.is_named(&words::TOO_LARGE_NAMES) || body.says(&words::TOO_LARGE_BROKE_PHRASES))
+    {
         return Rejected;
     }
-    if body.is_named_like(&words::CAPACITY_NAME_PARTS) {
+    let broke_off = by_status == Transient && body.is_named(&words::BROKE_OFF_NAMES);
+    if body.is_named_like(&words::CAPACITY_NAME_PARTS) && !broke_off {
         return Capacity;
     }
     if body.is_named(&words::MODEL_FAILED_NAMES) || status == 424 {
@@ -193,12 +201,12 @@ fn is_spent(provider: Provider, status: u16, body: &ErrorBody) -> bool {
         return true;
     }
     // Google says of each limit that the quota is exceeded: of a minute's, a day's, and of one that is 0.
-    let lasts = body.is_named_like(&["perday"]) || body.says(&["limit: 0,"]);
+    let lasts = body.is_named_like(&["perday"]) || body.says(&["limit: 0,", "limit: 0\n"]);
     let passes = body.retry_after_s.is_some() || body.says(&["please retry in "]);
     if body.says(&words::QUOTA_PHRASES) && passes && !lasts {
         return false;
     }
-    body.says(&words::ACCOUNT_PHRASES)
+    body.says(&words::ACCOUNT_PHRASES) || (status == 429 && body.is_named(&words::SPENT_CODES))
 }
 
 /// Whether the request is said to be longer than a limit. A 413 says so by itself.

@@ -164,11 +164,11 @@ impl ErrorBody {
         phrases.iter().any(|phrase| self.lower_messages.contains(phrase))
     }
 
-    /// Whether one of these phrases stands where the model's own words would.
+    /// Whether what stands where the model's own words would begins with one of these phrases: a model may quote them.
     #[must_use]
     pub fn generated(&self, phrases: &[&str]) -> bool {
         let lower = self.failed_generation.as_deref().unwrap_or_default().to_lowercase();
-        phrases.iter().any(|phrase| lower.contains(phrase))
+        phrases.iter().any(|phrase| lower.trim_start().starts_with(phrase))
     }
 
     /// Whether more was requested than the whole limit ("Limit 30000, Requested 342389"): no wait makes room for that.
@@ -225,6 +225,15 @@ pub fn envelope(body: &[u8]) -> Envelope {
     }
 }
 
+/// Whether an error came when a part of the answer had been written, which is paid.
+#[must_use]
+pub fn broke_off(body: &[u8]) -> bool {
+    let Ok(Value::Object(top)) = serde_json::from_slice::<Value>(body) else { return false };
+    let choice = top.get("choices").and_then(|choices| choices.get(0));
+    let written = choice.and_then(|choice| choice.pointer("/message/content")).is_some_and(is_something);
+    written || counted(&top)
+}
+
 /// Whether any token was counted.
 fn counted(top: &Map<String, Value>) -> bool {
     let usage = top.get("usage").and_then(Value::as_object);
@@ -249,10 +258,14 @@ fn is_something(value: &Value) -> bool {
     }
 }
 
-/// Whether an `error` member says that there is one: some write `{}` or `false` beside an answer.
+/// Whether an `error` member says that there is one: some write `{}`, `false` or a code of 0 beside an answer.
 fn is_error(value: &Value) -> bool {
-    let is_nothing = value == &Value::Bool(false) || value.as_object().is_some_and(Map::is_empty);
-    is_something(value) && !is_nothing
+    match value {
+        Value::Bool(is_error) => *is_error,
+        Value::Number(code) => code.as_u64() != Some(0),
+        Value::Object(members) => members.values().any(is_error),
+        other => is_something(other),
+    }
 }
 
 fn is_text(value: &Value) -> bool {
@@ -268,8 +281,9 @@ fn first_object(value: &Value) -> Option<&Map<String, Value>> {
 }
 
 fn error_object(top: &Map<String, Value>) -> &Map<String, Value> {
-    let choice =
-        || top.get("choices").and_then(|choices| choices.get(0)).and_then(|choice| choice.get("error"));
+    let choice = || {
+        top.get("choices").and_then(|choices| choices.get(0)?.get("error")).filter(|error| is_error(error))
+    };
     let listed = || top.get("errors").and_then(|errors| errors.get(0));
     // MiniMax says 0 for a success; AWS's gateway puts its errors under `Output`.
     let base = || {

@@ -66,7 +66,7 @@ pub const ACCOUNT_NAMES: [&str; 45] = [
 ];
 
 /// What is said when the key, the account or its money is the cause, under a status that says something else.
-pub const ACCOUNT_PHRASES: [&str; 41] = [
+pub const ACCOUNT_PHRASES: [&str; 49] = [
     // Money
     "credit balance is too low",
     "api usage limits",
@@ -75,6 +75,14 @@ pub const ACCOUNT_PHRASES: [&str; 41] = [
     "session usage limit",
     "hourly usage limit",
     "upgrade for higher limits",
+    "monthly limit exhausted",
+    "usage limit reached for",
+    "daily free allocation",
+    "free-models-per-day",
+    "credits are depleted",
+    "monthly spending cap",
+    "set inference limit",
+    "api calls / month",
     "exceeded your current quota",
     "check your plan and billing",
     "spend limit",
@@ -112,6 +120,16 @@ pub const ACCOUNT_PHRASES: [&str; 41] = [
     "reported as leaked",
     "authentication fails",
 ];
+
+/// Zhipu's codes for a plan that is used up for hours, a week or a month, or has ended ("Error Codes", Z.ai docs); it answers
+/// with a 429 and words in the account's language.
+pub const SPENT_CODES: [&str; 5] = ["1113", "1304", "1308", "1309", "1310"];
+
+/// OpenRouter: money that is held for calls under way ("Limits", OpenRouter docs).
+pub const IN_FLIGHT_NAMES: [&str; 1] = ["in_flight_budget_exhausted"];
+
+/// OpenRouter: the provider failed while it answered ("Errors and debugging", OpenRouter docs).
+pub const BROKE_OFF_NAMES: [&str; 1] = ["provider_unavailable"];
 
 /// What is said when the account was shut out for what it had sent before. It speaks of policies like a refusal, and is
 /// none: every job meets it.
@@ -177,12 +195,15 @@ pub const OUR_MEMBER_PHRASES: [&str; 18] = [
 ];
 
 /// What is said when the deployment's model, settings or schema are not to be had.
-pub const DEPLOYMENT_PHRASES: [&str; 42] = [
+pub const DEPLOYMENT_PHRASES: [&str; 45] = [
     "don't have access to the model",
     "do not have access to the model",
     "not have access to this model",
     "does not have access to model",
     "model identifier is invalid",
+    "is not a valid model id",
+    "no models loaded",
+    "model is not loaded",
     "invalid model",
     "model not found",
     "model does not exist",
@@ -254,6 +275,9 @@ pub const REFUSAL_NAMES: [&str; 21] = [
     "cyber_policy",
     "cyber_policy_violation",
 ];
+
+/// OpenRouter: its guardrail blocked a text ("Errors and debugging", OpenRouter docs).
+pub const INJECTION_PHRASES: [&str; 1] = ["prompt injection patterns detected"];
 
 /// What is said when what was asked or answered was filtered.
 pub const REFUSAL_PHRASES: [&str; 24] = [
@@ -334,20 +358,21 @@ pub fn status_of_minimax(code: u64) -> Option<u16> {
 }
 
 /// Errors that say by their name that the request is longer than a limit.
-pub const TOO_LARGE_NAMES: [&str; 9] = [
+pub const TOO_LARGE_NAMES: [&str; 10] = [
     "context_length_exceeded",
     "contextwindowexceedederror",
     "exceed_context_size_error",
     "context_window_exceeded",
     "request_too_large",
     "string_above_max_length",
+    "string_too_long",
     "payloadtoolargeerror",
     "payload_too_large",
     "input_too_long",
 ];
 
 /// What is said when the request is longer than a limit.
-pub const TOO_LARGE_PHRASES: [&str; 28] = [
+pub const TOO_LARGE_PHRASES: [&str; 32] = [
     "prompt is too long",
     "prompt too long",
     "input is too long",
@@ -368,6 +393,10 @@ pub const TOO_LARGE_PHRASES: [&str; 28] = [
     "range of input length",
     "expected maxlength: ",
     "maximum prompt length",
+    "longer than the maximum model length",
+    "`inputs` must have less than",
+    "exceeded model token limit",
+    "exceeds max length",
     "maximum allowed length",
     "exceeds maximum length",
     "string too long",
@@ -377,6 +406,9 @@ pub const TOO_LARGE_PHRASES: [&str; 28] = [
     "payload too large",
     "body too large",
 ];
+
+/// The same in words of a server that fails over it with a 500 (Xinference).
+pub const TOO_LARGE_BROKE_PHRASES: [&str; 1] = ["longer than the maximum model length"];
 
 /// Parts of names that say that nothing was done and that waiting helps.
 pub const CAPACITY_NAME_PARTS: [&str; 14] = [
@@ -421,6 +453,16 @@ pub const TRANSIENT_NAMES: [&str; 9] = [
 pub const ANSWER_REJECTED_NAMES: [&str; 3] =
     ["json_validate_failed", "tool_use_failed", "output_parse_failed"];
 
+/// The same in words: llama.cpp's parser, under a 500.
+pub const ANSWER_REJECTED_PHRASES: [&str; 1] = ["produced output that does not match the expected"];
+
 /// What is said in an error's place when the model wrote, or thought, until the answer's token limit: OpenAI's models that
-/// think, and Groq under a schema. It was generated, and it is billed.
-pub const CUT_OFF_PHRASES: [&str; 2] = ["model output limit was reached", "max completion tokens reached"];
+/// think, Groq under a schema, and LiteLLM. It was generated, and it is billed.
+pub const CUT_OFF_PHRASES: [&str; 3] = [
+    "model output limit was reached",
+    "max completion tokens reached",
+    "unable to complete request: max_output_tokens",
+];
+
+/// OpenRouter's name for the same ("Errors and debugging", OpenRouter docs).
+pub const CUT_OFF_NAMES: [&str; 1] = ["max_tokens_exceeded"];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nightshift_core::model::{
-    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ReportedUsage, TokenLimit,
+    Answer, FailureClass, Headroom, ModelFailure, ModelReply, NOT_A_MODEL, ReportedUsage, TokenLimit,
 };
 use nightshift_ports::{ModelKey, PortErrorKind};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::classify::{self, no_response};
-use crate::error_body::{Envelope, ErrorBody, envelope};
-use crate::error_words::{ANSWER_REJECTED_NAMES, CUT_OFF_PHRASES};
+use crate::error_body::{Envelope, ErrorBody, broke_off, envelope};
+use crate::error_words::{ANSWER_REJECTED_NAMES, ANSWER_REJECTED_PHRASES, CUT_OFF_NAMES, CUT_OFF_PHRASES};
 use crate::http::Reply;
 use crate::mask;
 use crate::{Provider, headroom};
@@ -100,7 +100,12 @@ pub fn conclude(
                 Some(answer) => {
                     Ok(answered(Parsed { answer, usage: ReportedUsage::default(), id: error.request_id }))
                 }
-                None => Err(ModelFailure { status: Some(reply.status), ..failed(status, &error) }),
+                None => {
+                    let failure = ModelFailure { status: Some(reply.status), ..failed(status, &error) };
+                    let is_paid = failure.class == FailureClass::Capacity && broke_off(&reply.body);
+                    let class = if is_paid { FailureClass::Transient } else { failure.class };
+                    Err(ModelFailure { class, ..failure })
+                }
             }
         }
         // Gateways answer so when the provider behind them did not: nothing was said, and nothing was counted.
@@ -117,16 +122,15 @@ pub fn conclude(
             message: format!("the provider broke off its answer (stop reason {reason})"),
             ..failed(reply.status, &ErrorBody::default())
         }),
-        // What a load balancer's or a server's own page says: nothing there calls a model, and the next job would hear the same.
+        // A page, or what a server says of itself: no model is at this address, or a firewall stands before it.
         Err(Unread::Elsewhere) => Err(ModelFailure {
-            class: FailureClass::Transient,
-            error_type: "unreadable_reply".to_owned(),
-            message:
-                "the response is not the provider's: it has no place for an answer; look at the base URL"
-                    .to_owned(),
+            class: FailureClass::Unclear,
+            error_type: NOT_A_MODEL.to_owned(),
+            message: "the response has no place for an answer: look at the base URL, and at what stands before the model"
+                .to_owned(),
             ..failed(reply.status, &ErrorBody::default())
         }),
-        // Something answered in the provider's place, or the answer lost its end on the way. It may have been paid for.
+        // The answer lost its end on the way, or something stands in its place. It may have been paid for.
         Err(Unread::NotJson { why }) => Err(ModelFailure {
             class: FailureClass::Transient,
             error_type: "unreadable_reply".to_owned(),
@@ -140,10 +144,11 @@ pub fn conclude(
 /// did not accept, which is judged and asked again like any other. Where the provider keeps that to itself, the answer is
 /// unusable.
 fn answer_within(error: &ErrorBody) -> Option<Answer> {
-    if error.says(&CUT_OFF_PHRASES) || error.generated(&CUT_OFF_PHRASES) {
+    let cut_off = error.says(&CUT_OFF_PHRASES) || error.is_named(&CUT_OFF_NAMES);
+    if cut_off || error.generated(&CUT_OFF_PHRASES) {
         return Some(Answer::Truncated { text: String::new(), by: TokenLimit::Answer });
     }
-    if !error.is_named(&ANSWER_REJECTED_NAMES) {
+    if !error.is_named(&ANSWER_REJECTED_NAMES) && !error.says(&ANSWER_REJECTED_PHRASES) {
         return None;
     }
     let unusable = || Answer::Unusable { why: "the provider's own grammar did not accept it".to_owned() };
@@ -166,7 +171,7 @@ pub enum Unread {
     Error,
     /// It has a place for an answer, and nothing in it.
     Empty,
-    /// It is JSON that has nothing of an answer.
+    /// It is a page, or JSON that has nothing of an answer.
     Elsewhere,
     /// The provider broke down while it answered, and may bill for what was written until then.
     BrokeOff {
@@ -188,6 +193,9 @@ pub fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Result<T, Parsed>,
         Ok(read) if !body.windows(7).any(|window| window == b"\"error\"") => return Ok(Ok(read)),
         Ok(read) if envelope(body) != Envelope::Error => return Ok(Ok(read)),
         Err(error) if !error.is_data() => {
+            if body.trim_ascii_start().starts_with(b"<") {
+                return Err(Unread::Elsewhere);
+            }
             return Err(Unread::NotJson { why: format!("{:?} at byte {}", error.classify(), body.len()) });
         }
         _ => {}

@@ -76,7 +76,7 @@ impl<'a> Job<'a> {
         };
         let (Called { result, unused }, took_ms) = self.call(reservation, &request).await;
         *first_or_unused = unused;
-        let (next, why) = match self.judged(run, result, took_ms) {
+        let (next, why) = match self.judged(work, run, result, took_ms) {
             Ok(answer) => {
                 (self.answered(work, run, &request, &answer, took_ms), Cow::from("answer not accepted"))
             }
@@ -153,23 +153,25 @@ impl<'a> Job<'a> {
     }
 
     /// An answer is evidence for others, and a refusal is judged by what became of them.
-    fn judged<T>(
+    fn judged(
         &self,
+        work: Work<'_>,
         run: &mut JobRun,
-        result: Result<T, ModelFailure>,
+        result: Result<(ModelReply, Counted), ModelFailure>,
         took_ms: u64,
-    ) -> Result<T, ModelFailure> {
+    ) -> Result<(ModelReply, Counted), ModelFailure> {
         let now_ms = self.now_ms();
         let mut evidence = self.worker().evidence.lock().unwrap_or_else(PoisonError::into_inner);
         self.invocation.book(|book| book.called_at_ms = Some(now_ms));
         match result {
-            Ok(reply) => {
-                evidence.answered(self.item.task, now_ms.saturating_sub(took_ms));
+            Ok((reply, counted)) => {
+                let tokens = if counted.as_reported { counted.usage.input_tokens } else { 0 };
+                evidence.answered(self.item.task, now_ms.saturating_sub(took_ms), tokens);
                 self.invocation.book(|book| book.answered_at_ms = Some(now_ms));
                 self.worker().heard(|heard| heard.answered(now_ms));
-                Ok(reply)
+                Ok((reply, counted))
             }
-            Err(failure) => Err(run.judged(failure, self.item.task, &mut evidence, (now_ms, took_ms))),
+            Err(failure) => Err(run.judged(work, failure, &mut evidence, (now_ms, took_ms))),
         }
     }
 

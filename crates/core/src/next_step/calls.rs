@@ -130,6 +130,14 @@ impl AfterCall {
     }
 }
 
+/// Whether the provider says that it has no capacity for longer than a job may wait for it: a plan that is used up for the day
+/// or the week, which every job would be given up for.
+fn outlasts_the_wait_for_capacity(failure: &ModelFailure, limits: &Limits, now_ms: u64) -> bool {
+    failure.class == FailureClass::Capacity
+        && advised_wait_ms(&failure.advice, now_ms)
+            .is_some_and(|wait_ms| wait_ms > limits.capacity_wait_ms_max)
+}
+
 /// One claimed job while it is worked on.
 #[derive(Debug, Clone)]
 pub struct JobRun {
@@ -214,13 +222,18 @@ impl JobRun {
     #[must_use]
     pub fn judged(
         &mut self,
+        work: Work<'_>,
         failure: ModelFailure,
-        task: &str,
         evidence: &mut Evidence,
         (now_ms, took_ms): (u64, u64),
     ) -> ModelFailure {
-        let refusal =
-            Refusal { failure: &failure, key: &self.record.key, task, before: self.budget.refusals, now_ms };
+        let failure = if outlasts_the_wait_for_capacity(&failure, work.limits, now_ms) {
+            ModelFailure { class: FailureClass::Account, ..failure }
+        } else {
+            failure
+        };
+        let (task, before) = (work.task.name(), self.budget.refusals);
+        let refusal = Refusal { failure: &failure, key: &self.record.key, task, before, now_ms };
         self.blame = evidence.judge(&refusal);
         let (class, refusals) = refusal.settled(self.blame);
         self.budget.refusals = refusals;

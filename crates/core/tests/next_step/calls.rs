@@ -154,15 +154,15 @@ fn what_was_refused_is_counted_on_the_record_until_it_is_cleared_or_answered() {
     let mut evidence = Evidence::default();
     let mut run = fresh_run(&limits);
     let unclear = || ModelFailure { status: Some(400), ..failure(Unclear) };
+    let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
+    let work = work(&task, &input, &limits, &revision);
     for times in 1..=5 {
-        let judged = run.judged(unclear(), "count", &mut evidence, (NOW + times, 0));
+        let judged = run.judged(work, unclear(), &mut evidence, (NOW + times, 0));
         let refusals = Refusals { times: u32::try_from(times).unwrap(), since_ms: NOW + 1 };
         assert_eq!(run.release().record.budget.refusals, Some(refusals));
         let expected = if times < 5 { Unclear } else { Rejected };
         assert_eq!(judged.class, expected, "{times}");
     }
-    let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
-    let work = work(&task, &input, &limits, &revision);
     let rejected = ModelFailure { class: Rejected, ..unclear() };
     let AfterCall::Fail(rejection) = run.after_failure(work, &rejected, NOW, PLENTY, 0.0) else {
         panic!("it is given up");
@@ -175,16 +175,36 @@ fn what_was_refused_is_counted_on_the_record_until_it_is_cleared_or_answered() {
 #[test]
 fn refusals_of_calls_that_were_on_their_way_beside_the_first_say_no_more_than_it_does() {
     let limits = Limits::default();
+    let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
+    let work = work(&task, &input, &limits, &revision);
     for (began_before_the_first_ended, is_everybody) in [(false, true), (true, false)] {
         let mut evidence = Evidence::default();
         let refused = [0, 1_000, 2_000].map(|later_ms| {
             let record = Record { key: InputHash::of_body(&later_ms.to_string()), ..first_claim(&limits) };
             let mut run = JobRun::new(record, &prompt());
             let took_ms = if began_before_the_first_ended { later_ms + 500 } else { 500 };
-            let _ = run.judged(failure(Account), "count", &mut evidence, (NOW + later_ms, took_ms));
+            let _ = run.judged(work, failure(Account), &mut evidence, (NOW + later_ms, took_ms));
             run.account_is_refused()
         });
         assert_eq!(refused, [false, false, is_everybody], "{began_before_the_first_ended}");
+    }
+}
+
+#[test]
+fn a_wait_that_no_job_may_take_for_capacity_is_for_a_plan_that_is_used_up() {
+    let limits = Limits::default();
+    let (task, input, revision) = (Digit::new(None), json!("seven"), deployed());
+    let work = work(&task, &input, &limits, &revision);
+    let half_a_day_s = limits.capacity_wait_ms_max / 1_000;
+    for (class, wait_s, expected) in [
+        (Capacity, half_a_day_s, Capacity),
+        (Capacity, half_a_day_s + 1, Account),
+        (Capacity, 504_641, Account),
+        (Transient, 504_641, Transient),
+    ] {
+        let failure = ModelFailure { advice: retry_after(&wait_s.to_string()), ..failure(class) };
+        let judged = fresh_run(&limits).judged(work, failure, &mut Evidence::default(), (NOW, 0));
+        assert_eq!(judged.class, expected, "{class:?} {wait_s} s");
     }
 }
 

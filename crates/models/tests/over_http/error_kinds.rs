@@ -174,6 +174,18 @@ async fn keys_credit_and_access_under_any_status_are_the_accounts() {
             ("openai", 429, google(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota, please check your plan and billing details. limit: 0, model: g. Please retry in 20.04s.", "X")),
             ("openai", 429, json!({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "You exceeded your current quota. Please retry in 20s.",
                 "details": [{"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}, {"retryDelay": "20s"}]}})),
+            ("openai", 429, google(429, "RESOURCE_EXHAUSTED", "You exceeded your current quota, please check your plan and billing details.\n* Quota exceeded for metric: free_tier_requests, limit: 0\nPlease retry in 37.3s.", "X")),
+            ("openai", 429, google(429, "RESOURCE_EXHAUSTED", "Your prepayment credits are depleted. Please go to AI Studio to manage your project and billing.", "X")),
+            ("openai", 429, google(429, "RESOURCE_EXHAUSTED", "Your project has exceeded its monthly spending cap.", "X")),
+            // Limits of hours, days, weeks or months: Zhipu, in whatever language, Cloudflare, OpenRouter, Ark, Cohere
+            ("openai", 429, json!({"error": {"code": "1310", "message": "Weekly/Monthly Limit Exhausted. Your limit will reset at 2026-07-14 07:49:08"}})),
+            ("openai", 429, json!({"error": {"code": "1310", "message": "x"}})),
+            ("anthropic", 429, json!({"type": "error", "error": {"type": "rate_limit_error", "code": "1310", "message": "[1310][Weekly/Monthly Limit Exhausted.]"}})),
+            ("openai", 429, json!({"error": {"code": "1308", "message": "Usage limit reached for 5 hour. Your limit will reset at 2026-09-09 05:38:28"}})),
+            ("openai", 429, json!({"errors": [{"message": "AiError: you have used up your daily free allocation of 10,000 neurons", "code": 4006}], "success": false})),
+            ("openai", 429, json!({"error": {"message": "Rate limit exceeded: free-models-per-day. Add 10 credits to unlock 1000 free model requests per day", "code": 429}})),
+            ("openai", 429, json!({"error": {"code": "SetLimitExceeded", "message": "Your account [1] has reached the set inference limit for the [x] model, and the model service has been paused.", "type": "TooManyRequests"}})),
+            ("openai", 429, json!({"message": "You are using a Trial key, which is limited to 1000 API calls / month."})),
             // LiteLLM's proxy, DashScope, DeepSeek, Moonshot, xAI
             ("openai", 400, openai("Budget has been exceeded! Current cost: 1.2, Max budget: 1.0", "budget_exceeded", Value::Null, json!("400"))),
             ("openai", 400, openai("Access denied, please make sure your account is in good standing.", "Arrearage", Value::Null, json!("Arrearage"))),
@@ -226,6 +238,9 @@ async fn what_is_sent_with_every_job_and_refused_is_the_deployments() {
             ("openai", 400, json!({"error": {"message": "litellm.BadRequestError: Invalid model name passed in model=x", "type": "None", "param": "None", "code": "400"}})),
             ("openai", 404, json!({"error": {"message": "No endpoints found that can handle the requested parameters.", "code": 404}})),
             ("openai", 400, said("Model Not Exist")),
+            ("openai", 400, json!({"error": {"message": "healer-alpha is not a valid model ID", "code": 400}})),
+            ("openai", 400, json!({"error": "No models loaded. Please load a model in the developer page or use the `lms load` command."})),
+            ("openai", 400, json!({"error": {"code": 400, "message": "model is not loaded", "type": "invalid_request_error"}})),
         ],
     )
     .await;
@@ -246,12 +261,21 @@ async fn a_request_that_is_longer_than_a_limit_is_the_jobs() {
             ("anthropic", 400, anthropic("input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000")),
             ("anthropic", 413, json!({"type": "error", "error": {"type": "request_too_large", "message": "Request exceeds the maximum size"}})),
             ("bedrock", 400, json!({"message": "Input is too long for requested model."})),
+            // Xinference, TGI, Moonshot, Zhipu, OpenRouter
+            ("openai", 500, json!({"detail": "[address=0.0.0.0:43769, pid=1065] The decoder prompt (length 66501) is longer than the maximum model length of 65536."})),
+            ("openai", 400, json!({"object": "error", "message": "The decoder prompt (length 66501) is longer than the maximum model length of 65536.", "type": "BadRequestError", "code": 400})),
+            ("openai", 422, json!({"error": "Input validation error: `inputs` must have less than 1024 tokens. Given: 1511", "error_type": "validation"})),
+            ("openai", 400, said("Invalid request: Your request exceeded model token limit: 131072")),
+            ("openai", 400, json!({"error": {"code": "1261", "message": "Prompt exceeds max length"}})),
+            ("openai", 400, json!({"error": {"code": 400, "message": "Provider returned error", "metadata": {"error_type": "string_too_long"}}})),
         ],
     )
     .await;
     check(
         "capacity",
         vec![
+            // OpenRouter's credit that comes back with the calls that are open.
+            ("openai", 402, json!({"error": {"code": 402, "message": "This request would exceed your available credits given your current in-flight requests.", "metadata": {"reason": "in_flight_budget_exhausted"}}})),
             ("openai", 429, said("Rate limit reached for gpt-4.1 on tokens per min (TPM): Limit 30000, Used 29000, Requested 2000. Please try again in 2s.")),
             ("anthropic", 429, json!({"type": "error", "error": {"type": "rate_limit_error", "message": "This request would exceed your organization's rate limit of 40,000 input tokens per minute; reduce the length of the prompt or try again later."}})),
             ("openai", 429, json!([{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "You exceeded your current quota, please check your plan and billing details. Please retry in 36.8s.", "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"}]}}])),
@@ -274,6 +298,8 @@ async fn what_was_filtered_is_refused_in_whatever_status_and_shape() {
             ("openai", 400, openai("The response was filtered due to the prompt triggering Azure OpenAI's content management policy.", "x", json!("prompt"), json!("content_filter"))),
             ("openai", 400, json!({"error": {"message": "x", "type": null, "code": "400", "provider_specific_fields": {"innererror": {"code": "ResponsibleAIPolicyViolation"}}}})),
             ("openai", 400, json!({"error": {"message": "litellm.BadRequestError: litellm.ContentPolicyViolationError: AzureException - x", "code": "400"}})),
+            ("openai", 403, json!({"error": {"code": 403, "message": "Request blocked: prompt injection patterns detected", "metadata": {"patterns": ["x"]}}})),
+            ("anthropic", 403, json!({"type": "error", "error": {"type": "permission_error", "message": "Request blocked: prompt injection patterns detected"}})),
             ("openai", 400, openai("Content Exists Risk", "invalid_request_error", Value::Null, json!("invalid_request_error"))),
             ("openai", 400, json!({"error": {"code": "data_inspection_failed", "message": "Input data may contain inappropriate content."}})),
             ("openai", 400, openai("The request was rejected because it was considered high risk", "content_filter", Value::Null, Value::Null)),
@@ -309,7 +335,7 @@ async fn an_error_inside_a_success_is_what_it_says() {
             ("openai", 200, json!({"message": "You exceeded your current rate limit", "status": "429"})),
             ("openai", 200, json!({"code": 50505, "message": "Model service overloaded. Please try again later.", "data": null})),
             ("openai", 200, json!({"id": "x", "choices": null, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}})),
-            ("openai", 200, json!({"choices": [{"message": {"content": "{"}, "finish_reason": "error", "error": {"code": 429, "message": "x"}}]})),
+            ("openai", 200, json!({"choices": [{"message": {"content": ""}, "finish_reason": "error", "error": {"code": 429, "message": "x"}}]})),
             ("openai", 200, json!({"errors": [{"code": 3040, "message": "Capacity temporarily exceeded, rate limit"}], "success": false})),
             ("openai", 200, json!({"id": "", "choices": [], "usage": {"prompt_tokens": 0, "completion_tokens": 0}})),
             ("anthropic", 200, json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})),
@@ -323,15 +349,21 @@ async fn an_error_inside_a_success_is_what_it_says() {
         vec![
             ("openai", 200, json!({"error": {"message": "upstream broke", "code": 502}})),
             ("openai", 200, json!({"detail": "Internal error"})),
+            // A part of the answer was written, and is paid.
+            ("openai", 200, json!({"choices": [{"message": {"content": "{"}, "finish_reason": "error", "error": {"code": 429, "message": "x"}}]})),
+            ("openai", 200, json!({"choices": [{"message": {"content": ""}, "error": {"code": 429, "message": "x"}}], "usage": {"completion_tokens": 500}})),
+            ("openai", 200, json!({"choices": [{"message": {"content": "partial"}, "finish_reason": "error", "error": {"code": 502, "message": "Provider disconnected mid-stream", "metadata": {"error_type": "provider_unavailable"}}}]})),
+            ("openai", 502, json!({"error": {"code": 502, "message": "Provider returned error", "metadata": {"error_type": "provider_unavailable"}}})),
         ],
     )
     .await;
-    // What answers everything alike is no model: an outage, which ends nobody's job.
+    // No model is at this address, or a firewall stands before it: what becomes of others tells.
     check(
-        "transient",
+        "unclear",
         vec![
             ("openai", 200, json!({"status": "ok"})),
             ("openai", 200, json!({"models": []})),
+            ("openai", 200, json!("<!DOCTYPE html><title>One API</title>")),
             ("anthropic", 200, json!({"status": "ok"})),
             ("bedrock", 200, json!({})),
         ],
@@ -347,10 +379,17 @@ async fn an_error_inside_a_success_is_what_it_says() {
         )],
     )
     .await;
-    // An answer that speaks of errors is an answer.
+    // An answer that speaks of errors is an answer, and so is one beside an error that says nothing.
+    let beside = |error: Value| json!({"error": error, "choices": [{"message": {"content": "{}"}, "finish_reason": "stop", "error": error}], "usage": {"prompt_tokens": 3, "completion_tokens": 3}});
     check(
         "answer",
-        vec![("openai", 200, finished(json!("stop"), json!({"content": "{\"error\":{\"code\":429}}"})))],
+        vec![
+            ("openai", 200, finished(json!("stop"), json!({"content": "{\"error\":{\"code\":429}}"}))),
+            ("openai", 200, beside(json!({}))),
+            ("openai", 200, beside(json!(0))),
+            ("openai", 200, beside(json!({"code": 0, "message": ""}))),
+            ("openai", 200, beside(json!({"code": null, "message": null, "type": null}))),
+        ],
     )
     .await;
 }
@@ -364,6 +403,15 @@ async fn what_the_providers_grammar_did_not_accept_is_an_answer() {
             ("openai", 400, failed("json_validate_failed", json!("{\"category\": "))),
             ("openai", 400, failed("tool_use_failed", json!("<function=x>{}</function>"))),
             ("openai", 200, failed("json_validate_failed", json!("{"))),
+            // A customer's words within the model's.
+            (
+                "openai",
+                400,
+                failed(
+                    "json_validate_failed",
+                    json!("{\"summary\": \"It said: max completion tokens reached\""),
+                ),
+            ),
         ],
     )
     .await;
@@ -372,6 +420,7 @@ async fn what_the_providers_grammar_did_not_accept_is_an_answer() {
         vec![
             ("openai", 400, failed("json_validate_failed", json!(""))),
             ("openai", 400, failed("output_parse_failed", Value::Null)),
+            ("openai", 500, json!({"error": {"code": 500, "message": "The model produced output that does not match the expected peg-native format", "type": "server_error"}})),
         ],
     )
     .await;

@@ -566,6 +566,18 @@ async fn what_the_limit_of_the_answer_cut_off_says_so() {
             json!({"error": {"message": "Failed to generate JSON.", "type": "invalid_request_error", "code": "json_validate_failed", "failed_generation": "max completion tokens reached before generating a valid document"}}),
         ),
         (
+            "openrouter",
+            "openai",
+            400,
+            json!({"error": {"code": 400, "message": "Provider returned error", "metadata": {"error_type": "max_tokens_exceeded"}}}),
+        ),
+        (
+            "litellm",
+            "openai",
+            500,
+            json!({"error": {"message": "litellm.APIConnectionError: APIConnectionError: OpenAIException - x unable to complete request: max_output_tokens", "type": null, "param": null, "code": "500"}}),
+        ),
+        (
             "groq, said in the message",
             "openai",
             400,

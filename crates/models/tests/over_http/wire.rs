@@ -179,9 +179,9 @@ fn faults() -> Vec<Fault> {
         fault(
             "a page of a proxy",
             vec![Step::Send(response(200, &[("content-type", "text/html")], b"<html>Log in</html>"))],
-            Transient,
+            Unclear,
             Some(200),
-            "unreadable_reply",
+            "not_a_model",
         ),
         fault(
             "nothing at all",
