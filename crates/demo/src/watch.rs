@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use indicatif::{ProgressBar, ProgressStyle};
+use nightshift_core::model::NOT_A_MODEL;
 use nightshift_local::aws::LocalAws;
 use nightshift_local::lambda::LambdaEvent;
 use tokio::time::Instant;
@@ -165,7 +166,7 @@ impl Watch {
                 self.failed_in_a_row += 1;
                 if self.failed_in_a_row == FAILED_IN_A_ROW_SAID {
                     self.show(&format!(
-                        "{FAILED_IN_A_ROW_SAID} calls in a row failed ({}): each job is tried for three minutes. Check that the server still runs, and --base-url: https:// where it speaks http:// is never answered",
+                        "{FAILED_IN_A_ROW_SAID} calls in a row failed ({}): a job is given up after six of them, or after three minutes where there is no room for it. Check that the server still runs, and --base-url: https:// where it speaks http:// is never answered",
                         text("error_type")
                     ));
                 }
@@ -198,7 +199,7 @@ fn refusal(key: &str, error_type: &str, status: Option<u64>) -> Refused {
     let said = |what: &str, check: &str| {
         format!("the provider {what}: {error_type}{of}. No job can succeed, so the demo stops: check {check}")
     };
-    if status == Some(404) {
+    if error_type == NOT_A_MODEL || matches!(status, Some(300..=399 | 404 | 405 | 501)) {
         let check = "--base-url, which ends in /v1 for openai, and the model's name";
         return Refused::NotFound(said("knows no such address or model", check));
     }
@@ -253,12 +254,16 @@ mod tests {
 
     #[test]
     fn a_refusal_names_what_to_mend_and_has_the_commands_exit_code() {
-        for (status, code, part) in [
-            (401, 4, "check the key in OPENAI_API_KEY"),
-            (402, 4, "(HTTP 402)"),
-            (404, 5, "check --base-url"),
+        for (status, error_type, code, part) in [
+            (401, "some_error", 4, "check the key in OPENAI_API_KEY"),
+            (402, "some_error", 4, "(HTTP 402)"),
+            (404, "some_error", 5, "check --base-url"),
+            (301, "http_301", 5, "check --base-url"),
+            (405, "http_405", 5, "check --base-url"),
+            (501, "http_501", 5, "check --base-url"),
+            (200, NOT_A_MODEL, 5, "check --base-url"),
         ] {
-            let refused = refusal("OPENAI_API_KEY", "some_error", Some(status));
+            let refused = refusal("OPENAI_API_KEY", error_type, Some(status));
             assert!(refused.exit_code() == code && refused.to_string().contains(part), "{refused}");
         }
     }
