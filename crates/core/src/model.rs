@@ -22,6 +22,15 @@ pub enum Turn {
     Assistant(String),
 }
 
+impl Turn {
+    /// What is said, by whomever.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        let (Self::User(text) | Self::Assistant(text)) = self;
+        text
+    }
+}
+
 /// One call, ready to be sent.
 #[derive(Debug, Clone)]
 pub struct ModelRequest {
@@ -43,10 +52,8 @@ impl ModelRequest {
     /// Bytes of what the model is given to read, without the schema, which not every provider shows it.
     #[must_use]
     pub fn text_bytes(&self) -> usize {
-        let turns = self.turns.iter().map(|turn| match turn {
-            Turn::User(text) | Turn::Assistant(text) => text.len(),
-        });
-        turns.sum::<usize>().saturating_add(self.system.len())
+        let turns: usize = self.turns.iter().map(|turn| turn.text().len()).sum();
+        turns.saturating_add(self.system.len())
     }
 }
 

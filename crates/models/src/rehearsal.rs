@@ -38,8 +38,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nightshift_core::model::{
-    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, TokenLimit, Turn,
-    Usage,
+    Answer, FailureClass, Headroom, ModelFailure, ModelReply, ModelRequest, RetryAdvice, TokenLimit, Usage,
 };
 use nightshift_core::split_mix::SplitMix64;
 use nightshift_ports::Model;
@@ -187,7 +186,7 @@ impl Rehearsal {
         let mut hash = Fnv::new();
         hash.add(request.system.as_bytes());
         for turn in &request.turns {
-            hash.add(text_of(turn).as_bytes());
+            hash.add(turn.text().as_bytes());
         }
         let request_hash = hash.0;
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
@@ -276,11 +275,10 @@ impl Rehearsal {
             Answer::Text(text) | Answer::Refused { text, .. } | Answer::Truncated { text, .. } => text.len(),
             Answer::Unusable { .. } => 0,
         };
-        let asked: usize = request.turns.iter().map(|turn| text_of(turn).len()).sum();
         let tokens = |bytes: usize| u64::try_from(bytes.div_ceil(BYTES_PER_TOKEN)).unwrap_or(u64::MAX);
         let allowed = u64::from(request.output_tokens_max);
         let usage = Usage {
-            input_tokens: tokens(asked.saturating_add(request.system.len())),
+            input_tokens: tokens(request.text_bytes()),
             // What is cut off by the limit has as many tokens as the limit.
             output_tokens: if fate == Fate::Truncated { allowed } else { tokens(said).min(allowed) },
         };
@@ -315,11 +313,6 @@ impl Rehearsal {
             oversize: None,
         }
     }
-}
-
-fn text_of(turn: &Turn) -> &str {
-    let (Turn::User(text) | Turn::Assistant(text)) = turn;
-    text
 }
 
 /// FNV-1a: stable between builds and machines, which the standard library's hasher is not.
@@ -513,6 +506,8 @@ const WORDS: [&str; 20] = [
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use nightshift_core::model::Turn;
 
     use super::*;
 

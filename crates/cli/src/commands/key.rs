@@ -156,8 +156,8 @@ async fn check(arguments: &CheckArguments, context: &Context) -> Result<(), Fail
 /// What the provider says against one smallest call, after saying what that costs; `None`: it accepts key and model.
 pub async fn refusal(stack: &Stack, yes: bool) -> Result<Option<String>, Failure> {
     let worker = stack.worker()?;
-    let (request, user_bytes) = smallest_call()?;
-    let price = CallPrice::new(worker.price, request.system.len() + user_bytes, request.output_tokens_max);
+    let request = smallest_call()?;
+    let price = CallPrice::new(worker.price, request.text_bytes(), request.output_tokens_max);
     confirm::ask(
         yes,
         &format!(
@@ -189,7 +189,7 @@ pub async fn refusal(stack: &Stack, yes: bool) -> Result<Option<String>, Failure
 
 /// What the first task asks for its example, and the bytes of that: a call like any other, so that what a provider refuses of
 /// ours is refused here too.
-fn smallest_call() -> Result<(ModelRequest, usize), Failure> {
+fn smallest_call() -> Result<ModelRequest, Failure> {
     let tasks = my_tasks::registry();
     let first = tasks.names().first().and_then(|name| Some((tasks.find(name)?, tasks.describe(name)?)));
     let (task, description) =
@@ -202,16 +202,14 @@ fn smallest_call() -> Result<(ModelRequest, usize), Failure> {
             violations.0.join(" ")
         ))
     })?;
-    let user_bytes = prompt.user.len();
-    let request = ModelRequest {
+    Ok(ModelRequest {
         system: prompt.system,
         turns: vec![Turn::User(prompt.user)],
         schema_name: task.name().to_owned(),
         schema: std::sync::Arc::clone(task.schema()),
         output_tokens_max: task.output_tokens_max(),
         timeout_ms: CALL_TIMEOUT_MS,
-    };
-    Ok((request, user_bytes))
+    })
 }
 
 /// The key, which the worker would find usable.
