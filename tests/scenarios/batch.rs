@@ -9,7 +9,7 @@ use nightshift_core::metric::{HandBackCause, Outcome};
 use nightshift_core::model::FailureClass;
 use nightshift_core::record::State;
 use nightshift_shell::runtime::Handler as _;
-use nightshift_tests::memory::{LastStep, START_MS, Says, World, again, message};
+use nightshift_tests::memory::{LastStep, START_MS, Says, again, message};
 use nightshift_worker_function::handler::{BatchHandler, InvocationError};
 use serde_json::json;
 use tokio::time::Instant;
@@ -130,7 +130,7 @@ async fn b4_what_is_reported_are_the_ids_of_failed_records_each_once() {
 
 #[tokio::test(start_paused = true)]
 async fn b5_what_is_no_batch_is_an_error_and_no_call() {
-    let world = World::new(by_text);
+    let world = world(by_text);
     let handler = BatchHandler::new(world.worker(Limits::default()), world.clone(), None);
     for event in ["[]", "\"Records\"", "{}", "null", "{\"Records\": {}}", "5", "", "[{\"messageId\": \"m\"}]"]
     {

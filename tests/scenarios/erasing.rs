@@ -60,7 +60,7 @@ async fn what_is_erased_while_its_call_is_in_flight_is_not_stored_and_its_messag
         ("a failure, which is tried again", &ticket, fails()),
         ("a fallback, whose message is kept for review", &notes, prose),
     ] {
-        let world = World::new(move |_, _| Says::After(Duration::from_secs(5), Box::new(says.clone())));
+        let world = world(move |_, _| Says::After(Duration::from_secs(5), Box::new(says.clone())));
         let worker = world.worker(Limits { reask_limit: 0, ..Limits::default() });
         let sent = message(&world, "m-1", body.clone());
         let erases = async {
@@ -135,7 +135,7 @@ async fn an_erasure_that_is_cut_short_leaves_what_the_next_one_finds_and_erases_
     let input = json!({"team": "Checkout", "week": "2026-W47", "entries": ["Shipped it."]});
     let notes = json!({"task": "weekly_report", "input": input, "reference": "customer 7"}).to_string();
     let key = InputHash::of_job("weekly_report", &input);
-    let world = World::new(|_, _| Says::Text("I would rather not say.".to_owned()));
+    let world = world(|_, _| Says::Text("I would rather not say.".to_owned()));
     let worker = world.worker(Limits { reask_limit: 0, ..Limits::default() });
     invoke(&worker, vec![message(&world, "m-1", notes)]).await;
     assert!(world.kept_parts(&key).iter().any(|part| !part.bytes.is_empty()), "it waits for review");

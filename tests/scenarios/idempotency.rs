@@ -11,7 +11,7 @@ use nightshift_core::model::{Answer, FailureClass};
 use nightshift_core::next_step::RECEIVES_KEPT;
 use nightshift_core::record::{Expect, Record, State};
 use nightshift_ports::{Clock as _, PortErrorKind};
-use nightshift_tests::memory::{LedgerFault, Says, World, again, message};
+use nightshift_tests::memory::{LedgerFault, Says, again, message};
 use serde_json::json;
 
 use crate::stage::*;
@@ -216,7 +216,7 @@ async fn i8_a_result_that_could_not_be_written_is_reported_and_ends_as_one() {
     taken_over.token = "another worker's".to_owned();
     taken_over.version = 9;
     let expected = taken_over.clone();
-    let stage = Stage { world: World::new(by_text), ..stage };
+    let stage = Stage { world: world(by_text), ..stage };
     let stage = Stage { worker: stage.world.worker(Limits::default()), world: stage.world };
     stage.world.on_write(store_fails(LedgerFault::FindsInstead(Box::new(taken_over))));
     let report = stage.invoke(vec![stage.message("m-1", "one")]).await;

@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::stage::{context, key, output, reason, ticket};
+use crate::stage::{context, key, output, reason, ticket, world};
 
 /// Real time passes here, so the waits are short; everything else is as by default.
 fn limits() -> Limits {
@@ -191,7 +191,7 @@ impl Call {
             })
         })
         .await;
-        let world = World::new(|_, _| panic!("the world's own model is not asked"));
+        let world = world(|_, _| panic!("the world's own model is not asked"));
         let message = message(&world, "m-1", ticket("one"));
         Self { world, server, calls, case, message }
     }

@@ -225,10 +225,8 @@ async fn a_count_that_is_odd_is_logged_and_no_other() {
         let stage = Stage::new(move |_, _| Says::Counted(output().to_string(), usage));
         stage.world.set_price(Price::flat(1_000_000, 0));
         let worker = stage.world.worker(Limits::default());
-        let log = Log::default();
-        let kept = log.keep();
+        let log = Log::keep();
         let report = invoke(&worker, vec![stage.message("m-1", "one")]).await;
-        drop(kept);
         assert_eq!(report.outcomes, [Outcome::Succeeded], "{usage:?}");
         let lines = log.lines();
         let odd: Vec<_> = lines.iter().filter(|line| line.contains("provider")).collect();

@@ -30,7 +30,7 @@ use nightshift_worker::{Deployment, Message, Ports, Worker};
 use nightshift_worker_function::handler::BatchHandler;
 use serde_json::{Value, json};
 
-use crate::stage::{FAILS, TIMEOUT_MS, by_text, good, key, ticket};
+use crate::stage::{FAILS, TIMEOUT_MS, by_text, good, key, ticket, world};
 
 const REGION: &str = "eu-west-1";
 const LEDGER: &str = "scenarios-ledger";
@@ -169,7 +169,7 @@ impl Account {
 #[tokio::test]
 async fn b1_b2_b4_b6_b7_i14_i17_each_record_of_a_batch_is_settled_for_itself() {
     let account = Account::open().await;
-    let world = World::new(by_text);
+    let world = world(by_text);
     let environment = account.environment(&world);
     let failing = format!("four {FAILS}");
     let sns = json!({"Type": "Notification", "Message": ticket("inside")}).to_string();
@@ -204,7 +204,7 @@ async fn b1_b2_b4_b6_b7_i14_i17_each_record_of_a_batch_is_settled_for_itself() {
 #[tokio::test]
 async fn i1_i2_a_completed_input_took_two_writes_and_takes_no_call_again() {
     let account = Account::open().await;
-    let world = World::new(by_text);
+    let world = world(by_text);
     account.send(&ticket("one")).await;
     let records = account.receive().await;
     assert_eq!(account.invoke(&account.environment(&world), records.clone()).await, [""; 0]);
@@ -230,7 +230,7 @@ async fn i1_i2_a_completed_input_took_two_writes_and_takes_no_call_again() {
 #[tokio::test]
 async fn i5_two_parallel_invocations_of_one_input_make_one_call() {
     let account = Account::open().await;
-    let world = World::new(|_, _| Says::After(Duration::from_millis(700), Box::new(good())));
+    let world = world(|_, _| Says::After(Duration::from_millis(700), Box::new(good())));
     let (first, second) = (account.environment(&world), account.environment(&world));
     account.send(&ticket("one")).await;
     account.send(&ticket("one")).await;
@@ -252,7 +252,7 @@ async fn i5_two_parallel_invocations_of_one_input_make_one_call() {
 #[tokio::test]
 async fn every_record_of_an_earlier_release_is_worked_on_as_what_it_is() {
     let account = Account::open().await;
-    let world = World::new(by_text);
+    let world = world(by_text);
     let ports = Ports {
         ledger: Arc::new(DynamoLedger::new(&account.sdk, LEDGER)),
         dead_letters: world.clone(),

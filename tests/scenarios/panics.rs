@@ -11,7 +11,7 @@ use nightshift_core::output_validation::REASK_BYTES_MAX;
 use nightshift_core::record::State;
 use nightshift_core::spend::CallPrice;
 use nightshift_core::task::{Task, Tasks, Violations};
-use nightshift_tests::memory::{Says, World, again, message};
+use nightshift_tests::memory::{Says, again, message};
 use serde_json::Value;
 
 use crate::stage::*;
@@ -84,7 +84,7 @@ impl Tasks for Broken {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_before_the_claim_ends_too() {
-    let world = World::new(by_text);
+    let world = world(by_text);
     let worker = world.worker_of(Box::new(Broken::default()), Limits::default(), world.clone(), 0);
     let mut message = message(&world, "m-1", r#"{"task":"broken","input":{}}"#);
     let mut outcomes = Vec::new();
@@ -113,7 +113,7 @@ async fn a_panic_costs_what_its_call_cost_or_may_have_cost() {
         ("in the call", true, Says::Panics, most),
         ("over the answer", true, Says::Text("{}".to_owned()), 200),
     ] {
-        let world = World::new(move |_, _| says.clone());
+        let world = world(move |_, _| says.clone());
         let tasks = Box::new(Broken { in_accept, ..Broken::default() });
         let worker = world.worker_of(tasks, Limits::default(), world.clone(), 0);
         let report = invoke(&worker, vec![message(&world, "m-1", body)]).await;

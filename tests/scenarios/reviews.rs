@@ -24,7 +24,7 @@ fn useless(_nth: usize, _request: &nightshift_core::model::ModelRequest) -> Says
 }
 
 fn world() -> (std::sync::Arc<World>, Worker) {
-    let world = World::new(useless);
+    let world = crate::stage::world(useless);
     let worker = world.worker(Limits::default());
     (world, worker)
 }

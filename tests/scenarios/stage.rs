@@ -1,7 +1,8 @@
 //! What all scenarios start from: tickets, a worker, and words about how they ended.
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use nightshift_core::dead_letter::{CONTEXT_ATTRIBUTE, DeadLetter, REASON_ATTRIBUTE};
 use nightshift_core::failure::FailureReason;
@@ -15,7 +16,6 @@ use nightshift_tests::memory::{Says, World, message};
 pub use nightshift_tests::ticket_answer as output;
 use nightshift_worker::{BatchReport, Message, Worker};
 use serde_json::{Value, json};
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The function's timeout.
 pub const TIMEOUT_MS: u64 = 300_000;
@@ -50,7 +50,7 @@ pub struct Stage {
 
 impl Stage {
     pub fn new(on_call: impl FnMut(usize, &ModelRequest) -> Says + Send + 'static) -> Self {
-        let world = World::new(on_call);
+        let world = world(on_call);
         let worker = world.worker(Limits::default());
         Self { world, worker }
     }
@@ -115,14 +115,21 @@ pub fn failed_with(record: &Record) -> Option<FailureReason> {
     }
 }
 
-/// What this thread logs while it is kept.
+thread_local! {
+    /// Where what this thread logs is kept.
+    static KEPT: RefCell<Option<Log>> = const { RefCell::new(None) };
+}
+
+/// What this thread logs from here on.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    pub fn keep(&self) -> impl Drop + use<> {
-        let log = self.clone();
-        tracing_subscriber::fmt().with_ansi(false).with_writer(move || log.clone()).set_default()
+    /// In place of what was kept before.
+    pub fn keep() -> Self {
+        let log = Self::default();
+        KEPT.set(Some(log.clone()));
+        log
     }
 
     pub fn lines(&self) -> Vec<String> {
@@ -131,11 +138,27 @@ impl Log {
     }
 }
 
-impl Write for Log {
+/// Writes to what the thread that logs keeps.
+struct ToKept;
+
+impl Write for ToKept {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        KEPT.with_borrow(|kept| match kept {
+            Some(log) => log.0.lock().unwrap().write(bytes),
+            None => Ok(bytes.len()),
+        })
     }
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// The world of a scenario: each is made here, and no worker logs before one is.
+///
+/// `tracing` asks once for each place that logs whether anybody listens, and may ask the thread that comes there first:
+/// a listener of one test's own, or a later one, would miss what another test's thread was the first to log.
+pub fn world(on_call: impl FnMut(usize, &ModelRequest) -> Says + Send + 'static) -> Arc<World> {
+    static LISTENS: Once = Once::new();
+    LISTENS.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| ToKept).init());
+    World::new(on_call)
 }
