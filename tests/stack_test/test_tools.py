@@ -70,6 +70,32 @@ def test_what_stands_behind_the_environment_of_a_stack_that_is_down_is_not_run(t
     assert code != 0 and "went on" not in out and "is not up: scripts/stack up" in err
 
 
+# The help of the other two is of the program that they build.
+SCRIPTS = sorted(
+    file.name for file in (ROOT / "scripts").iterdir()
+    if file.is_file() and file.read_text().startswith("#!/usr/bin/env bash") and file.name not in ("demo", "simulate")
+)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_a_script_says_what_it_is_for_and_does_nothing(tmp_path, name, word):
+    path = os.path.relpath(ROOT / "scripts" / name, tmp_path)
+    done = subprocess.run([path, word], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    head = (ROOT / "scripts" / name).read_text().split("\nset -")[0].splitlines()[1:]
+    assert done.stdout.splitlines() == [line.removeprefix("#").removeprefix(" ") for line in head if "shellcheck disable" not in line]
+
+
+# What a drill and a load test do not know is refused by the program that they start, and a stage has words of its own.
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in ("drill", "load-test", "test")])
+def test_what_a_script_does_not_know_is_named_before_it_does_anything(name):
+    done = subprocess.run([ROOT / "scripts" / name, "--bogus"], capture_output=True, text=True)
+    said = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, said[0]) == (2, "", f"{name}: not understood: --bogus"), done.stderr
+    assert any(f"scripts/{name}" in line for line in said[1:]), done.stderr
+
+
 @pytest.mark.parametrize("word, arguments", [("--perfix", ["--perfix", "ux"]), ("--prefix", ["--prefix"])])
 def test_an_option_that_there_is_not_is_named(tmp_path, word, arguments):
     code, _, err = stack(tmp_path, "scripts/stack", "smoke", *arguments)
