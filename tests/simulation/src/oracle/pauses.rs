@@ -44,7 +44,7 @@ pub struct Pauses {
     /// Of those that failed, the last ones with no answer between them.
     failed_in_row: u64,
     /// Claims that were left behind by their workers.
-    left: VecDeque<Left>,
+    left: Vec<Left>,
     /// When the last probes began.
     probes: VecDeque<u64>,
     /// When there was last anything to pause for.
@@ -63,7 +63,7 @@ struct Left {
 
 /// What an environment knows may reach the sentinel this much later.
 const LATE_MS: u64 = 5 * MINUTE;
-/// Claims that die are looked at so long: until their lease ends, and for a quarter of an hour.
+/// Claims that die are trouble for so long: until their lease ends, and for a quarter of an hour.
 const LEFT_MS: u64 = 25 * MINUTE;
 /// Fewer calls that fail, or claims that are left behind, are nothing to pause for.
 const SIGNS_MIN: u64 = 10;
@@ -117,10 +117,8 @@ impl Pauses {
     /// An invocation left so many claims behind.
     pub fn left_behind(&mut self, now_ms: u64, began_ms: u64, invocation: u64, claims: usize) {
         self.left.extend(std::iter::repeat_n(Left { at_ms: now_ms, began_ms, invocation }, claims));
-        while self.left.front().is_some_and(|left| left.at_ms + LEFT_MS < now_ms) {
-            self.left.pop_front();
-        }
-        if self.left.len() as u64 >= SIGNS_MIN {
+        let of_late = self.left.iter().rev().take_while(|left| left.at_ms + LEFT_MS >= now_ms);
+        if of_late.count() as u64 >= SIGNS_MIN {
             self.trouble_ms = now_ms;
         }
     }
@@ -157,9 +155,9 @@ impl Pauses {
             Cause::Deaths => {
                 let opened_ms = self.opened_ms.last().copied().unwrap_or_default();
                 let since_ms = healthy_ms.max(opened_ms).saturating_sub(MINUTE);
-                let counts = |left: &&Left| left.began_ms >= since_ms && left.at_ms + LEFT_MS >= now_ms;
                 let (mut claims, mut invocations) = (0, Vec::new());
-                for left in self.left.iter().filter(counts) {
+                // However long ago: with little to do it takes its time until ten have died, and nobody has lived since.
+                for left in self.left.iter().filter(|left| left.began_ms >= since_ms) {
                     claims += 1;
                     if !invocations.contains(&left.invocation) {
                         invocations.push(left.invocation);
@@ -233,6 +231,8 @@ impl State {
             if begins && !self.pauses.is_justified(*cause, room_micro_usd, healthy_ms, now_ms) {
                 let what = format!("{cause:?} pauses, and there is nothing to pause for: {is:?}");
                 self.violate(now_ms, Promise::Paused, None, what);
+            } else if begins && *cause == Cause::Deaths {
+                self.pauses.trouble_ms = now_ms;
             }
             if relapses(is) > relapses(was) + 1 {
                 self.violate(now_ms, Promise::Paused, None, format!("one relapse of {cause:?} counts twice"));
