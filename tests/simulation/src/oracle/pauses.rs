@@ -117,8 +117,8 @@ impl Pauses {
     /// An invocation left so many claims behind.
     pub fn left_behind(&mut self, now_ms: u64, began_ms: u64, invocation: u64, claims: usize) {
         self.left.extend(std::iter::repeat_n(Left { at_ms: now_ms, began_ms, invocation }, claims));
-        let of_late = self.left.iter().rev().take_while(|left| left.at_ms + LEFT_MS >= now_ms);
-        if of_late.count() as u64 >= SIGNS_MIN {
+        let of_late = self.left.iter().nth_back(SIGNS_MIN as usize - 1);
+        if of_late.is_some_and(|left| left.at_ms + LEFT_MS >= now_ms) {
             self.trouble_ms = now_ms;
         }
     }
