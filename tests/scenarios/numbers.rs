@@ -225,10 +225,10 @@ async fn a_count_that_is_odd_is_logged_and_no_other() {
         let stage = Stage::new(move |_, _| Says::Counted(output().to_string(), usage));
         stage.world.set_price(Price::flat(1_000_000, 0));
         let worker = stage.world.worker(Limits::default());
-        let log = Log::keep();
+        logged();
         let report = invoke(&worker, vec![stage.message("m-1", "one")]).await;
         assert_eq!(report.outcomes, [Outcome::Succeeded], "{usage:?}");
-        let lines = log.lines();
+        let lines = logged();
         let odd: Vec<_> = lines.iter().filter(|line| line.contains("provider")).collect();
         match said {
             Some(words) => assert!(odd.len() == 1 && odd[0].contains(words), "{usage:?}: {odd:?}"),

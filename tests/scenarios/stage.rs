@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::Write;
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Once};
 
 use nightshift_core::dead_letter::{CONTEXT_ATTRIBUTE, DeadLetter, REASON_ATTRIBUTE};
 use nightshift_core::failure::FailureReason;
@@ -116,37 +116,20 @@ pub fn failed_with(record: &Record) -> Option<FailureReason> {
 }
 
 thread_local! {
-    /// Where what this thread logs is kept.
-    static KEPT: RefCell<Option<Log>> = const { RefCell::new(None) };
+    static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What this thread logs from here on.
-#[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// In place of what was kept before.
-    pub fn keep() -> Self {
-        let log = Self::default();
-        KEPT.set(Some(log.clone()));
-        log
-    }
-
-    pub fn lines(&self) -> Vec<String> {
-        let log = self.0.lock().unwrap();
-        String::from_utf8_lossy(&log).lines().map(str::to_owned).collect()
-    }
+/// The lines that this thread has logged since it was last asked.
+pub fn logged() -> Vec<String> {
+    String::from_utf8_lossy(&LOGGED.take()).lines().map(str::to_owned).collect()
 }
 
-/// Writes to what the thread that logs keeps.
-struct ToKept;
+/// Writes to what the thread that logs has logged.
+struct ToLogged;
 
-impl Write for ToKept {
+impl Write for ToLogged {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        KEPT.with_borrow(|kept| match kept {
-            Some(log) => log.0.lock().unwrap().write(bytes),
-            None => Ok(bytes.len()),
-        })
+        LOGGED.with_borrow_mut(|logged| logged.write(bytes))
     }
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
@@ -159,6 +142,6 @@ impl Write for ToKept {
 /// a listener of one test's own, or a later one, would miss what another test's thread was the first to log.
 pub fn world(on_call: impl FnMut(usize, &ModelRequest) -> Says + Send + 'static) -> Arc<World> {
     static LISTENS: Once = Once::new();
-    LISTENS.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| ToKept).init());
+    LISTENS.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| ToLogged).init());
     World::new(on_call)
 }
