@@ -1,15 +1,15 @@
 """Checks a function's binary and packs it, so that the same binary always gives the same zip.
 
-    package_function.py BINARY ZIP ARCHITECTURE [PATH...]
+    package_function.py [--any-size] BINARY ZIP ARCHITECTURE [PATH...]
 
 The paths are this machine's; none of them may be in the binary, or it would differ elsewhere.
 """
 
+import argparse
 import base64
 import hashlib
 import pathlib
 import re
-import sys
 import zipfile
 
 from elftools.elf.dynamic import DynamicSection
@@ -67,7 +67,7 @@ def check(binary, architecture, paths=()):
     return newest
 
 
-def pack(binary, target):
+def pack(binary, target, any_size=False):
     content = pathlib.Path(binary).read_bytes()
     entry = zipfile.ZipInfo("bootstrap", date_time=(1980, 1, 1, 0, 0, 0))
     entry.create_system = 3  # Unix, whatever packs it.
@@ -78,7 +78,7 @@ def pack(binary, target):
     with zipfile.ZipFile(partial, "w") as archive:
         archive.writestr(entry, content, compresslevel=9)
     size = pathlib.Path(partial).stat().st_size
-    if size > ZIP_BYTES_MAX:
+    if size > ZIP_BYTES_MAX and not any_size:
         pathlib.Path(partial).unlink()
         raise SystemExit(f"{target}: {size / 1e6:.1f} MB, over the limit of {ZIP_BYTES_MAX / 1e6:.0f} MB")
     pathlib.Path(partial).replace(target)
@@ -90,13 +90,17 @@ def dotted(version):
 
 
 def main():
-    if len(sys.argv) < 4 or sys.argv[3] not in MACHINES:
-        raise SystemExit(__doc__)
-    binary, target, architecture, *paths = sys.argv[1:]
-    glibc = check(binary, architecture, paths)
-    size, digest = pack(binary, target)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--any-size", action="store_true", help="packs what is over the limit too")
+    parser.add_argument("binary")
+    parser.add_argument("zip")
+    parser.add_argument("architecture", choices=MACHINES)
+    parser.add_argument("paths", nargs="*", metavar="path")
+    given = parser.parse_args()
+    glibc = check(given.binary, given.architecture, given.paths)
+    size, digest = pack(given.binary, given.zip, given.any_size)
     # Twice, because Lambda and Terraform (worker_package) write it in Base64.
-    print(f"{target}: {size / 1e6:.2f} MB, newest symbol GLIBC_{dotted(glibc)}, sha256 {digest} ({base64.b64encode(bytes.fromhex(digest)).decode()})")
+    print(f"{given.zip}: {size / 1e6:.2f} MB, newest symbol GLIBC_{dotted(glibc)}, sha256 {digest} ({base64.b64encode(bytes.fromhex(digest)).decode()})")
 
 
 if __name__ == "__main__":

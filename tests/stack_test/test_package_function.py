@@ -74,3 +74,4 @@ def test_a_zip_over_the_limit_is_refused_and_not_left_behind(good, folder, monke
     with pytest.raises(SystemExit, match="over the limit"):
         package_function.pack(good, folder / "large.zip")
     assert not list(folder.glob("large.zip*"))
+    assert package_function.pack(good, folder / "large.zip", any_size=True)[0] > 100
