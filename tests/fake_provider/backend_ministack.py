@@ -16,8 +16,8 @@ from plan import changed_attributes, equal_json, is_off, settle
 from rules import RULES
 from values import UNKNOWN, canonical, conform
 
-# One attempt, and no long wait: a server on this machine that does not answer is broken.
-_CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=60)
+# One attempt: a server on this machine that refuses is broken. It may be busy with what five others ask it at once.
+_CONFIG = Config(retries={"total_max_attempts": 1}, connect_timeout=60, read_timeout=60)
 
 
 class MiniStackBackend:

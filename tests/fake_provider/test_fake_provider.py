@@ -521,13 +521,12 @@ def ministack(tmp_path_factory):
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen([command], env=environment, stdout=log, stderr=log)
     try:
-        deadline = time.monotonic() + 60
         while True:
             try:
                 urllib.request.urlopen(f"{url}/_ministack/ready", timeout=2).read()
                 break
             except OSError:
-                assert time.monotonic() < deadline and server.poll() is None, (folder / "log").read_text()
+                assert server.poll() is None, (folder / "log").read_text()
                 time.sleep(0.2)
         yield url
     finally:

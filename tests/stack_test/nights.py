@@ -73,6 +73,16 @@ class Night:
         item = self.client("dynamodb").get_item(TableName=self.stack.outputs["ledger_table"], Key={"id": {"S": "sentinel#watch"}}, ConsistentRead=True)
         return json.loads(item["Item"]["document"]["S"])["seen_at_ms"]
 
+    def last_look_ms(self):
+        """Waits for a look, and its probe, that were under way when the schedule was stopped."""
+
+        def is_over():
+            before = self.seen_at_ms()
+            time.sleep(15)
+            return self.seen_at_ms() == before, before
+
+        return wait_until(f"{self.prefix}: the last look is over", is_over, 2 * MINUTE_S)
+
     def switch(self):
         mappings = self.client("lambda").list_event_source_mappings(FunctionName=f"{self.stack.outputs['worker_function']}:live")
         return mappings["EventSourceMappings"][0]["State"]
@@ -140,9 +150,8 @@ def outage():
         name = night.stack.outputs["sentinel_function"]
         of = {key: value for key, value in schedule.get_schedule(Name=name).items() if key in ("Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")}
         schedule.update_schedule(**of, State="DISABLED")
+        seen_at_ms = night.last_look_ms()
         night.gate.fault = None
-        time.sleep(10)  # A run and its probe that are under way end.
-        seen_at_ms = night.seen_at_ms()
         night.stands("outage", 2 * MINUTE_S, calls_max=0)
         require("night-outage: the sentinel did not run meanwhile", night.seen_at_ms() == seen_at_ms, seen_at_ms)
         schedule.update_schedule(**of, State="ENABLED")
@@ -168,6 +177,8 @@ def key():
 def cap():
     night = Night("cap", limits={"spend_cap_usd_per_day": 0.005})
     try:
+        # Should midnight pass meanwhile, the night is as long.
+        night.stack.has_spent(5_000, 1)
         night.send()
         # What others have reserved is waited for: ten quiet minutes.
         night.is_paused("spend_cap", within_s=900)

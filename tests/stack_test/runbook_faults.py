@@ -8,13 +8,12 @@ import json
 import time
 from typing import Callable
 
-from stack import require, wait_until
+from stack import DAY_S, wait_until
 
 PAUSE = ("procedures/pause-and-resume", "Pause")
 RESUME = ("procedures/pause-and-resume", "Resume")
 ROLL_BACK = ("procedures/roll-back", "")
 NEW_KEY = ("procedures/rotate-the-key", "")
-DAY_S = 86_400
 
 
 @dataclasses.dataclass
@@ -89,22 +88,22 @@ def letters_of_a_week(world):
     """The refusals, and one of them has waited for eight days."""
     refuses(world)
     failed = next(key for key, record in world.stack.records().items() if record["state"] == "failed")
-    world.set_record(failed, failed_at_ms=int((time.time() - 8 * DAY_S) * 1000))
+    world.stack.set_record(failed, failed_at_ms=int((time.time() - 8 * DAY_S) * 1000))
+    world.sees()
 
 
 def paused_for_days(world):
     """Jobs were begun and handed back, then somebody paused the stack by hand, four days ago."""
-    settled(world)
     world.gate.fault = "rate limit"
     world.send(3)
     open_jobs = lambda: [key for key, record in world.stack.records().items() if record["state"] == "open"]
     wait_until("jobs handed back", lambda: (len(found := open_jobs()) >= 3, found), 120)
     long_ago = int((time.time() - 4 * DAY_S) * 1000)
-    world.set_record("control", paused_reason="the provider's outage", paused_since_ms=long_ago)
-    time.sleep(6)  # Workers read the control record every few seconds.
-    for key in open_jobs():
-        world.set_record(key, sent_at_ms=long_ago)
-    world.gate.fault = None
+    world.stack.set_record("control", paused_reason="the provider's outage", paused_since_ms=long_ago)
+    world.sees()  # And turns the event source off.
+    for key in wait_until("what was under way is handed back", lambda: (len(found := open_jobs()) >= 3, found), 60):
+        world.stack.set_record(key, sent_at_ms=long_ago)
+    world.sees()
 
 
 def event_source_is_off(world):
@@ -125,12 +124,12 @@ def roles_were_changed(world):
 
 
 def money_is_spent(world):
-    """The cap is what was spent so far and a little more."""
-    day = time.strftime("%Y-%m-%d", time.gmtime())
-    spent_usd = world.stack.metric("CostUsd", time.time() - 7200)
-    world.apply(limits={"spend_cap_usd_per_day": max(round(spent_usd * 1.02, 6), 0.000002)})
+    """Too little is left for any job; nor is there more when midnight passes meanwhile."""
+    world.apply(limits={"spend_cap_usd_per_day": 0.02})
+    world.stack.has_spent(19_900, 0, 1)
     world.send(2)
     world.see("JobsHandedBack")
+    world.sees()
 
 
 def deploy_does_not_start(world):
@@ -161,12 +160,9 @@ def redrive_cannot_receive(world):
     model_fails("refusal", 3, "DeadLetters")(world)
     world.gate.fault = None
     world.change_role("redrive", "sqs:ReceiveMessage", "sqs:GetQueueUrl")
-    ask = lambda request: json.loads(
-        world.client("lambda").invoke(FunctionName=f"{world.stack.prefix}-redrive", Payload=json.dumps(request))["Payload"].read()
-    )
-    id_ = ask({"start": {"source": "dead-letters", "rate": 5.0, "reason": "test", "caller": "test"}})["redrive"]["id"]
+    step = json.dumps({"step": {"id": world.start_redrive("dead-letters", rate=5.0)}})
     for _ in range(2):
-        ask({"step": {"id": id_}})
+        world.client("lambda").invoke(FunctionName=f"{world.stack.prefix}-redrive", Payload=step)
 
 
 def sentinel_may_not_invoke(world):
@@ -174,10 +170,7 @@ def sentinel_may_not_invoke(world):
     # From `crashed`: what a redrive hides until its end would keep those of other pages waiting.
     crashed_job(world)
     world.change_role("sentinel", "lambda:InvokeFunction", "lambda:GetFunction")
-    request = {"start": {"source": "crashed", "reason": "test", "caller": "test"}}
-    answer = world.client("lambda").invoke(FunctionName=f"{world.stack.prefix}-redrive", Payload=json.dumps(request))
-    answer = json.load(answer["Payload"])
-    require("a redrive has begun", "redrive" in answer, answer)
+    world.start_redrive("crashed")
     wait_until("the sentinel may not drive it", lambda: (not world.look(), ""), 60)
 
 
@@ -195,8 +188,10 @@ FAULTS = [
     Fault("each call ends in a 500", ["model-failing"], model_fails("server error", 3, "ModelErrors"), repair=model(None), alone=True),
     Fault("the provider refuses for rate", ["model-throttled"], model_fails("rate limit", 3, "ModelThrottled"), repair=model(None), alone=True),
     Fault("the answers are no JSON", ["output-rejected"], model_fails("prose", 3, "OutputRejections"), repair=model(None), alone=True),
-    Fault("paused by hand, four days ago", ["queue-paused", "oldest-job-too-old", "jobs-expiring"], paused_for_days),
-    Fault("the event source is off", ["no-progress"], event_source_is_off, [], [RESUME, ("procedures/pause-and-resume", "Verification")]),
+    Fault(
+        "paused by hand, four days ago", ["queue-paused", "oldest-job-too-old", "jobs-expiring"], paused_for_days, repair=model(None), alone=True,
+    ),
+    Fault("the event source is off", ["no-progress"], event_source_is_off, [], [RESUME, ("procedures/pause-and-resume", "Verification")], alone=True),
     Fault("SQS gave up on a job", ["crashed-jobs"], crashed_job, gaps=["the message was put into crashed by the test"]),
     Fault("roles were changed by hand", ["ledger-failing", "sentinel-silent"], roles_were_changed, repair=apply),
     Fault("a redrive cannot receive", ["redrive-failing"], redrive_cannot_receive, [("redrive-failing", "Mitigation")], repair=apply),
@@ -243,7 +238,10 @@ def only_letter(world):
     before = failed(world)
     world.gate.fault = "refusal"
     world.send(1)
-    (world.letter,) = wait_until("a dead letter", lambda: (len(new := failed(world) - before) == 1, new), 120)
+    # The record is written before its letter is sent.
+    (world.letter,) = wait_until(
+        "a dead letter", lambda: (len(new := failed(world) - before) == 1 == world.stack.depth("dead_letters"), new), 120,
+    )
     world.gate.fault = None
 
 

@@ -26,6 +26,7 @@ The stack is up (scripts/stack up), NIGHTSHIFT_STACK_HOME says where.
 """
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -280,10 +281,17 @@ def frozen(stack):
     def strike(processes, _count):
         for process in processes:
             os.kill(process, signal.SIGSTOP)
-        wait_until(
-            f"{stack.prefix}: Lambda kills what does not answer",
-            lambda: (not (left := set(processes) & set(stack.function_processes())), left), FUNCTION_TIMEOUT_S + 30,
-        )
+
+        def are_gone():
+            left = set(processes) & set(stack.function_processes())
+            # It hit when all was settled: nobody invokes them, and so nobody kills them.
+            if stack.depth("jobs") == 0:
+                for process in left:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+            return not left, left
+
+        wait_until(f"{stack.prefix}: Lambda kills what does not answer", are_gone, FUNCTION_TIMEOUT_S + 30)
         return f"froze {len(processes)} processes until the function's timeout"
 
     return struck(stack, strike)[0]

@@ -15,6 +15,7 @@ HOME = pathlib.Path(os.environ.get("NIGHTSHIFT_STACK_HOME", ROOT / ".tools" / "s
 REGION = "eu-central-1"
 # No test may fail because the machine does other things: so many times as long, where the time only ends a vain wait.
 BUSY = 5
+DAY_S = 86_400
 # 50 jobs of all tasks, of which 45 are different, then bad ones; what each is, the tests of the tasks pin.
 DEMO_JOBS = ROOT / "crates" / "demo" / "jobs.jsonl"
 GOOD_LINES = 50
@@ -60,6 +61,19 @@ class Stack:
         """What the control record says, by cause."""
         item = self.client("dynamodb").get_item(TableName=self.outputs["ledger_table"], Key={"id": {"S": "control"}}, ConsistentRead=True).get("Item", {})
         return json.loads(item.get("entries", {"S": "{}"})["S"])
+
+    def set_record(self, key, **attributes):
+        values = {f":{name}": {"N": str(value)} if isinstance(value, int) else {"S": value} for name, value in attributes.items()}
+        self.client("dynamodb").update_item(
+            TableName=self.outputs["ledger_table"], Key={"id": {"S": key}},
+            UpdateExpression="SET " + ", ".join(f"{name} = :{name}" for name in attributes), ExpressionAttributeValues=values,
+        )
+
+    def has_spent(self, micro_usd, *days):
+        """On these days: 0 is today, in UTC, and 1 tomorrow."""
+        for day in days:
+            date = time.strftime("%Y-%m-%d", time.gmtime(time.time() + day * DAY_S))
+            self.set_record(f"spend#{date}", committed_micro_usd=micro_usd)
 
     def depth(self, queue):
         """Visible and not visible: looking at a message hides it."""

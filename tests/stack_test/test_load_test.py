@@ -36,8 +36,9 @@ echo destroy >>log"""
 # With `hang`, a test that goes on until it is stopped, with a verdict on what there was.
 TEST = """if [[ ${!#} == --check ]]; then if [[ $* == *--bogus* || -e report.html ]]; then exit 2; fi; exit; fi
 echo $$ >pid
+if [[ -e hang ]]; then trap '' PIPE; trap 'echo stopped >>log; exit 3' INT TERM; fi
 echo "test $*" >>log
-if [[ -e hang ]]; then trap '' PIPE; trap 'echo stopped >>log; exit 3' INT TERM; while :; do sleep 0.05; done; fi
+if [[ -e hang ]]; then while :; do sleep 0.05; done; fi
 exit "$(cat verdict 2>/dev/null || echo 0)\""""
 
 
