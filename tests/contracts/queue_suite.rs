@@ -1,6 +1,6 @@
 //! What the queues must do for dead letters and hand-backs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use nightshift_core::dead_letter::DeadLetter;
@@ -118,11 +118,16 @@ pub async fn hand_backs(visibility: &dyn Visibility, queues: &dyn Queues) {
     let second = queues.receive_job(5).await.expect("at once");
     assert_eq!((second.body.as_str(), second.receive_count), ("handed back", 2));
 
+    let changed = Instant::now();
     visibility.change(&second.handle, 2).await.unwrap();
     assert_eq!(queues.receive_job(0).await, None, "not before its delay");
     tokio::time::sleep(Duration::from_millis(900)).await;
-    assert_eq!(queues.receive_job(0).await, None, "not before its delay");
-    let third = queues.receive_job(10).await.expect("after its delay");
+    let third = match queues.receive_job(0).await {
+        // This machine is busy: the delay is over.
+        Some(third) if changed.elapsed() >= Duration::from_secs(2) => third,
+        Some(_) => panic!("not before its delay"),
+        None => queues.receive_job(10).await.expect("after its delay"),
+    };
     assert_eq!(third.receive_count, 3, "a receive that finds nothing counts for nothing");
     queues.delete_job(&third.handle).await;
     assert_eq!(queues.receive_job(0).await, None, "it is gone");

@@ -82,7 +82,7 @@ pub async fn a_message_goes_through_as_it_is(
 pub async fn messages_are_hidden_one_by_one(queue: &dyn WaitingQueue, send: &dyn JobsQueue) {
     let letters: Vec<_> = ["a", "b"].map(letter).into_iter().collect();
     send.send(&letters.iter().collect::<Vec<_>>()).await.unwrap();
-    let received = receive_all(queue, 2, 1).await;
+    let received = receive_all(queue, 2, 4).await;
     let handle = |body: &str| {
         let found = received.iter().find(|message| message.letter.body == body).unwrap();
         found.receipt_handle.clone()
@@ -91,7 +91,7 @@ pub async fn messages_are_hidden_one_by_one(queue: &dyn WaitingQueue, send: &dyn
     let changed = queue.hide(&changes).await.unwrap();
     assert!(changed[0].is_ok() && changed[2].is_ok(), "{changed:?}");
     assert!(changed[1].is_err(), "{changed:?}");
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    tokio::time::sleep(Duration::from_millis(4_500)).await;
     let back = receive_all(queue, 1, 60).await;
     let bodies: Vec<_> = back.iter().map(|message| message.letter.body.as_str()).collect();
     assert_eq!(bodies, ["b"], "the other one is hidden for longer than it was received for");

@@ -35,9 +35,9 @@ pub struct Books {
     pub open_at_kills: Counts,
     /// Valid answers that were handed to a process which was killed before the ledger had them, by prompt.
     pub lost_answers: Counts,
-    /// Calls that the worker itself gave up waiting for, by key: it says so when it calls again, hands back or fails.
+    /// Calls that the worker itself gave up waiting for, by key, at least: it says so at once, and when it hands back or fails.
     pub given_up: Counts,
-    /// Of these, the ones after which it called again.
+    /// Of those that took too long, the ones after which it called again.
     pub timed_out: Counts,
     /// Lines of the function's log that are not what it should write.
     pub odd_lines: Vec<String>,
@@ -59,10 +59,9 @@ impl Books {
             add(&mut self.warnings, format!("{} {}", text("message"), text("error")), 1);
         }
         match text("message").as_str() {
-            "calling again" if text("why") == "timeout" => {
-                add(&mut self.given_up, key(), 1);
-                add(&mut self.timed_out, key(), 1);
-            }
+            // Said at once; how its record ended only when the whole batch has, which a kill may not let it.
+            "model call failed" if text("error_type") == "timeout" => add(&mut self.given_up, key(), 1),
+            "calling again" if text("why") == "timeout" => add(&mut self.timed_out, key(), 1),
             "record ended"
                 if !["Succeeded", "NeedsReview", "Duplicate"].contains(&text("outcome").as_str()) =>
             {

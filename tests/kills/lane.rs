@@ -219,14 +219,16 @@ impl Lane {
 
     /// A process has ended: what it had open, and what it had been told but not stored.
     async fn account(&mut self, before: &Seen, by_plan: bool) {
-        // The stub learns of closed connections a moment later; the next process takes longer than that to call.
-        for _ in 0..25 {
-            if self.stub.stats().open == 0 {
-                break;
-            }
+        // The stub learns of closed connections a moment later. Nobody else calls for these inputs before that: their messages
+        // are hidden, and their leases stand.
+        let mut now = seen(self.stub.requests());
+        let cut = now.values().filter(|request| request.open > 0).map(|request| request.text.clone());
+        let cut: Vec<String> = cut.collect();
+        let deadline = Instant::now() + END_MAX;
+        while cut.iter().any(|prompt| now[prompt].open > 0) && Instant::now() < deadline {
             sleep(Duration::from_millis(2)).await;
+            now = seen(self.stub.requests());
         }
-        let now = seen(self.stub.requests());
         let cut_off = growth(before, &now, |request| request.abandoned);
         let answered = growth(&self.last, &now, |request| request.valid_answers);
         let mut lost = Counts::new();

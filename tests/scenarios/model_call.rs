@@ -27,7 +27,7 @@ fn limits() -> Limits {
     Limits {
         backoff_base_ms: 1,
         backoff_ms_max: 5,
-        call_timeout_ms: 2_000,
+        call_timeout_ms: 6_000,
         deadline_margin_ms: 1_000,
         lease_margin_ms: 1_000,
         ..Limits::default()

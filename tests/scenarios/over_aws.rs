@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::types::MessageSystemAttributeName;
-use nightshift_aws::clients::{Region, SdkConfig, loader};
+use nightshift_aws::clients::{Region, SdkConfig, TimeoutConfig, loader};
 use nightshift_aws::ledger::table;
 use nightshift_aws::system::log_line;
 use nightshift_aws::{
@@ -51,6 +51,8 @@ impl Account {
             .endpoint_url(aws.endpoint_url())
             .region(Region::new(REGION))
             .credentials_provider(Credentials::from_keys("local", "local", None))
+            // A busy machine takes its time; the function's own limits have tests of their own.
+            .timeout_config(TimeoutConfig::builder().operation_timeout(Duration::from_secs(30)).build())
             .load()
             .await;
         let sqs = aws_sdk_sqs::Client::new(&sdk);

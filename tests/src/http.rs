@@ -1,10 +1,10 @@
 //! A tiny HTTP/1.1 server on a free port of 127.0.0.1 that answers as it is told.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 /// One request, read whole.
@@ -23,6 +23,8 @@ pub type Answer = (u16, Vec<(String, String)>, String);
 pub struct Server {
     address: SocketAddr,
     running: Option<JoinHandle<()>>,
+    /// Bound, and listens to nobody.
+    closed: Option<TcpSocket>,
 }
 
 impl Server {
@@ -42,18 +44,20 @@ impl Server {
                 connections.spawn(async move { drop(serve(stream, answer.as_ref()).await) });
             }
         });
-        Self { address, running: Some(running) }
+        Self { address, running: Some(running), closed: None }
     }
 
-    /// A port at which nobody listens.
+    /// A port at which nobody listens, as long as this lives.
     ///
     /// # Panics
     /// As [`Server::start`].
     #[allow(clippy::expect_used)] // Only tests call this.
-    pub async fn closed() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-        let address = listener.local_addr().expect("a bound port has an address");
-        Self { address, running: None }
+    #[must_use]
+    pub fn closed() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let address = socket.local_addr().expect("a bound port has an address");
+        Self { address, running: None, closed: Some(socket) }
     }
 
     /// Without a slash at its end.

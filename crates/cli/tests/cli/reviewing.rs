@@ -244,7 +244,7 @@ async fn a_rejection_beside_an_erasure_says_that_its_dead_letter_is_still_to_be_
     let stand = Stand::start().await;
     let key = stand.waits("notes").await;
     let action = "AmazonSQS:SendMessage";
-    stand.refuse(action, "ServiceUnavailable");
+    stand.hang(Some(action));
     let mut command = stand.command(&["review", "reject", &key, "--reason", "r", "--yes"]);
     let child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     tokio::task::block_in_place(|| {
@@ -254,7 +254,7 @@ async fn a_rejection_beside_an_erasure_says_that_its_dead_letter_is_still_to_be_
     });
     let erase = ["results", "delete", &key, "--reason", "request 12", "--yes", "--output", "json"];
     stand.run(&erase).ok();
-    stand.allow(action);
+    stand.hang(None);
     let rejected = Ran::of(tokio::task::block_in_place(|| child.wait_with_output().unwrap()));
     assert!(rejected.code == 1 && rejected.out.is_empty(), "{rejected:?}");
     assert!(rejected.err.contains(&format!("nightshift results delete {key}")), "{rejected:?}");

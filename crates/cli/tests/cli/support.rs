@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -129,7 +130,7 @@ impl Stand {
         self.rest.state.lock().unwrap().refused.remove(action);
     }
 
-    /// From now on this action is never answered.
+    /// From now on this action is not answered; without one, what waits for its answer gets it.
     pub fn hang(&self, action: Option<&str>) {
         self.rest.state.lock().unwrap().hung = action.map(str::to_owned);
     }
@@ -326,11 +327,14 @@ fn serve(stream: TcpStream, state: &Mutex<State>, aws: &str) -> Option<()> {
     let mut locked = state.lock().unwrap();
     locked.asked.push((action.clone(), serde_json::from_str(&text).unwrap_or(Value::Null)));
     let mut stream = read.into_inner();
-    if locked.hung.as_ref() == Some(&action) {
+    while locked.hung.as_ref() == Some(&action) {
         drop(locked);
-        // Until whoever asks gives up.
-        let _ = stream.read(&mut [0]);
-        return None;
+        stream.set_read_timeout(Some(Duration::from_millis(5))).ok()?;
+        // Whoever asks gave up, or sent more: neither waits.
+        if stream.read(&mut [0]).is_ok() {
+            return None;
+        }
+        locked = state.lock().unwrap();
     }
     let is_told = locked.refused.contains_key(&action) || locked.said.contains_key(&action);
     if (action.starts_with("AmazonSQS") || action.starts_with("DynamoDB")) && !is_told {

@@ -97,21 +97,22 @@ async fn a_message_travels_with_body_attributes_and_digests() {
 
 #[tokio::test]
 async fn a_long_poll_ends_when_a_message_arrives_or_becomes_visible() {
-    let (_aws, sqs, url) = sqs_with_queue(&[(QueueAttributeName::VisibilityTimeout, "1")]).await;
-    let poll = |sqs: aws_sdk_sqs::Client, url: String| async move {
-        let answer = sqs.receive_message().queue_url(url).wait_time_seconds(20).send().await.unwrap();
-        answer.messages()[0].receipt_handle().unwrap().to_owned()
+    let (_aws, sqs, url) = sqs_with_queue(&[]).await;
+    let poll = |sqs: aws_sdk_sqs::Client, url: String, hidden_s: i32| async move {
+        let poll = sqs.receive_message().queue_url(url).wait_time_seconds(20).visibility_timeout(hidden_s);
+        poll.send().await.unwrap().messages()[0].receipt_handle().unwrap().to_owned()
     };
-    let waiting = tokio::spawn(poll(sqs.clone(), url.clone()));
+    let waiting = tokio::spawn(poll(sqs.clone(), url.clone(), 1));
     tokio::time::sleep(Duration::from_millis(50)).await;
     sqs.send_message().queue_url(&url).message_body("a").send().await.unwrap();
     // Both waits end long before the poll's 20 s; the test would hang otherwise.
     let first = tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap();
-    let again = tokio::time::timeout(Duration::from_secs(10), poll(sqs.clone(), url.clone())).await.unwrap();
+    let again = poll(sqs.clone(), url.clone(), 600);
+    let again = tokio::time::timeout(Duration::from_secs(10), again).await.unwrap();
     assert_ne!(first, again);
 
     // Handed back by its holder: visible at once for a poll that is under way.
-    let waiting = tokio::spawn(poll(sqs.clone(), url.clone()));
+    let waiting = tokio::spawn(poll(sqs.clone(), url.clone(), 600));
     tokio::time::sleep(Duration::from_millis(50)).await;
     sqs.change_message_visibility()
         .queue_url(&url)

@@ -1,7 +1,7 @@
 //! The adapters over real HTTP: what they send, and what they make of everything that can happen to it.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::{
     FixedClock, KEY, Keys, PROVIDERS, Server, Step, adapter, adapter_over, head, request, response, success,
@@ -233,10 +233,12 @@ fn faults() -> Vec<Fault> {
 async fn faults_of_the_wire_are_told_apart() {
     for provider in PROVIDERS {
         for Fault { name, script, class, status, error_type } in faults() {
+            // Only what does not end by itself ends with the limit.
+            let hangs = script.iter().any(|step| matches!(step, Step::Hang));
+            let limit_ms = if hangs { 500 } else { 60_000 };
             let server = Server::start(vec![script]).await;
-            let begun = Instant::now();
             let failure =
-                adapter(provider, &server.url(), Keys::working()).call(&request(400)).await.unwrap_err();
+                adapter(provider, &server.url(), Keys::working()).call(&request(limit_ms)).await.unwrap_err();
             let label = format!("{provider}: {name}: {failure:?}");
             assert_eq!(
                 (failure.class, failure.status, failure.error_type.as_str()),
@@ -245,7 +247,6 @@ async fn faults_of_the_wire_are_told_apart() {
             );
             // Somebody who waited for it is told how long that was.
             assert!(error_type != "timeout" || failure.message.contains(" within 0."), "{label}");
-            assert!(begun.elapsed() < Duration::from_secs(5), "{label}: took {:?}", begun.elapsed());
             assert_eq!(server.asked().len(), 1, "{label}: one call is one request");
             assert!(!format!("{failure:?}").contains("127.0.0.1"), "{label}: names an address");
         }
@@ -254,18 +255,20 @@ async fn faults_of_the_wire_are_told_apart() {
 
 #[tokio::test]
 async fn what_was_never_sent_cost_nothing() {
-    let refused = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        format!("http://{}", listener.local_addr().unwrap())
-    };
+    // Bound, so that nobody else is there, and listens to nobody.
+    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let refused = format!("http://{}", nobody.local_addr().unwrap());
     // Accepts, and never says a word of TLS: the time limit ends before there is a connection.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent_url = format!("https://{}", silent.local_addr().unwrap());
     let not_tls = Server::start(vec![vec![Step::Hang]]).await;
     let not_tls_url = format!("https://{}", not_tls.address);
     for provider in PROVIDERS {
-        for (url, error_type) in [(&refused, "connect"), (&silent_url, "connect_timeout")] {
-            let failure = adapter(provider, url, Keys::working()).call(&request(300)).await.unwrap_err();
+        for (url, limit_ms, error_type) in
+            [(&refused, 60_000, "connect"), (&silent_url, 300, "connect_timeout")]
+        {
+            let failure = adapter(provider, url, Keys::working()).call(&request(limit_ms)).await.unwrap_err();
             assert_eq!(
                 (failure.class, failure.error_type.as_str()),
                 (Capacity, error_type),
