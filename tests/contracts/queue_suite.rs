@@ -1,11 +1,12 @@
 //! What the queues must do for dead letters and hand-backs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nightshift_core::dead_letter::DeadLetter;
 use nightshift_core::message::{ATTRIBUTES_MAX, Attribute, AttributeValue};
 use nightshift_ports::{DeadLetters, PortError, PortErrorKind, Visibility};
+use tokio::time::Instant;
 
 /// A received message: its handle, body and attributes in the order of their names.
 #[derive(Debug, Clone, PartialEq)]

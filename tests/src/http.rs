@@ -24,7 +24,7 @@ pub struct Server {
     address: SocketAddr,
     running: Option<JoinHandle<()>>,
     /// Bound, and listens to nobody.
-    closed: Option<TcpSocket>,
+    _closed: Option<TcpSocket>,
 }
 
 impl Server {
@@ -44,7 +44,7 @@ impl Server {
                 connections.spawn(async move { drop(serve(stream, answer.as_ref()).await) });
             }
         });
-        Self { address, running: Some(running), closed: None }
+        Self { address, running: Some(running), _closed: None }
     }
 
     /// A port at which nobody listens, as long as this lives.
@@ -57,7 +57,7 @@ impl Server {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
         let address = socket.local_addr().expect("a bound port has an address");
-        Self { address, running: None, closed: Some(socket) }
+        Self { address, running: None, _closed: Some(socket) }
     }
 
     /// Without a slash at its end.
