@@ -121,12 +121,15 @@ pub async fn hand_backs(visibility: &dyn Visibility, queues: &dyn Queues) {
 
     let changed = Instant::now();
     visibility.change(&second.handle, 2).await.unwrap();
-    assert_eq!(queues.receive_job(0).await, None, "not before its delay");
-    tokio::time::sleep(Duration::from_millis(900)).await;
-    let third = match queues.receive_job(0).await {
-        // This machine is busy: the delay is over.
-        Some(third) if changed.elapsed() >= Duration::from_secs(2) => third,
-        Some(_) => panic!("not before its delay"),
+    let mut third = queues.receive_job(0).await;
+    if third.is_none() {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        third = queues.receive_job(0).await;
+    }
+    // On a busy machine it may be over by now.
+    assert!(third.is_none() || changed.elapsed() >= Duration::from_secs(2), "not before its delay");
+    let third = match third {
+        Some(third) => third,
         None => queues.receive_job(10).await.expect("after its delay"),
     };
     assert_eq!(third.receive_count, 3, "a receive that finds nothing counts for nothing");

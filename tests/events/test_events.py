@@ -75,10 +75,11 @@ def table():
         port = probe.getsockname()[1]
     server = subprocess.Popen([ROOT / "scripts/servers", "dynamodb-local", str(port)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     try:
+        deadline = time.monotonic() + 600
         while True:
             if server.poll() == 3:
                 pytest.skip("DynamoDB Local cannot be had here (scripts/servers says why)")
-            assert server.poll() is None, "DynamoDB Local did not start"
+            assert server.poll() is None and time.monotonic() < deadline, "DynamoDB Local did not start"
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break

@@ -521,12 +521,13 @@ def ministack(tmp_path_factory):
     with open(folder / "log", "wb") as log:
         server = subprocess.Popen([command], env=environment, stdout=log, stderr=log)
     try:
+        deadline = time.monotonic() + 600
         while True:
             try:
                 urllib.request.urlopen(f"{url}/_ministack/ready", timeout=2).read()
                 break
             except OSError:
-                assert server.poll() is None, (folder / "log").read_text()
+                assert server.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
                 time.sleep(0.2)
         yield url
     finally:

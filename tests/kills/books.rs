@@ -1,6 +1,6 @@
 //! What the kills explain: which calls were open, and which answers had arrived but were not stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nightshift_local::model_stub::SeenRequest;
 use serde_json::Value;
@@ -35,9 +35,12 @@ pub struct Books {
     pub open_at_kills: Counts,
     /// Valid answers that were handed to a process which was killed before the ledger had them, by prompt.
     pub lost_answers: Counts,
-    /// Calls that the worker itself gave up waiting for, by key, at least: it says so at once, and when it hands back or fails.
+    /// Calls that the worker itself gave up waiting for, by key, at most: those that took too long, of which it says so at once,
+    /// and one for a record that it hands back or fails after no such call.
     pub given_up: Counts,
-    /// Of those that took too long, the ones after which it called again.
+    /// Keys whose last call took too long, and nothing was heard of them since.
+    took_too_long: BTreeSet<String>,
+    /// Of the calls that took too long, the ones after which it called again.
     pub timed_out: Counts,
     /// Lines of the function's log that are not what it should write.
     pub odd_lines: Vec<String>,
@@ -59,13 +62,23 @@ impl Books {
             add(&mut self.warnings, format!("{} {}", text("message"), text("error")), 1);
         }
         match text("message").as_str() {
-            // Said at once; how its record ended only when the whole batch has, which a kill may not let it.
-            "model call failed" if text("error_type") == "timeout" => add(&mut self.given_up, key(), 1),
-            "calling again" if text("why") == "timeout" => add(&mut self.timed_out, key(), 1),
-            "record ended"
-                if !["Succeeded", "NeedsReview", "Duplicate"].contains(&text("outcome").as_str()) =>
-            {
+            // How its record ended is said only when the whole batch has, which a kill may not let it.
+            "model call failed" if text("error_type") == "timeout" => {
                 add(&mut self.given_up, key(), 1);
+                self.took_too_long.insert(key());
+            }
+            "calling again" => {
+                if text("why") == "timeout" {
+                    add(&mut self.timed_out, key(), 1);
+                }
+                self.took_too_long.remove(&key());
+            }
+            "record ended" => {
+                let is_counted = self.took_too_long.remove(&key());
+                let outcome = text("outcome");
+                if !is_counted && !["Succeeded", "NeedsReview", "Duplicate"].contains(&outcome.as_str()) {
+                    add(&mut self.given_up, key(), 1);
+                }
             }
             _ => {}
         }

@@ -219,8 +219,7 @@ impl Lane {
 
     /// A process has ended: what it had open, and what it had been told but not stored.
     async fn account(&mut self, before: &Seen, by_plan: bool) {
-        // The stub learns of closed connections a moment later. Nobody else calls for these inputs before that: their messages
-        // are hidden, and their leases stand.
+        // The stub learns of closed connections a moment later, and nobody else calls for these inputs before their leases end.
         let mut now = seen(self.stub.requests());
         let cut = now.values().filter(|request| request.open > 0).map(|request| request.text.clone());
         let cut: Vec<String> = cut.collect();

@@ -48,6 +48,8 @@ fn upstream(folder: &Path) {
         // Copies the permissions too; scripts are run.
         std::fs::copy(from, to).unwrap();
     }
+    // Of another version than this tree: cargo would take the one's crates for the other's in the folder that they share.
+    set_version(folder, "0.", "6.");
     output(&mut git(folder, &["init", "--quiet", "--initial-branch", "main"]));
     commit(folder, "The version that is cloned");
 }
@@ -119,21 +121,23 @@ fn add_lines(file: &Path, shown: &str) {
     });
 }
 
+/// The version of all crates, from one that begins so to one that begins otherwise.
+fn set_version(folder: &Path, from: &str, to: &str) {
+    let changed = |text: &str| text.replacen(&format!("version = \"{from}"), &format!("version = \"{to}"), 1);
+    edit(&folder.join("Cargo.toml"), |text| changed(&text));
+    edit(&folder.join("Cargo.lock"), |text| {
+        let packages = text.split("\n\n").map(|package| {
+            if package.contains("name = \"nightshift-") { changed(package) } else { package.to_owned() }
+        });
+        packages.collect::<Vec<_>>().join("\n\n")
+    });
+}
+
 /// What the next version may bring: another number, a further task of its own, other words in the README.
 fn release(upstream: &Path) {
     let (tasks, snapshots) =
         (upstream.join("crates/tasks/src"), upstream.join("crates/tasks/tests/tasks/snapshots"));
-    edit(&upstream.join("Cargo.toml"), |text| text.replacen("version = \"0.", "version = \"7.", 1));
-    edit(&upstream.join("Cargo.lock"), |text| {
-        let packages = text.split("\n\n").map(|package| {
-            if package.contains("name = \"nightshift-") {
-                package.replacen("version = \"0.", "version = \"7.", 1)
-            } else {
-                package.to_owned()
-            }
-        });
-        packages.collect::<Vec<_>>().join("\n\n")
-    });
+    set_version(upstream, "6.", "7.");
     let report = std::fs::read_to_string(tasks.join("weekly_report.rs")).unwrap();
     std::fs::write(tasks.join("daily_report.rs"), report.replace("\"weekly_report\"", "\"daily_report\""))
         .unwrap();

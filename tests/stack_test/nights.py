@@ -14,7 +14,7 @@ import time
 
 from model_gate import ModelGate
 from runbook import built
-from stack import applied, require, scripts_stack, stack_of, wait_until
+from stack import DAY_S, applied, require, scripts_stack, stack_of, wait_until
 
 JOBS = 60
 # Twenty failed calls that go on for a minute, and the next two runs.
@@ -74,18 +74,14 @@ class Night:
         return json.loads(item["Item"]["document"]["S"])["seen_at_ms"]
 
     def last_look_ms(self):
-        """Waits for a look, and its probe, that were under way when the schedule was stopped."""
+        """Waits for a look, and its probe, that were under way when the schedule was stopped: Lambda ends one after 50 s."""
 
         def is_over():
             before = self.seen_at_ms()
-            time.sleep(15)
+            time.sleep(MINUTE_S)
             return self.seen_at_ms() == before, before
 
         return wait_until(f"{self.prefix}: the last look is over", is_over, 2 * MINUTE_S)
-
-    def switch(self):
-        mappings = self.client("lambda").list_event_source_mappings(FunctionName=f"{self.stack.outputs['worker_function']}:live")
-        return mappings["EventSourceMappings"][0]["State"]
 
     def results(self):
         return sum(record["state"] == "done" for record in self.stack.records().values())
@@ -94,7 +90,7 @@ class Night:
         began = time.monotonic()
         wait_until(
             f"{self.prefix}: the sentinel turns the event source off for {cause}",
-            lambda: ((seen := (self.entry(cause).get("phase"), self.switch()))[0] in ("paused", "probing") and seen[1] == "Disabled", seen),
+            lambda: ((seen := (self.entry(cause).get("phase"), self.stack.switch()))[0] in ("paused", "probing") and seen[1] == "Disabled", seen),
             within_s,
         )
         took = time.monotonic() - began
@@ -127,13 +123,13 @@ class Night:
         began = time.monotonic()
         wait_until(
             f"{self.prefix}: each job has its result",
-            lambda: ((seen := (self.results(), self.stack.depth("jobs"), self.entry(cause).get("phase"), self.switch()))[:2] == (JOBS, 0), seen),
+            lambda: ((seen := (self.results(), self.stack.depth("jobs"), self.entry(cause).get("phase"), self.stack.switch()))[:2] == (JOBS, 0), seen),
             TO_SETTLE_S,
         )
         took = time.monotonic() - began
         left = self.stack.depth("dead_letters"), self.stack.depth("crashed"), len(self.stack.records())
         require(f"{self.prefix}: {JOBS} results {took:.0f} s after the cause was mended, and no dead letter", left == (0, 0, JOBS), left)
-        wait_until(f"{self.prefix}: all may work again", lambda: ((seen := (self.entry(cause).get("phase"), self.switch())) in ((None, "Enabled"), ("open", "Enabled")), seen), TO_SETTLE_S)
+        wait_until(f"{self.prefix}: all may work again", lambda: ((seen := (self.entry(cause).get("phase"), self.stack.switch())) in ((None, "Enabled"), ("open", "Enabled")), seen), TO_SETTLE_S)
         wasted = sum(count - 1 for count in self.gate.answered.values())
         require(f"{self.prefix}: no answer was asked for twice", wasted == 0, wasted)
 
@@ -175,10 +171,12 @@ def key():
 
 
 def cap():
+    # At midnight, in UTC, the money of a day is there again, and this night is over.
+    left_s = DAY_S - time.time() % DAY_S
+    if left_s < 20 * MINUTE_S:
+        time.sleep(left_s)
     night = Night("cap", limits={"spend_cap_usd_per_day": 0.005})
     try:
-        # Should midnight pass meanwhile, the night is as long.
-        night.stack.has_spent(5_000, 1)
         night.send()
         # What others have reserved is waited for: ten quiet minutes.
         night.is_paused("spend_cap", within_s=900)

@@ -159,11 +159,13 @@ class World:
 
     def start_redrive(self, source, **more):
         """A redrive has begun; its id."""
+        running = lambda: {one["id"] for one in self.redrive({"list": {"all": False}})["redrives"]}
+        before = running()
         answer = self.redrive({"start": {"source": source, "reason": "test", "caller": "test", **more}})
         # Where an earlier ask began it before it failed, the last is refused.
-        begun = [one["id"] for one in self.redrive({"list": {"all": False}})["redrives"] if one["source"] == source]
+        begun = running() - before
         require(f"a redrive from {source} has begun", len(begun) == 1, (answer, begun))
-        return begun[0]
+        return begun.pop()
 
     def close(self):
         self.gate.close()
@@ -263,6 +265,7 @@ class Runbook:
         print(f"  {page:<32} {count:>6}  {before:<6}  {after:<5}  {seconds:>7.0f}  {says}", flush=True)
 
     def begun(self, page, environment=None):
+        """What Verification says before anything was done: no."""
         # What a page asks CloudWatch for ends with the last whole second: what was published in this one is not yet seen.
         time.sleep(1)
         over, said = self.verified(page, environment)

@@ -53,12 +53,13 @@ def model_fails(fault, jobs, seen):
 
 
 def settled(world):
-    """Waits for what earlier faults left: jobs of an invocation that died come back after the visibility timeout."""
+    """Waits for what earlier faults left: jobs of an invocation that died come back after the visibility timeout, and what SQS
+    gave up on when a redrive sends it."""
 
     def seen():
         at_work = sum(record["state"] in ("open", "claimed") for record in world.stack.records().values())
-        depth = world.stack.depth("jobs")
-        return at_work == 0 and depth == 0, (at_work, depth)
+        depths = world.stack.depth("jobs"), world.stack.depth("crashed")
+        return at_work == 0 and depths == (0, 0), (at_work, depths)
 
     wait_until("earlier jobs are settled", seen, 600)
     time.sleep(1)  # A count from a whole second on has nothing of theirs then: an invocation publishes before its messages go.
@@ -93,21 +94,30 @@ def letters_of_a_week(world):
 
 
 def paused_for_days(world):
-    """Jobs were begun and handed back, then somebody paused the stack by hand, four days ago."""
+    """Jobs of four days ago were begun and handed back, then somebody paused the stack by hand, two days ago: after more, the
+    sentinel lets them have their last chance."""
     world.gate.fault = "rate limit"
     world.send(3)
     open_jobs = lambda: [key for key, record in world.stack.records().items() if record["state"] == "open"]
     wait_until("jobs handed back", lambda: (len(found := open_jobs()) >= 3, found), 120)
-    long_ago = int((time.time() - 4 * DAY_S) * 1000)
-    world.stack.set_record("control", paused_reason="the provider's outage", paused_since_ms=long_ago)
-    world.sees()  # And turns the event source off.
+    ago_ms = lambda days: int((time.time() - days * DAY_S) * 1000)
+    world.stack.set_record("control", paused_reason="the provider's outage", paused_since_ms=ago_ms(2))
+    is_turned_off(world)
+    # A worker that began before that may still hold one.
     for key in wait_until("what was under way is handed back", lambda: (len(found := open_jobs()) >= 3, found), 60):
-        world.stack.set_record(key, sent_at_ms=long_ago)
+        world.stack.set_record(key, sent_at_ms=ago_ms(4))
     world.sees()
+
+
+def is_turned_off(world):
+    """The event source, by the sentinel; a run that looked before the pause may have turned it on."""
+    is_off = lambda: (world.look(), (state := world.stack.switch()) == "Disabled", state)[1:]
+    wait_until("the sentinel turns the event source off", is_off, 60)
 
 
 def event_source_is_off(world):
     world.runbook.blocks(world.runbook.pages[PAUSE[0]].of(PAUSE[1]))
+    is_turned_off(world)
     world.begins()
     world.send(3)
 
@@ -189,14 +199,14 @@ FAULTS = [
     Fault("the provider refuses for rate", ["model-throttled"], model_fails("rate limit", 3, "ModelThrottled"), repair=model(None), alone=True),
     Fault("the answers are no JSON", ["output-rejected"], model_fails("prose", 3, "OutputRejections"), repair=model(None), alone=True),
     Fault(
-        "paused by hand, four days ago", ["queue-paused", "oldest-job-too-old", "jobs-expiring"], paused_for_days, repair=model(None), alone=True,
+        "paused by hand, two days ago", ["queue-paused", "oldest-job-too-old", "jobs-expiring"], paused_for_days, repair=model(None), alone=True,
     ),
     Fault("the event source is off", ["no-progress"], event_source_is_off, [], [RESUME, ("procedures/pause-and-resume", "Verification")], alone=True),
     Fault("SQS gave up on a job", ["crashed-jobs"], crashed_job, gaps=["the message was put into crashed by the test"]),
     Fault("roles were changed by hand", ["ledger-failing", "sentinel-silent"], roles_were_changed, repair=apply),
     Fault("a redrive cannot receive", ["redrive-failing"], redrive_cannot_receive, [("redrive-failing", "Mitigation")], repair=apply),
     Fault("the sentinel may not invoke the redrive", ["sentinel-failing"], sentinel_may_not_invoke, [("sentinel-failing", "Mitigation")], repair=apply),
-    Fault("the day's money is spent", ["spend-near-cap", "spend-cap-reached"], money_is_spent, repair=apply),
+    Fault("the day's money is spent", ["spend-near-cap", "spend-cap-reached"], money_is_spent, repair=apply, alone=True),
     Fault(
         "a deploy that does not start", ["worker-failing"], deploy_does_not_start, [], [ROLL_BACK, ("procedures/roll-back", "Verification")],
         gaps=["AWS/Lambda Errors of the worker was put by the test"],
@@ -233,14 +243,15 @@ class Plan:
 
 def only_letter(world):
     """Of a job that was refused."""
-    world.stack.take_dead_letters()
     settled(world)
+    are_taken = lambda: (world.stack.take_dead_letters(), (depth := world.stack.depth("dead_letters")) == 0, depth)[1:]
+    wait_until("no letter is left", are_taken, 600)
     before = failed(world)
     world.gate.fault = "refusal"
     world.send(1)
     # The record is written before its letter is sent.
     (world.letter,) = wait_until(
-        "a dead letter", lambda: (len(new := failed(world) - before) == 1 == world.stack.depth("dead_letters"), new), 120,
+        "a dead letter", lambda: (len(new := failed(world) - before) == 1 and world.stack.depth("dead_letters") > 0, new), 120,
     )
     world.gate.fault = None
 

@@ -105,6 +105,11 @@ class Stack:
         )["Datapoints"]
         return sum(point["Sum"] for point in points)
 
+    def switch(self):
+        """The state of the worker's event source."""
+        mappings = self.client("lambda").list_event_source_mappings(FunctionName=f"{self.outputs['worker_function']}:live")
+        return mappings["EventSourceMappings"][0]["State"]
+
     # Processes
 
     def function_processes(self, function=None):

@@ -140,4 +140,15 @@ mod tests {
         assert!(ATTEMPT_TIMEOUT < OPERATION_TIMEOUT);
         assert!(CONNECT_TIMEOUT < ATTEMPT_TIMEOUT);
     }
+
+    #[tokio::test]
+    async fn all_attempts_of_an_operation_fit_into_its_time_when_each_is_refused_at_once() {
+        let sdk = loader().region(Region::new("eu-west-1")).load().await;
+        let retry = sdk.retry_config().unwrap();
+        assert_eq!(
+            (retry.max_attempts(), retry.initial_backoff(), retry.max_backoff()),
+            (ATTEMPTS_MAX, BACKOFF_BASE, BACKOFF_MAX)
+        );
+        assert!(BACKOFF_MAX * (ATTEMPTS_MAX - 1) < OPERATION_TIMEOUT);
+    }
 }

@@ -18,9 +18,9 @@ use super::{LambdaEvent, Shared};
 use crate::aws::ACCOUNT;
 use crate::http::Server;
 
-/// How long a process may take before it asks for its first invocation. Lambda's first limit is 10 s, after which it starts
-/// again with the function's timeout (Developer Guide, "Understanding the Lambda execution environment lifecycle"); a machine
-/// that builds or tests beside it is slower than Lambda.
+/// How long a process may take before it asks for its first invocation. In Lambda it is 10 s, after which the process is started
+/// once more, with the function's timeout (Developer Guide, "Understanding the Lambda execution environment lifecycle"); here it
+/// is started once, on a machine that may be building something.
 const INIT_MAX: Duration = Duration::from_secs(120);
 
 /// How long after its end the last lines of a process are waited for.
