@@ -134,7 +134,7 @@ fn the_built_in_jobs_end_as_promised_and_a_second_pass_calls_nothing_for_what_is
     check_results(&done);
     check_dead_letters(&letters, &sent);
     let jobs = BUILT_IN.lines().count();
-    let duplicates = number_before(&report, "pass 1:", " duplicates");
+    let duplicates = number_before(&report, &format!("{jobs} jobs ="), " duplicates");
     assert_eq!(jobs, done.len() + letters.len() + duplicates, "{report}");
     assert!(report.contains(&format!(
         "{jobs} jobs = {} results + {} dead letters + {duplicates} duplicates",

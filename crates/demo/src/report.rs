@@ -45,6 +45,16 @@ impl Run {
         self.records.iter().filter_map(stored).collect()
     }
 
+    /// Duplicates of the first pass, without the jobs that were received again after they were settled; and these. `None`: jobs
+    /// are missing, or there is more than was sent.
+    fn duplicates(&self, results: usize) -> Option<(usize, usize)> {
+        let first = self.passes.first()?;
+        let duplicates = usize::try_from(first.duplicates).ok()?;
+        let handed_back = usize::try_from(self.hand_backs.values().sum::<u64>()).ok()?;
+        let again = settled_again(first.sent, results + self.dead_letters.len() + duplicates, handed_back)?;
+        Some((duplicates.checked_sub(again)?, again))
+    }
+
     /// What this run promised and did not keep; empty when all is well.
     pub fn broken_promises(&self) -> Vec<String> {
         let mut broken = Vec::new();
@@ -55,14 +65,14 @@ impl Run {
         };
         let stored = self.stored();
         if let Some(first) = self.passes.first().filter(|_| !self.interrupted) {
-            let duplicates = usize::try_from(first.duplicates).unwrap_or(usize::MAX);
             check(
-                first.sent == stored.len() + self.dead_letters.len() + duplicates,
+                self.duplicates(stored.len()).is_some(),
                 format!(
-                    "{} jobs in, but {} results + {} dead letters + {duplicates} duplicates",
+                    "{} jobs in, but {} results + {} dead letters + {} duplicates",
                     first.sent,
                     stored.len(),
-                    self.dead_letters.len()
+                    self.dead_letters.len(),
+                    first.duplicates
                 ),
             );
         }
@@ -261,6 +271,11 @@ fn cost(out: &mut String, run: &Run, arguments: &Arguments) {
     );
 }
 
+/// Of so many settlements of so many jobs, those of a job that was settled before: none without a message that was handed back.
+fn settled_again(sent: usize, settled: usize, handed_back: usize) -> Option<usize> {
+    settled.checked_sub(sent).filter(|again| *again <= handed_back)
+}
+
 fn sum(out: &mut String, run: &Run, results: usize) {
     section(out, "Does it add up?");
     for (index, pass) in run.passes.iter().enumerate() {
@@ -295,7 +310,14 @@ fn sum(out: &mut String, run: &Run, results: usize) {
     if run.interrupted {
         let _ = writeln!(out, "stopped early: what was not settled is still on the queue, which is gone now");
     } else if broken.is_empty() {
-        let duplicates = run.passes.first().map_or(0, |pass| pass.duplicates);
+        let (duplicates, again) = run.duplicates(results).unwrap_or_default();
+        if again > 0 {
+            let _ = writeln!(
+                out,
+                "{} received again after being settled, without a call: an answer of the ledger came too late",
+                so_many(again, "job")
+            );
+        }
         let _ = writeln!(
             out,
             "{} = {} + {} + {}: nothing lost, nothing invalid stored",
@@ -425,5 +447,26 @@ fn table(out: &mut String, header: &[&str], rows: impl Iterator<Item = Vec<Strin
         let _ = writeln!(out, "none");
     } else {
         let _ = writeln!(out, "{table}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_may_be_settled_again_where_one_was_handed_back_and_none_may_be_missing() {
+        for (sent, settled, handed_back, expected) in [
+            (68, 68, 0, Some(0)),
+            (68, 68, 13, Some(0)),
+            (68, 70, 13, Some(2)),
+            (68, 70, 2, Some(2)),
+            (68, 70, 1, None),
+            (68, 69, 0, None),
+            (68, 67, 13, None),
+        ] {
+            let found = settled_again(sent, settled, handed_back);
+            assert_eq!(found, expected, "{sent} sent, {settled} settled, {handed_back} handed back");
+        }
     }
 }
