@@ -38,7 +38,7 @@ pub struct Books {
     /// Calls that the worker itself gave up waiting for, by key, at most: those that took too long, of which it says so at once,
     /// and one for a record that it hands back or fails after no such call.
     pub given_up: Counts,
-    /// Keys whose last call took too long, and nothing was heard of them since.
+    /// Keys whose last call took too long, in the delivery that is worked on.
     took_too_long: BTreeSet<String>,
     /// Of the calls that took too long, the ones after which it called again.
     pub timed_out: Counts,
@@ -62,7 +62,10 @@ impl Books {
             add(&mut self.warnings, format!("{} {}", text("message"), text("error")), 1);
         }
         match text("message").as_str() {
-            // How its record ended is said only when the whole batch has, which a kill may not let it.
+            // How a record ended is said only when the whole batch has, which a kill may not let it.
+            "claimed" => {
+                self.took_too_long.remove(&key());
+            }
             "model call failed" if text("error_type") == "timeout" => {
                 add(&mut self.given_up, key(), 1);
                 self.took_too_long.insert(key());
